@@ -1,0 +1,3 @@
+from sslzoo.cli import main
+
+main()

@@ -1,0 +1,207 @@
+"""The commands. torch is imported only inside the ones that compute, so that help, lists and completion
+answer at once."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from sslzoo.config import CONF, GROUPS, fingerprint, one_line, options, plain
+from sslzoo.errors import ConfigError, UserError, nearest
+
+
+def config_folders(argv: list[str]) -> list[Path]:
+    """The user's own config folders, from --config-dir and -cd."""
+    found = []
+    for place, word in enumerate(argv):
+        name, _, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            found.append(Path(value or (argv[place + 1] if place + 1 < len(argv) else ".")))
+    return found
+
+
+def composed(name: str, argv: list[str], work) -> None:
+    """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
+    folders = config_folders(argv)
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder} is not a folder")
+    # a user's own classes lie beside their configs or where they stand
+    sys.path[:0] = [str(f.resolve()) for f in folders] + [os.getcwd()]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    said = sys.argv
+
+    def task(config) -> None:
+        sys.argv = said  # what Lightning's ranks start again with
+        choices = HydraConfig.get().runtime.choices
+        work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
+
+    sys.argv = [f"sslzoo {name}", *argv]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error, folders)) from error
+    finally:
+        sys.argv = said
+
+
+def pretrain(argv: list[str]) -> None:
+    """train an encoder with an objective: sslzoo pretrain objective=simclr data=digits encoder=resnet_small"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.build import build, settle
+        from sslzoo.run import Run
+        from sslzoo.train import launch
+
+        root, name = Path(config.pop("root")), config.pop("name")
+        if name is None:
+            parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
+            name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
+        run = Run(root / str(name))
+        job = build(config)
+        settle(run, config)
+        if run.done:
+            print(f"{run.folder} is done already")
+        elif not launch.pretrain(job, run):
+            return  # a rank other than the first
+        print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
+
+    composed("pretrain", argv, work)
+
+
+def probe(argv: list[str]) -> None:
+    """measure what an encoder learned: sslzoo probe run=runs/… task=digit"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.probe.evaluate import run_probe
+
+        path = run_probe(config, choices)
+        print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
+
+    composed("probe", argv, work)
+
+
+def compare(argv: list[str]) -> None:
+    """many objectives or seeds under one protocol: sslzoo compare comparison=demo"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.compare import compare as go
+
+        go(config, Path(config["root"]))
+
+    composed("compare", argv, work)
+
+
+def extract(argv: list[str]) -> None:
+    """write a run's features to a folder: sslzoo extract run=runs/… split=test out=features"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.probe.extract import run_extract
+
+        print(f"wrote {run_extract(config)}")
+
+    composed("extract", argv, work)
+
+
+def report(argv: list[str]) -> None:
+    """one HTML page about one or several runs: sslzoo report runs/a runs/b --out report.html"""
+    parser = argparse.ArgumentParser(prog="sslzoo report", description=report.__doc__)
+    parser.add_argument("runs", nargs="+", help="folders or names of runs")
+    parser.add_argument("--out", type=Path, help="where to write the page (default: report.html in the run)")
+    said = parser.parse_args(argv)
+    from sslzoo.report.page import write
+    from sslzoo.run import Run
+
+    runs = [Run.find(name) for name in said.runs]
+    out = said.out or runs[0].folder / "report.html"
+    write(runs, out)
+    print(f"wrote {out}")
+
+
+def list_(argv: list[str]) -> None:
+    """what can be composed: sslzoo list [objectives|encoders|data|tasks|recipes|…] [--json]"""
+    parser = argparse.ArgumentParser(prog="sslzoo list", description=list_.__doc__)
+    parser.add_argument("group", nargs="?", help=", ".join(GROUPS))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[], help="a config folder of yours")
+    said = parser.parse_args(argv)
+    if said.group and said.group not in GROUPS:
+        raise ConfigError(f"there is no group '{said.group}'{nearest(said.group, GROUPS)} — groups: {', '.join(GROUPS)}")
+    groups = [said.group] if said.group else list(GROUPS)
+    found = {group: options(GROUPS[group], said.config_dir) for group in groups}
+    if said.json:
+        print(json.dumps(found[said.group] if said.group else found, indent=1))
+        return
+    for group in groups:
+        if len(groups) > 1:
+            print(f"\n{group}  ({GROUPS[group]}=…)")
+        wide = max(map(len, found[group]), default=0)
+        for name, line in found[group].items():
+            print(f"  {name:{wide}}  {line}")
+
+
+def doctor(argv: list[str]) -> None:
+    """what this machine has, and what would fail on it"""
+    argparse.ArgumentParser(prog="sslzoo doctor", description=doctor.__doc__).parse_args(argv)
+    from sslzoo.doctor import examine
+
+    if not examine():
+        sys.exit(1)
+
+
+def completion(argv: list[str]) -> None:
+    """shell completion: eval "$(sslzoo completion)" in bash"""
+    parser = argparse.ArgumentParser(prog="sslzoo completion", description=completion.__doc__)
+    parser.add_argument("--line", help=argparse.SUPPRESS)
+    said = parser.parse_args(argv)
+    from sslzoo.completion import SCRIPT, candidates
+
+    print("\n".join(candidates(said.line, COMMANDS)) if said.line is not None else SCRIPT)
+
+
+COMMANDS = {
+    "pretrain": pretrain,
+    "probe": probe,
+    "extract": extract,
+    "compare": compare,
+    "report": report,
+    "list": list_,
+    "doctor": doctor,
+    "completion": completion,
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:11} {command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        ["usage: sslzoo COMMAND [key=value …] [--traceback]", "", *lines, "", "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps."]
+    )
+
+
+def main() -> None:
+    """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage or config."""
+    argv = sys.argv[1:]
+    if "--traceback" in argv:
+        sys.argv.remove("--traceback")
+        argv.remove("--traceback")
+        os.environ["SSLZOO_TRACEBACK"] = "1"
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0 if argv else 2)
+    try:
+        if argv[0] not in COMMANDS:
+            raise ConfigError(f"there is no command '{argv[0]}'{nearest(argv[0], COMMANDS)} — commands: {', '.join(COMMANDS)}")
+        COMMANDS[argv[0]](argv[1:])
+    except (UserError, OSError, MemoryError) as error:
+        if os.environ.get("SSLZOO_TRACEBACK"):
+            raise
+        print(f"sslzoo: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        sys.exit(getattr(error, "code", 1))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,99 @@
+"""conf/: where it is, what is in it, and Hydra's complaints about it in one line. Imports no torch."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+from sslzoo.errors import ConfigError, nearest
+
+CONF = Path(__file__).parent / "conf"
+if not CONF.exists():  # a checkout or an editable install; a wheel carries its own
+    CONF = Path(__file__).parent.parent / "conf"
+
+GROUPS = {  # what `sslzoo list` lists: the plural and its folder
+    "objectives": "objective",
+    "encoders": "encoder",
+    "data": "data",
+    "tasks": "task",
+    "recipes": "recipe",
+    "optims": "optim",
+    "trainers": "trainer",
+    "comparisons": "comparison",
+}
+
+
+def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B006 (read, never written)
+    """The configs of a group, by name, with the first comment of each."""
+    found = {}
+    for folder in [CONF, *folders]:
+        for path in sorted((folder / group).glob("*.yaml")):
+            lines = path.read_text().splitlines()
+            comments = [line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line]
+            found[path.stem] = comments[0] if comments else ""
+    return found
+
+
+def plain(config) -> dict:
+    """A composed config as plain containers; what is still missing is named."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{missing[0]} is required: set {missing[0]}=…")
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        found = re.search(r"Interpolation key '([^']+)' not found", str(error))
+        if found and found[1].startswith("data."):
+            kind = found[1].removeprefix("data.")
+            raise ConfigError(
+                f"{error.full_key}: this data has no '{kind}', so the encoder is not for it — "
+                "choose an encoder of the data's kind (`sslzoo list encoders`)"
+            ) from error
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def fingerprint(config: dict) -> str:
+    """Six characters that stand for a config, leaving out what changes nothing that is learned."""
+    said = json.loads(json.dumps(config))
+    for key in ("workers", "progress"):
+        said.get("trainer", {}).pop(key, None)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def keys_of(folder: Path) -> list[str]:
+    """Every dotted key that the files of a config folder set, as an override names it."""
+
+    def walk(node, path):
+        for name, value in node.items() if isinstance(node, dict) else ():
+            yield f"{path}{name}"
+            yield from walk(value, f"{path}{name}.")
+
+    found = []
+    for path in folder.rglob("*.yaml"):
+        parts = path.relative_to(folder).parts
+        prefix = "" if len(parts) == 1 or parts[0] in ("recipe", "comparison") else f"{parts[0]}."
+        found += walk(yaml.safe_load(path.read_text()) or {}, prefix)
+    return sorted(set(found))
+
+
+def one_line(error: Exception, folders: list[Path]) -> str:
+    """What Hydra or OmegaConf complains of, and the nearest right name."""
+    text = str(error)
+    if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
+        group, name = found.groups()
+        names = list(options(group, folders))
+        return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"
+    if found := re.search(r"Could not override '([^']+)'", text):
+        known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
+        known += [p.name for p in CONF.iterdir() if p.is_dir()]
+        return f"there is no setting '{found[1]}'{nearest(found[1], known)}"
+    if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"'{found[1]}' is there already: leave out the +"
+    if "mismatched input" in text or "extraneous input" in text or "no viable alternative" in text or "token recognition" in text:
+        return f"cannot read the override: {text.splitlines()[0]} (quote values with special characters)"
+    return " ".join(text.split())

@@ -1,0 +1,124 @@
+"""Which items make which step's batch: a function of (seed, step), so that any step can be started at.
+
+An epoch is a fixed number of global batches. `ByCount` shuffles; `BySeconds` shuffles within buckets of
+like length and gives each bucket as many items as fill the seconds, padding included. A rank takes
+every `world`-th row of the global batch.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from sslzoo import draws
+from sslzoo.errors import ConfigError, UserError
+
+Row = tuple[int, int]  # (index into the split, key)
+
+
+class ByCount:
+    """Batches of `size` items in a new random order every epoch; the last, short one is left out."""
+
+    def __init__(self, size: int = 64):
+        if size < 1:
+            raise ConfigError(f"batch size must be at least 1, got {size}")
+        self.size = size
+
+    def units(self, lengths: np.ndarray) -> float:
+        """How many units (padded samples or tokens) a batch may hold where order is by length."""
+        return self.size * lengths.max()
+
+    def check(self, smallest: int) -> None:
+        """Refuse, before any data is touched, a batch that an objective or the ranks cannot use."""
+        if self.size < smallest:
+            raise ConfigError(
+                f"a batch of {self.size} is too small: this objective on these ranks needs at least "
+                f"{smallest} — set data.batch.size={smallest} or more"
+            )
+
+    def plan(self, lengths: np.ndarray, smallest: int) -> list[tuple[np.ndarray, int]]:
+        """Buckets: the indices of each and how many of them make a batch."""
+        if len(lengths) < self.size:
+            raise UserError(
+                f"the training split has {len(lengths)} items, fewer than a batch of {self.size} — "
+                f"set data.batch.size={len(lengths)} or less"
+            )
+        return [(np.arange(len(lengths)), self.size)]
+
+
+class BySeconds:
+    """Batches of up to `seconds` of audio (or, for text, `seconds` tokens), in `buckets` of like length.
+
+    An item counts at its bucket's longest length, as padding will make it.
+    """
+
+    def __init__(self, seconds: float = 60.0, buckets: int = 8, max_items: int = 512):
+        if seconds <= 0 or buckets < 1 or max_items < 1:
+            raise ConfigError(
+                f"batching needs seconds > 0, buckets >= 1 and max_items >= 1; got {seconds}, {buckets}, {max_items}"
+            )
+        self.seconds, self.buckets, self.max_items = seconds, buckets, max_items
+        self.rate = 1  # units a second: set by the data set that is batched
+
+    def units(self, lengths: np.ndarray) -> float:
+        """How many units (padded samples or tokens) a batch may hold where order is by length."""
+        return max(self.seconds * self.rate, lengths.max())
+
+    def check(self, smallest: int) -> None:
+        """Refuse, before any data is touched, what cannot be batched for the objective and ranks."""
+        if self.max_items < smallest:
+            raise ConfigError(
+                f"data.batch.max_items={self.max_items} is too small: this objective on these ranks needs {smallest}"
+            )
+
+    def plan(self, lengths: np.ndarray, smallest: int) -> list[tuple[np.ndarray, int]]:
+        if len(lengths) < smallest:
+            raise UserError(f"the training split has {len(lengths)} items, fewer than the {smallest} that a batch needs")
+        order = np.argsort(lengths, kind="stable")
+        # a bucket that cannot fill one batch joins its longer neighbour
+        buckets = max(1, min(self.buckets, len(order) // (4 * smallest)))
+        plan = []
+        for part in np.array_split(order, buckets):
+            longest = lengths[part].max() / self.rate
+            size = min(int(self.seconds / longest), self.max_items, len(part))
+            if size < smallest:
+                raise UserError(
+                    f"{smallest} items of {longest:.1f} s do not fit in a batch of {self.seconds:g} s — "
+                    f"set data.batch.seconds={smallest * longest:.0f} or more, or a smaller data.max_seconds"
+                )
+            plan.append((part, size))
+        return plan
+
+
+class StepSampler(Sampler[list[Row]]):
+    """This rank's rows of the global batch of every step from `start` to `stop`.
+
+    `lengths` are the units that count for batching, after cutting. It has no length: a loop that counted
+    batches from its own start would end a continued run too soon.
+    """
+
+    def __init__(self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1):
+        self.buckets = batching.plan(np.asarray(lengths), max(smallest, world))
+        self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
+        self.steps_per_epoch = sum(len(part) // size for part, size in self.buckets)
+        self._epoch, self._batches = -1, []
+
+    def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
+        if epoch != self._epoch:
+            batches = []
+            for number, (part, size) in enumerate(self.buckets):
+                shuffled = part[draws.permutation(self.seed, "items", epoch, number, n=len(part))]
+                batches += [shuffled[i * size : (i + 1) * size] for i in range(len(part) // size)]
+            order = draws.permutation(self.seed, "batches", epoch, n=len(batches))
+            self._epoch, self._batches = epoch, [batches[i] for i in order]
+        return self._batches
+
+    def global_batch(self, step: int) -> list[Row]:
+        """All rows of one step, over all ranks."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        indices = self._epoch_batches(epoch)[place]
+        return [(int(index), draws.key(self.seed, step, row)) for row, index in enumerate(indices)]
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for step in range(self.start, self.stop):
+            yield self.global_batch(step)[self.rank :: self.world]

@@ -1,0 +1,84 @@
+"""Randomness without state: every draw is a function of (seed, step, place in the global batch).
+
+A row of a batch carries one 64-bit key. A draw hashes the key, the name of what is drawn and a
+counter, so that a row draws the same numbers whichever rank, worker or device asks, however long its
+neighbours are, and element `i` of a row never depends on how many elements are asked for.
+The hash is splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+import math
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_M1, _M2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
+
+
+def _mix(x: int) -> int:
+    x = ((x ^ (x >> 30)) * _M1) & _WORD
+    x = ((x ^ (x >> 27)) * _M2) & _WORD
+    return x ^ (x >> 31)
+
+
+def key(*words: int | str) -> int:
+    """One non-negative 63-bit integer from any integers and strings."""
+    h = _GOLDEN
+    for word in words:
+        value = crc32(word.encode()) if isinstance(word, str) else int(word)
+        h = _mix((h + _GOLDEN + (value & _WORD)) & _WORD)
+    return h >> 1
+
+
+def _signed(x: int) -> int:
+    return x - (1 << 64) if x >= 1 << 63 else x
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64, which torch lacks."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """`_mix` of int64 [...]; works in place."""
+    shifted = torch.empty_like(x)
+    for bits, multiplier in ((30, _M1), (27, _M2)):
+        torch.bitwise_right_shift(x, bits, out=shifted)
+        x.bitwise_xor_(shifted.bitwise_and_((1 << (64 - bits)) - 1)).mul_(_signed(multiplier))
+    torch.bitwise_right_shift(x, 31, out=shifted)
+    return x.bitwise_xor_(shifted.bitwise_and_((1 << 33) - 1))
+
+
+def uniform(keys: Tensor, name: str, *shape: int) -> Tensor:
+    """Uniform draws in (0, 1), float32 [B, *shape], on the device of `keys` [B] (int64)."""
+    count = math.prod(shape)
+    stream = _signed(_mix(crc32(name.encode()) + _GOLDEN))
+    base = keys[:, None] + stream
+    x = _mixed(base + torch.arange(1, count + 1, device=keys.device) * _signed(_GOLDEN))
+    # 23 bits and a half: exact in float32, never 0 and never 1, so that logarithms stay finite
+    return _shift(x, 41).float().add_(0.5).mul_(2.0**-23).view(len(keys), *shape)
+
+
+def children(keys: Tensor, places: Tensor) -> Tensor:
+    """A key of its own for each place (int64 [B]) of each key [B]: a frame's, say."""
+    return _mixed(keys + (places + 1) * _signed(_M1))
+
+
+def integers(keys: Tensor, name: str, high: Tensor | int, *shape: int) -> Tensor:
+    """Integers in [0, high), int64 [B, *shape]; `high` broadcasts against the result."""
+    # float64: float32 cannot index past 2^23, and rounds up to `high` itself
+    return (uniform(keys, name, *shape).double() * high).long()
+
+
+def normal(keys: Tensor, name: str, *shape: int) -> Tensor:
+    """Standard normal draws, float32 [B, *shape] (Box and Muller)."""
+    u = uniform(keys, name, 2, *shape)
+    return torch.sqrt(-2 * torch.log(u[:, 0])) * torch.cos(2 * math.pi * u[:, 1])
+
+
+def permutation(seed: int, *words: int | str, n: int) -> np.ndarray:
+    """A permutation of range(n) that depends on nothing but `seed` and `words`."""
+    return np.random.Generator(np.random.PCG64(key(seed, *words))).permutation(n)

@@ -1,0 +1,66 @@
+"""What an encoder is, for every modality: features -> tokens -> contextualized tokens.
+
+    features(inputs, lengths)       [B, T, C]  what the input is made of: patches, frames, ids
+    project(features, lengths)      [B, T, D]  tokens: projected, with absolute positions
+    contextualize(tokens, lengths)  Encoded    what the trunk makes of them
+
+`embed` is the first two. An objective steps in wherever its paper does: masks tokens before
+`contextualize`, takes `features` as what is to be rebuilt or quantised, drops patches in between.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Encoded:
+    """hidden: the trunk's input and each layer's output, [B, T, D] each; the last one is the result.
+    lengths: int64 [B], valid tokens of each row. pooled: [B, D], one vector an item."""
+
+    hidden: list[Tensor]
+    lengths: Tensor
+    pooled: Tensor
+
+    @property
+    def last(self) -> Tensor:
+        return self.hidden[-1]
+
+
+class Encoder(nn.Module):
+    """An encoder of one modality. Padding never changes a valid token.
+
+    modality: "image", "speech" or "text".
+    dim: D. feature_dim: C (0 where features are ids). depth: layers, so that `hidden` has depth + 1.
+    stride: input units (samples, pixels a side, tokens) between neighbouring tokens.
+    prefix: tokens before the first input token, such as a class token; never masked.
+    offers: what an objective may ask for, among "tokens", "causal".
+    """
+
+    modality: str
+    dim: int
+    feature_dim: int
+    depth: int
+    stride: int
+    prefix: int = 0
+    offers: frozenset[str] = frozenset()
+
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Features as the projection gets them: what a quantiser is given."""
+        return features
+
+    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def embed(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, ...], [B] -> tokens [B, T, D], lengths [B]."""
+        return self.project(*self.features(inputs, lengths))
+
+    def contextualize(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:
+        return self.contextualize(*self.embed(inputs, lengths))

@@ -1,0 +1,77 @@
+"""Patches: the front end that makes a vision transformer of the trunk."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo.data.base import pixels
+from sslzoo.encoders.sequence import Front
+from sslzoo.errors import ConfigError
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """[B, C, H, W] -> [B, T, patch * patch * C], row by row, each patch by rows, then columns, then
+    channels, as MAE's reference has them."""
+    b, c, h, w = images.shape
+    grid = images.view(b, c, h // patch, patch, w // patch, patch)
+    return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)
+
+
+def sinusoids_2d(grid: int, dim: int) -> Tensor:
+    """Fixed positions [grid * grid, dim], half of them for each axis (MAE's reference; Chen et al. 2021)."""
+    quarter = dim // 4
+    omega = 1 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
+    angle = torch.arange(grid, dtype=torch.float64)[:, None] * omega
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows = axis[:, None].expand(grid, grid, -1)
+    columns = axis[None].expand(grid, grid, -1)
+    return torch.cat([columns, rows], dim=-1).reshape(grid * grid, dim).float()
+
+
+class Patches(Front):
+    """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
+    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1)."""
+
+    modality = "image"
+
+    def __init__(
+        self,
+        dim: int,
+        size: int,
+        patch: int = 4,
+        channels: int = 3,
+        mean: list[float] = [0.5, 0.5, 0.5],  # noqa: B006 (read, never written)
+        std: list[float] = [0.25, 0.25, 0.25],  # noqa: B006
+        position: Literal["learned", "sine"] = "sine",
+    ):
+        super().__init__()
+        if size % patch:
+            fits = [p for p in range(1, size + 1) if size % p == 0]
+            near = min(fits, key=lambda p: abs(p - patch))
+            raise ConfigError(f"patch={patch} does not divide the image size {size}; the nearest that does is {near}")
+        if position == "sine" and dim % 4:
+            raise ConfigError(f"sine positions need a dim divisible by 4, got {dim}")
+        self.size, self.patch, self.dim = size, patch, dim
+        self.feature_dim, self.stride, self.prefix = patch * patch * channels, patch, 1
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.linear = nn.Linear(self.feature_dim, dim)
+        nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.first = nn.Parameter(torch.randn(dim) * 0.02)
+        grid = size // patch
+        if position == "sine":
+            placed = torch.cat([torch.zeros(1, dim), sinusoids_2d(grid, dim)])
+            self.register_buffer("position", placed)
+        else:
+            self.position = nn.Parameter(torch.randn(1 + grid * grid, dim) * 0.02)
+
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        patches = patchify((pixels(inputs) - self.mean) / self.std, self.patch)
+        return patches, torch.full_like(lengths, patches.shape[1])
+
+    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.linear(features)
+        first = self.first.expand(len(tokens), 1, -1)
+        return torch.cat([first, tokens], dim=1) + self.position, lengths + self.prefix

@@ -1,0 +1,85 @@
+"""Residual networks (He et al. 2016): one vector an image, no tokens."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.data.base import pixels
+from sslzoo.encoders.base import Encoded, Encoder
+from sslzoo.errors import ConfigError
+from sslzoo.parts.batchnorm import BatchNorm2d
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(conv, BatchNorm2d(outputs))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 with a bottleneck of a quarter, around a shortcut."""
+
+    def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool):
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        if bottleneck:
+            self.convs = nn.ModuleList([_conv(inputs, width, 1), _conv(width, width, 3, stride), _conv(width, outputs, 1)])
+        else:
+            self.convs = nn.ModuleList([_conv(inputs, width, 3, stride), _conv(width, outputs, 3)])
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1, stride)
+        self.outputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for conv in self.convs[:-1]:
+            y = F.relu(conv(y))
+        return F.relu(self.convs[-1](y) + self.shortcut(x))
+
+
+class ResNet(Encoder):
+    """Images [B, C, S, S] in 0..1 or uint8 -> pooled [B, D].
+
+    depths: blocks of each stage. width: channels of the first, doubled at each stage. small_stem: a 3x3
+    convolution and no pooling, for images of 64 pixels or fewer (SimCLR, appendix B.9).
+    """
+
+    modality = "image"
+    depth = 0
+    offers = frozenset()
+
+    def __init__(
+        self,
+        depths: list[int] = [2, 2, 2, 2],  # noqa: B006 (read, never written)
+        width: int = 64,
+        bottleneck: bool = False,
+        small_stem: bool = True,
+        channels: int = 3,
+        mean: list[float] = [0.5, 0.5, 0.5],  # noqa: B006
+        std: list[float] = [0.25, 0.25, 0.25],  # noqa: B006
+    ):
+        super().__init__()
+        if not depths or min(depths) < 1 or width < 1:
+            raise ConfigError(f"ResNet needs depths of at least 1 and a width of at least 1, got {depths} and {width}")
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.small_stem = small_stem
+        self.stem = _conv(channels, width, 3) if small_stem else _conv(channels, width, 7, 2)
+        blocks, inputs = [], width
+        for stage, depth in enumerate(depths):
+            for number in range(depth):
+                stride = 2 if stage > 0 and number == 0 else 1
+                blocks.append(Block(inputs, width << stage, stride, bottleneck))
+                inputs = blocks[-1].outputs
+        self.blocks = nn.ModuleList(blocks)
+        self.dim = self.feature_dim = inputs
+        self.stride = (1 if small_stem else 4) << (len(depths) - 1)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:
+        x = F.relu(self.stem((pixels(inputs) - self.mean) / self.std))
+        if not self.small_stem:
+            x = F.max_pool2d(x, 3, 2, 1)
+        for block in self.blocks:
+            x = block(x)
+        pooled = x.mean((2, 3))
+        return Encoded([pooled[:, None]], torch.ones_like(lengths), pooled)

@@ -1,0 +1,66 @@
+"""An encoder with tokens: a front end of one modality and a trunk that serves all three."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sslzoo.data.base import valid
+from sslzoo.encoders.base import Encoded, Encoder
+from sslzoo.errors import ConfigError
+
+
+class Front(nn.Module):
+    """Turns inputs into tokens; the first two stages of an encoder (see `encoders.base`).
+
+    It also says `modality`, `dim`, `feature_dim`, `stride` and `prefix`.
+    """
+
+    modality: str
+    dim: int
+    feature_dim: int
+    stride: int
+    prefix: int = 0
+
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Features as the projection gets them: what a quantiser is given."""
+        return features
+
+    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class SequenceEncoder(Encoder):
+    """Front end, then trunk. pool: how one vector is made of an item's tokens, their mean or the first
+    (a class token)."""
+
+    def __init__(self, front: Front, trunk: nn.Module, pool: Literal["mean", "first"] = "mean"):
+        super().__init__()
+        if front.dim != trunk.dim:
+            raise ConfigError(f"the front end gives tokens of {front.dim}, the trunk takes {trunk.dim}: make them equal")
+        self.front, self.trunk, self.pool = front, trunk, pool
+        self.modality, self.stride, self.prefix = front.modality, front.stride, front.prefix
+        self.feature_dim, self.dim, self.depth = front.feature_dim, trunk.dim, trunk.depth
+        self.offers = frozenset({"tokens"} | ({"causal"} if trunk.causal else set()))
+
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.front.features(inputs, lengths)
+
+    def normalize(self, features: Tensor) -> Tensor:
+        return self.front.normalize(features)
+
+    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.front.project(features, lengths)
+
+    def contextualize(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        hidden = self.trunk(tokens, lengths)
+        last = hidden[-1]
+        if self.pool == "first":
+            return Encoded(hidden, lengths, last[:, 0])
+        inside = valid(lengths, last.shape[1])[..., None].to(last.dtype)
+        if self.prefix:
+            inside = inside.clone()
+            inside[:, : self.prefix] = 0
+        return Encoded(hidden, lengths, (last * inside).sum(1) / inside.sum(1).clamp(min=1))

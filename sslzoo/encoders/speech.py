@@ -1,0 +1,162 @@
+"""Front ends for speech: wav2vec 2.0's convolutions over the waveform, and stacked log-mel frames."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.data.base import valid
+from sslzoo.encoders.sequence import Front
+from sslzoo.errors import ConfigError
+from sslzoo.parts.mel import LogMel
+
+WAV2VEC2 = [[512, 10, 5], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 2, 2], [512, 2, 2]]
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """GroupNorm with one channel a group, whose statistics leave padding out; without padding it is
+    torch's. (wav2vec 2.0 base normalises each channel over time, so that in other implementations the
+    padding of a batch changes every frame.)"""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if bool((lengths >= x.shape[-1]).all()):
+            return super().forward(x)
+        inside = valid(lengths, x.shape[-1])[:, None].to(x.dtype)
+        count = lengths[:, None, None].clamp(min=1)
+        mean = (x * inside).sum(-1, keepdim=True) / count
+        var = ((x - mean).square() * inside).sum(-1, keepdim=True) / count
+        return (x - mean) * torch.rsqrt(var + self.eps) * self.weight[:, None] + self.bias[:, None]
+
+
+class ConvBlock(nn.Module):
+    """Convolution over time, a norm (over time a channel, over channels a frame, or none), GELU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, bias: bool, norm: str):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, bias=bias)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.norm = {
+            "group": lambda: MaskedGroupNorm(outputs, outputs),
+            "layer": lambda: nn.LayerNorm(outputs),
+            "none": nn.Identity,
+        }[norm]()
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x, lengths = self.conv(x), (lengths - self.kernel) // self.stride + 1
+        if isinstance(self.norm, MaskedGroupNorm):
+            x = self.norm(x, lengths)
+        else:
+            x = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        return F.gelu(x), lengths
+
+
+class Waveform(Front):
+    """Waveform [B, N] -> convolutional features [B, T, C] -> tokens [B, T, D] (wav2vec 2.0, section 2).
+
+    layers: [channels, kernel, stride] of each convolution. norm: "group" normalises the first layer over
+    time (the base model), "layer" every layer over channels (large). normalize_input: zero mean and unit
+    variance an utterance. Shorter than the receptive field, an utterance is padded to one frame.
+    """
+
+    modality = "speech"
+
+    def __init__(
+        self,
+        dim: int,
+        layers: list[list[int]] = WAV2VEC2,
+        norm: Literal["group", "layer"] = "group",
+        bias: bool = False,
+        dropout: float = 0.0,
+        eps: float = 1e-5,
+        normalize_input: bool = True,
+        init_std: float = 0.02,
+    ):
+        super().__init__()
+        if not layers or any(len(layer) != 3 for layer in layers):
+            raise ConfigError(f"Waveform layers must be [channels, kernel, stride] triples, got {layers}")
+        channels = [1] + [layer[0] for layer in layers]
+        norms = [norm if norm == "layer" or i == 0 else "none" for i in range(len(layers))]
+        self.layers = nn.ModuleList(
+            ConvBlock(channels[i], *layers[i], bias=bias, norm=norms[i]) for i in range(len(layers))
+        )
+        self.dim, self.feature_dim, self.normalize_input = dim, channels[-1], normalize_input
+        self.stride, self.receptive_field = 1, 1
+        for _, kernel, stride in layers:
+            self.receptive_field += (kernel - 1) * self.stride
+            self.stride *= stride
+        self.norm = nn.LayerNorm(self.feature_dim, eps)
+        self.linear = nn.Linear(self.feature_dim, dim)
+        nn.init.normal_(self.linear.weight, std=init_std)
+        nn.init.zeros_(self.linear.bias)
+        self.drop = nn.Dropout(dropout)
+
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if inputs.shape[1] < self.receptive_field:
+            inputs = F.pad(inputs, (0, self.receptive_field - inputs.shape[1]))
+        if self.normalize_input:
+            inputs = standardize(inputs[..., None], lengths)[..., 0]
+        x, lengths = inputs[:, None], lengths.clamp(min=self.receptive_field)
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
+        return x.transpose(1, 2), lengths
+
+    def normalize(self, features: Tensor) -> Tensor:
+        return self.norm(features)
+
+    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.drop(self.linear(self.norm(features))), lengths
+
+
+class Spectrogram(Front):
+    """Waveform [B, N] -> log-mel frames, standardised an utterance, `stack` side by side [B, T, C] ->
+    tokens [B, T, D]. What Mockingjay, TERA, APC and BEST-RQ read, and wav2vec 2.0 on a small machine."""
+
+    modality = "speech"
+
+    def __init__(
+        self,
+        dim: int,
+        sample_rate: int = 16000,
+        n_mels: int = 80,
+        win_ms: float = 25,
+        hop_ms: float = 10,
+        stack: int = 1,
+        dropout: float = 0.0,
+        init_std: float = 0.02,
+    ):
+        super().__init__()
+        if stack < 1:
+            raise ConfigError(f"Spectrogram stack must be at least 1, got {stack}")
+        self.mel = LogMel(sample_rate, n_mels, win_ms, hop_ms)
+        self.dim, self.feature_dim, self.stack = dim, n_mels * stack, stack
+        self.stride = self.mel.hop * stack
+        self.norm = nn.LayerNorm(self.feature_dim)
+        self.linear = nn.Linear(self.feature_dim, dim)
+        nn.init.normal_(self.linear.weight, std=init_std)
+        nn.init.zeros_(self.linear.bias)
+        self.drop = nn.Dropout(dropout)
+
+    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
+            mels, lengths = self.mel(inputs, lengths)
+            mels = standardize(mels, lengths)
+        # frames that do not fill a stack are filled with silence's mean, zero, so that no utterance is empty
+        mels = F.pad(mels, (0, 0, 0, -mels.shape[1] % self.stack))
+        return mels.unflatten(1, (-1, self.stack)).flatten(2), -(-lengths // self.stack)
+
+    def normalize(self, features: Tensor) -> Tensor:
+        return self.norm(features)
+
+    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.drop(self.linear(self.norm(features))), lengths
+
+
+def standardize(x: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
+    """x [B, T, C] with zero mean and unit variance over each row's valid steps; padding becomes zero."""
+    inside = valid(lengths, x.shape[1])[..., None].to(x.dtype)
+    count = lengths[:, None, None].clamp(min=1)
+    mean = (x * inside).sum(1, keepdim=True) / count
+    var = ((x - mean).square() * inside).sum(1, keepdim=True) / count
+    return (x - mean) * torch.rsqrt(var + eps) * inside

@@ -1,0 +1,24 @@
+"""What a user did wrong, said in one line that names the mend."""
+
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something that the user can mend. `sslzoo` prints it as one line and exits with `code`.
+
+    `code` is 1 for what failed (data, disk, divergence) and 2 for a wrong command or config.
+    """
+
+    code = 1
+
+
+class ConfigError(UserError):
+    """A config that cannot be built; found before any data is touched."""
+
+    code = 2
+
+
+def nearest(word: str, words) -> str:
+    """" — did you mean 'x'?" for the word in `words` that is most like `word`, or ""."""
+    found = get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
+    return f" — did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,68 @@
+"""BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo import draws
+from sslzoo.data.base import MASK, SPECIALS, valid
+from sslzoo.objectives.base import Loss, Objective
+
+
+class BERT(Objective):
+    """15 % of the pieces are chosen; 80 % of those become [MASK], 10 % a random piece, 10 % stay as they
+    are; the loss is the cross-entropy of the chosen ones (section 3.1, task 1):
+
+    loss = -1/|M| sum_{i in M} log p(x_i | corrupted x)
+
+    The output embedding is the encoder's input embedding. mask: which positions; see `data.masking`.
+    """
+
+    modalities = ("text",)
+    needs = frozenset({"tokens"})
+
+    def __init__(self, encoder, data, mask: object, eps: float = 1e-12):
+        super().__init__()
+        self.mask, self.vocab_size, self.decode = mask, data.vocab_size, data.describe
+        self.dense = nn.Linear(encoder.dim, encoder.dim)
+        nn.init.normal_(self.dense.weight, std=0.02)
+        nn.init.zeros_(self.dense.bias)
+        self.norm = nn.LayerNorm(encoder.dim, eps)
+        self.bias = nn.Parameter(torch.zeros(data.vocab_size))
+
+    def corrupt(self, ids: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]."""
+        size = ids.shape[1]
+        chosen = self.mask(keys, valid(lengths, size) & (ids >= SPECIALS))
+        fate = draws.uniform(keys, "fate", size)
+        random = SPECIALS + draws.integers(keys, "random piece", self.vocab_size - SPECIALS, size)
+        corrupted = ids.masked_fill(chosen & (fate < 0.8), MASK)
+        return torch.where(chosen & (fate >= 0.9), random, corrupted), chosen
+
+    def predict(self, encoder, hidden: Tensor) -> Tensor:
+        """Hidden states [..., D] -> logits [..., vocabulary]."""
+        hidden = self.norm(F.gelu(self.dense(hidden)))
+        return F.linear(hidden, encoder.front.pieces.weight, self.bias).float()
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        ids, chosen = self.corrupt(batch.inputs, batch.lengths, batch.keys)
+        hidden = encoder(ids, batch.lengths).last
+        logits, target = self.predict(encoder, hidden[chosen]), batch.inputs[chosen]
+        accuracy = (logits.argmax(-1) == target).float().mean()
+        return Loss(F.cross_entropy(logits, target), len(target), {"accuracy": accuracy})
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        ids, chosen = self.corrupt(batch.inputs, batch.lengths, batch.keys)
+        guess = self.predict(encoder, encoder(ids, batch.lengths).last).argmax(-1)
+        rows = []
+        for i in range(min(8, len(ids))):
+            n = int(batch.lengths[i])
+            rows.append(
+                {
+                    "tokens": [self.decode(t) for t in batch.inputs[i, :n].cpu()],
+                    "masked": chosen[i, :n].tolist(),
+                    "predicted": [self.decode(t) for t in guess[i, :n].cpu()],
+                }
+            )
+        return {"kind": "tokens", "title": "Masked pieces, and what was written in their place", "rows": rows}

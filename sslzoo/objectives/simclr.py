@@ -1,0 +1,66 @@
+"""SimCLR: two views of an image are nearer to each other than to any other view (Chen et al. 2020, 2002.05709)."""
+
+import torch
+from torch import nn
+
+from sslzoo.errors import ConfigError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts import health
+from sslzoo.parts.contrastive import nt_xent
+from sslzoo.parts.heads import projector
+
+
+class SimCLR(Objective):
+    """Two views of each image, a projection head, and NT-Xent over all 2N views of the global batch (eq. 1):
+
+    l(i, j) = -log( exp(sim(z_i, z_j) / t) / sum_{k != i} exp(sim(z_i, z_k) / t) )
+    """
+
+    modalities = ("image",)
+    min_batch = 2
+
+    def __init__(
+        self,
+        encoder,
+        data,
+        views: nn.Module,
+        temperature: float = 0.5,
+        hidden_dim: int = 2048,
+        output_dim: int = 128,
+    ):
+        super().__init__()
+        if temperature <= 0:
+            raise ConfigError(f"objective.temperature must be above 0, got {temperature}")
+        self.views, self.temperature = views, temperature
+        self.projector = projector(encoder.dim, hidden_dim, output_dim)
+
+    def project(self, encoder, batch):
+        """Both views [B, C, S, S] and their projections [B, D]."""
+        a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
+        # one pass over both, so that batch norm sees one batch of 2N, as in the paper
+        pooled = encoder(torch.cat([a, b]), batch.lengths.repeat(2)).pooled
+        return (a, b), self.projector(pooled).chunk(2)
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        _, (a, b) = self.project(encoder, batch)
+        losses, place = nt_xent(a, b, self.temperature)
+        logs = {"accuracy": (place == 0).float().mean()}
+        if step % health.EVERY == 0:
+            logs |= health.spread(a)
+        return Loss(losses.mean(), len(losses), logs)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        (a, b), (za, zb) = self.project(encoder, batch)
+        _, place = nt_xent(za, zb, self.temperature)
+        place = place[: len(a)]
+        pairs = torch.stack([a, b], dim=1).flatten(0, 1)[:32]
+        ranks = place.tolist()
+        return {
+            "kind": "images",
+            "title": f"Two views of each image; where the second came among {2 * len(a) - 1} candidates",
+            "images": pairs.cpu(),
+            "captions": [text for r in ranks for text in ("", f"rank {r + 1}")][:32],
+            "right": (place == 0).repeat_interleave(2)[:32].cpu(),
+            "columns": 8,
+        }

@@ -1,0 +1,134 @@
+"""wav2vec 2.0: which quantised frame was it? (Baevski et al. 2020, 2006.11477)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo import draws
+from sslzoo.errors import ConfigError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts import ranks
+from sslzoo.parts.quantize import GumbelQuantizer, perplexity
+
+
+class Wav2Vec2(Objective):
+    """Spans of frames are masked; at each masked frame the trunk must tell the frame's own quantised
+    features from those of `negatives` other masked frames of the utterance (eqs. 2 to 4):
+
+    L_m = -log( exp(sim(c_t, q_t) / k) / sum_{q ~ Q_t} exp(sim(c_t, q) / k) )
+    L_d = (G V - sum_g exp(H(p_g))) / (G V)             loss = L_m + alpha L_d + beta |z|^2
+
+    with sim the cosine, z the features before normalisation. The Gumbel temperature falls from
+    `gumbel[0]` by the factor `gumbel[2]` a step to `gumbel[1]`. feature_grad scales the gradient that
+    reaches the features (section 4.2).
+    """
+
+    modalities = ("speech",)
+    needs = frozenset({"tokens"})
+
+    def __init__(
+        self,
+        encoder,
+        data,
+        mask: object,
+        negatives: int = 100,
+        temperature: float = 0.1,
+        code_dim: int = 256,
+        output_dim: int = 256,
+        groups: int = 2,
+        entries: int = 320,
+        gumbel: list[float] = [2.0, 0.5, 0.999995],  # noqa: B006 (read, never written)
+        diversity: float = 0.1,
+        feature_penalty: float = 10.0,
+        feature_grad: float = 0.1,
+        feature_dropout: float = 0.1,
+    ):
+        super().__init__()
+        if negatives < 1 or temperature <= 0:
+            raise ConfigError(f"wav2vec2 needs negatives >= 1 and temperature > 0, got {negatives} and {temperature}")
+        self.mask, self.negatives, self.temperature, self.gumbel = mask, negatives, temperature, gumbel
+        self.diversity, self.feature_penalty, self.feature_grad = diversity, feature_penalty, feature_grad
+        self.min_tokens = mask.shortest
+        self.masked = nn.Parameter(torch.rand(encoder.dim))
+        self.quantizer = GumbelQuantizer(encoder.feature_dim, code_dim, groups, entries)
+        self.drop = nn.Dropout(feature_dropout)
+        self.project_context = nn.Linear(encoder.dim, output_dim)
+        self.project_code = nn.Linear(code_dim, output_dim)
+
+    def tau(self, step: int) -> float:
+        start, end, decay = self.gumbel
+        return max(start * decay**step, end)
+
+    def distractors(self, keys: Tensor, mask: Tensor) -> Tensor:
+        """For each masked frame, in the order of `mask.nonzero()`, the places among masked frames of
+        `negatives` others of its utterance, int64 [M, K]."""
+        counts = mask.sum(1)
+        row, _ = mask.nonzero(as_tuple=True)
+        first = (counts.cumsum(0) - counts)[row]
+        own = torch.arange(len(row), device=mask.device) - first
+        most = int(counts.max())
+        u = draws.uniform(keys, "negatives", most, self.negatives)[row, own]
+        other = (u.double() * (counts[row] - 1)[:, None]).long()
+        return first[:, None] + other + (other >= own[:, None])
+
+    def contrast(self, context: Tensor, codes: Tensor, distractors: Tensor) -> Tensor:
+        """context, codes [M, D], distractors [M, K] -> logits [M, 1 + K], the right code first."""
+        context, codes = F.normalize(context.float(), dim=1), F.normalize(codes.float(), dim=1)
+        wrong = codes[distractors]
+        logits = torch.einsum("md,mkd->mk", context, torch.cat([codes[:, None], wrong], dim=1)) / self.temperature
+        # a distractor quantised to the right code is no distractor
+        same = (wrong == codes[:, None]).all(-1)
+        return logits.masked_fill(F.pad(same, (1, 0)), float("-inf"))
+
+    def answer(self, encoder, batch, step: int):
+        """Everything up to the logits: (features, lengths, mask, logits, share)."""
+        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        if features.requires_grad:
+            features = self.feature_grad * features + (1 - self.feature_grad) * features.detach()
+        mask = self.mask(batch.keys, lengths, features.shape[1])
+        tokens, lengths = encoder.project(features, lengths)
+        tokens = torch.where(mask[..., None], self.masked.to(tokens.dtype), tokens)
+        context = self.project_context(encoder.contextualize(tokens, lengths).last[mask])
+        target = self.drop(encoder.normalize(features)[mask])
+        row, column = mask.nonzero(as_tuple=True)
+        noise = None
+        if self.training:
+            size = self.quantizer.groups, self.quantizer.entries
+            noise = draws.uniform(draws.children(batch.keys[row], column), "gumbel", *size)
+        codes, share, _ = self.quantizer(target, noise, self.tau(step))
+        distractors = self.distractors(batch.keys, mask)
+        return features, lengths, mask, self.contrast(context, self.project_code(codes), distractors), share
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        features, lengths, mask, logits, share = self.answer(encoder, batch, step)
+        loss = -logits.log_softmax(1)[:, 0].mean()
+        codes = perplexity(share)
+        most = share.numel()
+        value = loss + self.diversity * (most - codes) / most
+        if self.feature_penalty and features.requires_grad:
+            inside = torch.arange(features.shape[1], device=mask.device) < lengths[:, None]
+            square = (features.float().square().mean(-1) * inside).sum()
+            value = value + self.feature_penalty * ranks.mean(square, lengths.sum())
+        logs = {
+            "contrastive": loss.detach(),
+            "accuracy": (logits.argmax(1) == 0).float().mean(),
+            "chance": 1 / (1 + self.negatives),
+            "code_perplexity": codes.detach(),
+            "masked": mask.sum() / lengths.sum(),
+        }
+        return Loss(value, len(logits), logs)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        features, lengths, mask, logits, _ = self.answer(encoder, batch, step)
+        size = int(lengths[0])
+        place = (logits > logits[:, :1]).sum(1)[: int(mask[0].sum())]
+        right = torch.zeros(size, dtype=torch.bool)
+        right[mask[0, :size].cpu()] = (place == 0).cpu()
+        return {
+            "kind": "frames",
+            "title": f"Masked frames, and where the right code was chosen among {1 + self.negatives}",
+            "frames": features[0, :size].float().cpu(),
+            "mask": mask[0, :size].cpu(),
+            "right": right,
+        }

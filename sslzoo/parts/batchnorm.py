@@ -1,0 +1,40 @@
+"""Batch normalisation over the global batch, on any backend (torch's own refuses CPUs)."""
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo.parts import ranks
+
+
+class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """torch's BatchNorm; with several ranks, its statistics are of all their rows together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or ranks.world() == 1:
+            return super().forward(x)
+        over = [0, *range(2, x.ndim)]
+        with torch.autocast(x.device.type, enabled=False):
+            y = x.float()
+            sums = torch.cat([y.sum(over), y.square().sum(over), y.new_tensor([y.numel() / y.shape[1]])])
+            sums = ranks.total(sums)
+            count, channels = sums[-1].detach(), y.shape[1]
+            mean = sums[:channels] / count
+            var = (sums[channels:-1] / count - mean.square()).clamp(min=0)
+            if self.track_running_stats:
+                with torch.no_grad():
+                    self.num_batches_tracked += 1
+                    self.running_mean.lerp_(mean, self.momentum)
+                    self.running_var.lerp_(var * count / (count - 1), self.momentum)
+            shape = [1, -1] + [1] * (x.ndim - 2)
+            y = (y - mean.view(shape)) * torch.rsqrt(var + self.eps).view(shape)
+            if self.affine:
+                y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+
+class BatchNorm1d(_GlobalBatchNorm, nn.BatchNorm1d):
+    """[B, D] or [B, D, T]."""
+
+
+class BatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
+    """[B, C, H, W]."""

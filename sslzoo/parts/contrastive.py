@@ -1,0 +1,27 @@
+"""Contrastive losses."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslzoo.parts import ranks
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1), over the global batch.
+
+    a, b: [n, D], row i of each a view of item i. Returns the loss of each of this rank's 2n views [2n] and
+    the place of its positive among all 2N - 1 others [2n], 0 for the most similar.
+    """
+    a, b = F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)
+    all_a, start = ranks.gather(a)
+    all_b, _ = ranks.gather(b)
+    everyone = torch.cat([all_a, all_b])
+    logits = torch.cat([a, b]) @ everyone.T / temperature
+    mine = torch.arange(start, start + len(a), device=a.device)
+    itself = torch.cat([mine, mine + len(all_a)])
+    positive = torch.cat([mine + len(all_a), mine])
+    logits = logits.scatter(1, itself[:, None], float("-inf"))
+    loss = F.cross_entropy(logits, positive, reduction="none")
+    place = (logits > logits.gather(1, positive[:, None])).sum(1)
+    return loss, place

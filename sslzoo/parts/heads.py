@@ -1,0 +1,14 @@
+"""Small networks on top of an encoder."""
+
+from torch import nn
+
+from sslzoo.parts.batchnorm import BatchNorm1d
+
+
+def projector(inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Sequential:
+    """Linear, batch norm, ReLU, ..., linear, batch norm without a shift: SimCLR's projection head g."""
+    blocks = []
+    for _ in range(layers - 1):
+        blocks += [nn.Linear(inputs, hidden, bias=False), BatchNorm1d(hidden), nn.ReLU()]
+        inputs = hidden
+    return nn.Sequential(*blocks, nn.Linear(inputs, outputs, bias=False), BatchNorm1d(outputs))

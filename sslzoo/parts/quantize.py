@@ -1,0 +1,46 @@
+"""Turning continuous frames into codes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.errors import ConfigError
+from sslzoo.parts import ranks
+
+
+class GumbelQuantizer(nn.Module):
+    """Product quantisation with a straight-through Gumbel softmax (wav2vec 2.0, section 2, eq. 1).
+
+    groups codebooks of `entries` codes, joined into vectors of `dim`.
+    """
+
+    def __init__(self, inputs: int, dim: int, groups: int = 2, entries: int = 320):
+        super().__init__()
+        if dim % groups:
+            raise ConfigError(f"code_dim={dim} is not divisible by groups={groups}")
+        self.groups, self.entries = groups, entries
+        self.logits = nn.Linear(inputs, groups * entries)
+        nn.init.normal_(self.logits.weight, std=1.0)
+        nn.init.zeros_(self.logits.bias)
+        self.codes = nn.Parameter(torch.rand(groups, entries, dim // groups))
+
+    def forward(self, x: Tensor, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """x [M, C], noise: uniform in (0, 1) [M, groups, entries] or None for the likeliest code
+        -> codes [M, dim], the global mean of the softmax [groups, entries], hard choices [M, groups]."""
+        logits = self.logits(x).float().unflatten(-1, (self.groups, self.entries))
+        share = ranks.mean(logits.softmax(-1).sum(0), len(x))
+        if noise is None:
+            chosen = logits.argmax(-1)
+            weight = F.one_hot(chosen, self.entries).to(logits.dtype)
+        else:
+            gumbel = -torch.log(-torch.log(noise))
+            soft = ((logits + gumbel) / temperature).softmax(-1)
+            chosen = soft.argmax(-1)
+            hard = F.one_hot(chosen, self.entries).to(soft.dtype)
+            weight = hard - soft.detach() + soft
+        return torch.einsum("mge,ged->mgd", weight, self.codes).flatten(1), share, chosen
+
+
+def perplexity(share: Tensor) -> Tensor:
+    """exp of the entropy of each codebook's use [groups, entries], summed over codebooks."""
+    return torch.exp(-(share * torch.log(share + 1e-7)).sum(-1)).sum()

@@ -1,0 +1,144 @@
+"""A run's folder: what lies where, and how a file in it is written so that it is whole or not there.
+
+    runs/<name>/
+        config.yaml            the composed config
+        metrics.csv            one row a logged step
+        events.jsonl           warnings as they happened (collapse), one JSON object a line
+        show.pt                what was masked and what was rebuilt or chosen on one batch
+        checkpoints/step=00000100.ckpt, .sha256
+        encoder.safetensors, encoder.json    the trained encoder, and what builds it again
+        probe/<task>.json      what a probe found
+        summary.json           steps, minutes, peak memory, machine
+        DONE                   made last: only a run that has it is finished
+"""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslzoo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of one run's folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def show(self) -> Path:
+        return self.folder / "show.pt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "encoder.safetensors"
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / "encoder.json"
+
+    @property
+    def probes(self) -> Path:
+        return self.folder / "probe"
+
+    @property
+    def summary(self) -> Path:
+        return self.folder / "summary.json"
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").exists()
+
+    def finish(self) -> None:
+        (self.folder / "DONE").touch()
+
+    @staticmethod
+    def find(name: str | Path, root: Path = Path("runs")) -> "Run":
+        """A run by its folder, its name under `root`, or the start of its name if only one has it."""
+        for folder in (Path(name), root / name):
+            if (folder / "config.yaml").exists():
+                return Run(folder)
+        found = sorted(p.parent for p in root.glob(f"{name}*/config.yaml"))
+        if len(found) == 1:
+            return Run(found[0])
+        if found:
+            raise UserError(f"'{name}' is the start of {len(found)} runs: {', '.join(p.name for p in found[:5])}")
+        some = ", ".join(sorted(p.parent.name for p in root.glob("*/config.yaml"))[:5]) or "none"
+        raise UserError(f"no run '{name}' — the runs in {root}/ are: {some}")
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place in one move."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        write(beside)
+        beside.chmod(0o644)
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise UserError(f"cannot write {path}: {error} — what was there before is still there") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    write_whole(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def write_signed(path: Path, write: Callable[[Path], None]) -> None:
+    """`write_whole`, with the file's SHA-256 in `<path>.sha256`."""
+    path = Path(path)
+    write_whole(path, write)
+    write_whole(Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(path)}  {path.name}\n"))
+
+
+def check_signed(path: Path) -> None:
+    """Refuse a file that is not what was written: a flipped byte loads silently otherwise."""
+    path, signature = Path(path), Path(f"{path}.sha256")
+    if not path.exists():
+        raise UserError(f"there is no {path}")
+    if not signature.exists():
+        raise UserError(f"{path} has no {signature.name} beside it, so it cannot be trusted — was it copied without it?")
+    if sha256(path) != signature.read_text().split()[0]:
+        raise UserError(f"{path} is damaged: its SHA-256 is not that of {signature.name} — delete both to go on without")
+
+
+def machine() -> dict:
+    """Where a figure was measured."""
+    return {"system": platform.system(), "arch": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}

@@ -1,0 +1,63 @@
+"""Checkpoints that are whole, signed and read without running what is in them."""
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from sslzoo.errors import UserError
+from sslzoo.run import Run, check_signed, write_signed
+
+
+def load(path: Path, device: str | torch.device = "cpu") -> dict:
+    """A checkpoint's contents. A damaged file or a pickle that asks to run code is refused."""
+    check_signed(path)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} is no checkpoint of sslzoo: it does not hold plain tensors and numbers") from error
+
+
+class SignedIO(CheckpointIO):
+    """How Lightning reads and writes a checkpoint here."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+        write_signed(Path(path), lambda beside: torch.save(checkpoint, beside))
+
+    def load_checkpoint(self, path, map_location=None, weights_only=None):
+        return load(Path(path))
+
+    def remove_checkpoint(self, path) -> None:
+        for file in (Path(path), Path(f"{path}.sha256")):
+            file.unlink(missing_ok=True)
+
+
+def newest(run: Run) -> Path | None:
+    """The last checkpoint of a run, or None."""
+    return max(run.checkpoints.glob("step=*.ckpt"), default=None)
+
+
+class Checkpoints(L.Callback):
+    """A checkpoint every `every` steps, the last `keep` of them, and one wherever training stops."""
+
+    def __init__(self, run: Run, every: int, keep: int):
+        self.run, self.every, self.keep = run, every, keep
+        self.saved = -1
+
+    def save(self, trainer) -> None:
+        step = trainer.global_step
+        if step == self.saved:
+            return
+        trainer.save_checkpoint(self.run.checkpoints / f"step={step:08d}.ckpt")
+        self.saved = step
+        if trainer.is_global_zero:
+            for old in sorted(self.run.checkpoints.glob("step=*.ckpt"))[: -self.keep]:
+                trainer.strategy.remove_checkpoint(old)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step % self.every == 0 or trainer.should_stop:
+            self.save(trainer)
+
+    def on_train_end(self, trainer, module) -> None:
+        self.save(trainer)

@@ -1,0 +1,92 @@
+"""What a run leaves behind: the encoder's weights, a look at the task, a summary, DONE."""
+
+import os
+import resource
+import signal
+import time
+
+import lightning as L
+import torch
+from safetensors.torch import save_file
+
+from sslzoo.run import Run, machine, write_json, write_signed, write_whole
+
+
+class GracefulStop(L.Callback):
+    """On SIGTERM or SIGINT: finish the step, save, stop. A second signal ends the process at once."""
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    def on_train_start(self, trainer, module) -> None:
+        def note(number, _):
+            if self.signal is not None:
+                os._exit(128 + number)
+            self.signal = number
+
+        # after Lightning's own, which would end the run without a checkpoint of ours
+        self.before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        asked = self.signal is not None
+        if trainer.world_size > 1:  # one rank stopping alone would leave the others waiting
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer, module) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+class Finish(L.Callback):
+    """Counts a run's time over all its parts, and writes its results when the last step is done."""
+
+    def __init__(self, run: Run, encoder: dict, example):
+        self.run, self.encoder, self.example = run, encoder, example
+        self.seconds = 0.0
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds + time.monotonic() - self.begun}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds = state["seconds"]
+
+    def on_train_start(self, trainer, module) -> None:
+        self.begun = time.monotonic()
+
+    def on_train_end(self, trainer, module) -> None:
+        if trainer.global_step < module.total_steps:
+            return
+        shown = self.look(module)
+        if not trainer.is_global_zero:
+            return
+        weights = {name: w.detach().cpu().contiguous() for name, w in module.encoder.state_dict().items()}
+        write_signed(self.run.weights, lambda path: save_file(weights, path))
+        write_json(self.run.encoder, self.encoder)
+        if shown:
+            write_whole(self.run.show, lambda path: torch.save(shown, path))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        write_json(
+            self.run.summary,
+            {
+                "steps": trainer.global_step,
+                "minutes": (self.seconds + time.monotonic() - self.begun) / 60,
+                "peak_memory_gb": memory,
+                "ranks": trainer.world_size,
+                "precision": str(trainer.precision),
+                "device": torch.cuda.get_device_name() if module.device.type == "cuda" else "cpu",
+                "machine": machine(),
+                "parameters": sum(p.numel() for p in module.encoder.parameters()),
+                "logs": module.logged,
+            },
+        )
+        self.run.finish()
+
+    def look(self, module) -> dict:
+        """The objective's own picture of its task; every rank takes part, for it may gather."""
+        module.eval()
+        try:
+            return module.objective.show(module.encoder, self.example().to(module.device), module.total_steps)
+        finally:
+            module.train()

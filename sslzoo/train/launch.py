@@ -1,0 +1,141 @@
+"""From built parts to a trained run: Lightning's trainer, our callbacks, and where it goes on from."""
+
+import sys
+import warnings
+
+import lightning as L
+import torch
+
+from sslzoo import draws
+from sslzoo.data.loader import collate, ordered_loader, train_loader
+from sslzoo.errors import UserError
+from sslzoo.pretrain import Pretrain
+from sslzoo.run import Run
+from sslzoo.train.checkpoint import Checkpoints, SignedIO, load, newest
+from sslzoo.train.finish import Finish, GracefulStop
+from sslzoo.train.guards import CollapseGuard
+from sslzoo.train.metrics import MetricsFile
+from sslzoo.train.progress import ProgressReport
+
+
+class Loaders(L.LightningDataModule):
+    """Loaders that begin at the trainer's step, for its rank."""
+
+    def __init__(self, data, splits: dict, seed: int, stop: int, smallest: int, workers: int):
+        super().__init__()
+        self.data, self.splits, self.seed = data, splits, seed
+        self.stop, self.smallest, self.workers = stop, smallest, workers
+
+    def train_dataloader(self):
+        t = self.trainer
+        return train_loader(
+            self.splits["train"], self.data.batch, self.seed, t.global_step, self.stop,
+            t.global_rank, t.world_size, self.smallest, self.workers,
+        )  # fmt: skip
+
+    def val_dataloader(self):
+        split = self.splits.get("valid")
+        if split is None:
+            return []
+        units, key, t = self.data.batch.units(split.cut_lengths), draws.key(self.seed, "valid"), self.trainer
+        return ordered_loader(split, units, key, rank=t.global_rank, world=t.world_size)
+
+
+def check_lengths(split, encoder, objective, data) -> None:
+    """Refuse a training split with an item too short for the objective, naming the item."""
+    least = getattr(objective, "min_tokens", 1)
+    if least <= 1 or data.modality == "image":
+        return
+    shortest = int(split.lengths.argmin())
+    length = int(split.lengths[shortest])
+    sample = split.read(shortest)[None]
+    with torch.no_grad():
+        tokens = int(encoder.eval().embed(sample, torch.tensor([length]))[1])
+    encoder.train()
+    if tokens >= least:
+        return
+    if data.modality == "speech":
+        size, mend = f"{length / data.sample_rate:.3f} s", f"data.min_seconds={(least + 2) * encoder.stride / data.sample_rate:.2f}"
+    else:
+        size, mend = f"{length} tokens", "longer texts"
+    raise UserError(
+        f"{split.names[shortest]} is {size}, {tokens} frames: shorter than the {least} that a mask span needs — "
+        f"set {mend}, or a smaller objective.mask.length"
+    )
+
+
+def pretrain(job, run: Run) -> bool:
+    """Train a run to its end, from where it is. True when its last step is done."""
+    settings, config = job.trainer, job.config
+    splits = {"train": job.data.split("train")}
+    if settings.val_every:
+        splits["valid"] = job.data.split("valid")
+    job.data.save(run.folder)
+    check_lengths(splits["train"], job.encoder, job.objective, job.data)
+
+    def example():
+        split = splits.get("valid") or job.data.split("valid")
+        return collate([(split.read(i, draws.key(0, i)), i, draws.key(0, "show", i)) for i in range(min(32, len(split)))])
+
+    def say(line: str) -> None:
+        print(f"{run.name}: {line}", file=sys.stderr, flush=True)
+
+    rate = getattr(job.data, "sample_rate", None)
+    stop = GracefulStop()
+    module = Pretrain(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps)
+    made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
+    callbacks = [
+        CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
+        MetricsFile(run, settings.log_every),
+        *([ProgressReport(run.name, job.data.modality, rate)] if settings.progress else []),
+        stop,
+        Finish(run, made, example),
+        Checkpoints(run, settings.save_every, settings.keep),
+    ]
+    trainer = lightning_trainer(settings, run, callbacks, validate=bool(settings.val_every))
+    resume = newest(run)
+    if resume is not None:
+        load(resume)  # a damaged one is refused here, in one line, before any rank starts
+        say(f"continuing from {resume.name}")
+    loaders = Loaders(job.data, splits, config["seed"], settings.max_steps, job.objective.min_batch, settings.workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
+        trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
+    if stop.signal is not None and not run.done:
+        raise UserError(f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there")
+    return run.done
+
+
+def lightning_trainer(settings, run: Run, callbacks: list, validate: bool) -> L.Trainer:
+    loggers = []
+    if "tensorboard" in settings.loggers:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(run.folder, name="", version="tensorboard"))
+    if "wandb" in settings.loggers:
+        from lightning.pytorch.loggers import WandbLogger
+
+        loggers.append(WandbLogger(name=run.name, save_dir=run.folder, project="sslzoo"))
+    return L.Trainer(
+        accelerator="gpu" if settings.on_gpu else "cpu",
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=settings.strategy,
+        precision=settings.arithmetic,
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        gradient_clip_val=settings.gradient_clip,
+        val_check_interval=settings.val_every if validate else None,
+        check_val_every_n_epoch=None if validate else 1,
+        limit_val_batches=1.0 if validate else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every,
+        logger=loggers or False,
+        callbacks=callbacks,
+        plugins=[SignedIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run.folder,
+    )

@@ -1,0 +1,62 @@
+"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressReport(L.Callback):
+    """Loss, items or seconds of audio a second, time left. rate: samples a second, for speech."""
+
+    EVERY = 15.0  # seconds between lines where there is no terminal
+
+    def __init__(self, name: str, modality: str, rate: float | None):
+        self.name, self.rate = name, rate
+        self.unit = {"image": "images/s", "speech": "s of audio/s", "text": "tokens/s"}[modality]
+        self.modality = modality
+        self.bar: Progress | None = None
+
+    def on_train_start(self, trainer, module) -> None:
+        self.begun = self.marked = time.monotonic()
+        self.first = trainer.global_step
+        self.amount = self.speed = 0.0
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}  {task.fields[info]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.name, total=module.total_steps, completed=self.first, info="")
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        world = trainer.world_size
+        units = len(batch) if self.modality == "image" else float(batch.lengths.sum()) / (self.rate or 1)
+        self.amount += units * world
+        now, step = time.monotonic(), trainer.global_step
+        self.speed = self.amount / max(now - self.begun, 1e-6)
+        if not trainer.is_global_zero:
+            return
+        info = f"loss {module.logged['loss']:.4f}  {self.speed:,.0f} {self.unit}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, info=info)
+        elif now - self.marked > self.EVERY or step == module.total_steps:
+            self.marked = now
+            left = (now - self.begun) / max(step - self.first, 1) * (module.total_steps - step)
+            print(f"{self.name}: step {step}/{module.total_steps}  {info}  {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def on_train_end(self, trainer, module) -> None:
+        self.stop()
+
+    def on_exception(self, trainer, module, exception) -> None:
+        self.stop()

@@ -1,0 +1,58 @@
+"""How a run is carried out, as conf/trainer says it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from sslzoo.errors import ConfigError
+
+
+@dataclass
+class Settings:
+    """max_steps: optimiser steps. devices, nodes: ranks a host and hosts. strategy: Lightning's name; "auto"
+    is one process, "ddp" one a rank. precision: "auto" is bf16 where the accelerator computes in it and
+    32 bits elsewhere. save_every, keep: checkpoints. val_every: steps between validations, or None.
+    on_collapse: warn, or stop. workers: loader processes a rank. loggers: beside metrics.csv.
+    """
+
+    max_steps: int = 1000
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "auto"
+    gradient_clip: float | None = None
+    log_every: int = 10
+    save_every: int = 500
+    keep: int = 2
+    val_every: int | None = None
+    on_collapse: Literal["warn", "stop"] = "warn"
+    workers: int = 0
+    progress: bool = True
+    loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
+
+    def __post_init__(self):
+        for name in ("max_steps", "devices", "nodes", "log_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0 or (self.val_every is not None and self.val_every < 1):
+            raise ConfigError("trainer.workers must be at least 0 and trainer.val_every at least 1 or null")
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise ConfigError("trainer.accelerator=gpu, but this machine has no usable GPU: `sslzoo doctor` says why")
+        if self.ranks > 1 and self.strategy == "auto":
+            raise ConfigError(f"{self.ranks} ranks need a strategy: trainer=ddp or trainer.strategy=ddp")
+
+    @property
+    def ranks(self) -> int:
+        return self.devices * self.nodes
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.accelerator != "cpu" and torch.cuda.is_available()
+
+    @property
+    def arithmetic(self) -> str:
+        if self.precision != "auto":
+            return self.precision
+        return "bf16-mixed" if self.on_gpu and torch.cuda.is_bf16_supported() else "32-true"

@@ -1,0 +1,63 @@
+"""Composing tiny jobs of every objective."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors; and processes are forked
+
+import pytest
+import torch
+
+TINY = Path(__file__).parent / "tiny"
+sys.path.insert(0, str(TINY))
+torch.set_num_threads(1)
+
+from sslzoo.config import CONF, options, plain  # noqa: E402
+
+OBJECTIVES = sorted(options("objective"))
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def compose(*overrides: str, command: str = "pretrain") -> dict:
+    """The plain config of a command, with the tiny sets and encoders at hand."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *overrides]))
+
+
+def modality_of(objective: str) -> str:
+    """The first modality that an objective is for."""
+    from omegaconf import OmegaConf
+
+    from sslzoo.build import target
+
+    node = OmegaConf.load(CONF / "objective" / f"{objective}.yaml")
+    return target(node["_target_"], "objective").modalities[0]
+
+
+def tiny(objective: str, *overrides: str) -> dict:
+    """A tiny run of an objective: on its modality's tiny data and encoder."""
+    kind = modality_of(objective)
+    defaults = [f"objective={objective}", f"data=tiny_{kind}", f"encoder=tiny_{kind}", "trainer.progress=false"]
+    small = {
+        "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
+        "wav2vec2": ["objective.negatives=10", "objective.entries=8", "objective.code_dim=16", "objective.output_dim=16"],
+    }
+    chosen = {o.split("=")[0]: o for o in [*defaults, *small.get(objective, []), *overrides]}
+    return compose(*chosen.values())
+
+
+@pytest.fixture(params=OBJECTIVES)
+def objective(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def real() -> Path:
+    """The real sets, where they are."""
+    if not SHARED.exists():
+        pytest.skip("the real sets are not at ../shared/data")
+    return SHARED

@@ -1,0 +1,192 @@
+"""What every objective promises, checked over every conf/objective/*.yaml."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from conftest import tiny
+
+from sslzoo.build import build, settle
+from sslzoo.data.loader import collate
+from sslzoo.data.sampler import StepSampler
+from sslzoo.errors import UserError
+from sslzoo.pretrain import Pretrain
+from sslzoo.run import Run
+from sslzoo.train import checkpoint, launch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def batch_of(job, step: int, rank: int = 0, world: int = 1):
+    split = job.data.split("train")
+    sampler = StepSampler(job.data.batch, split.cut_lengths, 0, step, step + 1, rank, world, job.objective.min_batch)
+    [rows] = list(sampler)
+    return collate([(split.read(i, key), i, key) for i, key in rows])
+
+
+def train(config: dict, folder: Path) -> Run:
+    config = {k: v for k, v in config.items() if k not in ("name", "root")}
+    run, job = Run(folder), build(config)
+    settle(run, config)
+    launch.pretrain(job, run)
+    return run
+
+
+def still(job):
+    """The same job without dropout, which ranks and paddings draw differently."""
+    for module in [*job.encoder.modules(), *job.objective.modules()]:
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return job
+
+
+def gradients(job, batch, step: int = 3):
+    """The loss and the gradients as the trainer has them before it averages over ranks."""
+    module = Pretrain(job.encoder, job.objective, job.optim, 0, 10)
+    loss = job.objective(job.encoder, batch, step)
+    value, share = module.weigh(loss)
+    value.backward()
+    return module.reduce(loss, share), {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
+
+
+def test_composes_and_takes_a_step(objective):
+    job = build(tiny(objective))
+    logs, grads = gradients(job, batch_of(job, 0))
+    assert torch.isfinite(torch.tensor(list(logs.values()))).all()
+    missing = [name for name, grad in grads.items() if grad is None]
+    assert not missing, f"no gradient reaches {missing}"  # DDP would wait for them for ever
+    assert any(bool(g.abs().sum() > 0) for n, g in grads.items() if n.startswith("encoder."))
+
+
+def _rank(rank: int, config: dict, file: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    job = still(build(config))
+    logs, grads = gradients(job, batch_of(job, 0, rank, 2))
+    for grad in grads.values():
+        dist.all_reduce(grad)
+        grad /= 2
+    if rank == 0:
+        torch.save((logs, grads), out)
+    dist.destroy_process_group()
+
+
+def test_two_ranks_give_one_ranks_gradients(objective, tmp_path):
+    config = tiny(objective)
+    mp.start_processes(_rank, (config, str(tmp_path / "meet"), str(tmp_path / "out")), nprocs=2, start_method="fork")
+    logs, grads = torch.load(tmp_path / "out", weights_only=True)
+    job = still(build(config))
+    one_logs, one_grads = gradients(job, batch_of(job, 0))
+    assert logs["loss"] == pytest.approx(one_logs["loss"], abs=1e-5)
+    scale = max(float(g.abs().max()) for g in one_grads.values())
+    for name, grad in one_grads.items():
+        assert torch.allclose(grads[name], grad, atol=2e-5 * scale), name
+
+
+@pytest.mark.parametrize("stop", [2, 4, 8], ids=["first steps", "mid-epoch", "across an epoch"])
+def test_stopped_and_continued_is_never_stopped(objective, stop, tmp_path, monkeypatch):
+    config = tiny(objective, "trainer.max_steps=11", "trainer.save_every=3", "trainer.log_every=2")
+    whole = train(config, tmp_path / "whole")
+
+    step = Pretrain.optimizer_step
+
+    def signalled(self, *args, **kwargs):
+        if self.global_step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Pretrain, "optimizer_step", signalled)
+    with pytest.raises(UserError, match=f"signal {signal.SIGTERM.value} at step {stop + 1}"):
+        train(config, tmp_path / "parts")
+    monkeypatch.setattr(Pretrain, "optimizer_step", step)
+    assert not Run(tmp_path / "parts").done
+    parts = train(config, tmp_path / "parts")
+
+    a, b = (checkpoint.load(checkpoint.newest(run)) for run in (whole, parts))
+    assert a["global_step"] == b["global_step"] == 11
+    assert_equal(a["state_dict"], b["state_dict"])
+    assert_equal(a["optimizer_states"], b["optimizer_states"])
+    assert whole.metrics.read_text() == parts.metrics.read_text()
+    assert whole.weights.read_bytes() == parts.weights.read_bytes()
+
+
+def assert_equal(a, b, where: str = "") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{number}]")
+    else:
+        assert a == b, where
+
+
+def test_golden_losses(objective, tmp_path):
+    """Thirty steps of training lose what they lost when this file was written: SSLZOO_GOLDEN=1 rewrites it."""
+    run = train(tiny(objective, "trainer.max_steps=30", "trainer.log_every=1"), tmp_path / "run")
+    header, *rows = (line.split(",") for line in run.metrics.read_text().splitlines())
+    losses = [float(row[header.index("loss")]) for row in rows]
+    path = GOLDEN / f"{objective}.json"
+    if os.environ.get("SSLZOO_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(losses) + "\n")
+    assert losses == pytest.approx(json.loads(path.read_text()), rel=2e-3)
+    assert len(losses) == 30
+
+
+def test_padding_changes_nothing(objective):
+    job = still(build(tiny(objective)))
+    batch = batch_of(job, 0)
+    if batch.inputs.ndim != 2:
+        pytest.skip("images are not padded: they have one size")
+    padded = replace(batch, inputs=F.pad(batch.inputs, (0, 1700 if batch.inputs.is_floating_point() else 3)))
+    (logs, grads), (more_logs, more) = gradients(job, batch), gradients(still(build(tiny(objective))), padded)
+    assert more_logs["loss"] == pytest.approx(logs["loss"], abs=1e-5)
+    for name, grad in grads.items():
+        assert torch.allclose(more[name], grad, atol=1e-5 * max(1, float(grad.abs().max()))), name
+
+
+def test_batches_do_not_depend_on_workers(objective):
+    from sslzoo.data.loader import train_loader
+
+    job = build(tiny(objective))
+    split = job.data.split("train")
+    for start in (0, 4):
+        plain, workers = (
+            list(train_loader(split, job.data.batch, 0, start, 9, smallest=job.objective.min_batch, workers=n))
+            for n in (0, 2)
+        )
+        assert len(plain) == len(workers) == 9 - start
+        for a, b in zip(plain, workers, strict=True):
+            assert torch.equal(a.inputs, b.inputs) and torch.equal(a.keys, b.keys) and torch.equal(a.index, b.index)
+
+
+def test_state_is_all_in_the_state_dict(objective, tmp_path):
+    """What `after_step` and `refresh` change is a parameter or a persistent buffer, made in __init__."""
+    job = build(tiny(objective))
+    before = {k: v for k, v in vars(job.objective).items() if isinstance(v, int | float | torch.Tensor)}
+    names = set(job.objective.state_dict())
+    gradients(job, batch_of(job, 0))
+    job.objective.after_step(job.encoder, 0, 10)
+    after = {k: v for k, v in vars(job.objective).items() if isinstance(v, int | float | torch.Tensor)}
+    assert before == after and names == set(job.objective.state_dict())
+    assert not any(m is job.encoder for m in job.objective.modules()), "the encoder is passed, never stored"
+
+
+def test_shows_its_task(objective, tmp_path):
+    """`show` gives what the report can draw, and torch can load without running code."""
+    job = build(tiny(objective))
+    shown = job.objective.eval().show(job.encoder.eval(), batch_of(job, 0), 5)
+    torch.save(shown, tmp_path / "show.pt")
+    assert torch.load(tmp_path / "show.pt", weights_only=True)["kind"]

@@ -1,0 +1,58 @@
+"""Which package may import which: the architecture, as DESIGN has it."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import CONF
+
+import sslzoo
+
+ROOT = Path(sslzoo.__file__).parent
+LEAVES = {"errors", "draws", "run", "config"}
+MAY = {  # what a package may import of ours, beside itself and the leaves
+    "data": {"data.base"},
+    "parts": set(),
+    "encoders": {"data.base", "parts"},
+    "objectives": {"parts", "data.base"},
+    "pretrain": {"parts.ranks"},
+    "train": {"pretrain", "data", "parts.ranks"},
+    "probe": {"data", "encoders", "parts.mel", "build"},
+    "report": set(),
+}
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sslzoo":
+            yield from [".".join([*node.module.split(".")[1:], a.name]) for a in node.names]
+        elif isinstance(node, ast.Import):
+            yield from [a.name[7:] for a in node.names if a.name.startswith("sslzoo.")]
+
+
+@pytest.mark.parametrize("package", MAY)
+def test_imports_go_one_way(package):
+    files = [ROOT / f"{package}.py"] if (ROOT / f"{package}.py").exists() else sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imports(path):
+            top = name.split(".")[0]
+            allowed = top in LEAVES or top == package or any(name == m or name.startswith(f"{m}.") for m in MAY[package])
+            assert allowed, f"{path.relative_to(ROOT)} imports sslzoo.{name}"
+
+
+def test_torchaudio_is_imported_where_it_must_be():
+    """It breaks with every torch but its own: filter banks, and the downloader inside a function."""
+    users = [p for p in ROOT.rglob("*.py") if re.search(r"^\s*(import|from) torchaudio", p.read_text(), re.M)]
+    assert {str(p.relative_to(ROOT)) for p in users} <= {"parts/mel.py", "data/audio.py"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_every_config_says_what_it_is():
+    for path in CONF.glob("*/*.yaml"):
+        assert path.read_text().startswith("# "), path

@@ -1,0 +1,75 @@
+"""Tiny sets of every modality, made in memory, for contracts that no data should slow down."""
+
+import numpy as np
+import torch
+
+from sslzoo.data.base import CLS, SEP, SPECIALS, Data, Intervals, Split
+
+
+class TinySplit(Split):
+    def __init__(self, items, columns, cut=None):
+        self.items, self.columns, self.cut, self.intervals = items, columns, cut, {}
+        self.names = [f"item {i}" for i in range(len(items))]
+        self.lengths = np.array([1 if x.ndim > 1 else len(x) for x in items])
+
+    def read(self, index, key=None):
+        item = self.items[index]
+        if item.ndim > 1:
+            return item
+        start, stop = self.window(index, key)
+        return item[start:stop]
+
+
+class TinyImages(Data):
+    modality = "image"
+
+    def __init__(self, batch: object, size: int = 16, channels: int = 3, mean: list[float] = [0.5], std: list[float] = [0.25]):
+        self.batch, self.size, self.channels, self.mean, self.std = batch, size, channels, mean, std
+
+    def split(self, name):
+        g = np.random.default_rng(len(name))
+        labels = g.integers(0, 4, 48)
+        images = g.integers(0, 60, (48, self.channels, self.size, self.size)) + 48 * labels[:, None, None, None]
+        return TinySplit(list(torch.tensor(images, dtype=torch.uint8)), {"label": labels})
+
+
+class TinySpeech(Data):
+    """Hums whose pitch is the label; some longer than the cut."""
+
+    modality = "speech"
+
+    def __init__(self, batch: object, sample_rate: int = 16000, cut: int = 9000):
+        self.batch, self.sample_rate, self.cut = batch, sample_rate, cut
+        batch.rate = sample_rate
+
+    def split(self, name):
+        g = np.random.default_rng(len(name))
+        labels, items = g.integers(0, 4, 40), []
+        for label in labels:
+            n = int(g.integers(5000, 11000))
+            wave = np.sin(2 * np.pi * (200 + 150 * label) * np.arange(n) / self.sample_rate) + 0.3 * g.standard_normal(n)
+            items.append(torch.tensor(wave, dtype=torch.float32))
+        split = TinySplit(items, {"label": labels}, self.cut)
+        ends = split.lengths / self.sample_rate
+        split.intervals["half"] = [
+            Intervals(np.array([0, e / 2]), np.array([e / 2, e]), np.array(["a", "b"])) for e in ends
+        ]
+        return split
+
+
+class TinyText(Data):
+    modality = "text"
+
+    def __init__(self, batch: object, vocab_size: int = 60, max_tokens: int = 24):
+        self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens
+
+    def split(self, name):
+        g = np.random.default_rng(len(name))
+        labels, items = g.integers(0, 2, 48), []
+        for label in labels:
+            words = g.integers(SPECIALS + 25 * label, SPECIALS + 25 * (label + 1), int(g.integers(4, 20)))
+            items.append(torch.tensor([CLS, *words, SEP]))
+        return TinySplit(items, {"label": labels})
+
+    def describe(self, inputs):
+        return " ".join(f"w{int(i)}" for i in inputs.reshape(-1))
