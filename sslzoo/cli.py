@@ -35,12 +35,15 @@ def composed(name: str, argv: list[str], work) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    said = sys.argv
+    said, failed = sys.argv, []
 
     def task(config) -> None:
         sys.argv = said  # what Lightning's ranks start again with
         choices = HydraConfig.get().runtime.choices
-        work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
+        try:
+            work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
+        except (UserError, OSError) as error:  # Hydra would print more than one line; a sweep's other jobs go on
+            failed.append(error)
 
     sys.argv = [f"sslzoo {name}", *argv]
     try:
@@ -49,6 +52,10 @@ def composed(name: str, argv: list[str], work) -> None:
         raise ConfigError(one_line(error, folders)) from error
     finally:
         sys.argv = said
+    for error in failed[1:]:
+        print(f"sslzoo: {error}", file=sys.stderr)
+    if failed:
+        raise failed[0]
 
 
 def pretrain(argv: list[str]) -> None:
@@ -162,7 +169,8 @@ def completion(argv: list[str]) -> None:
     said = parser.parse_args(argv)
     from sslzoo.completion import SCRIPT, candidates
 
-    print("\n".join(candidates(said.line, COMMANDS)) if said.line is not None else SCRIPT)
+    found = [SCRIPT] if said.line is None else candidates(said.line, COMMANDS)
+    print("\n".join(found), end="\n" if found else "")
 
 
 COMMANDS = {

@@ -39,22 +39,34 @@ def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B0
 def plain(config) -> dict:
     """A composed config as plain containers; what is still missing is named."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"{missing[0]} is required: set {missing[0]}=…")
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"{missing[0]} is required: set {missing[0]}=…")
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except InterpolationKeyError as error:
+        found = re.search(r"key 'data\.(\w+)' not found", str(error))
+        if not found:
+            raise ConfigError(" ".join(str(error).split())) from error
+        fit = ", ".join(readers_of(config["data"]))
+        raise ConfigError(
+            f"the encoder needs data.{found[1]}, which this data has not: it is made for another kind of data; "
+            f"these encoders fit: encoder={fit}"
+        ) from error
     except OmegaConfBaseException as error:
-        found = re.search(r"Interpolation key '([^']+)' not found", str(error))
-        if found and found[1].startswith("data."):
-            kind = found[1].removeprefix("data.")
-            raise ConfigError(
-                f"{error.full_key}: this data has no '{kind}', so the encoder is not for it — "
-                "choose an encoder of the data's kind (`sslzoo list encoders`)"
-            ) from error
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def readers_of(data: dict) -> list[str]:
+    """The encoders whose config refers to nothing that this data does not say."""
+    found = []
+    for path in sorted((CONF / "encoder").glob("*.yaml")):
+        asked = set(re.findall(r"\$\{data\.(\w+)\}", path.read_text()))
+        if asked <= set(data):
+            found.append(path.stem)
+    return found
 
 
 def fingerprint(config: dict) -> str:

@@ -55,7 +55,7 @@ class ConvBlock(nn.Module):
 class Waveform(Front):
     """Waveform [B, N] -> convolutional features [B, T, C] -> tokens [B, T, D] (wav2vec 2.0, section 2).
 
-    layers: [channels, kernel, stride] of each convolution. norm: "group" normalises the first layer over
+    sample_rate: of the audio it is made for, in Hz. layers: [channels, kernel, stride] of each convolution. norm: "group" normalises the first layer over
     time (the base model), "layer" every layer over channels (large). normalize_input: zero mean and unit
     variance an utterance. Shorter than the receptive field, an utterance is padded to one frame.
     """
@@ -65,6 +65,7 @@ class Waveform(Front):
     def __init__(
         self,
         dim: int,
+        sample_rate: int = 16000,
         layers: list[list[int]] = WAV2VEC2,
         norm: Literal["group", "layer"] = "group",
         bias: bool = False,
@@ -82,6 +83,7 @@ class Waveform(Front):
             ConvBlock(channels[i], *layers[i], bias=bias, norm=norms[i]) for i in range(len(layers))
         )
         self.dim, self.feature_dim, self.normalize_input = dim, channels[-1], normalize_input
+        self.sample_rate = sample_rate
         self.stride, self.receptive_field = 1, 1
         for _, kernel, stride in layers:
             self.receptive_field += (kernel - 1) * self.stride
@@ -131,6 +133,7 @@ class Spectrogram(Front):
             raise ConfigError(f"Spectrogram stack must be at least 1, got {stack}")
         self.mel = LogMel(sample_rate, n_mels, win_ms, hop_ms)
         self.dim, self.feature_dim, self.stack = dim, n_mels * stack, stack
+        self.sample_rate = sample_rate
         self.stride = self.mel.hop * stack
         self.norm = nn.LayerNorm(self.feature_dim)
         self.linear = nn.Linear(self.feature_dim, dim)

@@ -1,5 +1,6 @@
 """From built parts to a trained run: Lightning's trainer, our callbacks, and where it goes on from."""
 
+import logging
 import sys
 import warnings
 
@@ -107,6 +108,7 @@ def pretrain(job, run: Run) -> bool:
 
 
 def lightning_trainer(settings, run: Run, callbacks: list, validate: bool) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     loggers = []
     if "tensorboard" in settings.loggers:
         from lightning.pytorch.loggers import TensorBoardLogger

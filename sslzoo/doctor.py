@@ -1,0 +1,62 @@
+"""What this machine has, and what would fail on it."""
+
+import importlib.metadata
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+NEEDED = ["torch", "torchvision", "torchaudio", "lightning", "hydra-core", "faiss-cpu", "soundfile", "soxr", "tokenizers"]
+EXTRAS = {
+    "espeakng-loader": "the built-in set `spoken`: pip install 'sslzoo[spoken]'",
+    "tensorboard": "trainer.loggers=[tensorboard]: pip install 'sslzoo[tensorboard]'",
+    "wandb": "trainer.loggers=[wandb]: pip install 'sslzoo[wandb]'",
+}
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def examine() -> bool:
+    """Print what is found; True where nothing would fail."""
+    well = True
+
+    def say(ok: bool | None, text: str) -> None:
+        nonlocal well
+        well &= ok is not False
+        print({True: "ok    ", False: "FAILS ", None: "-     "}[ok], text)
+
+    say((3, 11) <= sys.version_info[:2] < (3, 14), f"Python {sys.version.split()[0]} (3.11 to 3.13)")
+    for package in NEEDED:
+        found = version(package)
+        say(found is not None, f"{package} {found or 'is missing: pip install sslzoo'}")
+    for module in ("torchvision", "torchaudio"):
+        try:
+            __import__(module)
+        except Exception as error:
+            say(False, f"{module} does not load beside this torch ({str(error).splitlines()[0]}): pip install -c constraints.txt sslzoo")
+    for package, use in EXTRAS.items():
+        found = version(package)
+        say(True if found else None, f"{package} {found or 'is not installed; needed for ' + use}")
+    import torch
+
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+            memory = torch.cuda.get_device_properties(number).total_memory / 2**30
+            say(True, f"GPU {number}: {torch.cuda.get_device_name(number)}, {memory:.0f} GiB, {bf16}")
+    else:
+        say(None, f"no usable GPU: training runs on {os.cpu_count()} CPU cores")
+    say(torch.distributed.is_available(), "torch.distributed (trainer=ddp)")
+    try:
+        with tempfile.TemporaryFile(dir=Path.cwd()):
+            free = shutil.disk_usage(Path.cwd()).free / 2**30
+        say(free > 1, f"{free:.0f} GiB free here" + ("" if free > 1 else ": checkpoints will not fit"))
+    except OSError as error:
+        say(False, f"cannot write here ({error.strerror}): runs/ goes into the current folder, or root=…")
+    return well
