@@ -58,7 +58,8 @@ class Batch:
 
 @dataclass
 class Intervals:
-    """Labels that hold for a stretch of an item, such as phones: start and end in seconds."""
+    """Labels that hold for a stretch of an item, such as phones: start and end in seconds
+    (for text, in token ids)."""
 
     start: np.ndarray
     end: np.ndarray

@@ -1,0 +1,258 @@
+"""Audio files of any rate and channel count as mono float32 at one rate; a reader of any folder of them."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from sslzoo.data import files, splits
+from sslzoo.data.base import SPLITS, Data, Split
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.errors import ConfigError, UserError, nearest
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
+# libsndfile reads a cut WAV, AIFF or AU file as a short one, and says so only here
+_DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+_STREAMED = 0x7FFFF000  # a size from here on was written by a program that did not know it
+
+
+@dataclass
+class Listing:
+    """What a set holds: files relative to its root, the split of each, label columns [N]."""
+
+    root: Path
+    names: list[str]
+    split: Sequence[str]
+    columns: dict[str, np.ndarray]
+
+
+class AudioSplit(Split):
+    """Files as float32 [N] at `sample_rate`; frames and rates [N] are the files' own."""
+
+    def __init__(self, root, names, frames, rates, columns, sample_rate: int, cut: int | None):
+        self.root, self.names, self.rates, self.sample_rate = root, names, rates, sample_rate
+        self.lengths = resampled(frames, rates, sample_rate)
+        self.columns, self.intervals, self.cut = columns, {}, cut
+
+    def read(self, index: int, key: int | None = None) -> Tensor:
+        start, stop = self.window(index, key)
+        path = self.root / self.names[index]
+        if self.rates[index] == self.sample_rate:
+            samples = decode(path, start, stop)
+        else:
+            samples = decode(path)
+            samples = soxr.resample(samples, self.rates[index], self.sample_rate)[start:stop]
+        # soxr may give a sample less than it should for the shortest of files
+        if len(samples) < stop - start - 1:
+            raise UserError(f"{path} is shorter than when it was opened: it has changed since")
+        return torch.from_numpy(np.pad(samples, (0, stop - start - len(samples))))
+
+
+class AudioData(Data):
+    """A set of audio files. A subclass implements `listing`.
+
+    path: the folder it is in. sample_rate: Hz. max_seconds: training reads at most that much of a file at
+    a time, from a random place. min_seconds: a shorter file is bad. on_error: "raise" stops at a bad file,
+    "skip" names it, counts it and leaves it out.
+    """
+
+    modality = "speech"
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        sample_rate: int = 16000,
+        max_seconds: float | None = None,
+        min_seconds: float = 0.1,
+        on_error: Literal["raise", "skip"] = "raise",
+    ):
+        check_audio(sample_rate, max_seconds, min_seconds)
+        batch.rate = sample_rate
+        self.path, self.batch, self.sample_rate = path, batch, sample_rate
+        self.max_seconds, self.min_seconds, self.on_error = max_seconds, min_seconds, on_error
+        self._listing: Listing | None = None
+        self._opened: dict[str, AudioSplit] = {}
+
+    def listing(self) -> Listing:
+        """Every file of the set, of all splits. Raises UserError where there are none."""
+        raise NotImplementedError
+
+    def split(self, name: str) -> AudioSplit:
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def _open(self, name: str) -> AudioSplit:
+        if self._listing is None:
+            self._listing = self.listing()
+        listing = self._listing
+        rows = np.flatnonzero(np.asarray(listing.split) == name)
+        if not len(rows):
+            raise UserError(f"{listing.root} has no {name} split")
+        names = [listing.names[i] for i in rows]
+        found, faults = files.inspected(listing.root, names, inspect, "audio")
+        for i, value in enumerate(found):
+            if value and value[0] / value[1] < self.min_seconds:
+                faults[i] = (
+                    f"{listing.root / names[i]} is {value[0] / value[1]:.3g} s ({value[0]} samples), "
+                    f"shorter than data.min_seconds={self.min_seconds:g}"
+                )
+        kept = files.sift(f"{listing.root} ({name})", len(rows), faults, self.on_error)
+        frames, rates = np.array([found[i] for i in kept], np.int64).T
+        return AudioSplit(
+            listing.root,
+            [names[i] for i in kept],
+            frames,
+            rates,
+            {key: np.asarray(values)[rows][kept] for key, values in listing.columns.items()},
+            self.sample_rate,
+            None if self.max_seconds is None else round(self.max_seconds * self.sample_rate),
+        )
+
+
+class AudioFolder(AudioData):
+    """Every audio file under a folder, or those that a manifest names.
+
+    manifest: a .tsv or .csv file with a header, relative to `path`: a column "path", if it likes a column
+    "split", and label columns. Without one, folders named train, valid (dev, val) and test are the splits,
+    if there is a train, and the label column "folder" is the folder in there that a file is in. Splits that
+    are missing are taken from the training files by a hash of their names.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        sample_rate: int = 16000,
+        max_seconds: float | None = None,
+        min_seconds: float = 0.1,
+        on_error: Literal["raise", "skip"] = "raise",
+        manifest: str | None = None,
+    ):
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        if manifest is not None and not manifest.endswith((".tsv", ".csv")):
+            raise ConfigError(f"data.manifest must be a .tsv or .csv file, got {manifest}")
+        self.manifest = manifest
+
+    def listing(self) -> Listing:
+        root = files.rooted(self.path)
+        if self.manifest is not None:
+            return self._from_manifest(root)
+        names = files.walk(root, SUFFIXES)
+        split, inner = splits.from_folders(names)
+        folders = np.array([Path(name).parent.name for name in inner])
+        return Listing(root, names, splits.fill(split, names, str(root)), {"folder": folders})
+
+    def _from_manifest(self, root: Path) -> Listing:
+        manifest = root / self.manifest
+        table = read_manifest(manifest)
+        if "path" not in table:
+            raise UserError(
+                f"{manifest} has no column 'path', but {', '.join(table)}{nearest('path', table)}"
+            )
+        names = table.pop("path")
+        given = table.pop("split", ["train"] * len(names))
+        split = [splits.named(name) for name in given]
+        for line, (name, found) in enumerate(zip(given, split, strict=True), start=2):
+            if found is None:
+                raise UserError(f"{manifest}, line {line}: split '{name}' is none of {', '.join(SPLITS)}")
+        columns = {key: np.array(values) for key, values in table.items()}
+        return Listing(root, names, splits.fill(split, names, str(manifest)), columns)
+
+
+def read_manifest(path: Path) -> dict[str, list[str]]:
+    """A table with a header, by column. Raises UserError naming the line that is not like the header."""
+    tab = path.suffix == ".tsv"
+    rows = list(
+        csv.reader(
+            files.read_utf8(path).splitlines(),
+            delimiter="\t" if tab else ",",
+            quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL,
+        )
+    )
+    if len(rows) < 2:
+        raise UserError(f"{path} has no rows: it needs a header and a line for each file")
+    for line, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            raise UserError(f"{path}, line {line}: {len(row)} fields, but the header has {len(rows[0])}")
+    return {name: list(values) for name, *values in zip(*rows, strict=True)}
+
+
+def check_audio(sample_rate: int, max_seconds: float | None, min_seconds: float) -> None:
+    if sample_rate < 1000:
+        raise ConfigError(f"data.sample_rate is in Hz and must be at least 1000, got {sample_rate}")
+    if min_seconds * sample_rate < 1:
+        raise ConfigError(
+            f"data.min_seconds must be at least one sample (1/{sample_rate} s), got {min_seconds:g}"
+        )
+    if max_seconds is not None and max_seconds < min_seconds:
+        raise ConfigError(f"data.max_seconds={max_seconds:g} is less than data.min_seconds={min_seconds:g}")
+
+
+def resampled(frames, rates, sample_rate: int) -> np.ndarray:
+    """Samples that `frames` at `rates` become, rounded to the nearest as soxr does it."""
+    return (2 * np.asarray(frames, np.int64) * sample_rate + rates) // (2 * np.asarray(rates, np.int64))
+
+
+def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """float32 [N], the mean of a file's channels from sample `start` to `stop`."""
+    try:
+        samples, _ = soundfile.read(path, start=start, stop=stop, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path} cannot be read any more: {_why(error)}") from error
+    return samples.mean(axis=1)
+
+
+def inspect(path: Path) -> list[int]:
+    """[frames, rate] of an audio file, read from end to end. Raises UserError if it is not whole."""
+    try:
+        if not path.stat().st_size:
+            raise UserError(f"{path} is empty (0 bytes)")
+        with soundfile.SoundFile(path) as file:
+            frames, finite = 0, True
+            # file.blocks() would fill up what a cut file lacks
+            while len(block := file.read(1 << 18, dtype="float32")):
+                frames += len(block)
+                finite = finite and bool(np.isfinite(block).all())
+            expected, rate, info = file.frames, file.samplerate, file.extra_info
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except soundfile.SoundFileError as error:
+        raise UserError(f"{path} is not audio, or is cut off: {_why(error)}") from error
+    for said, there in _DECLARED.findall(info):
+        if int(there) < int(said) < _STREAMED:
+            raise UserError(f"{path} is cut off: {there} of {said} bytes of sound are there")
+    if not frames:
+        raise UserError(f"{path} has no samples")
+    if frames < 0.95 * expected:  # the header of a variable-rate MP3 is an estimate
+        raise UserError(f"{path} is cut off: {frames} of {expected} samples are there")
+    if not finite:
+        raise UserError(f"{path} has samples that are not finite")
+    return [frames, rate]
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "error_string", "") or error).rstrip(".") or "unknown error"
+
+
+def download(dataset: str, path: str, **arguments) -> None:
+    """Let torchaudio's `dataset` download itself to `path`.
+
+    The one use of torchaudio outside `parts.mel`: its downloader knows the archives' places and checksums.
+    """
+    import torchaudio
+
+    Path(path).mkdir(parents=True, exist_ok=True)
+    try:
+        getattr(torchaudio.datasets, dataset)(path, download=True, **arguments)
+    except Exception as error:  # network, checksum, disk: the downloader has no error of its own
+        raise UserError(f"cannot download {dataset} to {path}: {error}") from error

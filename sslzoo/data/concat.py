@@ -1,0 +1,98 @@
+"""Several sets of one modality as one."""
+
+import numpy as np
+from torch import Tensor
+
+from sslzoo.data.base import Data, Split
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.errors import ConfigError
+
+
+class ConcatSplit(Split):
+    """The items of several splits, one after the other, each read as its own split reads it.
+
+    Label columns are those that every part has, and "set", the name of the part.
+    """
+
+    def __init__(self, parts: dict[str, Split]):
+        self.parts = list(parts.values())
+        self.names = [f"{name}: {item}" for name, part in parts.items() for item in part.names]
+        self.lengths = np.concatenate([part.lengths for part in self.parts])
+        self.ends = np.cumsum([len(part) for part in self.parts])
+        shared = set.intersection(*(set(part.columns) for part in self.parts))
+        self.columns = {
+            key: np.concatenate([part.columns[key] for part in self.parts]) for key in sorted(shared)
+        }
+        self.columns["set"] = np.repeat(list(parts), [len(part) for part in self.parts])
+        timed = set.intersection(*(set(part.intervals) for part in self.parts))
+        self.intervals = {
+            key: [x for part in self.parts for x in part.intervals[key]] for key in sorted(timed)
+        }
+
+    def _place(self, index: int) -> tuple[Split, int]:
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        part = self.parts[number]
+        return part, index - int(self.ends[number]) + len(part)
+
+    def read(self, index: int, key: int | None = None) -> Tensor:
+        part, place = self._place(index)
+        return part.read(place, key)
+
+    def window(self, index: int, key: int | None) -> tuple[int, int]:
+        part, place = self._place(index)
+        return part.window(place, key)
+
+    @property
+    def cut_lengths(self) -> np.ndarray:
+        return np.concatenate([part.cut_lengths for part in self.parts])
+
+
+class Concat(Data):
+    """Data sets of one modality, by name, batched together by `batch`; their own batching is not used.
+
+    shape: what all of them must agree on, by name. Raises ConfigError where they do not. Text is never
+    joined: each text set has a tokenizer of its own.
+    """
+
+    def __init__(self, sets: dict[str, Data], batch: ByCount | BySeconds, shape: dict[str, object]):
+        if not sets:
+            raise ConfigError("data.sets is empty: name at least one set")
+        for name, data in sets.items():
+            for key, mine in shape.items():
+                theirs = getattr(data, key, None)
+                if theirs != mine:
+                    raise ConfigError(
+                        f"data.sets.{name} does not fit: its {key} is {theirs}, and data's is {mine}"
+                    )
+        self.sets, self.batch = dict(sets), batch
+
+    def split(self, name: str) -> ConcatSplit:
+        return ConcatSplit({key: data.split(name) for key, data in self.sets.items()})
+
+
+class AudioMix(Concat):
+    """Several audio sets as one. sample_rate: Hz, of every set."""
+
+    modality = "speech"
+
+    def __init__(self, sets: dict[str, Data], batch: ByCount | BySeconds, sample_rate: int = 16000):
+        super().__init__(sets, batch, {"modality": self.modality, "sample_rate": sample_rate})
+        self.sample_rate = batch.rate = sample_rate
+
+
+class ImageMix(Concat):
+    """Several image sets as one. size, channels: of every set. mean, std: of all of them together."""
+
+    modality = "image"
+
+    def __init__(
+        self,
+        sets: dict[str, Data],
+        batch: ByCount,
+        size: int,
+        channels: int,
+        mean: list[float],
+        std: list[float],
+    ):
+        super().__init__(sets, batch, {"modality": self.modality, "size": size, "channels": channels})
+        self.size, self.channels, self.mean, self.std = size, channels, list(mean), list(std)

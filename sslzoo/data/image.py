@@ -1,0 +1,116 @@
+"""Image sets: what they share, and folders of pictures."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sslzoo.data import files, pixels, splits
+from sslzoo.data.base import Data, Split
+from sslzoo.data.sampler import ByCount
+from sslzoo.errors import ConfigError, UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
+_KEPT = 1 << 30  # bytes of pixels that a split keeps in memory once it has read them
+
+
+class ImageSplit(Split):
+    """Pictures as uint8 [C, size, size]. A subclass says what picture i is."""
+
+    def __init__(self, names: list[str], columns: dict[str, np.ndarray], size: int, channels: int):
+        self.names, self.columns, self.intervals = names, columns, {}
+        self.size, self.channels = size, channels
+        self.lengths = np.ones(len(names), np.int64)
+        shape = (len(names), channels, size, size)
+        # untouched pages cost nothing: memory grows as pictures are read
+        self._pixels = np.empty(shape, np.uint8) if np.prod(shape) <= _KEPT else None
+        self._have = np.zeros(len(names), bool)
+
+    def picture(self, index: int) -> Image.Image:
+        raise NotImplementedError
+
+    def read(self, index: int, key: int | None = None) -> Tensor:
+        if self._have[index]:
+            return torch.from_numpy(self._pixels[index].copy())
+        found = pixels.square(self.picture(index), self.size, self.channels, self.names[index])
+        if self._pixels is not None:
+            self._pixels[index] = found
+            self._have[index] = True
+        return torch.from_numpy(found.copy())
+
+
+class _FileSplit(ImageSplit):
+    def __init__(self, root: Path, names, columns, size: int, channels: int):
+        super().__init__(names, columns, size, channels)
+        self.root = root
+
+    def picture(self, index: int) -> Image.Image:
+        return pixels.opened(self.root / self.names[index])
+
+
+class ImageData(Data):
+    """A set of images. size: pixels a side, after the middle square is resized. channels: 1 or 3.
+    mean, std: of the training pixels in 0..1, a number a channel."""
+
+    modality = "image"
+
+    def __init__(
+        self, path: str, batch: ByCount, size: int, channels: int, mean: list[float], std: list[float]
+    ):
+        if size < 1 or channels not in (1, 3):
+            raise ConfigError(
+                f"images need data.size of at least 1 and data.channels of 1 or 3, got {size} and {channels}"
+            )
+        if len(mean) != channels or len(std) != channels or min(std) <= 0:
+            raise ConfigError(
+                f"data.mean and data.std need {channels} numbers each, std above 0; got {mean} and {std}"
+            )
+        self.path, self.batch, self.size, self.channels = path, batch, size, channels
+        self.mean, self.std = list(mean), list(std)
+
+
+class ImageFolder(ImageData):
+    """Picture files in <class>/, or in train/<class>/, test/<class>/ and, if it likes, valid/ (val, dev).
+
+    Splits that are missing are taken from the training files by a hash of their names. Label: label, the
+    class's folder, if there are any. on_error: "raise" stops at a bad file, "skip" leaves it out.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount,
+        size: int,
+        channels: int,
+        mean: list[float],
+        std: list[float],
+        on_error: Literal["raise", "skip"] = "raise",
+    ):
+        super().__init__(path, batch, size, channels, mean, std)
+        self.on_error = on_error
+        self._opened: dict[str, ImageSplit] = {}
+
+    def split(self, name: str) -> ImageSplit:
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def _open(self, wanted: str) -> ImageSplit:
+        root = files.rooted(self.path)
+        names = files.walk(root, SUFFIXES)
+        given, inner = splits.from_folders(names)
+        labels = np.array([name.split("/")[0] if "/" in name else "" for name in inner])
+        split = splits.fill(given, names, str(root))
+        strange = sorted(set(labels[split != "train"]) - set(labels[split == "train"]))
+        if strange:
+            raise UserError(f"{root}: class '{strange[0]}' is in valid or test but not in train")
+        rows = np.flatnonzero(split == wanted)
+        chosen = [names[i] for i in rows]
+        _, faults = files.inspected(root, chosen, pixels.inspect, "image")
+        kept = files.sift(f"{root} ({wanted})", len(rows), faults, self.on_error)
+        chosen = [chosen[i] for i in kept]
+        columns = {"label": labels[rows][kept]} if labels.any() else {}
+        return _FileSplit(root, chosen, columns, self.size, self.channels)

@@ -1,0 +1,51 @@
+"""A picture of any kind as a square of bytes."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sslzoo.errors import UserError
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture file, read to its end and turned upright. Raises UserError naming it."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except Exception as error:  # the formats' decoders raise errors of every kind for corrupt bytes
+        reason = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error) or type(error).__name__
+        raise UserError(f"{path} is not a whole picture: {reason}") from error
+
+
+def inspect(path: Path) -> list[int]:
+    """[width, height] of a picture that `square` can use, read from end to end."""
+    image = opened(path)
+    _bytes(image, 3, path)
+    return [image.width, image.height]
+
+
+def square(image: Image.Image, size: int, channels: int, name) -> np.ndarray:
+    """uint8 [C, size, size]: the middle square, resized with antialiasing, as grey (1) or RGB (3)."""
+    image = _bytes(image, channels, name)
+    side = min(image.size)
+    if image.size != (size, size):
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    array = np.asarray(image)
+    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _bytes(image: Image.Image, channels: int, name) -> Image.Image:
+    """Grey or RGB with 8 bits a channel; what is transparent becomes white."""
+    if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 0xFFFF) >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise UserError(f"{name} has floats for pixels, of unknown range — convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")

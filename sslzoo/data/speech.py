@@ -1,0 +1,189 @@
+"""Speech sets in the layouts that they are downloaded in."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sslzoo.data import audio, files, splits
+from sslzoo.data.audio import AudioData, Listing
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.errors import UserError, nearest
+
+
+class FreeSpokenDigits(AudioData):
+    """Free Spoken Digit Dataset: recordings/{digit}_{speaker}_{index}.wav. Labels: digit, speaker.
+
+    The official test split is index 0 to 4 of every speaker and digit; valid is taken from the others.
+    """
+
+    def listing(self) -> Listing:
+        root = files.rooted(self.path, "free-spoken-digit-dataset/recordings", "recordings")
+        names = files.walk(root, (".wav",))
+        parts = [Path(name).stem.split("_") for name in names]
+        for name, part in zip(names, parts, strict=True):
+            if len(part) != 3 or not part[2].isdigit():
+                raise UserError(
+                    f"{root / name} is not named as this set's files are: digit_speaker_index.wav"
+                )
+        digit, speaker, index = (np.array(x) for x in zip(*parts, strict=True))
+        split = np.where(index.astype(int) < 5, "test", "train")
+        return Listing(
+            root, names, splits.fill(split, names, str(root)), {"digit": digit, "speaker": speaker}
+        )
+
+
+class SpeechCommands(AudioData):
+    """Speech Commands (1804.03209): <word>/<speaker>_nohash_<n>.wav. Labels: word, speaker.
+
+    The splits are those of validation_list.txt and testing_list.txt; without them, by speaker.
+    Background noise is left out. download: torchaudio's, of v0.02.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        sample_rate: int = 16000,
+        max_seconds: float | None = None,
+        min_seconds: float = 0.1,
+        on_error: Literal["raise", "skip"] = "raise",
+        download: bool = False,
+    ):
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        self.download = download
+
+    def listing(self) -> Listing:
+        inside = ("SpeechCommands/speech_commands_v0.02", "speech_commands_v0.02")
+        if self.download and not any((Path(self.path) / name).is_dir() for name in inside):
+            audio.download("SPEECHCOMMANDS", self.path)
+        root = files.rooted(self.path, *inside)
+        names = [name for name in files.walk(root, (".wav",)) if "/" in name and not name.startswith("_")]
+        if not names:
+            raise UserError(f"{root} has no folders of words with .wav files in them")
+        split = np.full(len(names), "train", "<U5")
+        for listed, name in (("validation_list.txt", "valid"), ("testing_list.txt", "test")):
+            if (root / listed).exists():
+                split[np.isin(names, files.read_utf8(root / listed).split())] = name
+        speaker = np.array([Path(name).stem.split("_nohash_")[0] for name in names])
+        columns = {"word": np.array([name.split("/")[0] for name in names]), "speaker": speaker}
+        return Listing(root, names, splits.fill(split, speaker.tolist(), str(root)), columns)
+
+
+class LibriSpeech(AudioData):
+    """LibriSpeech: <subset>/<speaker>/<chapter>/<utterance>.flac, with or without transcripts.
+
+    train, valid, test: the subsets that are each split; with none for valid or test, it is taken from the
+    training files by a hash of their names. Labels: speaker, chapter, subset; sex where SPEAKERS.TXT has
+    it; transcript, where the opened subsets have any (empty where they have not). download: torchaudio's.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        sample_rate: int = 16000,
+        max_seconds: float | None = None,
+        min_seconds: float = 0.1,
+        on_error: Literal["raise", "skip"] = "raise",
+        train: list[str] = ("train-clean-100",),
+        valid: list[str] = ("dev-clean",),
+        test: list[str] = ("test-clean",),
+        download: bool = False,
+    ):
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        self.subsets = {"train": list(train), "valid": list(valid), "test": list(test)}
+        self.download = download
+
+    def listing(self) -> Listing:
+        root = self._root()
+        there = sorted(p.name for p in root.iterdir() if p.is_dir())
+        names, split = [], []
+        for name, subsets in self.subsets.items():
+            for subset in subsets:
+                if subset not in there:
+                    raise UserError(
+                        f"{root} has no subset {subset}, but {', '.join(there) or 'none'}"
+                        f"{nearest(subset, there)} — set data.{name}; [] takes valid or test from train"
+                    )
+                found = [f"{subset}/{file}" for file in files.walk(root / subset, (".flac", ".wav", ".ogg"))]
+                names += found
+                split += [name] * len(found)
+        parts = [name.split("/") for name in names]
+        for name, part in zip(names, parts, strict=True):
+            if len(part) != 4:
+                raise UserError(
+                    f"{root / name} is not where this set's files are: subset/speaker/chapter/file"
+                )
+        columns = {
+            key: np.array([part[place] for part in parts])
+            for place, key in enumerate(("subset", "speaker", "chapter"))
+        }
+        sexes = _sexes(root / "SPEAKERS.TXT")
+        if sexes:
+            columns["sex"] = np.array([sexes.get(speaker, "") for speaker in columns["speaker"]])
+        transcripts = _transcripts(root, names)
+        if transcripts:
+            columns["transcript"] = np.array([transcripts.get(Path(name).stem, "") for name in names])
+        return Listing(root, names, splits.fill(split, names, str(root)), columns)
+
+    def _root(self) -> Path:
+        if self.download:
+            for subset in {name: None for names in self.subsets.values() for name in names}:
+                if not (Path(self.path) / "LibriSpeech" / subset).is_dir():
+                    audio.download("LIBRISPEECH", self.path, url=subset)
+        return files.rooted(self.path, "LibriSpeech")
+
+
+class LJSpeech(AudioData):
+    """LJSpeech 1.1: metadata.csv (id|transcript|normalised transcript) and wavs/. Label: transcript.
+
+    It has no splits of its own: valid and test are taken by a hash of the names. download: torchaudio's.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        sample_rate: int = 16000,
+        max_seconds: float | None = None,
+        min_seconds: float = 0.1,
+        on_error: Literal["raise", "skip"] = "raise",
+        download: bool = False,
+    ):
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        self.download = download
+
+    def listing(self) -> Listing:
+        if self.download and not (Path(self.path) / "LJSpeech-1.1").is_dir():
+            audio.download("LJSPEECH", self.path)
+        root = files.rooted(self.path, "LJSpeech-1.1")
+        table = root / "metadata.csv"
+        rows = [line.split("|") for line in files.read_utf8(table).splitlines() if line]
+        for line, row in enumerate(rows, start=1):
+            if len(row) != 3:
+                raise UserError(
+                    f"{table}, line {line}: {len(row)} fields, but it should be id|transcript|normalised"
+                )
+        if not rows:
+            raise UserError(f"{table} has no lines")
+        names = [f"wavs/{row[0]}.wav" for row in rows]
+        columns = {"transcript": np.array([row[2] for row in rows])}
+        return Listing(root, names, splits.fill(["train"] * len(names), names, str(root)), columns)
+
+
+def _sexes(path: Path) -> dict[str, str]:
+    """Speaker to M or F, from lines of: id | sex | subset | minutes | name."""
+    if not path.exists():
+        return {}
+    lines = [line.split("|") for line in files.read_utf8(path).splitlines() if not line.startswith(";")]
+    return {line[0].strip(): line[1].strip() for line in lines if len(line) > 1}
+
+
+def _transcripts(root: Path, names: list[str]) -> dict[str, str]:
+    """Utterance to its words, from the <speaker>-<chapter>.trans.txt of each chapter that has one."""
+    found = {}
+    for chapter in sorted({str(Path(name).parent) for name in names}):
+        for path in sorted((root / chapter).glob("*.trans.txt")):
+            found |= dict(line.split(" ", 1) for line in files.read_utf8(path).splitlines() if " " in line)
+    return found

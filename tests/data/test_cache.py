@@ -1,0 +1,68 @@
+import multiprocessing
+import time
+
+import pytest
+from given import own_cache  # noqa: F401
+
+from sslzoo.data import cache
+from sslzoo.errors import UserError
+
+
+def test_made_once(own_cache):  # noqa: F811
+    calls = []
+
+    def make(path):
+        calls.append(path)
+        path.write_text("whole")
+
+    for _ in range(2):
+        assert cache.made("thing.txt", make).read_text() == "whole"
+    assert len(calls) == 1 and cache.folder() == own_cache
+
+
+def test_what_failed_is_not_there(own_cache):  # noqa: F811
+    def fail(path):
+        path.write_text("half")
+        raise UserError("no more")
+
+    with pytest.raises(UserError, match="no more"):
+        cache.made("thing.txt", fail)
+    assert not (own_cache / "thing.txt").exists()
+    assert cache.made("thing.txt", lambda path: path.write_text("whole")).read_text() == "whole"
+
+
+def _slowly(marks):
+    def make(path):
+        marks.put(1)
+        time.sleep(0.3)
+        path.write_text("whole")
+
+    assert cache.made("slow.txt", make).read_text() == "whole"
+
+
+def test_two_processes_make_it_once(own_cache):  # noqa: F811
+    context = multiprocessing.get_context("fork")
+    marks = context.Queue()
+    both = [context.Process(target=_slowly, args=(marks,)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    marks.get(timeout=1)
+    assert marks.empty()
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "file" / "inside"))
+    with pytest.raises(UserError, match="set SSLZOO_CACHE to a folder of yours"):
+        cache.folder()
+
+
+def test_progress_gives_what_it_is_given(monkeypatch, capsys):
+    assert list(cache.progress(range(5), "counting", 5)) == list(range(5))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(cache, "_PATIENCE", -1.0)
+    assert list(cache.progress(iter("abc"), "spelling", 3)) == list("abc")
+    assert "spelling" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+import os
+
+import pytest
+from given import own_cache, warnings  # noqa: F401
+
+from sslzoo.data import files
+from sslzoo.errors import UserError
+
+
+def test_a_root_may_be_the_folder_around_it(tmp_path):
+    (tmp_path / "set" / "raw").mkdir(parents=True)
+    assert files.rooted(str(tmp_path / "set"), "raw") == tmp_path / "set" / "raw"
+    assert files.rooted(str(tmp_path / "set" / "raw"), "raw") == tmp_path / "set" / "raw"
+    with pytest.raises(UserError, match="there is no folder .*nowhere — set data.path"):
+        files.rooted(str(tmp_path / "nowhere"), "raw")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is not a folder"):
+        files.rooted(str(tmp_path / "file"))
+
+
+def test_walk(tmp_path):
+    for name in ("b/2.wav", "a/1.WAV", "a.wav", "a/._1.wav", ".hidden/3.wav", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert files.walk(tmp_path, (".wav",)) == ["a.wav", "a/1.WAV", "b/2.wav"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no .wav .flac files"):
+        files.walk(tmp_path / "empty", (".wav", ".flac"))
+
+
+def test_a_file_that_is_not_utf8_is_named_with_its_byte(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfplain")
+    assert files.read_utf8(path) == "plain"
+    path.write_bytes("ä".encode() + "naïve".encode("latin1"))
+    with pytest.raises(UserError, match="a.txt is not UTF-8: byte 4 is 0xef — convert it"):
+        files.read_utf8(path)
+    with pytest.raises(UserError, match="cannot read .*b.txt: No such file"):
+        files.read_utf8(tmp_path / "b.txt")
+
+
+class Look:
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, path):
+        self.seen.append(path.name)
+        if path.read_text() == "bad":
+            raise UserError(f"{path} is bad")
+        return [len(path.read_text())]
+
+
+def test_a_file_is_read_again_only_when_it_changed(tmp_path):
+    for name, text in (("a", "one"), ("b", "bad"), ("c", "three")):
+        (tmp_path / name).write_text(text)
+    look = Look()
+    for _ in range(2):
+        found, faults = files.inspected(tmp_path, ["a", "b", "c"], look, "test")
+        assert found == [[3], [], [5]] and list(faults) == [1] and "b is bad" in faults[1]
+    assert sorted(look.seen) == ["a", "b", "c"]
+    (tmp_path / "b").write_text("mended")
+    assert files.inspected(tmp_path, ["a", "b", "c"], look, "test") == ([[3], [6], [5]], {})
+    os.utime(tmp_path / "a", ns=(1, 1))
+    files.inspected(tmp_path, ["a"], look, "test")
+    assert sorted(look.seen) == ["a", "a", "b", "b", "c"]
+
+
+def test_what_was_read_before_an_interruption_is_kept(tmp_path, monkeypatch):
+    for i in range(8):
+        (tmp_path / f"{i}").write_text("x" * i)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    look = Look()
+
+    def interrupted(path):
+        if path.name == "5":
+            raise KeyboardInterrupt
+        return look(path)
+
+    names = [f"{i}" for i in range(8)]
+    with pytest.raises(KeyboardInterrupt):
+        files.inspected(tmp_path, names, interrupted, "test")
+    before = len(look.seen)
+    assert files.inspected(tmp_path, names, look, "test")[0] == [[i] for i in range(8)]
+    assert look.seen.count("0") == 1 and before >= 5
+
+
+def test_bad_ones_are_refused_or_named_and_counted(warnings):  # noqa: F811
+    faults = {1: "b.wav is cut off", 3: "d.wav is empty"}
+    with pytest.raises(UserError, match=r"b.wav is cut off \(and 1 more like it\) — .*data.on_error=skip"):
+        files.sift("here", 5, faults, "raise")
+    assert not warnings()
+    assert files.sift("here", 5, faults, "skip").tolist() == [0, 2, 4]
+    assert warnings() == "here: left out 2 of 5: b.wav is cut off; d.wav is empty"
+    with pytest.raises(UserError, match="here: none of its 2 items can be used; the first: a is bad"):
+        files.sift("here", 2, {0: "a is bad", 1: "b is bad"}, "skip")
+    assert files.sift("here", 2, {}, "raise").tolist() == [0, 1]

@@ -1,0 +1,122 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from given import own_cache, warnings  # noqa: F401
+from PIL import Image
+
+from sslzoo.data import image
+from sslzoo.data.image import ImageFolder
+from sslzoo.data.loader import train_loader
+from sslzoo.data.sampler import ByCount
+from sslzoo.errors import ConfigError, UserError
+
+SHAPE = {"size": 16, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def folder(root, **how):
+    return ImageFolder(str(root), ByCount(4), **{**SHAPE, **how})
+
+
+def write(path, seed=0, shape=(20, 30, 3)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def pets(tmp_path):
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "val/dog/4.png"):
+        write(tmp_path / name, len(name))
+    return tmp_path
+
+
+def test_folders_of_splits_and_classes(pets):
+    data = folder(pets)
+    found = {name: data.split(name) for name in ("train", "valid", "test")}
+    assert found["train"].names == ["train/cat/1.png", "train/dog/2.png"]
+    assert found["train"].columns["label"].tolist() == ["cat", "dog"]
+    assert found["valid"].columns["label"].tolist() == ["dog"]
+    assert found["test"].names == ["test/cat/3.png"]
+    item = found["train"].read(0)
+    assert item.dtype == torch.uint8 and item.shape == (3, 16, 16)
+
+
+def test_folders_of_classes_alone(tmp_path):
+    for i in range(60):
+        write(tmp_path / ("cat", "dog")[i % 2] / f"{i}.png", i)
+    found = {name: folder(tmp_path).split(name) for name in ("train", "valid", "test")}
+    assert sum(map(len, found.values())) == 60 and all(map(len, found.values()))
+    assert len({name for split in found.values() for name in split.names}) == 60
+    assert set(found["train"].columns["label"]) == {"cat", "dog"}
+
+
+def test_pictures_without_classes(tmp_path):
+    for i in range(12):
+        write(tmp_path / f"{i}.png", i)
+    assert folder(tmp_path).split("train").columns == {}
+
+
+def test_a_picture_is_decoded_once_and_is_not_shared(pets, monkeypatch):
+    split = folder(pets).split("train")
+    first = split.read(0)
+    want = first.clone()
+    monkeypatch.setattr(split, "picture", lambda index: pytest.fail("decoded again"))
+    first.zero_()
+    assert torch.equal(split.read(0), want)
+    split.read(0).zero_()
+    assert torch.equal(split.read(0), want)
+
+
+def test_a_set_that_is_too_large_for_memory_is_decoded_each_time(pets, monkeypatch):
+    want = folder(pets).split("train").read(0)
+    monkeypatch.setattr(image, "_KEPT", 100)
+    split = folder(pets).split("train")
+    assert torch.equal(split.read(0), want) and torch.equal(split.read(0), want)
+    assert not split._have.any()
+
+
+def test_workers_see_the_same(pets):
+    for i in range(10):
+        write(pets / "train" / "cat" / f"x{i}.png", i)
+    batches = [
+        list(train_loader(folder(pets).split("train"), ByCount(4), 0, 0, 5, workers=w)) for w in (0, 2)
+    ]
+    for a, b in zip(*batches, strict=True):
+        assert torch.equal(a.inputs, b.inputs) and torch.equal(a.index, b.index)
+
+
+def test_a_split_can_go_to_another_process(pets):
+    split = folder(pets).split("train")
+    assert torch.equal(pickle.loads(pickle.dumps(split)).read(1), split.read(1))
+
+
+def test_a_corrupt_picture_is_named_and_left_out_only_if_that_is_allowed(pets, warnings):  # noqa: F811
+    bad = write(pets / "train" / "cat" / "bad.png")
+    bad.write_bytes(bad.read_bytes()[:700])
+    with pytest.raises(UserError, match="bad.png is not a whole picture.*data.on_error=skip"):
+        folder(pets).split("train")
+    assert len(folder(pets).split("test")) == 1
+    split = folder(pets, on_error="skip").split("train")
+    assert split.names == ["train/cat/1.png", "train/dog/2.png"] and len(split.columns["label"]) == 2
+    assert "left out 1 of 3" in warnings() and "bad.png" in warnings()
+
+
+def test_missing_empty_and_strange(tmp_path, pets):
+    with pytest.raises(UserError, match="there is no folder .*nowhere"):
+        folder(tmp_path / "nowhere").split("train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no .jpg"):
+        folder(tmp_path / "empty").split("train")
+    write(pets / "test" / "cow" / "1.png")
+    with pytest.raises(UserError, match="class 'cow' is in valid or test but not in train"):
+        folder(pets).split("test")
+
+
+@pytest.mark.parametrize(
+    "how", [{"size": 0}, {"channels": 2}, {"mean": [0.5]}, {"std": [0.5, 0.0, 0.5]}, {"channels": 1}]
+)
+def test_bad_values_are_refused_before_the_disk_is_touched(how):
+    with pytest.raises(ConfigError, match="data."):
+        folder("nowhere", **how)

@@ -1,0 +1,99 @@
+"""Padded batches: the same bytes from any number of workers, and from any step on."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from sslzoo import draws
+from sslzoo.build import make
+from sslzoo.data.loader import collate, ordered_loader, pad, train_loader
+
+KINDS = {"image": "rotation", "speech": "wav2vec2", "text": "bert"}
+
+
+@pytest.fixture(params=KINDS)
+def data(request):
+    return make(tiny(KINDS[request.param])["data"])
+
+
+def assert_same(a, b):
+    for name in ("inputs", "lengths", "keys", "index"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_workers_change_nothing(data):
+    """Three epochs' worth of batches, cuts included, read here and by two workers."""
+    split = data.split("train")
+    here, there = ([*train_loader(split, data.batch, 3, 0, 14, workers=n)] for n in (0, 2))
+    assert len(here) == len(there) == 14
+    for a, b in zip(here, there, strict=True):
+        assert_same(a, b)
+    assert_same(next(iter(train_loader(split, data.batch, 3, 9, 14, workers=2))), here[9])
+
+
+def test_a_batch_is_what_the_split_reads(data):
+    split = data.split("train")
+    for batch in train_loader(split, data.batch, 0, 0, 4):
+        assert len(batch) == len(batch.index) == len(batch.keys)
+        for row in range(len(batch)):
+            item = split.read(int(batch.index[row]), int(batch.keys[row]))
+            if item.ndim > 1:
+                assert torch.equal(batch.inputs[row], item) and batch.lengths[row] == 1
+                continue
+            assert batch.lengths[row] == len(item)
+            assert torch.equal(batch.inputs[row, : len(item)], item)
+            assert (batch.inputs[row, len(item) :] == 0).all()
+        if batch.inputs.ndim == 2:
+            assert batch.inputs.shape[1] == batch.lengths.max(), "no wider than its longest"
+
+
+def test_long_items_are_cut_elsewhere_at_each_step():
+    data = make(tiny("wav2vec2", "+data.cut=6000")["data"])
+    split = data.split("train")
+    long = int(split.lengths.argmax())
+    places = {split.window(long, draws.key(0, step)) for step in range(50)}
+    assert all(stop - start == 6000 and 0 <= start and stop <= split.lengths[long] for start, stop in places)
+    assert len(places) > 40
+    assert split.window(long, None) == (0, split.lengths[long]), "whole where nothing is drawn"
+    assert max(int(b.lengths.max()) for b in train_loader(split, data.batch, 0, 0, 6)) == 6000
+
+
+def test_ordered_batches_hold_each_item_once(data):
+    split = data.split("test")
+    units = data.batch.units(split.lengths)
+    batches = list(ordered_loader(split, units))
+    assert sorted(i for b in batches for i in b.index.tolist()) == list(range(len(split)))
+    for batch in batches:
+        assert len(batch) == 1 or batch.lengths.max() * len(batch) <= units
+        assert (batch.keys == -1).all(), "nothing is drawn"
+        assert torch.equal(batch.lengths, torch.tensor(split.lengths[batch.index.numpy()])), "nothing is cut"
+    lengths = torch.cat([b.lengths for b in batches])
+    assert torch.equal(lengths, lengths.sort().values)
+
+
+def test_validation_draws_but_always_the_same(data):
+    split = data.split("valid")
+    units = data.batch.units(split.lengths)
+    a, b = (list(ordered_loader(split, units, key=5)) for _ in range(2))
+    for x, y in zip(a, b, strict=True):
+        assert_same(x, y)
+    keys = torch.cat([x.keys for x in a])
+    assert (keys >= 0).all() and len(keys.unique()) == len(keys)
+
+
+def test_ranks_and_indices_of_ordered_batches(data):
+    split = data.split("test")
+    chosen = np.array([5, 3, 11, 2, 7])
+    halves = [list(ordered_loader(split, data.batch.units(split.lengths), indices=chosen, rank=r, world=2)) for r in (0, 1)]
+    assert len(halves[0]) == len(halves[1])
+    found = [i for half in halves for b in half for i in b.index.tolist()]
+    assert len(found) == len(set(found)) and set(found) <= set(chosen.tolist()) and len(found) >= 4
+
+
+def test_padding_and_stacking():
+    assert pad([torch.tensor([1, 2]), torch.tensor([3])], 9).tolist() == [[1, 2], [3, 9]]
+    assert pad([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)]).shape == (2, 3, 2, 2)
+    batch = collate([(torch.tensor([4, 5, 6]), 8, 80), (torch.tensor([7]), 9, 90)])
+    assert batch.inputs.tolist() == [[4, 5, 6], [7, 0, 0]] and batch.lengths.tolist() == [3, 1]
+    assert batch.index.tolist() == [8, 9] and batch.keys.tolist() == [80, 90]

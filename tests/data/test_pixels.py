@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from sslzoo.data import pixels
+from sslzoo.errors import UserError
+
+
+def saved(image, path, **how):
+    image.save(path, **how)
+    return pixels.opened(path)
+
+
+def test_grey_palette_and_colour_agree(tmp_path):
+    red = Image.new("RGB", (8, 8), (200, 0, 0))
+    for image in (saved(red, tmp_path / "a.png"), saved(red.quantize(4), tmp_path / "b.gif")):
+        assert pixels.square(image, 4, 3, "x").reshape(3, -1).mean(1).tolist() == [200, 0, 0]
+        assert pixels.square(image, 4, 1, "x").shape == (1, 4, 4)
+    grey = saved(Image.new("L", (8, 8), 77), tmp_path / "c.png")
+    assert (pixels.square(grey, 8, 3, "x") == 77).all() and (pixels.square(grey, 5, 1, "x") == 77).all()
+    bits = saved(Image.new("1", (8, 8), 1), tmp_path / "d.png")
+    assert (pixels.square(bits, 8, 1, "x") == 255).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
+    """Pillow's own conversion makes everything above 255 white."""
+    image = saved(Image.fromarray(np.full((6, 6), 0x8000, np.uint16)), tmp_path / f"a.{suffix}")
+    assert (pixels.square(image, 6, 1, "x") == 128).all()
+    assert (pixels.square(image, 3, 3, "x") == 128).all()
+
+
+def test_cmyk(tmp_path):
+    image = saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), tmp_path / "a.jpg", quality=100)
+    assert image.mode == "CMYK"
+    red, green, blue = pixels.square(image, 4, 3, "x").reshape(3, -1).mean(1)
+    assert red < 10 and green > 245 and blue > 245
+
+
+@pytest.mark.parametrize("mode, colour", [("RGBA", (9, 9, 9, 0)), ("LA", (9, 0))])
+def test_what_is_transparent_is_white(tmp_path, mode, colour):
+    image = saved(Image.new(mode, (8, 8), colour), tmp_path / "a.png")
+    assert (pixels.square(image, 8, 3, "x") == 255).all() and (pixels.square(image, 8, 1, "x") == 255).all()
+
+
+def test_a_transparent_colour_of_a_palette(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 50, 60, 70])
+    image = saved(image, tmp_path / "a.png", transparency=1)
+    assert (pixels.square(image, 4, 3, "x") == 255).all()
+
+
+def test_orientation_is_taken_from_exif(tmp_path):
+    upright = np.zeros((10, 10), np.uint8)
+    upright[:5] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by a quarter
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
+    assert (pixels.square(pixels.opened(tmp_path / "a.png"), 10, 1, "x")[0] == upright).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])
+def test_one_pixel_is_enough(tmp_path, shape):
+    image = saved(Image.fromarray(np.full(shape, 90, np.uint8)), tmp_path / "a.png")
+    assert (pixels.square(image, 7, 3, "x") == 90).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 120), (120, 40)])
+def test_the_middle_is_kept_and_made_small_without_aliasing(shape):
+    array = np.zeros(shape, np.uint8)
+    middle = tuple(slice((n - 40) // 2, (n + 40) // 2) for n in shape)
+    array[middle] = (np.indices((40, 40)).sum(0) % 2 * 255).astype(np.uint8)
+    got = pixels.square(Image.fromarray(array), 10, 1, "x")[0]
+    # a chequerboard that is sampled and not averaged is black, white or a coarser chequerboard
+    assert np.abs(got[1:-1, 1:-1].astype(int) - 127).max() <= 12
+
+
+def test_a_picture_of_the_right_size_is_not_touched():
+    array = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    assert (pixels.square(Image.fromarray(array), 9, 3, "x") == array.transpose(2, 0, 1)).all()
+
+
+def test_bad_pictures_are_named(tmp_path):
+    with pytest.raises(UserError, match="there is no file .*a.png"):
+        pixels.inspect(tmp_path / "a.png")
+    path = tmp_path / "b.jpg"
+    path.touch()
+    with pytest.raises(UserError, match=r"b.jpg is not a whole picture: it is empty \(0 bytes\)"):
+        pixels.inspect(path)
+    path.write_text("no picture")
+    with pytest.raises(UserError, match="b.jpg is not a whole picture: cannot identify"):
+        pixels.inspect(path)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    for suffix in ("jpg", "png"):
+        path = tmp_path / f"c.{suffix}"
+        noise.save(path)
+        assert pixels.inspect(path) == [64, 64]
+        path.write_bytes(path.read_bytes()[:-500])
+        with pytest.raises(UserError, match=f"c.{suffix} is not a whole picture: "):
+            pixels.inspect(path)
+    path = tmp_path / "d.tif"
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+    with pytest.raises(UserError, match="d.tif has floats for pixels"):
+        pixels.inspect(path)

@@ -1,0 +1,219 @@
+import numpy as np
+import pytest
+import torch
+from given import own_cache, warnings  # noqa: F401
+
+from sslzoo.data.base import CLS, SEP, UNK
+from sslzoo.data.corpus import PlainText, WikiText
+from sslzoo.data.loader import train_loader
+from sslzoo.data.sampler import ByCount
+from sslzoo.data.text import TextBlocks, TextData, Texts
+from sslzoo.data.tokenizer import Tokenizer
+from sslzoo.errors import ConfigError, UserError
+
+BOOK = "".join(f"Line {i} says that {i * i} is a square.\n" for i in range(400))
+
+
+class Letters(TextData):
+    """Four texts a split, the second of which is long."""
+
+    opened_from_disk = 0
+
+    def texts(self, split):
+        Letters.opened_from_disk += 1
+        texts = [f"{split} a b", "c d e f g h i j k l m n o", "a", f"{split}"]
+        return Texts(texts, [f"{split}:{i}" for i in range(4)], None, {"label": np.arange(4)})
+
+
+@pytest.fixture
+def letters():
+    return Letters(ByCount(2), vocab_size=60, max_tokens=8)
+
+
+def test_a_subclass_only_says_what_the_texts_are(letters):
+    split = letters.split("valid")
+    assert split.names == [f"valid:{i}" for i in range(4)] and split.columns["label"].tolist() == [0, 1, 2, 3]
+    items = [split.read(i) for i in range(4)]
+    assert [len(x) for x in items] == split.lengths.tolist() and split.lengths.max() == 8
+    assert all(x.dtype == torch.int64 and x[0] == CLS and x[-1] == SEP for x in items)
+    assert letters.describe(items[1]) == "c d e f g h"
+    batch = next(iter(train_loader(split, letters.batch, 0, 0, 1)))
+    assert letters.describe(batch.inputs[0]) == letters.describe(split.read(int(batch.index[0])))
+
+
+def test_the_tokenizer_is_learned_once_and_from_train_alone(letters, own_cache, monkeypatch):  # noqa: F811
+    letters.split("test")
+    assert len(list(own_cache.glob("tokenizer-*.json"))) == 1
+    monkeypatch.setattr(Tokenizer, "train", lambda *a, **k: pytest.fail("learned again"))
+    again = Letters(ByCount(2), vocab_size=60, max_tokens=8)
+    assert torch.equal(again.split("test").read(1), letters.split("test").read(1))
+    assert UNK not in letters.tokenizer.encode("train") and UNK in letters.tokenizer.encode("valid")
+    monkeypatch.undo()
+    monkeypatch.setenv("SSLZOO_CACHE", str(own_cache))
+    for how in ({"vocab_size": 50}, {"lowercase": False}, {"tokens": "characters"}):
+        Letters(ByCount(2), **{"vocab_size": 60, **how}).split("train")
+    assert len(list(own_cache.glob("tokenizer-*.json"))) == 4
+
+
+def test_saved_and_restored_without_the_training_texts(letters, tmp_path):
+    want = letters.split("test").read(1)
+    letters.save(tmp_path)
+    other = PlainText("nowhere", ByCount(2), vocab_size=10)
+    other.restore(tmp_path)
+    assert other.tokenizer.encode("c d e f g h i", max_tokens=8).tolist() == want.tolist()
+    assert other.vocab_size == len(letters.tokenizer) > 10
+    again = Letters(ByCount(2), vocab_size=60, max_tokens=8)
+    again.restore(tmp_path)
+    Letters.opened_from_disk = 0
+    again.split("test")
+    assert Letters.opened_from_disk == 1
+    with pytest.raises(UserError, match="is not a tokenizer"):
+        again.restore(tmp_path / "nowhere")
+
+
+def test_pairs_share_the_room(letters):
+    letters.texts = lambda split: Texts(["a b"], ["x"], ["c d e f g h i j k"])
+    ids = letters.split("train").read(0)
+    assert len(ids) == 8 and (ids == SEP).sum() == 2
+
+
+@pytest.mark.parametrize(
+    "how, words", [({"vocab_size": 5}, "data.vocab_size"), ({"max_tokens": 4}, "data.max_tokens")]
+)
+def test_bad_values(how, words):
+    with pytest.raises(ConfigError, match=words):
+        PlainText("nowhere", ByCount(2), **how)
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_blocks(wrap):
+    stream = np.arange(10, 10 + 103)
+    split = TextBlocks(stream, 12, wrap, "here")
+    room = 10 if wrap else 12
+    assert len(split) == 103 // room and set(split.lengths.tolist()) == {12}
+    bare = [x[1:-1] if wrap else x for x in (split.read(i) for i in range(len(split)))]
+    assert torch.cat(bare).tolist() == stream[: room * len(split)].tolist()
+    if wrap:
+        assert all(split.read(i)[0] == CLS and split.read(i)[-1] == SEP for i in range(len(split)))
+    starts = set()
+    for key in range(200):
+        item = split.read(3, key)
+        item = item[1:-1] if wrap else item
+        assert (item.diff() == 1).all() and len(item) == room
+        starts.add(int(item[0]) - 10)
+    assert starts == set(range(3 * room, 4 * room))
+    last = [int(split.read(len(split) - 1, key).max()) for key in range(99)]
+    assert max(last) == 112  # the text's end is trained on
+
+
+def test_a_text_shorter_than_a_block_is_one_and_an_empty_one_is_refused():
+    assert TextBlocks(np.arange(5), 12, True, "here").read(0).tolist() == [CLS, 0, 1, 2, 3, 4, SEP]
+    with pytest.raises(UserError, match="here has no text"):
+        TextBlocks(np.arange(0), 12, True, "here")
+
+
+def characters(path, **how):
+    return PlainText(str(path), ByCount(2), **{"max_tokens": 8, "tokens": "characters", **how})
+
+
+def whole(data, name):
+    split = data.split(name)
+    return "".join(data.describe(split.read(i)) for i in range(len(split)))
+
+
+def test_a_file_is_divided_by_place_at_line_ends(tmp_path):
+    (tmp_path / "book.txt").write_text(BOOK)
+    data = characters(tmp_path / "book.txt")
+    train, valid, test = (data.opened(name).texts[0] for name in ("train", "valid", "test"))
+    assert train + valid + test == BOOK
+    assert train.endswith("\n") and valid.endswith("\n")
+    assert 0.89 < len(train) / len(BOOK) < 0.92 and 0.04 < len(valid) / len(BOOK) < 0.06
+    assert valid.startswith(whole(data, "valid"))
+
+
+def test_a_text_without_lines_is_divided_all_the_same(tmp_path):
+    (tmp_path / "book.txt").write_text("0123456789" * 100)
+    data = characters(tmp_path / "book.txt")
+    assert [len(data.opened(name).texts[0]) for name in ("train", "valid", "test")] == [900, 50, 50]
+
+
+def test_every_file_of_a_folder_gives_its_share(tmp_path):
+    for name in ("a.txt", "in/b.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name[-5] * 50 + BOOK)
+    data = characters(tmp_path)
+    assert data.opened("train").names == ["a.txt", "in/b.txt"]
+    assert [text[:50] for text in data.opened("train").texts] == ["a" * 50, "b" * 50]
+    assert "says" in whole(data, "test")
+
+
+def test_files_name_the_splits(tmp_path):
+    (tmp_path / "x.txt").write_text(BOOK)
+    (tmp_path / "y.txt").write_text("says that a Line is an a")
+    data = characters(tmp_path, files={"train": "x.txt", "test": "y.txt"})
+    assert data.opened("train").texts[0] + data.opened("valid").texts[0] == BOOK
+    assert whole(data, "test") == "says that a Line is an a"
+    with pytest.raises(
+        ConfigError, match="data.files names train and, if it likes, valid and test; got test"
+    ):
+        characters(tmp_path, files={"test": "y.txt"})
+
+
+def test_word_pieces_stand_between_specials_and_characters_alone(tmp_path):
+    (tmp_path / "book.txt").write_text(BOOK)
+    pieces = PlainText(str(tmp_path), ByCount(2), vocab_size=200, max_tokens=16).split("train").read(0)
+    assert pieces[0] == CLS and pieces[-1] == SEP and len(pieces) == 16
+    assert characters(tmp_path).split("train").read(0).min() >= 5
+
+
+def test_bad_texts_are_named(tmp_path, warnings):  # noqa: F811
+    with pytest.raises(UserError, match="there is no folder .*nowhere"):
+        characters(tmp_path / "nowhere").split("train")
+    with pytest.raises(UserError, match="has no .txt files"):
+        characters(tmp_path).split("train")
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(UserError, match="no text to learn"):
+        characters(tmp_path).split("train")
+    (tmp_path / "a.txt").write_text(BOOK)
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match="b.txt is not UTF-8: byte 3 is 0xe9.*data.on_error=skip"):
+        characters(tmp_path).split("train")
+    assert characters(tmp_path, on_error="skip").opened("train").names == ["a.txt"]
+    assert "left out 1 of 2: " in warnings() and "b.txt is not UTF-8" in warnings()
+
+
+@pytest.fixture
+def wiki(tmp_path):
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"wiki.{name}.tokens").write_text(
+            f" = {name} = \n\n" + "the <unk> sea is <unk> <unk> blue . \n" * 20
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize("tokens", ["wordpiece", "characters"])
+def test_wikitext(wiki, tokens):
+    data = WikiText(str(wiki), ByCount(2), vocab_size=120, max_tokens=40, tokens=tokens)
+    stream = data.stream(["the <unk> sea is <unk> <unk> blue"])
+    assert data.tokenizer.decode(stream).replace(" ", "") == "the[UNK]seais[UNK][UNK]blue"
+    assert (stream == UNK).sum() == 3
+    assert "train" in data.describe(data.split("train").read(0)).replace(" ", "")
+    assert data.opened("test").texts[0].startswith(" = test")
+
+
+def test_wikitext_without_its_training_file(wiki):
+    (wiki / "wiki.train.tokens").unlink()
+    with pytest.raises(
+        UserError, match=r"has no wiki.train.tokens — set data.files={train: wiki.valid.tokens} to train"
+    ):
+        WikiText(str(wiki), ByCount(2)).split("test")
+    data = WikiText(
+        str(wiki), ByCount(2), 120, 40, files={"train": "wiki.valid.tokens", "test": "wiki.test.tokens"}
+    )
+    both = data.opened("train").texts[0] + data.opened("valid").texts[0]
+    assert both == (wiki / "wiki.valid.tokens").read_text()
+    assert len(data.split("train")) and len(data.split("valid")) and len(data.split("test"))
+    for name in ("valid", "test"):
+        (wiki / f"wiki.{name}.tokens").unlink()
+    with pytest.raises(UserError, match="has no wiki.train.tokens$"):
+        WikiText(str(wiki), ByCount(2)).split("train")
