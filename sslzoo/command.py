@@ -1,0 +1,162 @@
+"""`sslzoo` commands in processes of their own: checked beforehand, watched while they run, ended with us."""
+
+import codecs
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import termios
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+from sslzoo.config import CONF, one_line, plain
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.run import Run
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor moves
+_PLAIN = re.compile(r"[\w./:-]+")
+
+
+def override(key: str, value) -> str:
+    """key=value in Hydra's grammar, quoted where the value has characters that mean something to it."""
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def last_words(text: str, code: int) -> str:
+    """The line in which a command said why it ended, from the end of what it wrote to its stderr."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", _ESCAPES.sub("", text)) if line.strip()]
+    for line in reversed(lines):
+        if line.startswith("sslzoo: "):
+            return line.removeprefix("sslzoo: ")
+    if code < 0:
+        why = " (most often: out of memory)" if code == -signal.SIGKILL else ""
+        return f"it was ended by signal {-code}{why}"
+    return lines[-1] if lines else f"it ended with code {code} and said nothing"
+
+
+@contextmanager
+def ended_with_us():
+    """Let a SIGTERM or a closed terminal raise KeyboardInterrupt, so that a child is ended as by Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, _):
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Command:
+    """Runs `sslzoo` commands one after the other, with the user's own config folders."""
+
+    program = (sys.executable, "-m", "sslzoo")
+
+    def __init__(self, config_dirs: list[Path] = ()):
+        self.config_dirs = [Path(folder) for folder in config_dirs]
+        self.kept_open: tuple[int, ...] = ()  # file descriptors that a child keeps, such as a lock
+
+    def compose(self, name: str, overrides: list[str]) -> dict:
+        """The plain config that a command would get. Raises ConfigError in one line."""
+        from hydra import compose, initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            if GlobalHydra.instance().is_initialized():  # within a command, whose config folders hold
+                return plain(compose(name, overrides))
+            folders = ",".join(f"'file://{folder.resolve()}'" for folder in self.config_dirs)
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                return plain(
+                    compose(name, [*([f"hydra.searchpath=[{folders}]"] if folders else []), *overrides])
+                )
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(one_line(error, self.config_dirs)) from error
+
+    def check(self, run: Run, overrides: list[str], tasks: dict[str, list[str]]) -> None:
+        """Refuse, before anything runs, what `sslzoo pretrain` or `sslzoo probe` would refuse of these.
+
+        overrides: of `pretrain`. tasks: overrides of `probe`, by task.
+        """
+        from sslzoo import build
+
+        config = self.compose("pretrain", overrides)
+        del config["root"], config["name"]
+        job = build.build(config)
+        if run.config.exists():
+            build.settle(run, config)
+        for name, more in tasks.items():
+            config = self.compose("probe", [override("task", name), override("run", run.folder), *more])
+            for node in ("task", "probe"):
+                build.check(config[node], node)
+            task, _ = build.make(config["task"]), build.make(config["probe"])
+            if task.name != name:
+                raise ConfigError(
+                    f"task {name} is called '{task.name}' inside: a task has the name of its file"
+                )
+            task.check(job.encoder, job.data)
+
+    def __call__(self, *arguments: str) -> None:
+        """Run `sslzoo <arguments>`, showing its progress. Raises UserError with its own last line if it
+        fails, ConfigError if it ended with 2; an interrupt is passed on, and waits for its checkpoint."""
+        terminal = sys.stderr.isatty()
+        ours, theirs = os.openpty() if terminal else os.pipe()
+        if terminal:  # so that its progress bar is one, and as wide as ours
+            size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+        folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
+        child = subprocess.Popen(
+            [*self.program, *arguments, *folders],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # what it advises next is not what comes next here
+            stderr=theirs,
+            start_new_session=True,  # Ctrl-C reaches us alone, and it from us, once
+            pass_fds=self.kept_open,
+        )
+        os.close(theirs)
+        said = ""
+        try:
+            said = _relay(ours)
+            child.wait()
+        except BaseException:
+            child.terminate()
+            try:
+                _relay(ours)
+                child.wait()
+            finally:
+                child.kill()
+            raise
+        finally:
+            os.close(ours)
+        if child.returncode:
+            kind = ConfigError if child.returncode == 2 else UserError
+            raise kind(last_words(said, child.returncode))
+
+
+def _relay(source: int) -> str:
+    """Pass on what comes until the other end is closed; return the end of it."""
+    decoder, said = codecs.getincrementaldecoder("utf-8")("replace"), ""
+    while True:
+        try:
+            block = os.read(source, 4096)
+        except OSError:  # how a pseudo-terminal says that it is closed
+            block = b""
+        if not block:
+            return said
+        text = decoder.decode(block)
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        said = (said + text)[-8192:]

@@ -1,0 +1,199 @@
+"""Pictures of one run: what was asked and what was answered (show.pt), and its features in a plane.
+
+An objective's `show` returns one of these dicts, which the trainer saves with `torch.save` and the report
+loads with `weights_only=True`: so only dicts, lists, strings, numbers, bools and CPU tensors. Every kind
+has `kind` and may have `title` (str: what is shown, without a full stop).
+
+    {"kind": "images", "images": [N, C, H, W], "captions": [str] * N, "right": bool [N], "columns": int}
+        images row by row, `columns` a row; C is 1 or 3, uint8 or float in 0..1 (never normalised). `right`,
+        which may be left out, is marked where the caption is not "". `heads` ([str] * columns), which may
+        be left out, says what each column is.
+        SimCLR: pairs of views, columns 8, captions "" and "rank 3"; rotation: columns 4, "90°: said 180°";
+        MAE: columns 3, heads "image", "seen", "rebuilt", captions ""
+
+    {"kind": "frames", "frames": float [T, F], "mask": bool [M], "place": int [M], "candidates": int,
+     "rebuilt": float [T, F]}
+        one utterance's log-mel frames, the lowest band first; M tokens lie evenly over the T frames.
+        `place`, -1 where nothing was asked, is how many candidates scored above the true one, so that 0 is
+        right, and `candidates` how many there were, the true one among them. `place` with `candidates`
+        (wav2vec 2.0) or `rebuilt` (reconstruction) may be left out.
+
+    {"kind": "tokens", "rows": [{"tokens": [str], "masked": [bool], "predicted": [str or [str]]}, ...]}
+        a sentence a row. `tokens` is the truth; `predicted` for each token the guess, or the best guesses,
+        the best first; only those of masked tokens are shown. `seen` ([str]), which may be left out, is
+        what the encoder saw in their place. A WordPiece that begins with ## is joined to what is before it.
+"""
+
+import base64
+import io
+from collections import Counter
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+PLANE = 200  # units a side of a plane of features
+COLOURS, SHADES = 10, 5
+
+
+def _png(pixels: np.ndarray) -> str:
+    """uint8 [H, W] or [H, W, 3] as a data URI."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _array(tensor) -> np.ndarray:
+    """A tensor of any number type as NumPy has it (bfloat16, which it has not, as float32)."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
+
+
+def _image(x: np.ndarray, alt: str) -> str:
+    if x.ndim != 3 or x.shape[0] not in (1, 3):
+        raise ValueError(f"an image is [1 or 3, H, W], not {list(x.shape)}")
+    if x.dtype != np.uint8:
+        x = (np.clip(np.nan_to_num(x), 0, 1) * 255).round().astype(np.uint8)
+    x = x[0] if x.shape[0] == 1 else x.transpose(1, 2, 0)
+    small = ' class="small"' if max(x.shape[:2]) <= 96 else ""  # seen as pixels, not as a blur
+    return f'<img src="{_png(np.ascontiguousarray(x))}" alt="{escape(alt)}"{small}>'
+
+
+def _images(show: dict) -> str:
+    images, right = _array(show["images"]), show.get("right")
+    if len(show["captions"]) != len(images):
+        raise ValueError(f"{len(images)} images have {len(show['captions'])} captions")
+    cells = [f'<span class="head">{escape(str(head))}</span>' for head in show.get("heads", [])]
+    captions, columns = [str(c) for c in show["captions"]], int(show["columns"])
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        mark = ""
+        if right is not None and caption:
+            mark = '<b class="right">✓</b> ' if right[number] else '<b class="wrong">✗</b> '
+        told = f"<figcaption>{mark}{escape(caption)}</figcaption>" if any(captions) else ""
+        # what has no caption belongs to the next that has one, and is drawn close to it
+        tied = ' class="tied"' if not caption and any(captions) else ""
+        cells.append(f"<figure{tied}>{_image(image, caption)}{told}</figure>")
+    narrow = columns // 2 if columns % 2 == 0 and columns > 4 else columns
+    return f'<div class="gallery" style="--columns:{columns};--narrow:{narrow}">{"".join(cells)}</div>'
+
+
+def _mel(tensor) -> str:
+    """Frames [T, F] as a picture's data URI: low bands below, loud dark."""
+    x = np.nan_to_num(_array(tensor).astype(np.float32)).T[::-1]
+    low, high = np.percentile(x, [2, 99.5])
+    grey = 255 * (1 - np.clip((x - low) / max(high - low, 1e-9), 0, 1))
+    return _png(np.ascontiguousarray(grey.astype(np.uint8)))
+
+
+def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _frames(show: dict) -> str:
+    mask = _array(show["mask"]).astype(bool)
+    width, tall, reach = 640.0, 128.0, 22.0
+    unit = width / max(len(mask), 1)
+
+    def picture(tensor, y: float) -> str:
+        place = f'x="0" y="{y:g}" width="{width:g}" height="{tall:g}"'
+        return f'<image {place} href="{_mel(tensor)}" preserveAspectRatio="none" class="ink"/>'
+
+    body, bottom, says = [picture(show["frames"], 0)], tall, ["Log-mel frames, the masked ones tinted"]
+    for start, stop in _stretches(mask):
+        place = f'x="{start * unit:.1f}" y="0" width="{(stop - start) * unit:.1f}" height="{tall:g}"'
+        body.append(f'<rect {place} class="masked"/>')
+    if show.get("rebuilt") is not None:
+        body.append(picture(show["rebuilt"], bottom + 6))
+        bottom += tall + 6
+        says.append("below them what was rebuilt")
+    if show.get("place") is not None:
+        ranks, others = _array(show["place"]).astype(int), int(show["candidates"]) - 1
+        asked = np.flatnonzero(ranks >= 0)
+        for place in asked.tolist():
+            size = 5.0 + (reach - 5) * min(ranks[place] / max(others, 1), 1)
+            at = f'x="{place * unit:.1f}" y="{bottom + 6:g}" width="{max(unit - 0.6, 0.6):.1f}"'
+            body.append(f'<rect {at} height="{size:.1f}" class="{"wrong" if ranks[place] else "right"}"/>')
+        bottom += reach + 8
+        correct, chance = int((ranks[asked] == 0).sum()), len(asked) / (others + 1)
+        says.append(
+            f"the true one of {others + 1} candidates was chosen for {correct} of {len(asked)} (chance: "
+            f"{chance:.1f}). A bar is the shorter, the fewer candidates came before it"
+        )
+    head = f'<svg viewBox="0 0 {width:g} {bottom:g}" class="wide" role="img" aria-label="frames">'
+    return f'{head}{"".join(body)}</svg><p class="key">{escape("; ".join(says))}.</p>'
+
+
+def _tokens(show: dict) -> str:
+    lines, asked, right = [], 0, 0
+    for row in show["rows"]:
+        words, seen = [], row.get("seen")
+        for place, (token, masked) in enumerate(zip(row["tokens"], row["masked"], strict=True)):
+            joined = " joined" if token.startswith("##") else ""
+            name = escape(token.removeprefix("##") if joined else token)
+            if not masked:
+                words.append(f'<span class="token{joined}">{name}</span>')
+                continue
+            guesses = row["predicted"][place]
+            guesses = [guesses] if isinstance(guesses, str) else list(guesses)
+            asked, right = asked + 1, right + (guesses[:1] == [token])
+            marked = [f"<i{' class=right' if g == token else ''}>{escape(str(g))}</i>" for g in guesses[:3]]
+            other = f' title="the encoder saw {escape(str(seen[place]))}"' if seen else ""
+            words.append(f'<span class="token asked{joined}"{other}><u>{name}</u>{"".join(marked)}</span>')
+        lines.append(f'<p class="tokens">{"".join(words)}</p>')
+    key = f"Underlined pieces were hidden; below them is the guess, right for {right} of {asked} (in green)."
+    return f'{"".join(lines)}<p class="key">{key}</p>'
+
+
+KINDS = {"images": _images, "frames": _frames, "tokens": _tokens}
+
+
+def show(value: dict) -> str:
+    """What was asked and what was answered, as HTML. Raises ValueError where it is not as defined above."""
+    kind = value.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"no picture is known of the kind '{kind}'; the kinds are: {', '.join(KINDS)}")
+    try:
+        drawn = KINDS[kind](value)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"a picture of the kind '{kind}' lacks or misuses {error}") from error
+    return (f'<p class="asked">{escape(str(value["title"]))}.</p>' if value.get("title") else "") + drawn
+
+
+def classes(labels: list) -> dict[str, int]:
+    """A colour for each class, or where there are too many for the most frequent; none for values."""
+    if any(isinstance(label, float) for label in labels):
+        return {}
+    names = [
+        name for name, _ in sorted(Counter(map(str, labels)).items(), key=lambda item: (-item[1], item[0]))
+    ]
+    return {name: number for number, name in enumerate(sorted(names[:COLOURS], key=lambda n: (len(n), n)))}
+
+
+def plane(features: dict, colours: dict[str, int]) -> str:
+    """Points {xy: [N][2], label: [N]} as SVG: classes in their colours, the rest grey; values in shades."""
+    xy, labels = np.asarray(features["xy"], float).reshape(-1, 2), features["label"]
+    if len(xy) != len(labels):
+        raise ValueError(f"{len(xy)} points have {len(labels)} labels")
+    if colours:
+        kinds = [f"c{colours.get(str(label), 'x')}" for label in labels]
+    else:
+        values = np.asarray(labels, float)
+        edges = np.nanquantile(values, np.arange(1, SHADES) / SHADES) if len(values) else []
+        kinds = [f"s{shade}" for shade in np.searchsorted(edges, values)]
+    finite = np.isfinite(xy).all(1)
+    if not finite.any():
+        raise ValueError("no point is finite")
+    low, high = np.percentile(xy[finite], [0.5, 99.5], axis=0)  # one far point must not squeeze the rest
+    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-9)
+    places = np.clip((xy - middle) / half, -1.06, 1.06) * (PLANE / 2 - 10) + PLANE / 2
+    paths: dict[str, list[str]] = {}
+    for place, kind, good in zip(places, kinds, finite, strict=True):
+        if good:
+            paths.setdefault(kind, []).append(f"M{place[0]:.1f} {PLANE - place[1]:.1f}h0")
+    # one path a class: round caps of no length are dots, at a tenth of the bytes of circles
+    body = "".join(
+        f'<path d="{"".join(d)}" class="{kind}"/>' for kind, d in sorted(paths.items(), reverse=True)
+    )
+    head = f'<svg viewBox="0 0 {PLANE} {PLANE}" class="plane" role="img" aria-label="features in a plane">'
+    return f"{head}{body}</svg>"

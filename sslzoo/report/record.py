@@ -1,0 +1,163 @@
+"""What a run's folder says. A piece that is missing or unreadable is named: never fatal, never hidden."""
+
+import csv
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import yaml
+
+from sslzoo.run import Run
+
+
+@dataclass
+class Record:
+    """Everything that a report shows of one run.
+
+    config: the composed config, and `config_text` as it was written.
+    metrics: by column, the steps at which it was logged and its values.
+    events: warnings in the order in which they came: {step, kind, message}.
+    probes: by task, {"pretrained": ..., "untrained": ..., "raw": ...} as `sslzoo.probe` wrote it.
+    show: see `sslzoo.report.pictures`. missing: one sentence for each piece that is not there.
+    """
+
+    run: Run
+    config: dict = field(default_factory=dict)
+    config_text: str = ""
+    metrics: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    events: list[dict] = field(default_factory=list)
+    probes: dict[str, dict] = field(default_factory=dict)
+    summary: dict = field(default_factory=dict)
+    show: dict | None = None
+    missing: list[str] = field(default_factory=list)
+
+    def part(self, name: str) -> str:
+        """What a node of the config builds: the class's name, or "" where the config does not say."""
+        node = self.config.get(name)
+        target = node.get("_target_", "") if isinstance(node, dict) else ""
+        return str(target).rsplit(".", 1)[-1]
+
+    @property
+    def seed(self):
+        return self.config.get("seed")
+
+    @property
+    def minutes(self) -> float | None:
+        return self.number("minutes")
+
+    def number(self, key: str) -> float | None:
+        """A finite number of the summary, or None."""
+        value = self.summary.get(key)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _mapping(text: str) -> dict:
+    value = yaml.safe_load(text)
+    if not isinstance(value, dict):
+        raise ValueError("it holds no mapping")
+    return value
+
+
+def _json(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("it holds no object")
+    return value
+
+
+def _columns(text: str) -> dict[str, tuple[list[int], list[float]]]:
+    """Columns of a CSV with a `step`; blank cells, and a last line cut by a kill, are left out."""
+    columns: dict[str, tuple[list[int], list[float]]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        try:
+            step = int(float(row.pop("step")))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        for name, cell in row.items():
+            try:
+                value = float(cell)
+            except (TypeError, ValueError):
+                continue
+            steps, values = columns.setdefault(name, ([], []))
+            steps.append(step)
+            values.append(value)
+    return columns
+
+
+def _lines(text: str) -> list[dict]:
+    return [_json(line) for line in text.splitlines() if line.strip()]
+
+
+def _show(path) -> dict:
+    import torch  # only this needs it: a table is made without
+
+    value = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(value, dict) or "kind" not in value:
+        raise ValueError("it holds no picture")
+    return value
+
+
+def read(run: Run, pictures: bool = True) -> Record:
+    """Read a run's folder, whatever state it is in; without `pictures`, not its show.pt."""
+    record = Record(run)
+
+    def attempt(path, parse: Callable, absent: str | None, whole: bool = False):
+        try:
+            return parse(path if whole else path.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            if absent:
+                record.missing.append(absent)
+        except (
+            ValueError,
+            KeyError,
+            OSError,
+            EOFError,
+            RuntimeError,
+            pickle.UnpicklingError,
+            yaml.YAMLError,
+        ) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            record.missing.append(f"{path.name} cannot be read: {reason}")
+        return None
+
+    if not run.done:
+        record.missing.append(
+            "The run is not finished: there is no DONE. The same command again continues it."
+        )
+    record.config_text = attempt(run.config, str, "There is no config.yaml.") or ""
+    if record.config_text:
+        record.config = attempt(run.config, _mapping, None) or {}
+    record.metrics = attempt(run.metrics, _columns, "There is no metrics.csv, so no loss curve.") or {}
+    record.events = attempt(run.events, _lines, None) or []
+    record.summary = attempt(run.summary, _json, "There is no summary.json, so no time and no memory.") or {}
+    if pictures:
+        record.show = attempt(
+            run.show, _show, "There is no show.pt, so no picture of what was asked.", whole=True
+        )
+    for path in sorted(run.probes.glob("*.json")):
+        if (probe := attempt(path, _json, None)) is not None:
+            record.probes[path.stem] = probe
+    if not record.probes:
+        command = f"sslzoo probe run={os.path.relpath(run.folder)} task=…"
+        record.missing.append(f"Nothing was probed yet: {command} does it.")
+    return record
+
+
+def group(records: list[Record]) -> dict[str, list[Record]]:
+    """Runs of one config but for its seed and name, together; called by what their names share."""
+    alike: dict[str, list[Record]] = {}
+    for record in records:
+        rest = {k: v for k, v in record.config.items() if k not in ("name", "seed")}
+        key = json.dumps(rest, sort_keys=True, default=str) if rest else str(record.run.folder)
+        alike.setdefault(key, []).append(record)
+    groups: dict[str, list[Record]] = {}
+    for members in alike.values():
+        names = [m.run.name for m in members]
+        label = names[0] if len(names) == 1 else os.path.commonprefix(names).rstrip("-_. ").removesuffix("-s")
+        if not label or label in groups:
+            label = ", ".join(names) if ", ".join(names) not in groups else str(members[0].run.folder)
+        groups[label] = members
+    return groups

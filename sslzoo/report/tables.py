@@ -1,0 +1,229 @@
+"""Scores of runs as rows, and rows as text: mean and spread over seeds, beside untrained and raw.
+
+Every metric is higher-is-better and shown times 100. Spread is the sample standard deviation over seeds
+(n - 1 below the line), and is not there for one seed. A row `beats` another when the difference of their
+means is more than the larger of their two spreads.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass, field
+
+from sslzoo.report.record import Record
+
+KINDS = ("pretrained", "untrained", "raw")
+HEADS = ("linear", "knn")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure, measured once a seed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """A spread below the mean and one above it."""
+        return self.mean - (self.spread or 0.0), self.mean + (self.spread or 0.0)
+
+    def json(self) -> dict:
+        return {"mean": self.mean, "spread": self.spread, "values": list(self.values)}
+
+
+def beats(one: Score | None, other: Score | None, times: float = 1.0) -> bool | None:
+    """Whether `one` is above `other` by more than `times` the spread; None where either is not known."""
+    if one is None or other is None:
+        return None
+    return one.mean - other.mean > times * max(one.spread or 0.0, other.spread or 0.0)
+
+
+@dataclass
+class Row:
+    """One task, for the runs of one entry: scores[head][kind], what they cost and what chance gives.
+
+    expected: how many runs there should be; fewer have a score while some are not probed.
+    """
+
+    entry: str
+    task: str
+    expected: int
+    metric: str = ""
+    chance: float | None = None
+    n_test: int | None = None
+    scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+    minutes: Score | None = None
+    memory_gb: Score | None = None
+
+    def score(self, kind: str, head: str = "linear") -> Score | None:
+        return self.scores.get(head, {}).get(kind)
+
+    def best(self, head: str = "linear") -> set[str]:
+        """The kinds that nothing beats: more than one where the spread cannot tell them apart."""
+        scores = self.scores.get(head, {})
+        return {k for k in scores if not any(beats(other, scores[k]) for other in scores.values())}
+
+    def beaten(self) -> list[str]:
+        """Which of untrained and raw the pretrained encoder beats."""
+        return [k for k in ("untrained", "raw") if beats(self.score("pretrained"), self.score(k))]
+
+    def json(self) -> dict:
+        scores = {h: {k: s.json() for k, s in kinds.items()} for h, kinds in self.scores.items()}
+        cost = {"minutes": self.minutes, "peak_memory_gb": self.memory_gb}
+        known = {"entry": self.entry, "task": self.task, "metric": self.metric, "chance": self.chance}
+        return {
+            **known,
+            "n_test": self.n_test,
+            **scores,
+            **{name: score and score.json() for name, score in cost.items()},
+            "beats": self.beaten(),
+        }
+
+
+def _number(value) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
+
+
+def _at(value, *keys):
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _score(values) -> Score | None:
+    known = tuple(v for v in values if v is not None)
+    return Score(known) if known else None
+
+
+def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = None) -> list[Row]:
+    """A row for each entry and task, the entries of one task together and the best first.
+
+    tasks: by entry, those that it should have and no others; one that is not probed gets a row without
+    scores. Without it, all that were probed.
+    """
+    made = []
+    for entry, records in groups.items():
+        found_in = dict.fromkeys(task for record in records for task in record.probes)
+        for task in found_in if tasks is None else tasks[entry]:
+            row = Row(entry, task, len(records))
+            probes = [r.probes[task] for r in records if task in r.probes]
+            first = [_at(p, kind) for p in probes for kind in KINDS if isinstance(_at(p, kind), dict)]
+            if first:
+                row.metric = str(first[0].get("metric") or "")
+                row.chance, count = _number(first[0].get("chance")), _number(first[0].get("n_test"))
+                row.n_test = int(count) if count is not None else None
+            for head in HEADS:
+                found = {k: _score(_number(_at(p, k, head, "test")) for p in probes) for k in KINDS}
+                if known := {k: s for k, s in found.items() if s is not None}:
+                    row.scores[head] = known
+            row.minutes = _score(r.minutes for r in records)
+            row.memory_gb = _score(r.number("peak_memory_gb") for r in records)
+            made.append(row)
+    order = list(dict.fromkeys(row.task for row in made))
+
+    def place(row: Row):
+        score = row.score("pretrained")
+        return order.index(row.task), -score.mean if score else math.inf
+
+    return sorted(made, key=place)
+
+
+def percent(value: float | None) -> str:
+    return "—" if value is None else f"{100 * value:.1f}"
+
+
+def figure(score: Score | None, expected: int = 1) -> str:
+    """ "93.4 ± 0.3"; says how many seeds it holds where some are missing."""
+    if score is None:
+        return "—"
+    text = percent(score.mean) + ("" if score.spread is None else f" ± {percent(score.spread)}")
+    return text if len(score.values) >= expected else f"{text} ({len(score.values)}/{expected})"
+
+
+def quantity(score: Score | None, digits: int = 1) -> str:
+    return "—" if score is None else f"{score.mean:.{digits}f}"
+
+
+def verdict(row: Row) -> str:
+    """Which of untrained and raw the pretrained encoder beats, in a word."""
+    if row.score("pretrained") is None:
+        return "not probed"
+    return {0: "neither", 2: "both"}.get(len(row.beaten())) or row.beaten()[0]
+
+
+def summary(made: list[Row]) -> str:
+    """The whole table in one sentence."""
+    counts = []
+    thing = "task" if len({r.task for r in made}) == len(made) else "row"
+    for kind, name in (("untrained", "the untrained encoder"), ("raw", "raw features")):
+        known = [v for r in made if (v := beats(r.score("pretrained"), r.score(kind))) is not None]
+        if known:
+            counts.append(f"{name} on {sum(known)} of {len(known)} {thing}{'' if len(known) == 1 else 's'}")
+    if not counts:
+        return "No task has been probed yet."
+    seeds = {len(r.score("pretrained").values) for r in made if r.score("pretrained")}
+    if seeds == {1}:
+        by = "by any margin: one seed has no spread"
+    else:
+        of = (
+            f"the spread of {min(seeds)} seeds"
+            if len(seeds) == 1
+            else "the seeds' spread, where there is more than one"
+        )
+        by = f"by more than {of}"
+    return f"A linear probe of the pretrained encoder beats {' and '.join(counts)}, {by}."
+
+
+NOTE = (
+    "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds."
+)
+HEADINGS = ("task", "run", "pretrained", "untrained", "raw", "chance", "minutes", "GB", "beats")
+
+
+def cells(row: Row) -> list[str]:
+    """One row under `HEADINGS`, without any emphasis."""
+    scores = [figure(row.score(kind), row.expected) for kind in KINDS]
+    cost = [quantity(row.minutes), quantity(row.memory_gb)]
+    task = row.task if row.metric in ("", "accuracy") else f"{row.task} ({row.metric})"
+    return [task, row.entry, *scores, percent(row.chance), *cost, verdict(row)]
+
+
+def _bold(row: Row) -> set[int]:
+    return {2 + KINDS.index(kind) for kind in row.best()}
+
+
+def markdown(made: list[Row]) -> str:
+    """A pipe table, the best in bold, and the sentence that sums it up."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * 2 + "---:|" * 6 + "---|"]
+    for row in made:
+        safe = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells(row)]
+        lines.append(
+            "| " + " | ".join(f"**{c}**" if i in _bold(row) else c for i, c in enumerate(safe)) + " |"
+        )
+    return "\n".join([*lines, "", summary(made), NOTE]) + "\n"
+
+
+def terminal(made: list[Row], title: str):
+    """The same as a `rich` table."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    for number, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if 2 <= number <= 7 else "left")
+    for number, row in enumerate(made):
+        texts = [Text(c, style="bold" if i in _bold(row) else "") for i, c in enumerate(cells(row))]
+        last = number + 1 == len(made) or made[number + 1].task != row.task
+        table.add_row(*texts, end_section=last and len(made) > len({r.task for r in made}))
+    return table

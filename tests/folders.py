@@ -1,0 +1,62 @@
+"""Run folders as training and probing leave them, made up in a moment."""
+
+import json
+from pathlib import Path
+
+import torch
+import yaml
+
+from sslzoo.run import Run
+
+SHOW = {
+    "kind": "tokens",
+    "title": "Masked pieces",
+    "rows": [
+        {"tokens": ["the", "ca", "##t"], "masked": [False, True, False], "predicted": ["", ["do", "ca"], ""]}
+    ],
+}
+
+
+def part(
+    test: float, knn: float = 0.5, metric: str = "accuracy", chance: float = 0.1, labels=("a", "b")
+) -> dict:
+    return {
+        "metric": metric,
+        "chance": chance,
+        "n_test": 300,
+        "linear": {"test": test, "valid": test, "layer_weights": [0.1, 0.7, 0.2]},
+        "knn": {"test": knn},
+        "seconds": 6.0,
+        "features": {"xy": [[0.0, 1.0], [2.0, -1.0]], "label": list(labels)},
+    }
+
+
+def make_run(
+    folder: Path, seed: int = 0, probes: dict | None = None, minutes: float = 1.5, objective: str = "SimCLR"
+) -> Run:
+    """A finished run; probes: by task, the scores of the pretrained, the untrained and the raw."""
+    run = Run(folder)
+    folder.mkdir(parents=True)
+    nodes = {"objective": objective, "data": "Digits", "encoder": "ResNet"}
+    config = {"seed": seed, **{k: {"_target_": f"sslzoo.{k}.{v}"} for k, v in nodes.items()}}
+    run.config.write_text(yaml.safe_dump(config))
+    run.metrics.write_text(
+        "step,loss,accuracy,chance,val_loss\n0,5.5,0.1,0.1,\n1,4.25,0.2,0.1,\n1,,,,4.5\n2,3.75,0.3,0.1,\n"
+    )
+    machine = {"system": "Linux", "arch": "x86_64", "cores": 2}
+    summary = {
+        "steps": 600,
+        "minutes": minutes,
+        "peak_memory_gb": 1.25,
+        "machine": machine,
+        "device": "cpu",
+        "parameters": 310000,
+    }
+    run.summary.write_text(json.dumps(summary))
+    torch.save(SHOW, run.show)
+    for task, scores in (probes if probes is not None else {"digit": (0.934, 0.512, 0.31)}).items():
+        run.probes.mkdir(exist_ok=True)
+        found = {k: part(s) for k, s in zip(("pretrained", "untrained", "raw"), scores, strict=True)}
+        (run.probes / f"{task}.json").write_text(json.dumps(found))
+    run.finish()
+    return run

@@ -1,0 +1,123 @@
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslzoo.report import pictures
+
+
+def drawn(html: str) -> list[np.ndarray]:
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(u))))
+        for u in re.findall(r"base64,([\w+/=]+)", html)
+    ]
+
+
+def images(**more) -> dict:
+    kept = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    kept[1, 0] = 255
+    return {"kind": "images", "title": "t", "images": kept, "captions": ["<b>", "90°"], "columns": 2, **more}
+
+
+def test_images_are_drawn_as_they_are():
+    first, second = drawn(pictures.show(images()))
+    assert first.shape == (4, 5, 3) and (second == [255, 0, 0]).all()
+    [half] = drawn(pictures.show(images(images=torch.full((1, 1, 2, 2), 0.5), captions=["x"])))
+    assert half.shape == (2, 2) and (half == 128).all()
+
+
+def test_captions_are_escaped_and_marked():
+    html = pictures.show(images(right=torch.tensor([True, False])))
+    assert "&lt;b&gt;" in html and html.count("✓") == 1 and html.count("✗") == 1
+    assert pictures.show(images(captions=["", "x"], right=[True, True])).count("✓") == 1
+
+
+def frames(**more) -> dict:
+    mask, place = torch.zeros(10, dtype=torch.bool), torch.full((10,), -1)
+    mask[2:5] = True
+    place[2:5] = torch.tensor([0, 4, 0])
+    return {
+        "kind": "frames",
+        "frames": torch.randn(20, 8),
+        "mask": mask,
+        "place": place,
+        "candidates": 5,
+        **more,
+    }
+
+
+def test_frames_are_tinted_and_counted():
+    html = pictures.show(frames())
+    assert (
+        html.count('class="masked"') == 1
+        and html.count('class="right"') == 2
+        and html.count('class="wrong"') == 1
+    )
+    assert "2 of 3" in html and "(chance: 0.6)" in html
+    [mel] = drawn(html)
+    assert mel.shape == (8, 20)
+
+
+def test_low_bands_lie_below_and_loud_is_dark():
+    ramp = torch.arange(8.0).repeat(20, 1)
+    [mel] = drawn(pictures.show(frames(frames=ramp)))
+    assert mel[0, 0] == 0 and mel[-1, 0] == 255
+
+
+def test_rebuilt_frames_are_drawn_below():
+    html = pictures.show(frames(rebuilt=torch.randn(20, 8), place=None))
+    assert len(drawn(html)) == 2 and 'class="wrong"' not in html
+
+
+@pytest.mark.parametrize("predicted", [["", "ca", "x"], [[], ["ca", "do"], []]])
+def test_tokens_join_pieces_and_mark_the_right_guess(predicted):
+    row = {"tokens": ["<s>", "ca", "##t"], "masked": [False, True, False], "predicted": predicted}
+    html = pictures.show({"kind": "tokens", "rows": [row]})
+    assert "&lt;s&gt;" in html and '<span class="token joined">t</span>' in html
+    assert "<u>ca</u><i class=right>ca</i>" in html and "right for 1 of 1" in html and ">x<" not in html
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        {"kind": "sculpture"},
+        images(captions=["one"]),
+        images(images=torch.zeros(2, 2, 4, 4)),
+        {"kind": "tokens"},
+        {"kind": "frames", "frames": torch.zeros(2, 2)},
+        {"kind": "images", "images": None, "captions": [], "columns": 1},
+    ],
+)
+def test_what_is_not_as_defined_is_refused(show):
+    with pytest.raises(ValueError, match="."):
+        pictures.show(show)
+
+
+def test_classes_have_colours_while_they_last():
+    labels = [f"w{n}" for n in range(12) for _ in range(12 - n)]
+    colours = pictures.classes(labels)
+    assert set(colours) == {f"w{n}" for n in range(10)} and sorted(colours.values()) == list(range(10))
+    assert list(pictures.classes(["10", "9", "10"])) == ["9", "10"]
+    assert pictures.classes([0.5, 1.0]) == {}
+
+
+def test_every_finite_point_is_drawn_once():
+    features = {"xy": [[0, 0], [1, 1], [float("nan"), 0], [5, 5]], "label": ["a", "b", "a", "c"]}
+    svg = pictures.plane(features, {"a": 0, "b": 1})
+    assert svg.count("h0") == 3 and 'class="cx"' in svg and 'class="c0"' in svg
+    places = [tuple(map(float, p)) for p in re.findall(r"M([\d.]+) ([\d.]+)h0", svg)]
+    assert all(0 <= v <= pictures.PLANE for p in places for v in p)
+
+
+def test_values_have_shades():
+    svg = pictures.plane({"xy": [[i, i] for i in range(10)], "label": [i / 10 for i in range(10)]}, {})
+    assert all(f'class="s{n}"' in svg for n in range(pictures.SHADES))
+
+
+def test_points_without_labels_are_refused():
+    with pytest.raises(ValueError, match="2 points have 1 labels"):
+        pictures.plane({"xy": [[0, 0], [1, 1]], "label": ["a"]}, {"a": 0})

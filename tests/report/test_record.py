@@ -1,0 +1,80 @@
+import json
+
+import pytest
+from folders import make_run
+
+from sslzoo.report.record import group, read
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "one")
+
+
+def test_reads_what_is_there(run):
+    record = read(run)
+    assert record.part("objective") == "SimCLR" and record.seed == 0 and record.minutes == 1.5
+    assert record.metrics["loss"] == ([0, 1, 2], [5.5, 4.25, 3.75])
+    assert record.metrics["val_loss"] == ([1], [4.5])
+    assert record.probes["digit"]["raw"]["linear"]["test"] == 0.31
+    assert record.show["kind"] == "tokens"
+    assert record.missing == []
+
+
+@pytest.mark.parametrize(
+    "name, word",
+    [
+        ("DONE", "not finished"),
+        ("metrics.csv", "no loss curve"),
+        ("summary.json", "no time"),
+        ("show.pt", "no picture"),
+        ("probe/digit.json", "Nothing was probed"),
+        ("config.yaml", "no config.yaml"),
+    ],
+)
+def test_says_what_is_missing(run, name, word):
+    (run.folder / name).unlink()
+    [said] = read(run).missing
+    assert word in said
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "show.pt", "probe/digit.json", "config.yaml", "events.jsonl"]
+)
+def test_a_damaged_file_is_named(run, name):
+    (run.folder / name).write_bytes(b"\x80\x04{ [not: this\n")
+    said = [line for line in read(run).missing if "cannot be read" in line]
+    assert len(said) == 1 and name.split("/")[-1] in said[0] and "\n" not in said[0]
+
+
+def test_a_show_that_needs_pickle_is_not_opened(run, tmp_path):
+    import pickle
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    run.show.write_bytes(pickle.dumps(Trap()))
+    assert any("show.pt cannot be read" in line for line in read(run).missing)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_row_that_was_cut_by_a_kill_is_left_out(run):
+    run.metrics.write_text("step,loss\n0,5\n1,4\n,3\n2")
+    assert read(run).metrics == {"loss": ([0, 1], [5.0, 4.0])}
+
+
+def test_a_number_that_is_none_is_not_a_number(run):
+    run.summary.write_text(json.dumps({"minutes": None, "peak_memory_gb": "much", "steps": float("nan")}))
+    record = read(run)
+    assert (
+        record.minutes is None and record.number("peak_memory_gb") is None and record.number("steps") is None
+    )
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):
+    runs = [make_run(tmp_path / f"cnn-s{seed}", seed) for seed in (0, 1)] + [
+        make_run(tmp_path / "other", objective="Rotation")
+    ]
+    groups = group([read(r) for r in runs])
+    assert {label: len(members) for label, members in groups.items()} == {"cnn": 2, "other": 1}
