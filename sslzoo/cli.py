@@ -86,7 +86,7 @@ def probe(argv: list[str]) -> None:
     """measure what an encoder learned: sslzoo probe run=runs/… task=digit"""
 
     def work(config: dict, choices: dict) -> None:
-        from sslzoo.probe.evaluate import run_probe
+        from sslzoo.probe.command import run_probe
 
         path = run_probe(config, choices)
         print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
@@ -98,9 +98,10 @@ def compare(argv: list[str]) -> None:
     """many objectives or seeds under one protocol: sslzoo compare comparison=demo"""
 
     def work(config: dict, choices: dict) -> None:
+        from sslzoo.command import Command
         from sslzoo.compare import compare as go
 
-        go(config, Path(config["root"]))
+        go(config, Path(config["root"]), Command(config_folders(argv)))
 
     composed("compare", argv, work)
 
@@ -109,7 +110,7 @@ def extract(argv: list[str]) -> None:
     """write a run's features to a folder: sslzoo extract run=runs/… split=test out=features"""
 
     def work(config: dict, choices: dict) -> None:
-        from sslzoo.probe.extract import run_extract
+        from sslzoo.probe.command import run_extract
 
         print(f"wrote {run_extract(config)}")
 
@@ -206,10 +207,21 @@ def main() -> None:
         if argv[0] not in COMMANDS:
             raise ConfigError(f"there is no command '{argv[0]}'{nearest(argv[0], COMMANDS)} — commands: {', '.join(COMMANDS)}")
         COMMANDS[argv[0]](argv[1:])
-    except (UserError, OSError, MemoryError) as error:
-        if os.environ.get("SSLZOO_TRACEBACK"):
-            raise
-        print(f"sslzoo: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-        sys.exit(getattr(error, "code", 1))
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("SSLZOO_TRACEBACK"):
+            raise
+        print(f"sslzoo: {said(error)}", file=sys.stderr)
+        sys.exit(getattr(error, "code", 1))
+
+
+def said(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error).strip()
+    if "Traceback (most recent call last)" in text:  # from a loader's worker, with all of its stack
+        text = text.splitlines()[-1].partition(": ")[2]
+    text = " ".join(text.split()) or type(error).__name__
+    if isinstance(error, UserError | OSError | MemoryError):
+        return text
+    return f"{type(error).__name__}: {text} (unexpected; --traceback shows where)"

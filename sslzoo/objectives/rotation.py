@@ -1,5 +1,7 @@
 """RotNet: which way is up? (Gidaris et al. 2018, 1803.07728)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +34,8 @@ class Rotation(Objective):
         images, angles = self.rotated(batch)
         logits = self.head(encoder(images, batch.lengths.repeat_interleave(len(ANGLES))).pooled)
         accuracy = (logits.argmax(1) == angles).float().mean()
-        return Loss(F.cross_entropy(logits.float(), angles), len(images), {"accuracy": accuracy, "chance": 1 / len(ANGLES)})
+        logs = {"accuracy": accuracy, "chance": 1 / len(ANGLES), "uniform_loss": math.log(len(ANGLES))}
+        return Loss(F.cross_entropy(logits.float(), angles), len(images), logs)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

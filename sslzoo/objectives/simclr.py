@@ -5,7 +5,7 @@ from torch import nn
 
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import health
+from sslzoo.parts import health, ranks
 from sslzoo.parts.contrastive import nt_xent
 from sslzoo.parts.heads import projector
 
@@ -35,32 +35,33 @@ class SimCLR(Objective):
         self.projector = projector(encoder.dim, hidden_dim, output_dim)
 
     def project(self, encoder, batch):
-        """Both views [B, C, S, S] and their projections [B, D]."""
+        """Both views [B, C, S, S], their representations [2B, D] and their projections [B, P]."""
         a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
         # one pass over both, so that batch norm sees one batch of 2N, as in the paper
         pooled = encoder(torch.cat([a, b]), batch.lengths.repeat(2)).pooled
-        return (a, b), self.projector(pooled).chunk(2)
+        return (a, b), pooled, self.projector(pooled).chunk(2)
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        _, (a, b) = self.project(encoder, batch)
+        _, pooled, (a, b) = self.project(encoder, batch)
         losses, place = nt_xent(a, b, self.temperature)
-        logs = {"accuracy": (place == 0).float().mean()}
+        views = ranks.total(losses.new_tensor(len(losses)))
+        logs = {"accuracy": (place == 0).float().mean(), "uniform_loss": torch.log(views - 1)}
         if step % health.EVERY == 0:
-            logs |= health.spread(a)
+            logs |= health.spread(pooled)  # not of the projections, whose batch norm hides a collapse
         return Loss(losses.mean(), len(losses), logs)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        (a, b), (za, zb) = self.project(encoder, batch)
+        (a, b), _, (za, zb) = self.project(encoder, batch)
         _, place = nt_xent(za, zb, self.temperature)
         place = place[: len(a)]
         pairs = torch.stack([a, b], dim=1).flatten(0, 1)[:32]
-        ranks = place.tolist()
+        places = place.tolist()
         return {
             "kind": "images",
             "title": f"Two views of each image; where the second came among {2 * len(a) - 1} candidates",
             "images": pairs.cpu(),
-            "captions": [text for r in ranks for text in ("", f"rank {r + 1}")][:32],
+            "captions": [text for r in places for text in ("", f"rank {r + 1}")][:32],
             "right": (place == 0).repeat_interleave(2)[:32].cpu(),
             "columns": 8,
         }

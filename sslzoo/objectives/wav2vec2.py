@@ -8,6 +8,7 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
+from sslzoo.parts.mel import LogMel
 from sslzoo.parts.quantize import GumbelQuantizer, perplexity
 
 
@@ -48,7 +49,7 @@ class Wav2Vec2(Objective):
             raise ConfigError(f"wav2vec2 needs negatives >= 1 and temperature > 0, got {negatives} and {temperature}")
         self.mask, self.negatives, self.temperature, self.gumbel = mask, negatives, temperature, gumbel
         self.diversity, self.feature_penalty, self.feature_grad = diversity, feature_penalty, feature_grad
-        self.min_tokens = mask.shortest
+        self.min_tokens, self.sample_rate = mask.shortest, data.sample_rate
         self.masked = nn.Parameter(torch.rand(encoder.dim))
         self.quantizer = GumbelQuantizer(encoder.feature_dim, code_dim, groups, entries)
         self.drop = nn.Dropout(feature_dropout)
@@ -69,7 +70,9 @@ class Wav2Vec2(Objective):
         most = int(counts.max())
         u = draws.uniform(keys, "negatives", most, self.negatives)[row, own]
         other = (u.double() * (counts[row] - 1)[:, None]).long()
-        return first[:, None] + other + (other >= own[:, None])
+        other = other + (other >= own[:, None])
+        # the only masked frame of an utterance has no others: it stands for them, and `contrast` leaves it out
+        return first[:, None] + torch.minimum(other, counts[row][:, None] - 1)
 
     def contrast(self, context: Tensor, codes: Tensor, distractors: Tensor) -> Tensor:
         """context, codes [M, D], distractors [M, K] -> logits [M, 1 + K], the right code first."""
@@ -120,15 +123,16 @@ class Wav2Vec2(Objective):
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        features, lengths, mask, logits, _ = self.answer(encoder, batch, step)
+        _, lengths, mask, logits, _ = self.answer(encoder, batch, step)
         size = int(lengths[0])
-        place = (logits > logits[:, :1]).sum(1)[: int(mask[0].sum())]
-        right = torch.zeros(size, dtype=torch.bool)
-        right[mask[0, :size].cpu()] = (place == 0).cpu()
+        place = torch.full((size,), -1)
+        place[mask[0, :size].cpu()] = (logits > logits[:, :1]).sum(1)[: int(mask[0].sum())].cpu()
+        mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
         return {
             "kind": "frames",
-            "title": f"Masked frames, and where the right code was chosen among {1 + self.negatives}",
-            "frames": features[0, :size].float().cpu(),
+            "title": f"Masked frames, and where the right code came among {1 + self.negatives}",
+            "frames": mels[0, : int(count)],
             "mask": mask[0, :size].cpu(),
-            "right": right,
+            "place": place,
+            "candidates": 1 + self.negatives,
         }

@@ -66,12 +66,14 @@ class Finish(L.Callback):
         write_json(self.run.encoder, self.encoder)
         if shown:
             write_whole(self.run.show, lambda path: torch.save(shown, path))
+        seconds = self.seconds + time.monotonic() - self.begun
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         write_json(
             self.run.summary,
             {
                 "steps": trainer.global_step,
-                "minutes": (self.seconds + time.monotonic() - self.begun) / 60,
+                "minutes": seconds / 60,
+                "steps_per_second": trainer.global_step / seconds,
                 "peak_memory_gb": memory,
                 "ranks": trainer.world_size,
                 "precision": str(trainer.precision),

@@ -12,6 +12,14 @@ import lightning as L
 from sslzoo.errors import UserError
 from sslzoo.run import Run
 
+WATCHED = {  # what each symptom is read from
+    "constant features": "feature_std",
+    "features on a line": "feature_rank",
+    "one code": "code_perplexity",
+    "no better than chance": "chance",
+    "loss of a guesser": "uniform_loss",
+}
+
 
 def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
     """What is wrong, by kind. `late`: enough steps have passed that the model should beat guessing."""
@@ -65,7 +73,9 @@ class CollapseGuard(L.Callback):
         if step % self.every:
             return
         found = symptoms(module.logged, step >= self.late)
-        self.held = {kind: self.held.get(kind, 0) + 1 for kind in found}
+        for kind, name in WATCHED.items():
+            if name in module.logged:  # some are measured less often than they are looked at
+                self.held[kind] = self.held.get(kind, 0) + 1 if kind in found else 0
         for kind, message in found.items():
             if self.held[kind] != 3:
                 continue

@@ -56,7 +56,8 @@ def check_lengths(split, encoder, objective, data) -> None:
     if tokens >= least:
         return
     if data.modality == "speech":
-        size, mend = f"{length / data.sample_rate:.3f} s", f"data.min_seconds={(least + 2) * encoder.stride / data.sample_rate:.2f}"
+        least_s = (least + 2) * encoder.stride / data.sample_rate
+        size, mend = f"{length / data.sample_rate:.3f} s", f"data.min_seconds={least_s:.2f} data.on_error=skip"
     else:
         size, mend = f"{length} tokens", "longer texts"
     raise UserError(

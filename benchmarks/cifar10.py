@@ -1,0 +1,5 @@
+"""SimCLR and RotNet on a tenth of CIFAR-10."""
+
+from bench import measure
+
+measure("cifar10", __doc__, data=True)

@@ -1,0 +1,5 @@
+"""wav2vec 2.0 over the waveform, on FSDD, Speech Commands and LibriSpeech together."""
+
+from bench import measure
+
+measure("speech", __doc__, data=True)
