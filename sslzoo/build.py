@@ -4,6 +4,7 @@ Every node with a `_target_` is bound to the signature of what it names, and its
 annotations, before anything is made; making them touches no data.
 """
 
+import importlib
 import inspect
 import json
 import types
@@ -25,18 +26,14 @@ GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
 
 def target(path: str, where: str):
     """The class that `_target_` names."""
+    module, _, name = str(path).rpartition(".")
     try:
-        return hydra.utils.get_object(path)
+        found = importlib.import_module(module)
     except Exception as error:
-        module, _, name = path.rpartition(".")
-        try:
-            near = nearest(name, vars(hydra.utils.get_object(module)))
-            raise ConfigError(f"{where}: there is no {name} in {module}{near}") from error
-        except ConfigError:
-            raise
-        except Exception:
-            cause = error.__cause__ or error
-            raise ConfigError(f"{where}: cannot import {path}: {str(cause).splitlines()[0]}") from error
+        raise ConfigError(f"{where}: cannot import {path}: {str(error).splitlines()[0]}") from error
+    if not hasattr(found, name):
+        raise ConfigError(f"{where}: there is no {name} in {module}{nearest(name, vars(found))}")
+    return getattr(found, name)
 
 
 def fits(value, hint) -> bool:
@@ -157,6 +154,8 @@ def build(config: dict) -> Job:
         if not isinstance(node, dict) or "_target_" not in node:
             raise ConfigError(f"{name} has no _target_: choose one of `sslzoo list` with {name}=…")
         check(node, name)
+    if not fits(config["seed"], int):
+        raise ConfigError(f"seed must be int, got {config['seed']!r}")
     data, trainer, optim = make(config["data"]), make(config["trainer"]), make(config["optim"])
     with torch.random.fork_rng():
         torch.manual_seed(draws.key(config["seed"], "weights"))

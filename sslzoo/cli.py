@@ -35,9 +35,10 @@ def composed(name: str, argv: list[str], work) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    said, failed = sys.argv, []
+    said, begun, failed = sys.argv, [], []
 
     def task(config) -> None:
+        begun.append(True)
         sys.argv = said  # what Lightning's ranks start again with
         choices = HydraConfig.get().runtime.choices
         try:
@@ -45,10 +46,15 @@ def composed(name: str, argv: list[str], work) -> None:
         except (UserError, OSError) as error:  # Hydra would print more than one line; a sweep's other jobs go on
             failed.append(error)
 
-    sys.argv = [f"sslzoo {name}", *argv]
+    # argparse takes overrides in one piece only, and users write flags between them
+    overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    sys.argv = [f"sslzoo {name}", *(word for word in argv if word not in overrides), *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        # whatever fails before the work begins is the config's fault: a file that is no yaml, a group set to 3
+        if begun and not isinstance(error, HydraException | OmegaConfBaseException):
+            raise
         raise ConfigError(one_line(error, folders)) from error
     finally:
         sys.argv = said
@@ -195,6 +201,8 @@ def usage() -> str:
 
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage or config."""
+    # threads that wait asleep: on a machine that others use too, spinning makes a step four times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     argv = sys.argv[1:]
     if "--traceback" in argv:
         sys.argv.remove("--traceback")

@@ -156,12 +156,13 @@ def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
         command("pretrain", *planned.overrides)
         if not planned.run.done:
             raise UserError("pretraining stopped before its last step — the same command goes on from there")
-    together: dict[tuple[str, ...], list[str]] = {}
-    for task in planned.missing():  # one process for those that are probed alike: importing torch takes seconds
-        together.setdefault(tuple(planned.tasks[task]), []).append(task)
-    for more, tasks in together.items():
-        yield f"probe {', '.join(tasks)}"
-        command("probe", "--multirun", override("run", planned.run.folder), f"task={','.join(tasks)}", *more)
+    missing, run = planned.missing(), override("run", planned.run.folder)
+    if alike := [task for task in missing if not planned.tasks[task]]:
+        yield f"probe {', '.join(alike)}"  # in one process, which reads the features once
+        command("probe", "--multirun", run, f"task={','.join(alike)}")
+    for task in (task for task in missing if planned.tasks[task]):
+        yield f"probe {task}"
+        command("probe", run, override("task", task), *planned.tasks[task])
     if left := planned.missing():
         raise UserError(f"the probe of {left[0]} ended without a result in {planned.run.probes}")
 

@@ -124,8 +124,13 @@ def write_json(path: Path, value) -> None:
 def write_signed(path: Path, write: Callable[[Path], None]) -> None:
     """`write_whole`, with the file's SHA-256 in `<path>.sha256`."""
     path = Path(path)
-    write_whole(path, write)
-    write_whole(Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(path)}  {path.name}\n"))
+
+    def sign(beside: Path) -> None:
+        write(beside)
+        # before the file itself is in its place: a full disk or a kill leaves no file without a signature
+        write_whole(Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n"))
+
+    write_whole(path, sign)
 
 
 def check_signed(path: Path) -> None:

@@ -41,10 +41,20 @@ def modality_of(objective: str) -> str:
 def tiny(objective: str, *overrides: str) -> dict:
     """A tiny run of an objective: on its modality's tiny data and encoder."""
     kind = modality_of(objective)
-    defaults = [f"objective={objective}", f"data=tiny_{kind}", f"encoder=tiny_{kind}", "trainer.progress=false"]
+    defaults = [
+        f"objective={objective}",
+        f"data=tiny_{kind}",
+        f"encoder=tiny_{kind}",
+        "trainer.progress=false",
+    ]
     small = {
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
-        "wav2vec2": ["objective.negatives=10", "objective.entries=8", "objective.code_dim=16", "objective.output_dim=16"],
+        "wav2vec2": [
+            "objective.negatives=10",
+            "objective.entries=8",
+            "objective.code_dim=16",
+            "objective.output_dim=16",
+        ],
     }
     chosen = {o.split("=")[0]: o for o in [*defaults, *small.get(objective, []), *overrides]}
     return compose(*chosen.values())
@@ -61,3 +71,30 @@ def real() -> Path:
     if not SHARED.exists():
         pytest.skip("the real sets are not at ../shared/data")
     return SHARED
+
+
+@pytest.fixture
+def sslzoo(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder: (exit code, stdout, lines of stderr)."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from sslzoo import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv("SSLZOO_TRACEBACK", "")  # and back to nothing afterwards, whatever a command sets
+
+    def run(*words: str):
+        GlobalHydra.instance().clear()  # what a process of its own would not find
+        monkeypatch.setattr(sys, "argv", ["sslzoo", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err.splitlines()
+
+    yield run
+    GlobalHydra.instance().clear()

@@ -87,7 +87,7 @@ def test_two_ranks_give_one_ranks_gradients(objective, tmp_path):
     assert logs["loss"] == pytest.approx(one_logs["loss"], abs=1e-5)
     scale = max(float(g.abs().max()) for g in one_grads.values())
     for name, grad in one_grads.items():
-        assert torch.allclose(grads[name], grad, atol=2e-5 * scale), name
+        assert torch.allclose(grads[name], grad, atol=5e-5 * scale), name  # one process is 3e-5 from float64 itself
 
 
 @pytest.mark.parametrize("stop", [2, 4, 8], ids=["first steps", "mid-epoch", "across an epoch"])

@@ -76,7 +76,7 @@ class BySeconds:
             raise UserError(f"the training split has {len(lengths)} items, fewer than the {smallest} that a batch needs")
         order = np.argsort(lengths, kind="stable")
         # a bucket that cannot fill one batch joins its longer neighbour
-        buckets = max(1, min(self.buckets, len(order) // (4 * smallest)))
+        buckets = max(1, min(self.buckets, len(order) // 8))
         plan = []
         for part in np.array_split(order, buckets):
             longest = lengths[part].max() / self.rate

@@ -40,8 +40,9 @@ class Block(nn.Module):
 class ResNet(Encoder):
     """Images [B, C, S, S] in 0..1 or uint8 -> pooled [B, D].
 
-    depths: blocks of each stage. width: channels of the first, doubled at each stage. small_stem: a 3x3
-    convolution and no pooling, for images of 64 pixels or fewer (SimCLR, appendix B.9).
+    depths: blocks of each stage. width: channels of the first, doubled at each stage. stem: kernel and
+    stride of the first convolution, [7, 2] for large images and [3, 1] for those of 32 pixels; pool: a max
+    pooling after it, for large ones (SimCLR, appendix B.9).
     """
 
     modality = "image"
@@ -53,18 +54,21 @@ class ResNet(Encoder):
         depths: list[int] = [2, 2, 2, 2],  # noqa: B006 (read, never written)
         width: int = 64,
         bottleneck: bool = False,
-        small_stem: bool = True,
+        stem: list[int] = [3, 1],  # noqa: B006
+        pool: bool = False,
         channels: int = 3,
         mean: list[float] = [0.5, 0.5, 0.5],  # noqa: B006
         std: list[float] = [0.25, 0.25, 0.25],  # noqa: B006
     ):
         super().__init__()
+        if len(stem) != 2:
+            raise ConfigError(f"ResNet's stem is a kernel and a stride, such as [3, 1], got {stem}")
         if not depths or min(depths) < 1 or width < 1:
             raise ConfigError(f"ResNet needs depths of at least 1 and a width of at least 1, got {depths} and {width}")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-        self.small_stem = small_stem
-        self.stem = _conv(channels, width, 3) if small_stem else _conv(channels, width, 7, 2)
+        self.pool = pool
+        self.stem = _conv(channels, width, *stem)
         blocks, inputs = [], width
         for stage, depth in enumerate(depths):
             for number in range(depth):
@@ -73,11 +77,13 @@ class ResNet(Encoder):
                 inputs = blocks[-1].outputs
         self.blocks = nn.ModuleList(blocks)
         self.dim = self.feature_dim = inputs
-        self.stride = (1 if small_stem else 4) << (len(depths) - 1)
+        self.to(memory_format=torch.channels_last)  # convolutions of few channels are faster so, on CPUs too
+        self.stride = stem[1] * (2 if pool else 1) << (len(depths) - 1)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:
-        x = F.relu(self.stem((pixels(inputs) - self.mean) / self.std))
-        if not self.small_stem:
+        x = ((pixels(inputs) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.stem(x))
+        if self.pool:
             x = F.max_pool2d(x, 3, 2, 1)
         for block in self.blocks:
             x = block(x)

@@ -90,6 +90,8 @@ class Transformer(nn.Module):
         super().__init__()
         if dim % heads:
             raise ConfigError(f"a transformer of dim={dim} cannot be split over heads={heads}: choose a divisor")
+        if causal and isinstance(position, ConvPosition):
+            raise ConfigError("a causal transformer cannot have ConvPosition, which sees what comes: use SinePosition")
         self.dim, self.depth, self.causal, self.layer_drop, self.pre = dim, depth, causal, layer_drop, norm == "pre"
         self.position = position
         self.norm = nn.LayerNorm(dim, eps)

@@ -6,7 +6,7 @@ from sslzoo.parts.batchnorm import BatchNorm1d
 
 
 def projector(inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Sequential:
-    """Linear, batch norm, ReLU, ..., linear, batch norm without a shift: SimCLR's projection head g."""
+    """Linear, batch norm, ReLU, ..., linear, batch norm: SimCLR's projection head g."""
     blocks = []
     for _ in range(layers - 1):
         blocks += [nn.Linear(inputs, hidden, bias=False), BatchNorm1d(hidden), nn.ReLU()]

@@ -22,29 +22,34 @@ class LogMel(nn.Module):
     hop, win: the step and the length of a frame, in samples.
     """
 
-    def __init__(self, sample_rate: int = 16000, n_mels: int = 80, win_ms: float = 25.0, hop_ms: float = 10.0):
+    def __init__(
+        self, sample_rate: int = 16000, n_mels: int = 80, win_ms: float = 25.0, hop_ms: float = 10.0
+    ):
         super().__init__()
         self.win, self.hop = round(sample_rate * win_ms / 1000), round(sample_rate * hop_ms / 1000)
         if self.hop < 1 or self.win < self.hop:
             raise ConfigError(
-                f"log-mel frames of win_ms={win_ms:g} every hop_ms={hop_ms:g} at {sample_rate} Hz cannot be made — "
-                f"the hop must be a sample or more, and no longer than the window"
+                f"log-mel frames of win_ms={win_ms:g} every hop_ms={hop_ms:g} at {sample_rate} Hz cannot be "
+                f"made — the hop must be a sample or more, and no longer than the window"
             )
         self.fft = 1 << (self.win - 1).bit_length()
-        if n_mels < 4 or 2 * LOWEST >= sample_rate:
-            raise ConfigError(f"log-mel frames need n_mels >= 4 and a rate above 40 Hz, got {n_mels} and {sample_rate}")
-        banks, _ = kaldi.get_mel_banks(n_mels, self.fft, sample_rate, LOWEST, 0.0, 100.0, -500.0, 1.0)
+        if n_mels < 4 or sample_rate <= 2 * LOWEST:
+            raise ConfigError(
+                f"log-mel frames need n_mels >= 4 and a rate above 40 Hz, got {n_mels} and {sample_rate}"
+            )
+        with torch.device("cpu"):  # its numbers are looked at, which an encoder made on `meta` has none of
+            banks, _ = kaldi.get_mel_banks(n_mels, self.fft, sample_rate, LOWEST, 0.0, 100.0, -500.0, 1.0)
         if empty := int((banks.sum(1) == 0).sum()):
             raise ConfigError(
-                f"n_mels={n_mels} is too many for {self.fft // 2} frequencies at {sample_rate} Hz: {empty} filters "
-                f"would be empty — set fewer mels or a longer win_ms"
+                f"n_mels={n_mels} is too many for {self.fft // 2} frequencies at {sample_rate} Hz: {empty} "
+                f"filters would be empty — set fewer mels or a longer win_ms"
             )
         self.register_buffer("banks", nn.functional.pad(banks, (0, 1)).T.contiguous(), persistent=False)
         window = torch.hann_window(self.win, periodic=False).pow(0.85)
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """float [B, N], [B] samples -> float32 [B, T, n_mels], [B] frames; T = 1 + (max(N, win) - win) // hop."""
+        """float [B, N] and [B] samples -> float32 [B, T, n_mels] and [B] frames, T that of N samples."""
         inside = torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]
         wave = wave.float().where(inside, 0.0)  # an utterance shorter than the window reads its own padding
         wave = nn.functional.pad(wave, (0, max(self.win - wave.shape[1], 0)))

@@ -38,16 +38,20 @@ def test_spans_mask_as_much_as_the_paper_says():
 
 @pytest.mark.parametrize(("prob", "length", "size"), [(0.65, 10, 120), (0.3, 4, 31), (0.9, 10, 50)])
 def test_spans_are_distributed_as_transformers(prob, length, size):
-    """The same shares, spread and edges as `_compute_mask_indices`, which rounds once a call as we once a row."""
+    """The shares, spread and edges of `_compute_mask_indices`, which rounds once a call as we once a row."""
     module = pytest.importorskip("transformers.models.wav2vec2.modeling_wav2vec2")
     np.random.seed(0)
     rows = 3000
-    theirs = np.concatenate([module._compute_mask_indices((10, size), prob, length, min_masks=1) for _ in range(rows // 10)])
+    theirs = np.concatenate(
+        [module._compute_mask_indices((10, size), prob, length, min_masks=1) for _ in range(rows // 10)]
+    )
     ours = Spans(prob, length)(keys_of(rows), torch.full((rows,), size), size).numpy()
     assert ours.mean() == pytest.approx(theirs.mean(), abs=0.01)
     assert ours.mean(1).std() == pytest.approx(theirs.mean(1).std(), rel=0.1)
     np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=0.06)  # edges are masked less, in both
-    a, b = (np.bincount([n for row in m for n in runs(row)], minlength=size + 1) / rows for m in (ours, theirs))
+    a, b = (
+        np.bincount([n for row in m for n in runs(row)], minlength=size + 1) / rows for m in (ours, theirs)
+    )
     np.testing.assert_allclose(a, b, atol=0.15 * b.max())
 
 
@@ -116,7 +120,9 @@ def test_pieces_are_of_the_allowed():
     chosen = Pieces(0.5)(keys_of(50), allowed)
     assert not (chosen & ~allowed).any()
     assert torch.equal(chosen.sum(1), (allowed.sum(1) * 0.5 + 0.5).long())
-    assert not Pieces()(keys_of(2), torch.zeros(2, 5, dtype=torch.bool)).any(), "nothing allowed, nothing chosen"
+    assert not Pieces()(keys_of(2), torch.zeros(2, 5, dtype=torch.bool)).any(), (
+        "nothing allowed, nothing chosen"
+    )
 
 
 def test_bert_corrupts_in_its_proportions():
@@ -151,7 +157,14 @@ def test_bert_corrupts_in_its_proportions():
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Spans(0), lambda: Spans(1.5), lambda: Spans(length=0), lambda: Spans(min_spans=-1), lambda: Pieces(0), lambda: Pieces(1)],
+    [
+        lambda: Spans(0),
+        lambda: Spans(1.5),
+        lambda: Spans(length=0),
+        lambda: Spans(min_spans=-1),
+        lambda: Pieces(0),
+        lambda: Pieces(1),
+    ],
 )
 def test_refuses_what_masks_nothing_or_all(make):
     with pytest.raises(ConfigError, match="mask"):

@@ -47,7 +47,9 @@ def test_an_epoch_has_each_item_once(batching):
     sampler = StepSampler(batching, SIZES, 0, 0, 1)
     left_out = np.zeros(len(SIZES), dtype=int)
     for epoch in range(20):
-        batches = [sampler.global_batch(epoch * sampler.steps_per_epoch + s) for s in range(sampler.steps_per_epoch)]
+        batches = [
+            sampler.global_batch(epoch * sampler.steps_per_epoch + s) for s in range(sampler.steps_per_epoch)
+        ]
         seen = [i for batch in batches for i, _ in batch]
         assert len(seen) == len(set(seen)) and set(seen) <= set(range(len(SIZES)))
         missed = set(range(len(SIZES))) - set(seen)
@@ -107,7 +109,12 @@ def test_refused_before_data():
         with pytest.raises(ConfigError, match="needs.*[12]"):
             smaller.check(2)
         smaller.check(1)
-    for bad in (lambda: ByCount(0), lambda: BySeconds(0), lambda: BySeconds(buckets=0), lambda: BySeconds(max_items=0)):
+    for bad in (
+        lambda: ByCount(0),
+        lambda: BySeconds(0),
+        lambda: BySeconds(buckets=0),
+        lambda: BySeconds(max_items=0),
+    ):
         with pytest.raises(ConfigError, match="at least 1|> 0"):
             bad()
 
@@ -117,10 +124,15 @@ def test_refused_before_data():
     [
         (ByCount(8), [1] * 5, 1, "5 items, fewer than a batch of 8.*data.batch.size=5"),
         (by_seconds(), [900], 2, "1 items, fewer than the 2"),
-        (by_seconds(10), [900, 30_000], 1, "1 items of 30.0 s do not fit in a batch of 10 s.*data.batch.seconds=30"),
+        (
+            by_seconds(10),
+            [900, 30_000],
+            1,
+            "1 items of 30.0 s do not fit in a batch of 10 s.*data.batch.seconds=30",
+        ),
         (by_seconds(10), [900, 8000, 8000], 2, "2 items of 8.0 s do not fit.*data.batch.seconds=16"),
     ],
-)  # fmt: skip
+)
 def test_data_that_makes_no_batch_is_refused_with_the_mend(batching, sizes, smallest, message):
     with pytest.raises(UserError, match=message):
         StepSampler(batching, np.array(sizes), 0, 0, 1, smallest=smallest)

@@ -31,7 +31,9 @@ def test_hue(turn):
     x = images()
     x[0, :, 0] = torch.tensor([0.0, 1.0, 0.5]).view(3, 1)  # saturated and grey pixels too
     x[1, :, 0], x[1, :, 1], x[1, :, 2] = 0.4, 0.0, 1.0
-    torch.testing.assert_close(views.shift_hue(x, torch.full((4,), turn)), T.adjust_hue(x, turn), atol=2e-5, rtol=0)
+    torch.testing.assert_close(
+        views.shift_hue(x, torch.full((4,), turn)), T.adjust_hue(x, turn), atol=2e-5, rtol=0
+    )
 
 
 def test_hue_turns_each_row_by_its_own():
@@ -53,13 +55,17 @@ def test_jitter_factors(name, u):
     """u in 0..1 is a factor of 1 - 0.8 s to 1 + 0.8 s."""
     factor = 1 + 0.8 * 0.9 * (2 * u - 1)
     expected = getattr(T, f"adjust_{name}")(images(1), factor)
-    torch.testing.assert_close(ImageViews(jitter=0.9).jittered(images(1), halves(**{name: u})), expected, atol=5e-4, rtol=0)
+    torch.testing.assert_close(
+        ImageViews(jitter=0.9).jittered(images(1), halves(**{name: u})), expected, atol=5e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("u", [0.0, 0.3, 1.0])
 def test_jitter_of_hue(u):
     expected = T.adjust_hue(images(1), 0.2 * 0.5 * (2 * u - 1))
-    torch.testing.assert_close(ImageViews(jitter=0.5).jittered(images(1), halves(hue=u)), expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(
+        ImageViews(jitter=0.5).jittered(images(1), halves(hue=u)), expected, atol=2e-5, rtol=0
+    )
 
 
 def test_jitter_of_one_channel():
@@ -147,7 +153,9 @@ def test_chances():
 
     assert share()[0] == 0
     assert share(jitter=1.0)[0] == pytest.approx(0.8, abs=0.06)
-    assert share(blur=0.3)[0] == pytest.approx(0.3, abs=0.07)  # the least blur, of sigma 0.1, leaves all as it is
+    assert share(blur=0.3)[0] == pytest.approx(
+        0.3, abs=0.07
+    )  # the least blur, of sigma 0.1, leaves all as it is
     changed, seen = share(gray=0.2)
     assert changed == pytest.approx(0.2, abs=0.06)
     grey = (seen[:, 0] == seen[:, 1]).flatten(1).all(1)
@@ -159,7 +167,13 @@ def test_another_size():
 
 
 @pytest.mark.parametrize(
-    ("bad", "name"), [({"scale": [0, 1]}, "scale"), ({"scale": [0.9, 0.5]}, "scale"), ({"flip": 1.2}, "flip"), ({"blur": -0.1}, "blur")]
+    ("bad", "name"),
+    [
+        ({"scale": [0, 1]}, "scale"),
+        ({"scale": [0.9, 0.5]}, "scale"),
+        ({"flip": 1.2}, "flip"),
+        ({"blur": -0.1}, "blur"),
+    ],
 )
 def test_refuses_what_is_no_share(bad, name):
     with pytest.raises(ConfigError, match=f"views.{name}"):

@@ -1,0 +1,219 @@
+"""English prose from the documentation inside the Python packages that this project brings with it."""
+
+import ast
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from inspect import cleandoc
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sslzoo import draws
+from sslzoo.data import cache
+from sslzoo.data.builtin import kept
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.text import TextData, Texts
+from sslzoo.errors import ConfigError, UserError
+
+# by what is imported, its distribution: those of the project's dependencies that say the most
+PACKAGES = {
+    "fontTools": "fonttools",
+    "lightning": "lightning",
+    "matplotlib": "matplotlib",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "sympy": "sympy",
+    "torch": "torch",
+    "torchmetrics": "torchmetrics",
+}
+SHARES = {"train": 0.75, "valid": 0.1, "test": 0.15}  # of each package's sentences
+_PER_MODULE = 0.024  # of a package's sentences, so that no module speaks for it
+# folders of tests, and of what a package has copied from others
+_NO_PROSE = {"test", "tests", "testing", "_vendor", "externals", "_external", "extern", "vendored"}
+
+
+class Docstrings(TextData):
+    """Sentences from the docstrings of the packages installed here, read from their source, not imported.
+
+    A module's sentences are all in one split, and no sentence occurs twice. Label: package, of ten. Another
+    version of a package is another text; with the same versions it is the same everywhere.
+
+    per_package: sentences of each package at most.
+    """
+
+    def __init__(
+        self,
+        batch: ByCount | BySeconds,
+        vocab_size: int = 4000,
+        max_tokens: int = 64,
+        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        lowercase: bool = True,
+        per_package: int = 2500,
+    ):
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        if per_package < 1:
+            raise ConfigError(f"data.per_package must be at least 1, got {per_package}")
+        self.per_package = per_package
+
+    def texts(self, split: str) -> Texts:
+        found = {name: folder for name in PACKAGES if (folder := _folder(name))}
+        missing = ", ".join(name for name in PACKAGES if name not in found)
+        if missing:
+            raise UserError(
+                f"data=docstrings reads packages that sslzoo brings with it, but {missing} is not here — pip install sslzoo"
+            )
+        versions = [version(distribution) for distribution in PACKAGES.values()]
+        arrays = kept(
+            "docstrings", [__file__], (versions, self.per_package), lambda: make(found, self.per_package)
+        )
+        rows = np.flatnonzero(arrays["split"] == split)
+        sentences = arrays["sentences"].tobytes().decode().split("\n")
+        columns = {"package": arrays["package"][rows]}
+        return Texts([sentences[i] for i in rows], [str(arrays["name"][i]) for i in rows], columns=columns)
+
+
+class SwappedDocstrings(Docstrings):
+    """`Docstrings`, with two neighbouring words exchanged in half of the sentences. Labels: swapped, 1 or 0;
+    package. The words are plain ones within the sentence, so that both kinds have the same bags of words."""
+
+    def texts(self, split: str) -> Texts:
+        texts = super().texts(split)
+        rows = [i for i, text in enumerate(texts.texts) if _exchangeable(text.split())]
+        keys = [draws.key("swapped", texts.texts[i]) for i in rows]
+        swapped = np.array([key % 2 for key in keys], np.int64)
+        given = [
+            exchanged(texts.texts[i], key // 2) if key % 2 else texts.texts[i]
+            for i, key in zip(rows, keys, strict=True)
+        ]
+        columns = {"swapped": swapped, "package": texts.columns["package"][rows]}
+        return Texts(given, [texts.names[i] for i in rows], columns=columns)
+
+
+def exchanged(sentence: str, key: int) -> str:
+    """The sentence with two neighbouring words exchanged, at a place that `key` chooses."""
+    words = sentence.split()
+    places = _exchangeable(words)
+    i = places[key % len(places)]
+    words[i], words[i + 1] = words[i + 1], words[i]
+    return " ".join(words)
+
+
+def _exchangeable(words: list[str]) -> list[int]:
+    """Places of words that can change places with the next unseen by a count of words: neither the first
+    word nor a name, as they are capitals, nor with a comma or a full stop."""
+    plain = [word.isalpha() and word.islower() for word in words]
+    return [i for i in range(1, len(words) - 1) if plain[i] and plain[i + 1] and words[i] != words[i + 1]]
+
+
+def make(packages: dict[str, Path], per_package: int) -> dict[str, np.ndarray]:
+    """sentences: UTF-8 bytes, a line a sentence; split, package and name [N] of each."""
+    table = {"sentences": [], "split": [], "package": [], "name": []}
+    seen: set[str] = set()
+    most = ceil(_PER_MODULE * per_package)
+    # the bar counts packages, as which modules will be read is not known before
+    for package, folder in cache.progress(packages.items(), "reading docstrings", len(packages)):
+        taken = Counter()
+        modules = {f"{package}/{path.relative_to(folder).as_posix()}": path for path in _modules(folder)}
+        for module in sorted(modules, key=draws.key):  # in no order that means anything
+            # of what several modules say, the first has it
+            new = [s for s in dict.fromkeys(_sentences(modules[module])) if s.lower() not in seen]
+            new = new[: min(most, per_package - taken.total())]
+            seen.update(s.lower() for s in new)
+            # a module goes where its package is furthest from its share
+            split = max(SHARES, key=lambda name: SHARES[name] * (taken.total() + len(new)) - taken[name])
+            taken[split] += len(new)
+            table["sentences"] += new
+            table["split"] += [split] * len(new)
+            table["package"] += [package] * len(new)
+            table["name"] += [f"{module}, sentence {i}" for i in range(len(new))]
+            if taken.total() >= per_package:
+                break
+    joined = "\n".join(table.pop("sentences")).encode()
+    return {
+        "sentences": np.frombuffer(joined, np.uint8),
+        **{key: np.array(values) for key, values in table.items()},
+    }
+
+
+def _folder(package: str) -> Path | None:
+    spec = find_spec(package)  # which imports nothing
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _modules(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*.py") if not _NO_PROSE.intersection(p.relative_to(folder).parts))
+
+
+def _sentences(module: Path) -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the module's own, such as invalid escapes
+        try:
+            tree = ast.parse(module.read_bytes())
+        except (SyntaxError, ValueError):  # templates, and code for other versions of Python
+            return
+    nodes = [tree]
+    for node in nodes:
+        yield from prose(ast.get_docstring(node, clean=False) or "")
+        nodes += [child for child in node.body if isinstance(child, _DOCUMENTED)]
+
+
+_DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_RULE = re.compile(r"(\W)\1\1+$")  # what underlines a heading
+_ITEM = re.compile(r"([-*+\u2022]|\d+[.)]|[*\w]+( ?\([^)]*\))?:)\s+(?=[A-Z])")  # of a list, or an argument
+_NO_LINE = re.compile(r"\.\. |:\w|\||[*\w][\w, *]* ?:( |$)|@|[-*+] ")
+_ROLE = re.compile(r":[\w:]+:(?=`)")
+_CITATION = re.compile(r"\s*\[\w+\]_")
+_LINK = re.compile(r"`([^`<]+)<[^`]*>`__?")
+_END = re.compile(r"(?<=[a-z)][.!?]) +(?=[A-Z])")
+_SENTENCE = re.compile(r"[A-Z][A-Za-z',;:()\- ]*[a-z)][.!?]")
+_ENGLISH = set("the a an of to is are in for with by and or if as on be this that from it".split())  # noqa: SIM905
+
+
+def prose(docstring: str) -> Iterator[str]:
+    """The plain English sentences of a docstring: 5 to 30 words each, without code, tables, formulas, links
+    and names that only code has."""
+    for paragraph in _paragraphs(docstring):
+        text = _CITATION.sub("", _LINK.sub(r"\1", _ROLE.sub("", paragraph))).replace("``", "`")
+        text = re.sub(r"[`*\"]", "", re.sub(r"`~?([\w.]*\.)?(\w+)`", r"\2", text))
+        for sentence in _END.split(" ".join(text.split())):
+            words = sentence.split()
+            if not (5 <= len(words) <= 30 and _SENTENCE.fullmatch(sentence)):
+                continue
+            if len(_ENGLISH.intersection(w.lower() for w in words)) >= 2 and sentence.count(
+                "("
+            ) == sentence.count(")"):
+                yield sentence
+
+
+def _paragraphs(docstring: str) -> Iterator[str]:
+    """Runs of lines that belong together: of one indent, or an item of a list with what hangs under it."""
+    lines, run, depth = cleandoc(docstring).split("\n"), [], 0
+    hangs, session, code = False, False, None
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        indent, text = len(line) - len(line.lstrip()), line.strip()
+        if code is not None and text and indent <= code:
+            code = None  # what is indented under "::" or a directive is over
+        session = text.startswith(">>>") or (session and text != "")  # with what is printed there
+        item = _ITEM.match(text)
+        heading = _RULE.match(text) or _RULE.match(after.strip())
+        skipped = code is not None or session or not text or heading or (not item and _NO_LINE.match(text))
+        hangs = hangs and indent > depth
+        if run and (skipped or item or (indent != depth and not hangs)):
+            yield " ".join(run)
+            run = []
+        if not skipped:
+            run.append(text[item.end() :] if item else text)
+            depth = indent
+        hangs = item is not None
+        if code is None and (text.endswith("::") or text.startswith(".. ")):
+            code = indent
+    if run:
+        yield " ".join(run)

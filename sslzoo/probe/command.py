@@ -1,0 +1,99 @@
+"""`sslzoo probe` and `sslzoo extract`: from a composed config and a finished run to files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from sslzoo import build
+from sslzoo.errors import ConfigError
+from sslzoo.probe.extract import extract
+from sslzoo.probe.features import Progress
+from sslzoo.probe.subject import Subject
+from sslzoo.probe.tasks import adopted, readable
+from sslzoo.run import Run, write_json
+
+
+def run_probe(config: dict, choices: dict[str, str]) -> Path:
+    """Put config.task to the run, print the scores, and return the file that they were written to."""
+    for node in ("task", "probe"):
+        build.check(config[node], node)
+    task, probe, device = build.make(config["task"]), build.make(config["probe"]), _device(config["device"])
+    run = Run.find(config["run"], Path(config["root"]))
+    with _bars() as progress:
+        results = probe(_subject(run.folder.resolve(), _identity(run), device), task, progress)
+    path = run.probes / f"{task.name}.json"
+    write_json(path, results)
+    print(summary(task.name, results))
+    return path
+
+
+@lru_cache(maxsize=1)  # a sweep over tasks reads the features of a run once
+def _subject(folder: Path, identity: tuple[str, ...], device: str) -> Subject:
+    encoder, data = build.load_encoder(Run(folder))
+    untrained, _ = build.load_encoder(Run(folder), untrained=True)
+    return Subject({"pretrained": encoder, "untrained": untrained}, data, folder, device)
+
+
+def _identity(run: Run) -> tuple[str, ...]:
+    """What tells a run's encoder from one that lay in the same folder before."""
+    files = run.encoder, Path(f"{run.weights}.sha256")
+    return tuple(path.read_text() if path.exists() else "" for path in files)
+
+
+def run_extract(config: dict) -> Path:
+    """Write the features of config.split of the run's data, or of config.data, and return the folder."""
+    node = config.get("data")
+    if node is not None:
+        build.check(node, "data")
+    device, run = _device(config["device"]), Run.find(config["run"], Path(config["root"]))
+    encoder, data = build.load_encoder(run)
+    if node is not None:
+        other = build.make(node)
+        readable(other, data, "data", "data")
+        data = adopted(other, data, run.folder)
+    out = Path(config["out"])
+    with _bars() as progress:
+        extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
+    return out
+
+
+def summary(name: str, results: dict[str, dict]) -> str:
+    """A task's results in a few lines for a terminal, times 100."""
+    one = next(iter(results.values()))
+    lines = [f"{name}: {one['metric']} on {one['n_test']} of test, chance {100 * one['chance']:.1f}"]
+    for kind, result in results.items():
+        linear, knn = (100 * result[head]["test"] for head in ("linear", "knn"))
+        lines.append(f"  {kind:10}  linear {linear:5.1f}   {result['knn']['k']} neighbours {knn:5.1f}")
+    return "\n".join(lines)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
+        raise ConfigError(
+            f"device={name} cannot be used here: {str(error).splitlines()[0]} — set device=auto"
+        ) from error
+    return name
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A bar for each thing that is said to progress, on a terminal only."""
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        rows: dict[str, int] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in rows:
+                rows[what] = bar.add_task(what)
+            bar.update(rows[what], completed=done, total=total)
+
+        yield progress

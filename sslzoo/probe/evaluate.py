@@ -1,0 +1,165 @@
+"""Probing: what frozen features know of a task, beside an untrained encoder's and raw input."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslzoo.errors import ConfigError
+from sslzoo.probe.features import Progress, Reader, Scale, Source
+from sslzoo.probe.heads import Linear, Neighbours, fit
+from sslzoo.probe.metrics import score
+from sslzoo.probe.subject import Subject
+from sslzoo.probe.tasks import Part, Question, Task
+
+Read = Callable[[Part], Tensor]  # a part's features
+PATIENCE = 2  # penalties
+SHOWN = 1000  # test rows that a report draws at most
+
+
+class Probe:
+    """The protocol, the same for every source of features and every task.
+
+    Features are standardised on train. A softmax-weighted sum of the layers with a linear head is fitted
+    to train for each of `penalties`, from the strongest to the weakest, each from where the last one ended,
+    until two in a row are no better; the best on valid (of equals, the strongest penalty) is the one that
+    reads test, once. Beside it, `k` weighted nearest neighbours in the last layer, which have nothing to
+    choose. Nothing is random.
+    """
+
+    def __init__(
+        self,
+        penalties: list[float] = [1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001],  # noqa: B006 (read, never written)
+        k: int = 20,
+        temperature: float = 0.07,
+        max_gb: float = 4.0,
+    ):
+        if not penalties or min(penalties) <= 0:
+            raise ConfigError(f"probe.penalties must be numbers above 0, got {list(penalties)}")
+        if k < 1 or temperature <= 0 or max_gb <= 0:
+            got = f"{k}, {temperature} and {max_gb}"
+            raise ConfigError(
+                f"probe.k must be 1 or more, probe.temperature and probe.max_gb above 0; got {got}"
+            )
+        self.penalties = sorted(penalties, reverse=True)
+        self.k, self.temperature, self.max_gb = k, temperature, max_gb
+
+    def __call__(
+        self, subject: Subject, task: Task, progress: Progress = lambda what, done, total: None
+    ) -> dict:
+        """{"pretrained": result, "untrained": result, "raw": result}, ready for JSON.
+
+        Raises ConfigError, before any data is read, for a task that the subject does not fit.
+        """
+        task.check(subject.encoder, subject.data)
+        opened = subject.opened(task)
+        question = task.put(opened.pool, subject.encoder.stride)
+        results = {}
+        for kind in subject.kinds:
+            begun = time.perf_counter()
+            reader = opened.reader(kind, question.parts["train"].items)
+
+            def read(part: Part, reader: Reader = reader) -> Tensor:
+                return reader(part, self.max_gb, progress)
+
+            result = self._measure(task.metric, question, reader.source, read, subject.device)
+            said = {"task": task.name, "kind": kind, "metric": task.metric}
+            results[kind] = {**said, **result, "seconds": round(time.perf_counter() - begun, 2)}
+        return results
+
+    def _measure(self, metric: str, question: Question, source: Source, read: Read, device) -> dict:
+        parts, classes = question.parts, question.classes
+        truth = {name: part.labels for name, part in parts.items()}
+        targets, decide = _targets(truth["train"], classes)
+        train, valid = read(parts["train"]), read(parts["valid"])
+        scale = Scale.of(train, source.apart)
+        train, valid = scale(train).to(device), scale(valid).to(device)
+
+        head, sweep = self._choose(metric, train, targets.to(device), valid, truth["valid"], decide)
+        main = source.main
+        votes = targets if targets.is_floating_point() else torch.eye(len(classes))[targets]
+        neighbours = Neighbours.of(train[main], votes.to(device), self.k, self.temperature)
+
+        # all that could be chosen is chosen: this is the one place where test is read
+        test = scale(read(parts["test"])).to(device)
+        guess = decide(head(test))
+        return {
+            "linear": {
+                "test": score(metric, truth["test"], guess),
+                "valid": max(sweep.values()),
+                "penalty": max(sweep, key=sweep.get),
+                "sweep": {f"{penalty:g}": value for penalty, value in sweep.items()},
+                "layers": source.layers,
+                "layer_weights": head.layers.softmax(0).tolist(),
+            },
+            "knn": {
+                "test": score(metric, truth["test"], decide(neighbours(test[main]))),
+                "k": neighbours.k,
+                "temperature": self.temperature,
+                "layer": source.layers[main],
+            },
+            "chance": _chance(metric, truth),
+            **{f"n_{name}": len(part) for name, part in parts.items()},
+            "classes": classes,
+            "unseen": question.unseen,
+            "per_class": _per_class(truth["test"], guess, classes),
+            "features": _plane(test[main], truth["test"], classes),
+        }
+
+    def _choose(self, metric, train, targets, valid, truth, decide) -> tuple[Linear, dict[float, float]]:
+        """The head that is best on valid, and each penalty's score there. Weaker penalties take the longest
+        to fit: once `PATIENCE` in a row are no better than the best, they only fit noise, and it ends."""
+        outputs = targets.shape[1] if targets.is_floating_point() else int(targets.max()) + 1
+        best, head, sweep, worse = None, None, {}, 0
+        for penalty in self.penalties:
+            head = fit(train, targets, outputs, penalty, start=head)
+            found = score(metric, truth, decide(head(valid)))
+            if best is None or found > max(sweep.values()):
+                best, worse = head, 0
+            else:
+                worse += 1
+            sweep[penalty] = found
+            if worse == PATIENCE:
+                break
+        return best, sweep
+
+
+def _targets(labels: np.ndarray, classes: list[str] | None):
+    """Train's labels as targets, and what turns a head's answers [N, C] into labels again."""
+    if classes is not None:
+        return torch.from_numpy(labels), lambda answers: answers.argmax(1).cpu().numpy()
+    values = torch.from_numpy(labels).float()[:, None]
+    mean, std = values.mean().item(), max(values.std(correction=0).item(), 1e-6)
+    return (values - mean) / std, lambda answers: answers[:, 0].double().cpu().numpy() * std + mean
+
+
+def _chance(metric: str, truth: dict[str, np.ndarray]) -> float:
+    """What the same answer everywhere would score: train's commonest class, or its mean."""
+    train = truth["train"]
+    answer = np.bincount(train).argmax() if train.dtype.kind == "i" else train.mean()
+    return score(metric, truth["test"], np.full_like(truth["test"], answer))
+
+
+def _per_class(truth: np.ndarray, guess: np.ndarray, classes: list[str] | None) -> dict[str, float] | None:
+    """The share of each class of test that the linear head finds."""
+    if classes is None:
+        return None
+    present = np.unique(truth)
+    return {classes[c]: float((guess[truth == c] == c).mean()) for c in present}
+
+
+def _plane(x: Tensor, truth: np.ndarray, classes: list[str] | None) -> dict:
+    """Up to `SHOWN` test rows on the two directions in which they vary the most, and their labels."""
+    rows = np.linspace(0, len(x) - 1, min(len(x), SHOWN)).round().astype(int)
+    shown = x[rows].double().cpu()
+    shown = shown - shown.mean(0)
+    # rows are few and pixels many: the principal coordinates come from the rows' products
+    values, vectors = torch.linalg.eigh(shown @ shown.T)
+    at = torch.zeros(len(rows), 2, dtype=torch.float64)
+    best = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :2]
+    # a direction has no sign of its own: its farthest point is put on the positive side
+    at[:, : best.shape[1]] = best * torch.sign(best.gather(0, best.abs().argmax(0, keepdim=True)))
+    labels = [value if classes is None else classes[value] for value in truth[rows].tolist()]
+    return {"xy": [[round(v, 4) for v in point] for point in at.tolist()], "label": labels}

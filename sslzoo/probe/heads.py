@@ -1,0 +1,98 @@
+"""What is fitted on frozen features: a weighted sum of layers with a linear head, and nearest neighbours.
+
+Features are [L, N, D], one plane a layer. Both heads are deterministic.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LAYERS_PENALTY = 1e-3  # keeps the layers' logits finite where one layer is all that is wanted
+
+
+@dataclass
+class Linear:
+    """softmax(layers) [L] mixes the layers, as s3prl's and ELMo's scalar mix does; then x W + b.
+
+    layers: [L] logits. weight: [D, C]. bias: [C]. C classes, or 1 value.
+    """
+
+    layers: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[L, N, D] -> [N, C]."""
+        if len(x) == 1:
+            mixed = x[0]
+        else:
+            # one product over flat planes: twice as fast as an einsum, and its gradient as well
+            mixed = (self.layers.softmax(0) @ x.flatten(1)).view(x.shape[1:])
+        return mixed @ self.weight + self.bias
+
+
+def fit(
+    x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None = None, steps: int = 100
+) -> Linear:
+    """Minimise the loss over all of x [L, N, D] at once, by L-BFGS.
+
+    y: int64 [N] class numbers below `outputs`, for the mean cross-entropy; or float [N, outputs], for half
+    the mean squared error. To it comes penalty / 2 times the squared norm of the weight, so that
+    scikit-learn's LogisticRegression has C = 1 / (penalty * N), and LAYERS_PENALTY / 2 times that of the
+    layers' logits. From `start` it needs fewer steps.
+    """
+    if start is None:
+        shapes = (len(x),), (x.shape[2], outputs), (outputs,)
+        start = Linear(*(torch.zeros(shape, device=x.device) for shape in shapes))
+    head = Linear(*(p.detach().clone().requires_grad_() for p in (start.layers, start.weight, start.bias)))
+    optimizer = torch.optim.LBFGS(
+        [head.layers, head.weight, head.bias],
+        max_iter=steps,
+        tolerance_grad=1e-8,  # a weak penalty's gradient is small where a stronger one's fit ended
+        tolerance_change=1e-6,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        z = head(x)
+        loss = (z - y).square().sum(1).mean() / 2 if y.is_floating_point() else F.cross_entropy(z, y)
+        loss = loss + penalty / 2 * head.weight.square().sum()
+        loss = loss + LAYERS_PENALTY / 2 * head.layers.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return Linear(head.layers.detach(), head.weight.detach(), head.bias.detach())
+
+
+@dataclass
+class Neighbours:
+    """Weighted k nearest neighbours by cosine (Wu et al. 2018, section 3.4; DINO's protocol).
+
+    bank: [N, D], of unit length. targets: [N, C], one row of a unit matrix a class, or [N, 1] values.
+    """
+
+    bank: Tensor
+    targets: Tensor
+    k: int = 20
+    temperature: float = 0.07
+
+    @classmethod
+    def of(cls, x: Tensor, targets: Tensor, k: int, temperature: float) -> "Neighbours":
+        return cls(F.normalize(x, dim=1), targets, min(k, len(x)), temperature)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[M, D] -> [M, C]: each class's share of the votes, exp(cosine / temperature) each; or the
+        votes' mean value."""
+        found = []
+        # chunks, so that the similarities stay below 256 MB
+        for queries in x.split(max(1, 2**26 // len(self.bank))):
+            similarity, nearest = (F.normalize(queries, dim=1) @ self.bank.T).topk(self.k)
+            votes = (similarity / self.temperature).softmax(1)
+            found.append((votes[..., None] * self.targets[nearest]).sum(1))
+        return torch.cat(found)

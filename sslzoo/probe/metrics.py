@@ -1,0 +1,35 @@
+"""What a task's score is. Every metric is higher-is-better, 1 at best."""
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics
+
+CLASSIFICATION = ("accuracy", "f1", "matthews")
+REGRESSION = ("pearson_spearman",)
+
+
+def f1(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Of two classes, the F1 of the second (GLUE's "1"); of more, the mean over the classes."""
+    if max(truth.max(), guess.max()) <= 1:
+        return metrics.f1_score(truth, guess, average="binary", zero_division=0)
+    return metrics.f1_score(truth, guess, average="macro", zero_division=0)
+
+
+def pearson_spearman(truth: np.ndarray, guess: np.ndarray) -> float:
+    """The mean of the two correlations, as GLUE reports STS-B; 0 where one side is constant."""
+    if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(guess) == 0:
+        return 0.0
+    return (stats.pearsonr(truth, guess).statistic + stats.spearmanr(truth, guess).statistic) / 2
+
+
+METRICS = {
+    "accuracy": metrics.accuracy_score,
+    "f1": f1,
+    "matthews": metrics.matthews_corrcoef,
+    "pearson_spearman": pearson_spearman,
+}
+
+
+def score(metric: str, truth: np.ndarray, guess: np.ndarray) -> float:
+    """`metric` of guesses [N] against the truth [N]: class numbers, or values."""
+    return float(METRICS[metric](truth, guess))

@@ -1,0 +1,100 @@
+"""What an encoder has to beat: pixels, log-mel means and frames, bags of tokens."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslzoo.data.base import SPECIALS, Batch, pixels, valid
+from sslzoo.data.loader import ordered_loader
+from sslzoo.errors import ConfigError
+from sslzoo.probe.features import Source, units
+from sslzoo.probe.splits import Pool
+
+N_MELS = 80
+BAG = 4096  # tokens that are counted
+
+
+class Pixels:
+    """Every pixel, in 0..1."""
+
+    layers, main, apart = ["pixels"], 0, False
+    first, stride = 0.0, 1.0
+
+    def items(self, batch: Batch) -> Tensor:
+        return pixels(batch.inputs).flatten(1)[:, None]
+
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        raise ConfigError("raw images have no frames")
+
+
+class Mels:
+    """Log-mel frames of 25 ms every 10 ms; an item is their mean over time."""
+
+    layers, main, apart = ["log-mel"], 0, True
+
+    def __init__(self, sample_rate: int):
+        from sslzoo.parts.mel import LogMel  # torchaudio, which nothing but speech needs
+
+        # half as many filters where the spectrum has half as many frequencies
+        self.mel = LogMel(sample_rate, N_MELS if sample_rate >= 16000 else N_MELS // 2)
+        self.first, self.stride = self.mel.win / 2, self.mel.hop
+
+    @torch.inference_mode()
+    def items(self, batch: Batch) -> Tensor:
+        mels, lengths = self.mel(batch.inputs, batch.lengths)
+        inside = valid(lengths, mels.shape[1])[..., None]
+        return ((mels * inside).sum(1) / lengths[:, None])[:, None]
+
+    @torch.inference_mode()
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        mels, lengths = self.mel(batch.inputs, batch.lengths)
+        return mels[:, :, None], lengths
+
+
+class Bag:
+    """log(1 + count) of each token, of unit length, special tokens left out; a frame is its token alone.
+
+    kept: [at most BAG] the ids that are counted.
+    """
+
+    layers, main, apart = ["tokens"], 0, False
+    first, stride = 0.5, 1.0
+
+    def __init__(self, kept: Tensor, vocab_size: int):
+        # an id that is not counted falls into one column more, which is cut off
+        self.column = torch.full((vocab_size,), len(kept), dtype=torch.int64)
+        self.column[kept] = torch.arange(len(kept))
+        self.size = len(kept)
+
+    @classmethod
+    def of(cls, pool: Pool, places: np.ndarray) -> "Bag":
+        """The tokens that the most of these items have."""
+        size = pool.data.vocab_size
+        held = torch.zeros(size, dtype=torch.int64)
+        for split, indices, _ in pool.located(places):
+            for batch in ordered_loader(split, units(pool.data), indices=indices):
+                ids = batch.inputs + size * torch.arange(len(batch))[:, None]
+                once = ids[valid(batch.lengths, ids.shape[1])].unique() % size
+                held += torch.bincount(once, minlength=size)
+        held[:SPECIALS] = 0
+        kept = held.argsort(descending=True, stable=True)[:BAG]
+        return cls(kept[held[kept] > 0], size)
+
+    def items(self, batch: Batch) -> Tensor:
+        inside = valid(batch.lengths, batch.inputs.shape[1])
+        columns = self.column[batch.inputs].where(inside, self.size)
+        counts = torch.zeros(len(batch), self.size + 1).scatter_add_(1, columns, torch.ones(columns.shape))
+        return torch.nn.functional.normalize(counts[:, : self.size].log1p(), dim=1)[:, None]
+
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        hot = torch.nn.functional.one_hot(self.column[batch.inputs], self.size + 1)
+        return hot[:, :, None, : self.size].float(), batch.lengths
+
+
+def source(pool: Pool, train: np.ndarray) -> Source:
+    """The raw features of a pool's modality; what they need to know of the data, they learn from `train`."""
+    if pool.data.modality == "image":
+        return Pixels()
+    if pool.data.modality == "speech":
+        return Mels(pool.rate)
+    return Bag.of(pool, np.unique(train))

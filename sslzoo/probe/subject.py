@@ -1,0 +1,60 @@
+"""What is probed: a run's encoders and data, and the features that were read with them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sslzoo.data.base import Data
+from sslzoo.encoders.base import Encoder
+from sslzoo.probe import raw
+from sslzoo.probe.features import Frozen, Reader
+from sslzoo.probe.splits import Pool
+from sslzoo.probe.tasks import Task, adopted
+
+RAW = "raw"
+
+
+class Opened:
+    """A data set as a pool, and a reader for each kind of features. What is read is kept for all tasks."""
+
+    def __init__(self, data: Data, encoders: dict[str, Encoder], device: str | torch.device):
+        self.pool = Pool(data)
+        self.readers = {
+            kind: Reader(Frozen(encoder, device), self.pool, kind) for kind, encoder in encoders.items()
+        }
+
+    def reader(self, kind: str, train: np.ndarray) -> Reader:
+        """Of an encoder, or of raw features; what those must learn of the data, they learn from `train`."""
+        learns = kind == RAW and self.pool.data.modality == "text"
+        if learns or kind not in self.readers:
+            self.readers[kind] = Reader(raw.source(self.pool, train), self.pool, kind)
+        return self.readers[kind]
+
+
+class Subject:
+    """encoders: by what they are, "pretrained" and "untrained"; raw features come to them. data: the run's.
+    folder: the run's, where a task's own data finds the tokenizer."""
+
+    def __init__(
+        self,
+        encoders: dict[str, Encoder],
+        data: Data,
+        folder: Path | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        self.encoders, self.data, self.folder, self.device = encoders, data, folder, torch.device(device)
+        self.kinds = [*encoders, RAW]
+        self._own: Opened | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        return next(iter(self.encoders.values()))
+
+    def opened(self, task: Task) -> Opened:
+        """The data that a task is put to: the run's, which stays open for the next task, or its own."""
+        if task.data is not None:
+            return Opened(adopted(task.data, self.data, self.folder), self.encoders, self.device)
+        if self._own is None:
+            self._own = Opened(self.data, self.encoders, self.device)
+        return self._own

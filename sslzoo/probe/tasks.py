@@ -1,0 +1,239 @@
+"""What is asked of frozen features: which labels, split how, scored by which metric."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sslzoo import draws
+from sslzoo.data.base import MODALITIES, SPLITS, Data
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.probe.metrics import CLASSIFICATION, REGRESSION
+from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
+
+
+@dataclass
+class Part:
+    """Train, valid or test of a task: M rows to be told apart.
+
+    items: [M], the place in the pool of the item that each row is, or lies in.
+    centres: [M], the middle of the frame that a row is, in samples or tokens of that item; None where a
+    row is an item.
+    labels: [M], class numbers (int64) or values (float64).
+    """
+
+    items: np.ndarray
+    centres: np.ndarray | None
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class Question:
+    """A task put to a data set. classes: names by number, None in a regression. unseen: classes that are
+    scored but that no training frame has."""
+
+    parts: dict[str, Part]
+    classes: list[str] | None
+    unseen: list[str]
+
+
+class Task:
+    """A probing task.
+
+    name: what its result is filed under. label: a label column of the data, or its time-aligned labels.
+    kind: what a row is: an item with a class, an item with a value, or a frame with a class.
+    split: `Official`, `ByGroup` or `ByItem`. data: the task's own; without it, that of the run.
+    classes: only items of these labels are in the task. min_count: nor are those of a class with fewer.
+    max_items: items of each part at most, max_frames: frames of each part; chosen by a fixed hash.
+
+    An item whose label is empty, None or NaN is not in the task, nor a frame outside all intervals.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        modality: list[str] | None = None,
+        kind: Literal["classification", "regression", "frames"] = "classification",
+        metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] = "accuracy",
+        split: Official | ByGroup | ByItem | None = None,
+        data: Data | None = None,
+        classes: list[str] | None = None,
+        min_count: int = 1,
+        max_items: int | None = None,
+        max_frames: int = 20000,
+    ):
+        modality = list(MODALITIES) if modality is None else list(modality)
+        if not set(modality) <= set(MODALITIES):
+            raise ConfigError(
+                f"task {name}: modality must be some of {', '.join(MODALITIES)}; got {modality}"
+            )
+        fits = REGRESSION if kind == "regression" else CLASSIFICATION
+        if metric not in fits:
+            raise ConfigError(
+                f"task {name}: metric={metric} does not score {kind}; one that does: {', '.join(fits)}"
+            )
+        if min(min_count, max_frames, 1 if max_items is None else max_items) < 1:
+            raise ConfigError(f"task {name}: min_count, max_items and max_frames must be 1 or more")
+        if kind == "regression" and (classes is not None or min_count > 1):
+            raise ConfigError(f"task {name}: classes and min_count are for classes, not for values")
+        self.name, self.label, self.modality, self.kind, self.metric = name, label, modality, kind, metric
+        self.split, self.data = split or Official(), data
+        self.classes = None if classes is None else [str(c) for c in classes]
+        self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
+
+    def check(self, encoder, data: Data) -> None:
+        """Refuse, before any data is read, an encoder or a run's data that the task cannot be put to."""
+        used = data if self.data is None else self.data
+        if encoder.modality != used.modality or used.modality not in self.modality:
+            raise ConfigError(
+                f"task {self.name} is about {' or '.join(self.modality)} data: its data is {used.modality} "
+                f"and the encoder reads {encoder.modality} — `sslzoo list tasks` says which tasks there are"
+            )
+        if self.kind == "frames" and "tokens" not in encoder.offers:
+            raise ConfigError(
+                f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item"
+            )
+        readable(used, data, f"task {self.name}", "task.data")
+
+    def put(self, pool: Pool, stride: int) -> Question:
+        """Labels and parts of the task on this data; frames are `stride` samples or tokens apart.
+
+        Raises UserError where a part has no item, or test a class that train has not.
+        """
+        if self.kind == "frames":
+            return self._put_frames(pool, stride)
+        values = pool.column(self.label)
+        places = np.array([i for i, v in enumerate(values) if not _absent(v)], dtype=np.int64)
+        if self.kind == "regression":
+            labels = np.array([self._value(pool, i, values[i]) for i in places], dtype=np.float64)
+            taken = self._parts(pool, places, None)
+            found = {p: labels[np.searchsorted(places, at)] for p, at in taken.items()}
+            return Question({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
+        texts = np.array([_text(values[i]) for i in places])
+        if self.classes is not None:
+            kept = np.isin(texts, self.classes)
+            places, texts = places[kept], texts[kept]
+        names, counts = np.unique(texts, return_counts=True)
+        kept = np.isin(texts, names[counts >= self.min_count])
+        places, texts = places[kept], texts[kept]
+        taken = self._parts(pool, places, texts)
+        found = {p: texts[np.searchsorted(places, at)] for p, at in taken.items()}
+        known = np.unique(found["train"])
+        for part in ("valid", "test"):
+            strange = np.setdiff1d(found[part], known)
+            if len(strange):
+                some = ", ".join(strange[:5]) + (" …" if len(strange) > 5 else "")
+                raise UserError(
+                    f"task {self.name}: {part} has labels that train has not: {some} — set task.split to "
+                    f"ByItem, task.classes to those that are meant, or a larger task.max_items"
+                )
+        classes = _sorted(known)
+        if len(classes) < 2:
+            raise UserError(
+                f"task {self.name}: all of train is labelled '{classes[0]}': there is nothing to tell apart"
+            )
+        number = {c: i for i, c in enumerate(classes)}
+        parts = {p: Part(taken[p], None, np.array([number[t] for t in found[p]])) for p in taken}
+        return Question(parts, classes, [])
+
+    def _put_frames(self, pool: Pool, stride: int) -> Question:
+        intervals = pool.intervals(self.label)
+        places = np.array([i for i, stretch in enumerate(intervals) if len(stretch.label)], dtype=np.int64)
+        parts = {}
+        for part, at in self._parts(pool, places, None).items():
+            frames = [(np.arange(max(1, pool.lengths[i] // stride)) + 0.5) * stride for i in at]
+            texts = [_at(f / pool.rate, intervals[i]) for i, f in zip(at, frames, strict=True)]
+            items = np.repeat(at, [len(f) for f in frames])
+            centres, texts = np.concatenate(frames), np.concatenate(texts)
+            kept = np.flatnonzero((texts != "") if self.classes is None else np.isin(texts, self.classes))
+            kept = kept[_some(len(kept), self.max_frames, "frames", self.name, part)]
+            if not len(kept):
+                raise UserError(f"task {self.name}: no frame of {part} lies in an interval '{self.label}'")
+            parts[part] = items[kept], centres[kept], texts[kept]
+        known = np.unique(parts["train"][2])
+        unseen = np.setdiff1d(np.concatenate([texts for *_, texts in parts.values()]), known)
+        # what cannot be learned is still scored: a frame that is left out would make the task easier
+        classes = _sorted(known) + _sorted(unseen)
+        number = {c: i for i, c in enumerate(classes)}
+        made = {p: Part(i, c, np.array([number[t] for t in texts])) for p, (i, c, texts) in parts.items()}
+        return Question(made, classes, _sorted(unseen))
+
+    def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Places of each part, in order, none of them empty."""
+        if not len(places):
+            raise UserError(
+                f"task {self.name}: no item of this data has a label '{self.label}' that is asked for"
+            )
+        parts = self.split(pool, places, labels)
+        for part in SPLITS:
+            if not len(parts[part]):
+                raise UserError(
+                    f"task {self.name}: {part} has no labelled items — set task.split to ByItem or ByGroup, "
+                    f"which split all of the data anew"
+                )
+            parts[part] = parts[part][_some(len(parts[part]), self.max_items, "items", self.name, part)]
+        return parts
+
+    def _value(self, pool: Pool, place: int, value) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            raise UserError(f"task {self.name}: '{value}' of {pool.names()[place]} is not a number") from None
+
+
+def readable(used: Data, data: Data, who: str, where: str) -> None:
+    """Refuse a data set `used`, the config's node `where`, that is not of the shape of the run's `data`."""
+    for name in ("modality", "sample_rate", "size", "channels"):
+        mine, theirs = getattr(used, name, None), getattr(data, name, None)
+        if mine != theirs:
+            raise ConfigError(
+                f"{who} reads data of {name} {mine}, but the encoder was trained on {theirs} — mend {where}"
+            )
+
+
+def adopted(used: Data, data: Data, folder: Path | None) -> Data:
+    """`used`, set to read as the run's `data` did: with the tokenizer in the run's `folder`, if there is
+    one, and texts no longer than those."""
+    if used.modality == "text":
+        used.vocab_size, used.max_tokens = data.vocab_size, min(used.max_tokens, data.max_tokens)
+    if folder is not None:
+        used.restore(folder)
+    return used
+
+
+def _absent(value) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value) -> str:
+    """A label's name: 1.0, which is what a table with gaps makes of 1, is "1"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _sorted(names) -> list[str]:
+    """By value where all are integers, else by name."""
+    names = [str(n) for n in names]
+    numbers = all(n.lstrip("-").isdigit() for n in names)
+    return sorted(names, key=int) if numbers else sorted(names)
+
+
+def _some(count: int, most: int | None, *words: str) -> np.ndarray:
+    """At most `most` of range(count), in order, the same every time."""
+    if most is None or count <= most:
+        return np.arange(count)
+    return np.sort(draws.permutation(0, *words, n=count)[:most])
+
+
+def _at(times: np.ndarray, intervals) -> np.ndarray:
+    """The label that holds at each time, "" where none does."""
+    order = np.argsort(intervals.start, kind="stable")
+    start, end = np.asarray(intervals.start)[order], np.asarray(intervals.end)[order]
+    label = np.asarray(intervals.label)[order].astype(str)
+    last = np.searchsorted(start, times, side="right") - 1
+    return np.where((last >= 0) & (times < end[last]), label[last], "")

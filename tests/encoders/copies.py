@@ -1,0 +1,155 @@
+"""Other libraries' models beside ours: their weights put in ours, and what goes through their layers."""
+
+import torch
+
+from sslzoo import draws
+from sslzoo.data.base import Batch
+from sslzoo.data.loader import pad
+
+CLOSE = {"atol": 1e-5, "rtol": 0}
+
+
+def take(module, other) -> None:
+    """All of a module's weights from one with the same names."""
+    module.load_state_dict(other.state_dict())
+
+
+@torch.no_grad()
+def wav2vec2_model(encoder, theirs) -> None:
+    """SequenceEncoder(Waveform, Transformer) from transformers' Wav2Vec2Model."""
+    front, trunk = encoder.front, encoder.trunk
+    for layer, other in zip(front.layers, theirs.feature_extractor.conv_layers, strict=True):
+        take(layer.conv, other.conv)
+        if hasattr(other, "layer_norm"):
+            take(layer.norm, other.layer_norm)
+    take(front.norm, theirs.feature_projection.layer_norm)
+    take(front.linear, theirs.feature_projection.projection)
+    take(trunk.position.conv, theirs.encoder.pos_conv_embed.conv)
+    take(trunk.norm, theirs.encoder.layer_norm)
+    for layer, other in zip(trunk.layers, theirs.encoder.layers, strict=True):
+        attention = other.attention
+        take(layer.attention.query, attention.q_proj)
+        take(layer.attention.key, attention.k_proj)
+        take(layer.attention.value, attention.v_proj)
+        take(layer.attention.out, attention.out_proj)
+        take(layer.attention_norm, other.layer_norm)
+        take(layer.up, other.feed_forward.intermediate_dense)
+        take(layer.down, other.feed_forward.output_dense)
+        take(layer.mlp_norm, other.final_layer_norm)
+
+
+@torch.no_grad()
+def wav2vec2_quantizer(quantizer, theirs) -> None:
+    take(quantizer.logits, theirs.weight_proj)
+    quantizer.codes.copy_(theirs.codevectors.view_as(quantizer.codes))
+
+
+@torch.no_grad()
+def wav2vec2_pretraining(encoder, objective, theirs) -> None:
+    wav2vec2_model(encoder, theirs.wav2vec2)
+    wav2vec2_quantizer(objective.quantizer, theirs.quantizer)
+    take(objective.project_context, theirs.project_hid)
+    take(objective.project_code, theirs.project_q)
+    objective.masked.copy_(theirs.wav2vec2.masked_spec_embed)
+
+
+@torch.no_grad()
+def bert_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer) from transformers' BertModel."""
+    front, trunk, embeddings = encoder.front, encoder.trunk, theirs.embeddings
+    take(front.pieces, embeddings.word_embeddings)
+    take(front.places, embeddings.position_embeddings)
+    take(front.segments, embeddings.token_type_embeddings)
+    take(trunk.norm, embeddings.LayerNorm)
+    for layer, other in zip(trunk.layers, theirs.encoder.layer, strict=True):
+        attention = other.attention.self
+        take(layer.attention.query, attention.query)
+        take(layer.attention.key, attention.key)
+        take(layer.attention.value, attention.value)
+        take(layer.attention.out, other.attention.output.dense)
+        take(layer.attention_norm, other.attention.output.LayerNorm)
+        take(layer.up, other.intermediate.dense)
+        take(layer.down, other.output.dense)
+        take(layer.mlp_norm, other.output.LayerNorm)
+
+
+@torch.no_grad()
+def bert_head(objective, theirs) -> None:
+    predictions = theirs.cls.predictions
+    take(objective.dense, predictions.transform.dense)
+    take(objective.norm, predictions.transform.LayerNorm)
+    objective.bias.copy_(predictions.bias)
+
+
+@torch.no_grad()
+def vit_model(encoder, theirs) -> None:
+    """SequenceEncoder(Patches, Transformer) from transformers' ViTModel."""
+    front, trunk, embeddings = encoder.front, encoder.trunk, theirs.embeddings
+    conv = embeddings.patch_embeddings.projection
+    front.linear.weight.copy_(conv.weight.permute(0, 2, 3, 1).flatten(1))  # channels last within a patch
+    front.linear.bias.copy_(conv.bias)
+    front.first.copy_(embeddings.cls_token[0, 0])
+    front.position.copy_(embeddings.position_embeddings[0])
+    take(trunk.norm, theirs.layernorm)
+    for layer, other in zip(trunk.layers, theirs.layers, strict=True):
+        take(layer.attention.query, other.attention.q_proj)
+        take(layer.attention.key, other.attention.k_proj)
+        take(layer.attention.value, other.attention.v_proj)
+        take(layer.attention.out, other.attention.o_proj)
+        take(layer.attention_norm, other.layernorm_before)
+        take(layer.up, other.mlp.fc1)
+        take(layer.down, other.mlp.fc2)
+        take(layer.mlp_norm, other.layernorm_after)
+
+
+def resnet(ours, theirs) -> None:
+    """ResNet from torchvision's."""
+    blocks = [
+        block for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4) for block in stage
+    ]
+    take(ours.stem[0], theirs.conv1)
+    take(ours.stem[1], theirs.bn1)
+    for block, other in zip(ours.blocks, blocks, strict=True):
+        for number, conv in enumerate(block.convs, start=1):
+            take(conv[0], getattr(other, f"conv{number}"))
+            take(conv[1], getattr(other, f"bn{number}"))
+        if other.downsample is not None:
+            take(block.shortcut, other.downsample)
+
+
+def hidden_of(layers, norm_after, run):
+    """What enters and leaves each of a peer's layers as `run` calls it, the last normed if its trunk does."""
+    seen = []
+    hooks = [layers[0].register_forward_pre_hook(lambda m, args, kw: seen.append(args[0]), with_kwargs=True)]
+    hooks += [layer.register_forward_hook(lambda m, args, out: seen.append(out)) for layer in layers]
+    result = run()
+    for hook in hooks:
+        hook.remove()
+    if norm_after is not None:
+        seen[-1] = norm_after(seen[-1])
+    return result, [x.detach() for x in seen]
+
+
+def assert_hidden(ours, theirs, lengths):
+    assert len(ours) == len(theirs)
+    for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        for row, length in enumerate(lengths.tolist()):
+            torch.testing.assert_close(
+                a[row, :length], b[row, :length], **CLOSE, msg=f"hidden[{number}], row {row}"
+            )
+
+
+def shaken(module):
+    """Random biases and norms too: transformers starts them at 0 and 1, which hides a missing one."""
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+    return module
+
+
+def batch_of(items) -> Batch:
+    tensors = [torch.as_tensor(x) for x in items]
+    rows = torch.arange(len(items))
+    keys = torch.tensor([draws.key(3, i) for i in rows.tolist()])
+    return Batch(pad(tensors), torch.tensor([len(x) for x in tensors]), keys, rows)

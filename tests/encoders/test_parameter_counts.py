@@ -1,0 +1,93 @@
+"""The published models have as many weights as elsewhere; made on `meta`, so that none takes memory."""
+
+import pytest
+import torch
+import torchvision
+from test_every_encoder import config, weights
+
+from sslzoo.build import make
+
+
+def count(name: str, **changes) -> int:
+    node = config(name)
+    for path, value in changes.items():
+        *above, key = path.split("__")
+        part = node
+        for step in above:
+            part = part[step]
+        part[key] = value
+    with torch.device("meta"):
+        return weights(make(node))
+
+
+def meta(make_theirs) -> int:
+    with torch.device("meta"):
+        return weights(make_theirs())
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    return pytest.importorskip("transformers")
+
+
+def conv_stack(bias: bool, norms: int) -> int:
+    kernels = [10, 3, 3, 3, 3, 2, 2]
+    return sum(512 * (512 if i else 1) * k + 512 * bias for i, k in enumerate(kernels)) + norms * 2 * 512
+
+
+def layers(dim: int, depth: int) -> int:
+    return depth * (4 * (dim * dim + dim) + (dim * 4 * dim + 4 * dim) + (4 * dim * dim + dim) + 2 * 2 * dim)
+
+
+def test_wav2vec2_base(transformers):
+    ours = count("wav2vec2_base")
+    position = 768 * 48 * 128 + 128 + 768
+    closed = conv_stack(False, 1) + 2 * 512 + (512 * 768 + 768) + position + 2 * 768 + layers(768, 12)
+    theirs = meta(lambda: transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()))
+    assert (
+        ours == closed == theirs - 768 == 94_370_944
+    )  # they hold the mask's embedding, the objective does here
+
+
+def test_wav2vec2_large(transformers):
+    config = transformers.Wav2Vec2Config(
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        feat_extract_norm="layer",
+        conv_bias=True,
+        do_stable_layer_norm=True,
+    )
+    theirs = meta(lambda: transformers.Wav2Vec2Model(config))
+    position = 1024 * 64 * 128 + 128 + 1024
+    closed = conv_stack(True, 7) + 2 * 512 + (512 * 1024 + 1024) + position + 2 * 1024 + layers(1024, 24)
+    assert count("wav2vec2_large") == closed == theirs - 1024
+
+
+def test_bert_base(transformers):
+    ours = count("bert_base", front__vocab_size=30522, front__max_tokens=512)
+    theirs = meta(lambda: transformers.BertModel(transformers.BertConfig(), add_pooling_layer=False))
+    assert ours == theirs == (30522 + 512 + 2) * 768 + 2 * 768 + layers(768, 12) == 108_891_648
+
+
+def test_vit_base(transformers):
+    changes = {"front__size": 224, "front__mean": [0.5] * 3, "front__std": [0.5] * 3}
+    theirs = meta(lambda: transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False))
+    closed = (16 * 16 * 3 * 768 + 768) + 768 + 2 * 768 + layers(768, 12)
+    assert count("vit_base", **changes) == closed
+    learned = count("vit_base", **changes, front__position="learned")
+    assert learned == closed + 197 * 768 == theirs == 85_798_656
+
+
+def test_resnets():
+    def trunk(make_theirs):
+        net = make_theirs(weights=None)
+        net.fc = torch.nn.Identity()
+        return net
+
+    eighteen = meta(lambda: trunk(torchvision.models.resnet18))
+    assert eighteen == 11_689_512 - 513_000
+    assert count("resnet18") == eighteen - (7 * 7 - 3 * 3) * 3 * 64 == 11_168_832  # the stem for small images
+    assert count("resnet18", stem=[7, 2], pool=True) == eighteen
+    assert count("resnet50") == meta(lambda: trunk(torchvision.models.resnet50)) == 25_557_032 - 2_049_000

@@ -1,0 +1,90 @@
+"""The trunk by itself: causality, dropped layers, masks."""
+
+import pytest
+import torch
+
+from sslzoo.encoders.transformer import ConvPosition, SinePosition, Transformer, sinusoids
+from sslzoo.errors import ConfigError
+
+
+def trunk(**more) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(
+        **{"dim": 16, "depth": 3, "heads": 2, "init_std": 0.3, "position": SinePosition(16), **more}
+    )
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("lengths", [[12, 12], [12, 9]], ids=["full", "padded"])
+@torch.no_grad()
+def test_causal_never_sees_later_tokens(norm, lengths):
+    net, lengths = trunk(causal=True, norm=norm).eval(), torch.tensor(lengths)
+    x = torch.randn(2, 12, 16)
+    before = net(x, lengths)
+    for place in (1, 5, 8):
+        y = x.clone()
+        y[:, place:] += torch.randn(2, 12 - place, 16)
+        for a, b in zip(before, net(y, lengths), strict=True):
+            assert torch.equal(a[:, :place], b[:, :place])
+            assert not torch.allclose(a[:, place], b[:, place])
+
+
+@torch.no_grad()
+def test_without_the_causal_mask_every_token_is_seen():
+    net, lengths = trunk().eval(), torch.tensor([12])
+    x = torch.randn(1, 12, 16)
+    y = x.clone()
+    y[:, -1] += 1
+    assert (net(x, lengths)[-1] - net(y, lengths)[-1]).abs().sum(-1).min() > 1e-6
+
+
+def test_dropped_layers_reach_every_weight():
+    """A skipped layer is the identity, yet each weight has a gradient, as data-parallel ranks need."""
+    net, lengths = trunk(layer_drop=1.0), torch.tensor([5])
+    x = torch.randn(1, 5, 16)
+    hidden = net.train()(x, lengths)
+    torch.testing.assert_close(hidden[1], hidden[0])
+    hidden[-1].square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    assert all((p.grad == 0).all() for p in net.layers.parameters())
+    assert not torch.allclose(net.eval()(x, lengths)[1], hidden[1]), "none is dropped in evaluation"
+
+
+def test_dropout_is_for_training():
+    net, lengths, x = trunk(dropout=0.5, attention_dropout=0.5), torch.tensor([5]), torch.randn(1, 5, 16)
+    assert not torch.equal(net.train()(x, lengths)[-1], net(x, lengths)[-1])
+    assert torch.equal(net.eval()(x, lengths)[-1], net(x, lengths)[-1])
+
+
+@pytest.mark.parametrize("kernel", [3, 8])
+@torch.no_grad()
+def test_conv_position_reaches_half_a_kernel(kernel):
+    """A token's position comes from kernel // 2 tokens before it and the rest after: nothing further."""
+    position = ConvPosition(16, kernel, 4).eval()
+    x = torch.randn(1, 30, 16)
+    y = x.clone()
+    y[:, 15] += 1
+    moved = (position(x) - position(y)).abs().sum(-1)[0].nonzero().flatten().tolist()
+    assert moved == list(range(15 - (kernel - 1 - kernel // 2), 15 + kernel // 2 + 1))
+
+
+def test_sinusoids_follow_the_paper():
+    table = sinusoids(7, 8)
+    for place in range(7):
+        for i in range(4):
+            angle = torch.tensor(place / 10000 ** (i / 4), dtype=torch.float64)
+            assert float(table[place, i]) == pytest.approx(float(angle.sin()), abs=1e-6)
+            assert float(table[place, 4 + i]) == pytest.approx(float(angle.cos()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Transformer(dim=10, heads=4), "dim=10 cannot be split over heads=4"),
+        (lambda: ConvPosition(dim=10, groups=4), "dim=10 is not divisible by groups=4"),
+        (lambda: SinePosition(5), "even dim, got 5"),
+    ],
+)
+def test_refuses_what_does_not_divide(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()

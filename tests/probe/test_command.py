@@ -1,0 +1,144 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import CONF, compose
+from safetensors.torch import save_file
+
+from sslzoo import build
+from sslzoo.config import options
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.probe.command import run_extract, run_probe
+from sslzoo.run import Run, write_json, write_signed
+
+TASKS = sorted(options("task"))
+PLAIN = {  # a task over the tiny sets' own labels
+    "_target_": "sslzoo.probe.tasks.Task",
+    "name": "own",
+    "label": "label",
+}
+
+
+def finished(tmp_path: Path, kind: str, encoder: str | None = None) -> Run:
+    """A run's folder as `sslzoo pretrain` leaves it, of an encoder that was moved off its first weights."""
+    config = compose(f"data=tiny_{kind}", f"encoder={encoder or f'tiny_{kind}'}")
+    run = Run(tmp_path / "runs" / "one")
+    run.folder.mkdir(parents=True)
+    run.config.write_text(yaml.safe_dump(config))
+    write_json(run.encoder, {"seed": 0, "encoder": config["encoder"], "data": config["data"]})
+    module = build.make(config["encoder"])
+    weights = {name: w + 0.01 if w.is_floating_point() else w for name, w in module.state_dict().items()}
+    write_signed(run.weights, lambda path: save_file({k: v.contiguous() for k, v in weights.items()}, path))
+    return run
+
+
+def probing(run: Run, task: dict) -> dict:
+    config = compose("run=one", f"root={run.folder.parent}", "task=digit", "device=cpu", command="probe")
+    return {**config, "task": {**PLAIN, **task}}
+
+
+@pytest.mark.parametrize(
+    "kind, encoder", [("image", "tiny_image"), ("image", "tiny_resnet"), ("speech", None), ("text", None)]
+)
+def test_a_run_of_each_modality_is_probed(tmp_path, capsys, kind, encoder):
+    run = finished(tmp_path, kind, encoder)
+    path = run_probe(probing(run, {}), {})
+    found = json.loads(path.read_text())
+    assert path == run.probes / "own.json" and list(found) == ["pretrained", "untrained", "raw"]
+    assert all(0 <= one["linear"]["test"] <= 1 and one["n_test"] >= 40 for one in found.values())
+    assert found["raw"]["linear"]["test"] > 0.8  # brightness, pitch or words give the tiny labels away
+    said = capsys.readouterr().out
+    assert said.startswith("own: accuracy on") and "pretrained  linear" in said and said.count("\n") == 4
+
+
+def test_frames_of_a_run_are_probed(tmp_path):
+    run = finished(tmp_path, "speech")
+    found = json.loads(
+        run_probe(probing(run, {"name": "half", "label": "half", "kind": "frames"}), {}).read_text()
+    )
+    assert (
+        found["pretrained"]["classes"] == ["a", "b"]
+        and found["raw"]["n_test"] == found["pretrained"]["n_test"] > 100
+    )
+
+
+def test_a_runs_features_are_written(tmp_path):
+    run = finished(tmp_path, "text")
+    config = compose(
+        "run=one", f"root={run.folder.parent}", f"out={tmp_path / 'out'}", "device=cpu", command="extract"
+    )
+    out = run_extract(config)
+    rows = np.load(out / "features-00000.npy")
+    encoder, data = build.load_encoder(run)
+    assert rows.shape == (data.split("test").lengths.sum(), encoder.depth + 1, encoder.dim)
+    other = {
+        **config,
+        "out": str(tmp_path / "other"),
+        "data": compose("data=tiny_image", "encoder=tiny_image")["data"],
+    }
+    with pytest.raises(
+        ConfigError, match="reads data of modality image, but the encoder was trained on text"
+    ):
+        run_extract(other)
+
+
+def test_a_sweep_over_tasks_loads_and_reads_the_run_once(tmp_path, monkeypatch):
+    run, loaded, load = finished(tmp_path, "image"), [], build.load_encoder
+    monkeypatch.setattr(build, "load_encoder", lambda *a, **k: loaded.append(k) or load(*a, **k))
+    for name in ("one", "two"):
+        run_probe(probing(run, {"name": name}), {})
+    assert loaded == [{}, {"untrained": True}]
+    first, second = (json.loads((run.probes / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert first["pretrained"]["linear"] == second["pretrained"]["linear"]
+    write_signed(run.weights, lambda path: path.write_bytes(b"damaged"))
+    with pytest.raises(Exception, match="eader"):  # not the encoder that lay there before
+        run_probe(probing(run, {"name": "three"}), {})
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    run = finished(tmp_path, "image")
+    with pytest.raises(UserError, match="no labels 'digit'; it has: label"):
+        run_probe(probing(run, {"label": "digit"}), {})
+    with pytest.raises(ConfigError, match="task.metric must be one of accuracy"):
+        run_probe(probing(run, {"metric": "bleu"}), {})
+    with pytest.raises(ConfigError, match="device=gpu9 cannot be used here"):
+        run_probe({**probing(run, {}), "device": "gpu9"}, {})
+    with pytest.raises(UserError, match="no run 'two'"):
+        run_probe({**probing(run, {}), "run": "two"}, {})
+    assert not run.probes.exists()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_of_conf_can_be_made(name):
+    config = compose("run=one", f"task={name}", *_paths(name), command="probe")
+    for node in ("task", "probe"):
+        build.check(config[node], node)
+    task = build.make(config["task"])
+    assert task.name == name  # what its result is filed under
+    if task.data is not None:
+        assert task.modality == [task.data.modality]
+
+
+def _paths(name: str) -> list[str]:
+    text = (CONF / "task" / f"{name}.yaml").read_text()
+    own = [line.split(": ")[1] for line in text.splitlines() if "/data@data" in line]
+    needed = [f for f in own if "path: ???" in (CONF / "data" / f"{f}.yaml").read_text()]
+    return ["task.data.path=there"] * len(needed)
+
+
+def test_a_task_can_be_put_to_another_set():
+    config = compose(
+        "run=one", "task=speaker", "+data@task.data=fsdd", "task.data.path=there", command="probe"
+    )
+    assert type(build.make(config["task"]).data).__name__ == "FreeSpokenDigits"
+
+
+def test_weights_of_the_untrained_encoder_are_the_first_ones(tmp_path):
+    run = finished(tmp_path, "image")
+    first, second = (build.load_encoder(run, untrained=True)[0].state_dict() for _ in range(2))
+    trained = build.load_encoder(run)[0].state_dict()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert any(not torch.equal(first[k], trained[k]) for k in first)

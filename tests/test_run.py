@@ -1,0 +1,113 @@
+"""Files of a run: whole or not there, signed, found by name."""
+
+import errno
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from sslzoo.errors import UserError
+from sslzoo.run import Run, check_signed, sha256, write_json, write_signed, write_whole
+
+
+@contextmanager
+def small_disk(size: int):
+    """No file grows past `size` bytes: the system refuses, as a full disk does, with part of it written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "deep" / "file"
+    write_whole(path, lambda p: p.write_text("one"))
+    assert path.read_text() == "one" and path.stat().st_mode & 0o777 == 0o644
+    with (
+        small_disk(1000),
+        pytest.raises(UserError, match="cannot write .*file.*what was there before is still there"),
+    ):
+        write_whole(path, lambda p: p.write_bytes(b"x" * 5000))
+    assert path.read_text() == "one"
+    assert [p.name for p in path.parent.iterdir()] == ["file"], "nothing is left beside it"
+
+
+def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write_whole(tmp_path / "file", lambda p: 1 / 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises((UserError, OSError)):
+        write_json(tmp_path / "runs" / "a.json", {})
+
+
+def test_signed_files_are_what_was_written(tmp_path):
+    path = tmp_path / "weights"
+    write_signed(path, lambda p: p.write_bytes(b"abc"))
+    assert (
+        tmp_path / "weights.sha256"
+    ).read_text() == f"{sha256(path)}  weights\n"  # as sha256sum -c reads it
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    check_signed(path)
+    write_signed(path, lambda p: p.write_bytes(b"abd"))
+    check_signed(path)
+
+
+def test_damaged_unsigned_and_missing(tmp_path):
+    path = tmp_path / "weights"
+    with pytest.raises(UserError, match="there is no"):
+        check_signed(path)
+    write_signed(path, lambda p: p.write_bytes(bytes(1000)))
+    content = bytearray(path.read_bytes())
+    content[517] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged.*delete both"):
+        check_signed(path)
+    (tmp_path / "weights.sha256").unlink()
+    with pytest.raises(UserError, match="no weights.sha256 beside it"):
+        check_signed(path)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2], ids=["signature", "file"])
+def test_a_disk_that_fills_in_between_leaves_no_file_without_a_signature(fails_at, tmp_path, monkeypatch):
+    import os
+
+    replace, calls = os.replace, []
+
+    def full(a, b):
+        calls.append(b)
+        if len(calls) == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_signed(tmp_path / "new", lambda p: p.write_bytes(b"abc"))
+    assert not (tmp_path / "new").exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_finding_a_run(tmp_path):
+    for name in ("simclr-a-1", "simclr-b-2", "bert-c-3"):
+        write_whole(tmp_path / name / "config.yaml", lambda p: p.touch())
+    assert Run.find("bert", tmp_path).name == "bert-c-3"
+    assert Run.find("simclr-a-1", tmp_path).folder == tmp_path / "simclr-a-1"
+    assert Run.find(tmp_path / "simclr-b-2").name == "simclr-b-2"
+    with pytest.raises(UserError, match="'simclr' is the start of 2 runs: simclr-a-1, simclr-b-2"):
+        Run.find("simclr", tmp_path)
+    with pytest.raises(UserError, match="no run 'gpt' — the runs in .* are: bert-c-3"):
+        Run.find("gpt", tmp_path)
+    with pytest.raises(UserError, match="are: none"):
+        Run.find("gpt", tmp_path / "nowhere")
+
+
+def test_done_is_a_marker(tmp_path):
+    run = Run(tmp_path)
+    assert not run.done
+    run.finish()
+    assert run.done

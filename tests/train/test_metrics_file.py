@@ -1,0 +1,111 @@
+"""metrics.csv: a row every few steps and at the last, cut where a run goes on from."""
+
+import csv
+from types import SimpleNamespace
+
+import pytest
+from conftest import tiny
+
+from sslzoo.build import build, settle
+from sslzoo.run import Run
+from sslzoo.train import launch
+from sslzoo.train.metrics import MetricsFile
+
+
+def trainer_at(step: int, **more):
+    return SimpleNamespace(
+        global_step=step, is_global_zero=True, loggers=[], sanity_checking=False, callback_metrics={}, **more
+    )
+
+
+def log(file: MetricsFile, step: int, logged: dict, total: int = 100) -> None:
+    file.on_train_batch_end(
+        trainer_at(step + 1), SimpleNamespace(logged=logged, total_steps=total), None, None, step
+    )
+
+
+def rows(run: Run) -> list[dict]:
+    with open(run.metrics, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path)
+
+
+def test_every_so_many_steps_and_the_last(run):
+    file = MetricsFile(run, 5)
+    file.on_train_start(trainer_at(0), None)
+    for step in range(14):
+        log(file, step, {"loss": step / 3, "lr": 0.1}, total=14)
+    assert [(r["step"], r["loss"]) for r in rows(run)] == [
+        ("0", "0"),
+        ("5", "1.66667"),
+        ("10", "3.33333"),
+        ("13", "4.33333"),
+    ]
+
+
+def test_columns_that_come_later(run):
+    file = MetricsFile(run, 1)
+    log(file, 0, {"loss": 1.0, "rank": 3.0})
+    log(file, 1, {"loss": 0.9})
+    log(file, 2, {"loss": 0.8, "accuracy": 0.5})
+    assert rows(run) == [
+        {"step": "0", "loss": "1", "rank": "3", "accuracy": ""},
+        {"step": "1", "loss": "0.9", "rank": "", "accuracy": ""},
+        {"step": "2", "loss": "0.8", "rank": "", "accuracy": "0.5"},
+    ]
+
+
+def test_a_continued_run_drops_what_was_lost(run):
+    """Steps 4 and 5 were written, but the checkpoint is of step 4: they are taken again."""
+    file = MetricsFile(run, 1)
+    for step in range(6):
+        log(file, step, {"loss": float(step)})
+    again = MetricsFile(run, 1)
+    again.on_train_start(trainer_at(4), None)
+    assert [r["step"] for r in rows(run)] == ["0", "1", "2", "3"]
+    log(again, 4, {"loss": 40.0, "late": 1.0})
+    assert [(r["step"], r["loss"], r["late"]) for r in rows(run)][-2:] == [("3", "3", ""), ("4", "40", "1")]
+
+
+def test_a_run_that_starts_anew_drops_all(run):
+    log(MetricsFile(run, 1), 0, {"loss": 1.0})
+    again = MetricsFile(run, 1)
+    again.on_train_start(trainer_at(0), None)
+    log(again, 0, {"other": 2.0})
+    assert rows(run) == [{"step": "0", "other": "2"}]
+
+
+def test_validation_has_rows_of_its_own(run):
+    file = MetricsFile(run, 1)
+    log(file, 0, {"loss": 1.0})
+    trainer = trainer_at(1)
+    trainer.callback_metrics = {"val_loss": 0.75}
+    file.on_validation_end(trainer, None)
+    assert rows(run)[-1] == {"step": "0", "loss": "", "val_loss": "0.75"}
+
+
+def test_other_ranks_write_nothing(run):
+    file = MetricsFile(run, 1)
+    trainer = trainer_at(1)
+    trainer.is_global_zero = False
+    file.on_train_batch_end(trainer, SimpleNamespace(logged={"loss": 1.0}, total_steps=9), None, None, 0)
+    assert not run.metrics.exists()
+
+
+def test_validation_in_a_run(objective, tmp_path):
+    """The validation loss is there at its steps, of a split and draws that stay the same."""
+    config = tiny(
+        objective, "trainer.max_steps=6", "trainer.val_every=3", "trainer.log_every=3", "optim.lr=1.0e-12"
+    )
+    config = {k: v for k, v in config.items() if k not in ("name", "root")}
+    run, job = Run(tmp_path / "run"), build(config)
+    settle(run, config)
+    launch.pretrain(job, run)
+    found = [(r["step"], float(r["val_loss"])) for r in rows(run) if r["val_loss"]]
+    assert [step for step, _ in found] == ["2", "5"]
+    if not any("running" in n for n, _ in job.encoder.named_buffers()):  # batch norm learns at any rate
+        assert found[0][1] == pytest.approx(found[1][1], abs=1e-4)

@@ -1,0 +1,23 @@
+"""What a run says of itself where there is no terminal: a line at its end, with the unit of its modality."""
+
+import re
+
+import pytest
+from conftest import tiny
+
+from sslzoo.build import build, settle
+from sslzoo.run import Run
+from sslzoo.train import launch
+
+UNITS = {"rotation": "images/s", "wav2vec2": "s of audio/s", "bert": "tokens/s"}
+
+
+@pytest.mark.parametrize("objective", UNITS)
+def test_a_line_with_loss_speed_and_time_left(objective, tmp_path, capsys):
+    config = tiny(objective, "trainer.max_steps=3", "trainer.progress=true")
+    config = {k: v for k, v in config.items() if k not in ("name", "root")}
+    run, job = Run(tmp_path / "mine"), build(config)
+    settle(run, config)
+    launch.pretrain(job, run)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mine: ")]
+    assert re.fullmatch(rf"mine: step 3/3  loss [0-9.]+  [0-9,]+ {UNITS[objective]}  0 s left", line), line
