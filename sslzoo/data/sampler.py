@@ -47,15 +47,17 @@ class ByCount:
 
 
 class BySeconds:
-    """Batches of up to `seconds` of audio (or, for text, `seconds` tokens), in `buckets` of like length.
+    """Batches of up to `seconds` of audio, in `buckets` of like length, of at most `max_items`.
 
     An item counts at its bucket's longest length, as padding will make it.
     """
 
+    unit = "seconds"
+
     def __init__(self, seconds: float = 60.0, buckets: int = 8, max_items: int = 512):
         if seconds <= 0 or buckets < 1 or max_items < 1:
             raise ConfigError(
-                f"batching needs seconds > 0, buckets >= 1 and max_items >= 1; got {seconds}, {buckets}, {max_items}"
+                f"batching needs {self.unit} > 0, buckets >= 1 and max_items >= 1; got {seconds}, {buckets}, {max_items}"
             )
         self.seconds, self.buckets, self.max_items = seconds, buckets, max_items
         self.rate = 1  # units a second: set by the data set that is batched
@@ -83,11 +85,20 @@ class BySeconds:
             size = min(int(self.seconds / longest), self.max_items, len(part))
             if size < smallest:
                 raise UserError(
-                    f"{smallest} items of {longest:.1f} s do not fit in a batch of {self.seconds:g} s — "
-                    f"set data.batch.seconds={smallest * longest:.0f} or more, or a smaller data.max_seconds"
+                    f"{smallest} items of {longest:.1f} {self.unit} do not fit in a batch of {self.seconds:g} — "
+                    f"set data.batch.{self.unit}={smallest * longest:.0f} or more, or a smaller data.max_{self.unit}"
                 )
             plan.append((part, size))
         return plan
+
+
+class ByTokens(BySeconds):
+    """The same for text: batches of up to `tokens`, padding included."""
+
+    unit = "tokens"
+
+    def __init__(self, tokens: int = 2048, buckets: int = 8, max_items: int = 512):
+        super().__init__(tokens, buckets, max_items)
 
 
 class StepSampler(Sampler[list[Row]]):

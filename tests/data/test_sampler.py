@@ -128,9 +128,9 @@ def test_refused_before_data():
             by_seconds(10),
             [900, 30_000],
             1,
-            "1 items of 30.0 s do not fit in a batch of 10 s.*data.batch.seconds=30",
+            "1 items of 30.0 seconds do not fit in a batch of 10.*data.batch.seconds=30",
         ),
-        (by_seconds(10), [900, 8000, 8000], 2, "2 items of 8.0 s do not fit.*data.batch.seconds=16"),
+        (by_seconds(10), [900, 8000, 8000], 2, "2 items of 8.0 seconds do not fit.*data.batch.seconds=16"),
     ],
 )
 def test_data_that_makes_no_batch_is_refused_with_the_mend(batching, sizes, smallest, message):
