@@ -43,7 +43,7 @@ def composed(name: str, argv: list[str], work) -> None:
         choices = HydraConfig.get().runtime.choices
         try:
             work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
-        except (UserError, OSError) as error:  # Hydra would print more than one line; a sweep's other jobs go on
+        except Exception as error:  # Hydra would print more than one line; a sweep's other jobs go on
             failed.append(error)
 
     # argparse takes overrides in one piece only, and users write flags between them
@@ -59,7 +59,7 @@ def composed(name: str, argv: list[str], work) -> None:
     finally:
         sys.argv = said
     for error in failed[1:]:
-        print(f"sslzoo: {error}", file=sys.stderr)
+        print(f"sslzoo: {said_of(error)}", file=sys.stderr)
     if failed:
         raise failed[0]
 
@@ -220,11 +220,11 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("SSLZOO_TRACEBACK"):
             raise
-        print(f"sslzoo: {said(error)}", file=sys.stderr)
+        print(f"sslzoo: {said_of(error)}", file=sys.stderr)
         sys.exit(getattr(error, "code", 1))
 
 
-def said(error: Exception) -> str:
+def said_of(error: Exception) -> str:
     """An error in one line."""
     text = str(error).strip()
     if "Traceback (most recent call last)" in text:  # from a loader's worker, with all of its stack

@@ -1,5 +1,7 @@
 """BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,7 +51,8 @@ class BERT(Objective):
         hidden = encoder(ids, batch.lengths).last
         logits, target = self.predict(encoder, hidden[chosen]), batch.inputs[chosen]
         accuracy = (logits.argmax(-1) == target).float().mean()
-        return Loss(F.cross_entropy(logits, target), len(target), {"accuracy": accuracy})
+        logs = {"accuracy": accuracy, "uniform_loss": math.log(self.vocab_size)}
+        return Loss(F.cross_entropy(logits, target), len(target), logs)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

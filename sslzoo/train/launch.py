@@ -67,7 +67,7 @@ def check_lengths(split, encoder, objective, data) -> None:
 
 
 def pretrain(job, run: Run) -> bool:
-    """Train a run to its end, from where it is. True when its last step is done."""
+    """Train a run to its end, from where it is. True on the first rank, when the last step is done."""
     settings, config = job.trainer, job.config
     splits = {"train": job.data.split("train")}
     if settings.val_every:
@@ -105,7 +105,7 @@ def pretrain(job, run: Run) -> bool:
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
     if stop.signal is not None and not run.done:
         raise UserError(f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there")
-    return run.done
+    return run.done and trainer.is_global_zero
 
 
 def lightning_trainer(settings, run: Run, callbacks: list, validate: bool) -> L.Trainer:

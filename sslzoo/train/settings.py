@@ -1,5 +1,6 @@
 """How a run is carried out, as conf/trainer says it."""
 
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,6 +39,9 @@ class Settings:
                 raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0 or (self.val_every is not None and self.val_every < 1):
             raise ConfigError("trainer.workers must be at least 0 and trainer.val_every at least 1 or null")
+        for logger in self.loggers:
+            if importlib.util.find_spec(logger) is None:
+                raise ConfigError(f"trainer.loggers=[{logger}] needs a package: pip install 'sslzoo[{logger}]'")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise ConfigError("trainer.accelerator=gpu, but this machine has no usable GPU: `sslzoo doctor` says why")
         if self.ranks > 1 and self.strategy == "auto":
