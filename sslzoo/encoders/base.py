@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     dim: D. feature_dim: C (0 where features are ids). depth: layers, so that `hidden` has depth + 1.
     stride: input units (samples, pixels a side, tokens) between neighbouring tokens.
     prefix: tokens before the first input token, such as a class token; never masked.
-    offers: what an objective may ask for, among "tokens", "causal".
+    offers: what an objective may ask for, among "tokens", "patches", "frames", "causal".
     """
 
     modality: str

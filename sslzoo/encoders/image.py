@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sslzoo.data.base import pixels
 from sslzoo.encoders.sequence import Front
 from sslzoo.errors import ConfigError
+from sslzoo.parts.positions import sinusoids_2d
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
@@ -18,22 +19,12 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)
 
 
-def sinusoids_2d(grid: int, dim: int) -> Tensor:
-    """Fixed positions [grid * grid, dim], half of them for each axis (MAE's reference; Chen et al. 2021)."""
-    quarter = dim // 4
-    omega = 1 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
-    angle = torch.arange(grid, dtype=torch.float64)[:, None] * omega
-    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
-    rows = axis[:, None].expand(grid, grid, -1)
-    columns = axis[None].expand(grid, grid, -1)
-    return torch.cat([columns, rows], dim=-1).reshape(grid * grid, dim).float()
-
-
 class Patches(Front):
     """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
     [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1)."""
 
     modality = "image"
+    offers = frozenset({"patches"})
 
     def __init__(
         self,
@@ -75,3 +66,9 @@ class Patches(Front):
         tokens = self.linear(features)
         first = self.first.expand(len(tokens), 1, -1)
         return torch.cat([first, tokens], dim=1) + self.position, lengths + self.prefix
+
+    def images(self, features: Tensor) -> Tensor:
+        """Standardised patches [B, P * P, C] back as images [B, C, S, S] in 0..1: what `features` undoes."""
+        side, patch = self.size // self.patch, self.patch
+        grid = features.view(len(features), side, side, patch, patch, -1).permute(0, 5, 1, 3, 2, 4)
+        return (grid.reshape(len(features), -1, self.size, self.size) * self.std + self.mean).clamp(0, 1)

@@ -12,7 +12,8 @@ from sslzoo.errors import ConfigError
 class Front(nn.Module):
     """Turns inputs into tokens; the first two stages of an encoder (see `encoders.base`).
 
-    It also says `modality`, `dim`, `feature_dim`, `stride` and `prefix`.
+    It also says `modality`, `dim`, `feature_dim`, `stride`, `prefix`, and what it `offers`: "patches" that
+    can be left out one by one, "frames" that can be altered and rebuilt.
     """
 
     modality: str
@@ -20,6 +21,7 @@ class Front(nn.Module):
     feature_dim: int
     stride: int
     prefix: int = 0
+    offers: frozenset[str] = frozenset()
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -43,7 +45,7 @@ class SequenceEncoder(Encoder):
         self.front, self.trunk, self.pool = front, trunk, pool
         self.modality, self.stride, self.prefix = front.modality, front.stride, front.prefix
         self.feature_dim, self.dim, self.depth = front.feature_dim, trunk.dim, trunk.depth
-        self.offers = frozenset({"tokens"} | ({"causal"} if trunk.causal else set()))
+        self.offers = front.offers | {"tokens"} | ({"causal"} if trunk.causal else set())
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.front.features(inputs, lengths)

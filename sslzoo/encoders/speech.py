@@ -116,6 +116,7 @@ class Spectrogram(Front):
     tokens [B, T, D]. What Mockingjay, TERA, APC and BEST-RQ read, and wav2vec 2.0 on a small machine."""
 
     modality = "speech"
+    offers = frozenset({"frames"})
 
     def __init__(
         self,

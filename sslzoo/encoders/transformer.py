@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
+from sslzoo.parts.positions import sinusoids
 
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu}
 
@@ -152,13 +153,6 @@ class ConvPosition(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D], padding zeroed -> [B, T, D]."""
         return F.gelu(self.conv(x.transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)
-
-
-def sinusoids(size: int, dim: int) -> Tensor:
-    """Sine and cosine positions [size, dim] (Vaswani et al. 2017, section 3.5), halves side by side."""
-    half = dim // 2
-    angle = torch.arange(size)[:, None] / 10000 ** (torch.arange(half) / half)
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 class SinePosition(nn.Module):

@@ -91,7 +91,13 @@ def vit_model(encoder, theirs) -> None:
     front.first.copy_(embeddings.cls_token[0, 0])
     front.position.copy_(embeddings.position_embeddings[0])
     take(trunk.norm, theirs.layernorm)
-    for layer, other in zip(trunk.layers, theirs.layers, strict=True):
+    vit_layers(trunk.layers, theirs.layers)
+
+
+@torch.no_grad()
+def vit_layers(ours, theirs) -> None:
+    """Layers of a Transformer from transformers' ViTLayer."""
+    for layer, other in zip(ours, theirs, strict=True):
         take(layer.attention.query, other.attention.q_proj)
         take(layer.attention.key, other.attention.k_proj)
         take(layer.attention.value, other.attention.v_proj)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sslzoo.encoders.transformer import ConvPosition, SinePosition, Transformer, sinusoids
+from sslzoo.encoders.transformer import ConvPosition, SinePosition, Transformer
+from sslzoo.parts.positions import sinusoids
 from sslzoo.errors import ConfigError
 
 

@@ -1,0 +1,91 @@
+"""MAE: rebuild an image from a quarter of its patches (He et al. 2022, 2111.06377)."""
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo import draws
+from sslzoo.errors import ConfigError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.positions import sinusoids_2d
+
+
+class MAE(Objective):
+    """The encoder sees the patches that are kept, alone; a small decoder gets their tokens and one mask
+    token for each that is not, in place, and rebuilds pixels (section 3):
+
+    loss = 1/|M| sum_{i in M} |y_i - x_i|^2 / C,  x_i a patch with zero mean and unit variance
+
+    ratio: the share of patches that is masked. decoder: a trunk, as the encoder's. standardize: whether
+    each patch is its own unit (section 4, "reconstruction target").
+    """
+
+    modalities = ("image",)
+    needs = frozenset({"tokens", "patches"})
+
+    def __init__(self, encoder, data, decoder: nn.Module, ratio: float = 0.75, standardize: bool = True):
+        super().__init__()
+        patches = (data.size // encoder.stride) ** 2
+        self.kept = patches - round(ratio * patches)
+        if not 0 < ratio < 1 or not 0 < self.kept < patches:
+            raise ConfigError(f"objective.ratio={ratio} leaves {self.kept} of {patches} patches: choose it between 0 and 1")
+        self.decoder, self.standardize = decoder, standardize
+        self.enter = nn.Linear(encoder.dim, decoder.dim)
+        self.leave = nn.Linear(decoder.dim, encoder.feature_dim)
+        self.masked = nn.Parameter(torch.randn(decoder.dim) * 0.02)
+        place = sinusoids_2d(data.size // encoder.stride, decoder.dim)
+        self.register_buffer("place", torch.cat([torch.zeros(encoder.prefix, decoder.dim), place]))
+        for layer in (self.enter, self.leave):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def shuffle(self, keys: Tensor, patches: int) -> tuple[Tensor, Tensor]:
+        """A random order of each row's patches [B, P], the first `kept` of which are seen, and its inverse."""
+        order = draws.uniform(keys, "mask", patches).argsort(dim=1, stable=True)
+        return order, order.argsort(dim=1)
+
+    def target(self, features: Tensor) -> Tensor:
+        if not self.standardize:
+            return features
+        var, mean = torch.var_mean(features, dim=-1, keepdim=True)
+        return (features - mean) * torch.rsqrt(var + 1e-6)
+
+    def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Patches as they are, as they are rebuilt [B, P, C], and which were masked, bool [B, P]."""
+        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        order, back = self.shuffle(batch.keys, features.shape[1])
+        tokens, _ = encoder.project(features, lengths)
+        first, tokens = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
+        seen = torch.cat([first, pick(tokens, order[:, : self.kept])], dim=1)
+        hidden = self.enter(encoder.contextualize(seen, torch.full_like(lengths, seen.shape[1])).last)
+        blank = self.masked.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
+        whole = pick(torch.cat([hidden[:, encoder.prefix :], blank], dim=1), back)
+        whole = torch.cat([hidden[:, : encoder.prefix], whole], dim=1) + self.place
+        rebuilt = self.decoder(whole, torch.full_like(lengths, whole.shape[1]))[-1]
+        return features, self.leave(rebuilt[:, encoder.prefix :]).float(), back >= self.kept
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        features, rebuilt, masked = self.rebuild(encoder, batch)
+        error = (rebuilt - self.target(features)).square().mean(-1)
+        return Loss(error[masked].mean(), int(masked.sum()))
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        features, rebuilt, masked = self.rebuild(encoder, batch)
+        if self.standardize:  # back to the patch's own brightness, which the model is not asked for
+            var, mean = torch.var_mean(features, dim=-1, keepdim=True)
+            rebuilt = rebuilt * (var + 1e-6).sqrt() + mean
+        hidden = features.masked_fill(masked[..., None], 0.0)
+        pasted = torch.where(masked[..., None], rebuilt, features)
+        rows = torch.stack([encoder.front.images(x[:8].float()) for x in (features, hidden, pasted)], dim=1)
+        return {
+            "kind": "images",
+            "title": f"Images, the {self.kept} patches that were seen, and what was made of them",
+            "images": rows.flatten(0, 1).cpu(),
+            "captions": ["whole", "seen", "rebuilt"] * len(rows),
+            "columns": 6,
+        }
+
+
+def pick(tokens: Tensor, places: Tensor) -> Tensor:
+    """tokens [B, T, D], places [B, K] -> [B, K, D]."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
