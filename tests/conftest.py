@@ -49,6 +49,7 @@ def tiny(objective: str, *overrides: str) -> dict:
     ]
     small = {
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
+        "tera": ["objective.alter.width=5"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "wav2vec2": [
             "objective.negatives=10",

@@ -61,3 +61,66 @@ class Pieces:
         """keys [B], allowed bool [B, T] -> bool [B, T]."""
         count = (allowed.sum(1) * self.prob + 0.5).long().clamp(min=1)
         return ranks_among(draws.uniform(keys, "mask", allowed.shape[1]), allowed) < count[:, None]
+
+
+class Frames:
+    """Mockingjay's alteration of a spectrogram (Liu et al. 2020, section 2.2): spans of `length` frames, about
+    `prob` of all, become zero (chance `zero`), other frames of the utterance (chance `random`) or stay as
+    they are; which of the three is rolled once an utterance. The chosen frames count."""
+
+    def __init__(self, prob: float = 0.15, length: int = 7, zero: float = 0.8, random: float = 0.1):
+        if min(zero, random) < 0 or zero + random > 1:
+            raise ConfigError(f"alter.zero and alter.random are chances that add up to 1 at most, got {zero} and {random}")
+        self.spans, self.zero, self.random = Spans(prob, length), zero, random
+
+    @property
+    def shortest(self) -> int:
+        """Frames that an utterance needs."""
+        return self.spans.shortest
+
+    def __call__(self, keys: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """frames [B, T, F] -> altered frames and which values count, bool, both [B, T, F]."""
+        size = frames.shape[1]
+        chosen = self.spans(keys, lengths, size)[..., None]
+        fate = draws.uniform(keys, "fate", 1, 1)
+        other = draws.integers(keys, "other frame", lengths[:, None], size)
+        others = frames.gather(1, other[..., None].expand_as(frames))
+        instead = torch.where(fate < self.zero, torch.zeros_like(frames), others)
+        altered = torch.where(chosen & (fate < self.zero + self.random), instead, frames)
+        return altered, chosen.expand_as(frames)
+
+
+class FramesAndChannels(Frames):
+    """TERA's alterations (Liu et al. 2021, section III): Mockingjay's, a block of 0 to `width` channels that
+    is zero throughout, and with chance `noisy` normal noise of deviation `noise` over everything. What was
+    altered counts; with noise, everything."""
+
+    def __init__(
+        self,
+        prob: float = 0.15,
+        length: int = 7,
+        zero: float = 0.8,
+        random: float = 0.1,
+        width: int = 16,
+        noisy: float = 0.1,
+        noise: float = 0.2,
+    ):
+        super().__init__(prob, length, zero, random)
+        if width < 0 or not 0 <= noisy <= 1 or noise < 0:
+            raise ConfigError(f"alter needs width >= 0, 0 <= noisy <= 1, noise >= 0; got {width}, {noisy}, {noise}")
+        self.width, self.noisy, self.noise = width, noisy, noise
+
+    def __call__(self, keys: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        altered, counts = super().__call__(keys, frames, lengths)
+        channels = frames.shape[2]
+        if self.width > channels:
+            raise ConfigError(f"alter.width={self.width} is more than the {channels} channels there are")
+        wide = draws.integers(keys, "width", self.width + 1, 1)
+        first = draws.integers(keys, "channel", channels - wide + 1, 1)
+        here = torch.arange(channels, device=keys.device)
+        block = ((here >= first) & (here < first + wide))[:, None]
+        loud = draws.uniform(keys, "noisy", 1, 1) < self.noisy
+        noise = self.noise * draws.normal(keys, "noise", *frames.shape[1:])
+        altered = torch.where(loud, altered + noise, altered).masked_fill(block, 0.0)
+        inside = (torch.arange(frames.shape[1], device=keys.device) < lengths[:, None])[..., None]
+        return altered, (counts | block | loud) & inside

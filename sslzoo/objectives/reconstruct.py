@@ -1,0 +1,61 @@
+"""Mockingjay and TERA: rebuild a spectrogram from an altered one (Liu et al. 2020, 1910.12638; 2007.06028)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.objectives.base import Loss, Objective
+
+
+class Reconstruct(Objective):
+    """Some of a spectrogram is altered, and the trunk's output must give back what it was (Mockingjay, eq. 1):
+
+    loss = 1/|M| sum_{(t, f) in M} |y_tf - x_tf|
+
+    alter: what is altered, and the values M that count; see `data.masking`. Mockingjay alters spans of time,
+    TERA blocks of channels too.
+    """
+
+    modalities = ("speech",)
+    needs = frozenset({"tokens", "frames"})
+
+    def __init__(self, encoder, data, alter: object):
+        super().__init__()
+        self.alter, self.stack = alter, encoder.front.stack
+        self.min_tokens = -(-alter.shortest // self.stack)
+        self.head = nn.Sequential(
+            nn.Linear(encoder.dim, encoder.dim),
+            nn.GELU(),
+            nn.LayerNorm(encoder.dim),
+            nn.Linear(encoder.dim, encoder.feature_dim),
+        )
+
+    def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Frames as they are, altered and rebuilt, and which values count, each [B, T, F]: single frames,
+        however many of them the encoder stacks."""
+        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        frames = features.unflatten(2, (self.stack, -1)).flatten(1, 2)
+        altered, counts = self.alter(batch.keys, frames, lengths * self.stack)
+        tokens, lengths = encoder.project(altered.reshape(features.shape), lengths)
+        rebuilt = self.head(encoder.contextualize(tokens, lengths).last).float()
+        return frames, altered, rebuilt.view(frames.shape), counts
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        frames, _, rebuilt, counts = self.rebuild(encoder, batch)
+        error = (F.l1_loss(rebuilt, frames, reduction="none") * counts).sum()
+        counted = counts.sum()
+        return Loss(error / counted.clamp(min=1), counted)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        frames, altered, rebuilt, counts = self.rebuild(encoder, batch)
+        size = int(encoder.features(batch.inputs[:1], batch.lengths[:1])[1]) * self.stack
+        return {
+            "kind": "frames",
+            "title": "A spectrogram, what was altered, and what was made of it",
+            "frames": frames[0, :size].cpu(),
+            "mask": counts[0, :size].any(1).cpu(),
+            "place": torch.full((size,), -1),
+            "candidates": 1,
+            "rebuilt": torch.where(counts, rebuilt, frames)[0, :size].cpu(),
+        }
