@@ -75,8 +75,9 @@ def integers(keys: Tensor, name: str, high: Tensor | int, *shape: int) -> Tensor
 
 def normal(keys: Tensor, name: str, *shape: int) -> Tensor:
     """Standard normal draws, float32 [B, *shape] (Box and Muller)."""
-    u = uniform(keys, name, 2, *shape)
-    return torch.sqrt(-2 * torch.log(u[:, 0])) * torch.cos(2 * math.pi * u[:, 1])
+    # the pair last, so that element i depends on i alone
+    radius, angle = uniform(keys, name, *shape, 2).unbind(-1)
+    return torch.sqrt(-2 * torch.log(radius)) * torch.cos(2 * math.pi * angle)
 
 
 def permutation(seed: int, *words: int | str, n: int) -> np.ndarray:

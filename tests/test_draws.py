@@ -145,3 +145,8 @@ def test_permutation():
     assert np.array_equal(one, draws.permutation(0, "items", 0, n=1000))
     for other in (draws.permutation(1, "items", 0, n=1000), draws.permutation(0, "items", 1, n=1000)):
         assert (one == other).sum() < 10
+
+
+def test_normal_draws_do_not_depend_on_how_many_are_asked_for():
+    keys = torch.tensor([draws.key(0, i) for i in range(5)])
+    assert torch.equal(draws.normal(keys, "n", 9, 4)[:, :6], draws.normal(keys, "n", 6, 4))

@@ -1,0 +1,78 @@
+"""BEST-RQ: name the random code of each masked frame (Chiu et al. 2022, 2202.01855)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo import draws
+from sslzoo.errors import ConfigError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts import ranks
+
+
+class BestRQ(Objective):
+    """A random projection A and a random codebook c, both frozen, give each token's features x a code, and
+    the trunk names the codes of masked ones (eq. 1):
+
+    y = argmin_i | c_i / |c_i| - A x / |A x| |        loss = -1/|M| sum_{t in M} log p(y_t | masked x)
+
+    Masked features are normal noise of deviation `noise`. Neither A nor c is ever trained.
+    """
+
+    modalities = ("speech",)
+    needs = frozenset({"tokens", "frames"})
+
+    def __init__(self, encoder, data, mask: object, entries: int = 8192, code_dim: int = 16, noise: float = 0.1):
+        super().__init__()
+        if entries < 2 or code_dim < 1 or noise < 0:
+            raise ConfigError(f"best_rq needs entries >= 2, code_dim >= 1, noise >= 0; got {entries}, {code_dim}, {noise}")
+        self.mask, self.noise, self.min_tokens = mask, noise, mask.shortest
+        self.register_buffer("projection", nn.init.xavier_uniform_(torch.empty(encoder.feature_dim, code_dim)))
+        self.register_buffer("codebook", F.normalize(torch.randn(entries, code_dim), dim=1))
+        self.head = nn.Linear(encoder.dim, entries)
+
+    @torch.no_grad()
+    def codes(self, features: Tensor) -> Tensor:
+        """Features [..., C] -> codes, int64 [...]. The nearest unit vector has the greatest product."""
+        projected = F.normalize(features.float() @ self.projection, dim=-1)
+        return (projected @ self.codebook.T).argmax(-1)
+
+    def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Masked tokens bool [B, T], their logits [M, entries] and their codes [M]."""
+        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        mask = self.mask(batch.keys, lengths, features.shape[1])
+        noise = self.noise * draws.normal(batch.keys, "noise", *features.shape[1:])
+        tokens, lengths = encoder.project(torch.where(mask[..., None], noise, features), lengths)
+        logits = self.head(encoder.contextualize(tokens, lengths).last[mask]).float()
+        return mask, logits, self.codes(features[mask])
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        _, logits, codes = self.answer(encoder, batch)
+        used = F.one_hot(codes, len(self.codebook)).float()
+        share = ranks.mean(used.sum(0), len(codes))
+        logs = {
+            "accuracy": (logits.argmax(1) == codes).float().mean(),
+            "chance": share.max(),  # of one who always names the commonest
+            "code_perplexity": torch.exp(-(share * torch.log(share.clamp(min=1e-9))).sum()),
+            "uniform_loss": math.log(len(self.codebook)),
+        }
+        return Loss(F.cross_entropy(logits, codes), len(codes), logs)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        mask, logits, codes = self.answer(encoder, batch)
+        features, lengths = encoder.features(batch.inputs[:1], batch.lengths[:1])
+        size, first = int(lengths), int(mask[0].sum())
+        place = torch.full((size,), -1)
+        right = logits[:first].gather(1, codes[:first, None])
+        place[mask[0, :size].cpu()] = (logits[:first] > right).sum(1).cpu()
+        return {
+            "kind": "frames",
+            "title": f"Masked frames, and where the right code came among {len(self.codebook)}",
+            "frames": features[0, :size].unflatten(1, (encoder.front.stack, -1)).flatten(0, 1).cpu(),
+            "mask": mask[0, :size].cpu(),
+            "place": place,
+            "candidates": len(self.codebook),
+        }
