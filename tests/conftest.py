@@ -51,6 +51,8 @@ def tiny(objective: str, *overrides: str) -> dict:
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "tera": ["objective.alter.width=5"],
+        "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
+        "moco": ["encoder=tiny_resnet", "objective.queue=24", "objective.hidden_dim=32", "objective.output_dim=16"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "wav2vec2": [
             "objective.negatives=10",

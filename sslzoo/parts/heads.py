@@ -12,3 +12,8 @@ def projector(inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Seq
         blocks += [nn.Linear(inputs, hidden, bias=False), BatchNorm1d(hidden), nn.ReLU()]
         inputs = hidden
     return nn.Sequential(*blocks, nn.Linear(inputs, outputs, bias=False), BatchNorm1d(outputs))
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Linear, batch norm, ReLU, linear: BYOL's projector and predictor."""
+    return nn.Sequential(nn.Linear(inputs, hidden), BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs))

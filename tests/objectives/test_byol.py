@@ -1,0 +1,67 @@
+"""BYOL: its loss against lightly and a slow loop, and its teacher."""
+
+import copy
+import math
+
+import pytest
+import torch
+from conftest import tiny
+from test_contracts import batch_of, gradients
+
+from sslzoo.build import build
+from sslzoo.objectives.byol import regression
+from sslzoo.parts.ema import cosine_decay, follow, frozen_copy
+
+
+def test_regression_is_the_slow_loop_and_lightlys():
+    torch.manual_seed(0)
+    guess, goal = torch.randn(6, 5), torch.randn(6, 5)
+    slow = []
+    for g, z in zip(guess.double(), goal.double(), strict=True):
+        slow.append(float(((g / g.norm() - z / z.norm()) ** 2).sum()))
+    assert regression(guess, goal).tolist() == pytest.approx(slow, abs=1e-5)
+    lightly = pytest.importorskip("lightly.loss")
+    theirs = lightly.NegativeCosineSimilarity()(guess, goal)  # -cos
+    assert float(regression(guess, goal).mean()) == pytest.approx(2 + 2 * float(theirs), abs=1e-5)
+
+
+def test_the_loss_is_both_directions_of_the_papers_networks():
+    job = build(tiny("byol"))
+    batch, objective = batch_of(job, 0), job.objective
+    a, b = (objective.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
+    loss = objective(job.encoder, batch, 0)
+    total = 0.0
+    for one, other in ((a, b), (b, a)):
+        q = objective.predictor(objective.projector(job.encoder(one, batch.lengths).pooled)).double()
+        z = objective.target_projector(objective.target_encoder(other, batch.lengths).pooled).double()
+        for x, y in zip(q, z, strict=True):
+            total += 2 - 2 * float(x @ y) / float(x.norm() * y.norm())
+    assert float(loss.value) == pytest.approx(total / len(a), abs=1e-5)
+
+
+def test_the_teacher_follows_and_takes_no_gradient():
+    job = build(tiny("byol"))
+    objective, before = job.objective, copy.deepcopy(job.objective.target_encoder)
+    _, grads = gradients(job, batch_of(job, 0))
+    assert not any("target" in name for name in grads)
+    with torch.no_grad():
+        for p in job.encoder.parameters():
+            p.add_(1.0)
+    objective.after_step(job.encoder, 25, 100)
+    tau = 1 - (1 - 0.996) * (math.cos(math.pi * 25 / 100) + 1) / 2
+    old, new, now = before.parameters(), objective.target_encoder.parameters(), job.encoder.parameters()
+    for p, q, r in zip(old, new, now, strict=True):
+        torch.testing.assert_close(q, tau * p + (1 - tau) * r)
+
+
+def test_the_decay_rises_to_one():
+    assert cosine_decay(0.99, 0, 10) == pytest.approx(0.99)
+    assert cosine_decay(0.99, 5, 10) == pytest.approx(0.995)
+    assert cosine_decay(0.99, 10, 10) == pytest.approx(1.0)
+
+
+def test_follow_with_decay_zero_is_a_copy():
+    student = torch.nn.Linear(3, 3)
+    teacher = frozen_copy(torch.nn.Linear(3, 3))
+    follow(teacher, student, 0.0)
+    assert torch.equal(teacher.weight, student.weight) and not teacher.weight.requires_grad
