@@ -48,6 +48,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "trainer.progress=false",
     ]
     small = {
+        "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "tera": ["objective.alter.width=5"],

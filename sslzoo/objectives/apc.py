@@ -1,0 +1,58 @@
+"""APC: predict a frame that is to come (Chung et al. 2019, 1904.03240; Chung and Glass 2020, 1910.12607)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.data.base import valid
+from sslzoo.errors import ConfigError
+from sslzoo.objectives.base import Loss, Objective
+
+
+class APC(Objective):
+    """A causal trunk reads frames one by one and a linear layer predicts the one `ahead` steps on (eq. 1):
+
+    loss = 1/(T - n) sum_{t <= T - n} |x_{t+n} - y_t|, the mean over a frame's values
+    """
+
+    modalities = ("speech",)
+    needs = frozenset({"frames", "causal"})
+
+    def __init__(self, encoder, data, ahead: int = 5):
+        super().__init__()
+        if ahead < 1:
+            raise ConfigError(f"objective.ahead must be at least 1, got {ahead}")
+        self.ahead, self.min_tokens = ahead, ahead + 1
+        self.head = nn.Linear(encoder.dim, encoder.feature_dim)
+
+    def predict(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames [B, T, C], what was predicted of frames `ahead` and on [B, T - ahead, C], and which of those
+        are there, bool [B, T - ahead]."""
+        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        tokens, lengths = encoder.project(features, lengths)
+        hidden = encoder.contextualize(tokens, lengths).last
+        size = features.shape[1] - self.ahead
+        return features, self.head(hidden[:, :size]).float(), valid(lengths - self.ahead, size)
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        features, predicted, there = self.predict(encoder, batch)
+        error = F.l1_loss(predicted, features[:, self.ahead :], reduction="none").mean(-1)
+        return Loss(error[there].mean(), there.sum())
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        features, predicted, there = self.predict(encoder, batch)
+        size, stack = int(there[0].sum()), encoder.front.stack
+
+        def frames(x: Tensor) -> Tensor:
+            return x.unflatten(1, (stack, -1)).flatten(0, 1).cpu()
+
+        return {
+            "kind": "frames",
+            "title": f"A spectrogram, and what was predicted of it {self.ahead} tokens before",
+            "frames": frames(features[0, self.ahead : self.ahead + size]),
+            "mask": torch.zeros(size, dtype=torch.bool),
+            "place": torch.full((size,), -1),
+            "candidates": 1,
+            "rebuilt": frames(predicted[0, :size]),
+        }
