@@ -1,4 +1,4 @@
-"""SimCLR and RotNet on a tenth of CIFAR-10."""
+"""SimCLR and RotNet on a fifth of CIFAR-10."""
 
 from bench import measure
 
