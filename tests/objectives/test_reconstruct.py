@@ -91,5 +91,5 @@ def test_the_loss_is_the_slow_loop(name):
 
 
 def test_a_waveform_encoder_is_refused():
-    with pytest.raises(ConfigError, match="needs an encoder with frames; these fit: encoder=logmel_small"):
+    with pytest.raises(ConfigError, match="needs an encoder with frames; these fit: encoder=.*logmel_small"):
         build(tiny("mockingjay", "encoder=tiny_wave"))
