@@ -10,12 +10,12 @@ import torch
 
 shown = torch.load("runs/bench_demo/vision-s0/show.pt", weights_only=True)
 images, captions, right = shown["images"], shown["captions"], shown["right"]
-figure, axes = plt.subplots(2, 8, figsize=(10, 2.9))
+figure, axes = plt.subplots(2, 8, figsize=(10, 3.2))
 for place, axis in enumerate(axes.flat):
     axis.imshow(images[place].permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
     axis.set_axis_off()
     if place % 2:
         axis.set_title(captions[place], fontsize=9, color="#2a7f3f" if right[place] else "#b03a2e", loc="left")
 figure.suptitle(shown["title"], fontsize=11, family="serif", style="italic")
-figure.tight_layout()
+figure.tight_layout(h_pad=2)
 figure.savefig(Path(__file__).parent / "results" / "demo.png", dpi=110, facecolor="#fffff8")
