@@ -27,20 +27,19 @@ class Encoded:
         return self.hidden[-1]
 
 
-class Encoder(nn.Module):
-    """An encoder of one modality. Padding never changes a valid token.
+class Front(nn.Module):
+    """The first two stages: turns inputs of one modality into tokens.
 
-    modality: "image", "speech" or "text".
-    dim: D. feature_dim: C (0 where features are ids). depth: layers, so that `hidden` has depth + 1.
+    modality: "image", "speech" or "text". dim: D. feature_dim: C (0 where features are ids).
     stride: input units (samples, pixels a side, tokens) between neighbouring tokens.
     prefix: tokens before the first input token, such as a class token; never masked.
-    offers: what an objective may ask for, among "tokens", "patches", "frames", "causal".
+    offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
+    "frames" that can be altered and rebuilt, "causal".
     """
 
     modality: str
     dim: int
     feature_dim: int
-    depth: int
     stride: int
     prefix: int = 0
     offers: frozenset[str] = frozenset()
@@ -54,6 +53,15 @@ class Encoder(nn.Module):
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+
+class Encoder(Front):
+    """All three stages. Padding never changes a valid token.
+
+    depth: layers of the trunk, so that `hidden` has depth + 1.
+    """
+
+    depth: int
 
     def embed(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """[B, ...], [B] -> tokens [B, T, D], lengths [B]."""

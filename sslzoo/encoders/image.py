@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sslzoo.data.base import pixels
-from sslzoo.encoders.sequence import Front
+from sslzoo.encoders.base import Front
 from sslzoo.errors import ConfigError
 from sslzoo.parts.positions import sinusoids_2d
 

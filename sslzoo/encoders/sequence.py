@@ -5,33 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sslzoo.data.base import valid
-from sslzoo.encoders.base import Encoded, Encoder
+from sslzoo.encoders.base import Encoded, Encoder, Front
 from sslzoo.errors import ConfigError
-
-
-class Front(nn.Module):
-    """Turns inputs into tokens; the first two stages of an encoder (see `encoders.base`).
-
-    It also says `modality`, `dim`, `feature_dim`, `stride`, `prefix`, and what it `offers`: "patches" that
-    can be left out one by one, "frames" that can be altered and rebuilt.
-    """
-
-    modality: str
-    dim: int
-    feature_dim: int
-    stride: int
-    prefix: int = 0
-    offers: frozenset[str] = frozenset()
-
-    def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    def normalize(self, features: Tensor) -> Tensor:
-        """Features as the projection gets them: what a quantiser is given."""
-        return features
-
-    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
 
 
 class SequenceEncoder(Encoder):

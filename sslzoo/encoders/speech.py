@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.data.base import valid
-from sslzoo.encoders.sequence import Front
+from sslzoo.encoders.base import Front
 from sslzoo.errors import ConfigError
 from sslzoo.parts.mel import LogMel
 

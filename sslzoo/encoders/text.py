@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sslzoo.data.base import SEP
-from sslzoo.encoders.sequence import Front
+from sslzoo.encoders.base import Front
 from sslzoo.errors import UserError
 
 
