@@ -101,8 +101,6 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         names = list(options(group, folders))
         return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"
     if found := re.search(r"Could not override '([^']+)'", text):
-        if key := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
-            found = (found[0], key[2])  # a key inside a whole that was set
         known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
         return f"there is no setting '{found[1]}'{nearest(found[1], known)}"

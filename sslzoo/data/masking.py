@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sslzoo import draws
+from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
 
 
@@ -122,5 +123,4 @@ class FramesAndChannels(Frames):
         loud = draws.uniform(keys, "noisy", 1, 1) < self.noisy
         noise = self.noise * draws.normal(keys, "noise", *frames.shape[1:])
         altered = torch.where(loud, altered + noise, altered).masked_fill(block, 0.0)
-        inside = (torch.arange(frames.shape[1], device=keys.device) < lengths[:, None])[..., None]
-        return altered, (counts | block | loud) & inside
+        return altered, (counts | block | loud) & valid(lengths, frames.shape[1])[..., None]

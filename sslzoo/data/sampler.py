@@ -77,7 +77,7 @@ class BySeconds:
         if len(lengths) < smallest:
             raise UserError(f"the training split has {len(lengths)} items, fewer than the {smallest} that a batch needs")
         order = np.argsort(lengths, kind="stable")
-        # a bucket that cannot fill one batch joins its longer neighbour
+        # of eight items or more each, whatever the number of ranks, so that ranks see the same batches
         buckets = max(1, min(self.buckets, len(order) // 8))
         plan = []
         for part in np.array_split(order, buckets):

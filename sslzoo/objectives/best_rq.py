@@ -10,6 +10,7 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
+from sslzoo.parts.shown import places
 
 
 class BestRQ(Objective):
@@ -64,15 +65,12 @@ class BestRQ(Objective):
     def show(self, encoder, batch, step: int) -> dict:
         mask, logits, codes = self.answer(encoder, batch)
         features, lengths = encoder.features(batch.inputs[:1], batch.lengths[:1])
-        size, first = int(lengths), int(mask[0].sum())
-        place = torch.full((size,), -1)
-        right = logits[:first].gather(1, codes[:first, None])
-        place[mask[0, :size].cpu()] = (logits[:first] > right).sum(1).cpu()
+        size = int(lengths)
         return {
             "kind": "frames",
             "title": f"Masked frames, and where the right code came among {len(self.codebook)}",
             "frames": features[0, :size].unflatten(1, (encoder.front.stack, -1)).flatten(0, 1).cpu(),
             "mask": mask[0, :size].cpu(),
-            "place": place,
+            "place": places(mask[0, :size], logits, logits.gather(1, codes[:, None])),
             "candidates": len(self.codebook),
         }

@@ -9,6 +9,7 @@ from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import health
 from sslzoo.parts.ema import cosine_decay, follow, frozen_copy
 from sslzoo.parts.heads import mlp
+from sslzoo.parts.shown import view_pairs
 
 
 class BYOL(Objective):
@@ -65,14 +66,8 @@ class BYOL(Objective):
     def show(self, encoder, batch, step: int) -> dict:
         a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
         losses, _ = self.compare(encoder, batch)
-        captions = [text for loss in losses.tolist() for text in ("", f"cosine {1 - loss / 4:.2f}")]
-        return {
-            "kind": "images",
-            "title": "Two views of each image, and how well each predicts the other",
-            "images": torch.stack([a, b], dim=1).flatten(0, 1)[:32].cpu(),
-            "captions": captions[:32],
-            "columns": 8,
-        }
+        title = "Two views of each image, and how well each predicts the other"
+        return view_pairs(title, a, b, [f"cosine {1 - loss / 4:.2f}" for loss in losses.tolist()])
 
 
 def regression(guess: Tensor, goal: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import health, ranks
 from sslzoo.parts.ema import follow, frozen_copy
+from sslzoo.parts.shown import view_pairs
 
 
 class MoCo(Objective):
@@ -104,12 +105,5 @@ class MoCo(Objective):
     def show(self, encoder, batch, step: int) -> dict:
         logits, _, _, (a, b) = self.contrast(encoder, batch)
         place = (logits > logits[:, :1]).sum(1)
-        captions = [text for p in place.tolist() for text in ("", f"rank {p + 1}")]
-        return {
-            "kind": "images",
-            "title": f"Two views of each image; where the second came among {logits.shape[1]} keys",
-            "images": torch.stack([a, b], dim=1).flatten(0, 1)[:32].cpu(),
-            "captions": captions[:32],
-            "right": (place == 0).repeat_interleave(2)[:32].cpu(),
-            "columns": 8,
-        }
+        title = f"Two views of each image; where the second came among {logits.shape[1]} keys"
+        return view_pairs(title, a, b, [f"rank {p + 1}" for p in place.tolist()], place == 0)

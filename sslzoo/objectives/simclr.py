@@ -8,6 +8,7 @@ from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import health, ranks
 from sslzoo.parts.contrastive import nt_xent
 from sslzoo.parts.heads import projector
+from sslzoo.parts.shown import view_pairs
 
 
 class SimCLR(Objective):
@@ -55,13 +56,5 @@ class SimCLR(Objective):
         (a, b), _, (za, zb) = self.project(encoder, batch)
         _, place = nt_xent(za, zb, self.temperature)
         place = place[: len(a)]
-        pairs = torch.stack([a, b], dim=1).flatten(0, 1)[:32]
-        places = place.tolist()
-        return {
-            "kind": "images",
-            "title": f"Two views of each image; where the second came among {2 * len(a) - 1} candidates",
-            "images": pairs.cpu(),
-            "captions": [text for r in places for text in ("", f"rank {r + 1}")][:32],
-            "right": (place == 0).repeat_interleave(2)[:32].cpu(),
-            "columns": 8,
-        }
+        title = f"Two views of each image; where the second came among {2 * len(a) - 1} candidates"
+        return view_pairs(title, a, b, [f"rank {p + 1}" for p in place.tolist()], place == 0)

@@ -5,11 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import draws
+from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
 from sslzoo.parts.mel import LogMel
 from sslzoo.parts.quantize import GumbelQuantizer, perplexity
+from sslzoo.parts.shown import places
 
 
 class Wav2Vec2(Objective):
@@ -109,7 +111,7 @@ class Wav2Vec2(Objective):
         most = share.numel()
         value = loss + self.diversity * (most - codes) / most
         if self.feature_penalty and features.requires_grad:
-            inside = torch.arange(features.shape[1], device=mask.device) < lengths[:, None]
+            inside = valid(lengths, features.shape[1])
             square = (features.float().square().mean(-1) * inside).sum()
             value = value + self.feature_penalty * ranks.mean(square, lengths.sum())
         logs = {
@@ -125,14 +127,12 @@ class Wav2Vec2(Objective):
     def show(self, encoder, batch, step: int) -> dict:
         _, lengths, mask, logits, _ = self.answer(encoder, batch, step)
         size = int(lengths[0])
-        place = torch.full((size,), -1)
-        place[mask[0, :size].cpu()] = (logits > logits[:, :1]).sum(1)[: int(mask[0].sum())].cpu()
         mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
         return {
             "kind": "frames",
             "title": f"Masked frames, and where the right code came among {1 + self.negatives}",
             "frames": mels[0, : int(count)],
             "mask": mask[0, :size].cpu(),
-            "place": place,
+            "place": places(mask[0, :size], logits, logits[:, :1]),
             "candidates": 1 + self.negatives,
         }

@@ -46,8 +46,13 @@ class Finish(L.Callback):
         self.run, self.encoder, self.example = run, encoder, example
         self.seconds = 0.0
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, over all parts of the run."""
+        return self.seconds + time.monotonic() - self.begun
+
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds + time.monotonic() - self.begun}
+        return {"seconds": self.elapsed}
 
     def load_state_dict(self, state: dict) -> None:
         self.seconds = state["seconds"]
@@ -66,14 +71,13 @@ class Finish(L.Callback):
         write_json(self.run.encoder, self.encoder)
         if shown:
             write_whole(self.run.show, lambda path: torch.save(shown, path))
-        seconds = self.seconds + time.monotonic() - self.begun
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         write_json(
             self.run.summary,
             {
                 "steps": trainer.global_step,
-                "minutes": seconds / 60,
-                "steps_per_second": trainer.global_step / seconds,
+                "minutes": self.elapsed / 60,
+                "steps_per_second": trainer.global_step / self.elapsed,
                 "peak_memory_gb": memory,
                 "ranks": trainer.world_size,
                 "precision": str(trainer.precision),
