@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from sslzoo import draws
 from sslzoo.config import CONF
+from sslzoo.data.targets import Labelled, Targets
 from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.run import Run, check_signed, write_whole
 
@@ -133,6 +134,10 @@ def encoders_that(fit) -> list[str]:
 def misfits(data, encoder, objective: type) -> None:
     """Refuse what does not go together, naming what would."""
     name = objective.__name__
+    if objective.learns_targets and data.targets is None:
+        raise ConfigError(f"{name} learns targets: make them with `sslzoo label`, then set targets=FOLDER")
+    if data.targets is not None and not objective.learns_targets:
+        raise ConfigError(f"{name} learns no targets: leave out targets={data.targets.folder}")
     if data.modality not in objective.modalities:
         raise ConfigError(
             f"{name} is for {' and '.join(objective.modalities)}, but the data is {data.modality}: "
@@ -157,6 +162,8 @@ def build(config: dict) -> Job:
     if not fits(config["seed"], int):
         raise ConfigError(f"seed must be int, got {config['seed']!r}")
     data, trainer, optim = make(config["data"]), make(config["trainer"]), make(config["optim"])
+    if config.get("targets") is not None:
+        data = Labelled(data, Targets(config["targets"]))
     with torch.random.fork_rng():
         torch.manual_seed(draws.key(config["seed"], "weights"))
         encoder = make(config["encoder"])

@@ -20,15 +20,26 @@ from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import checkpoint, launch
+from sslzoo.train.refresh import pooled_features
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def ready(config: dict):
+    """A job as the trainer has it before its first step."""
+    job = build(config)
+    split = job.data.split("train")
+    job.objective.prepare(len(split), launch.epoch_steps(split, job.data.batch, job.objective.min_batch))
+    if job.objective.refresh_every is not None:
+        job.objective.refresh(pooled_features(job.encoder, split, job.data.batch.units(split.cut_lengths), "cpu"))
+    return job
 
 
 def batch_of(job, step: int, rank: int = 0, world: int = 1):
     split = job.data.split("train")
     sampler = StepSampler(job.data.batch, split.cut_lengths, 0, step, step + 1, rank, world, job.objective.min_batch)
     [rows] = list(sampler)
-    return collate([(split.read(i, key), i, key) for i, key in rows])
+    return collate([split.item(i, key) for i, key in rows])
 
 
 def train(config: dict, folder: Path) -> Run:
@@ -57,7 +68,7 @@ def gradients(job, batch, step: int = 3):
 
 
 def test_composes_and_takes_a_step(objective):
-    job = build(tiny(objective))
+    job = ready(tiny(objective))
     logs, grads = gradients(job, batch_of(job, 0))
     assert torch.isfinite(torch.tensor(list(logs.values()))).all()
     missing = [name for name, grad in grads.items() if grad is None]
@@ -68,7 +79,7 @@ def test_composes_and_takes_a_step(objective):
 def _rank(rank: int, config: dict, file: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    job = still(build(config))
+    job = still(ready(config))
     logs, grads = gradients(job, batch_of(job, 0, rank, 2))
     for grad in grads.values():
         dist.all_reduce(grad)
@@ -82,7 +93,7 @@ def test_two_ranks_give_one_ranks_gradients(objective, tmp_path):
     config = tiny(objective)
     mp.start_processes(_rank, (config, str(tmp_path / "meet"), str(tmp_path / "out")), nprocs=2, start_method="fork")
     logs, grads = torch.load(tmp_path / "out", weights_only=True)
-    job = still(build(config))
+    job = still(ready(config))
     one_logs, one_grads = gradients(job, batch_of(job, 0))
     assert logs["loss"] == pytest.approx(one_logs["loss"], abs=1e-5)
     scale = max(float(g.abs().max()) for g in one_grads.values())
@@ -146,12 +157,12 @@ def test_golden_losses(objective, tmp_path):
 
 
 def test_padding_changes_nothing(objective):
-    job = still(build(tiny(objective)))
+    job = still(ready(tiny(objective)))
     batch = batch_of(job, 0)
     if batch.inputs.ndim != 2:
         pytest.skip("images are not padded: they have one size")
     padded = replace(batch, inputs=F.pad(batch.inputs, (0, 1700 if batch.inputs.is_floating_point() else 3)))
-    (logs, grads), (more_logs, more) = gradients(job, batch), gradients(still(build(tiny(objective))), padded)
+    (logs, grads), (more_logs, more) = gradients(job, batch), gradients(still(ready(tiny(objective))), padded)
     assert more_logs["loss"] == pytest.approx(logs["loss"], abs=1e-5)
     for name, grad in grads.items():
         assert torch.allclose(more[name], grad, atol=1e-5 * max(1, float(grad.abs().max()))), name
@@ -160,7 +171,7 @@ def test_padding_changes_nothing(objective):
 def test_batches_do_not_depend_on_workers(objective):
     from sslzoo.data.loader import train_loader
 
-    job = build(tiny(objective))
+    job = ready(tiny(objective))
     split = job.data.split("train")
     for start in (0, 4):
         plain, workers = (
@@ -174,7 +185,7 @@ def test_batches_do_not_depend_on_workers(objective):
 
 def test_state_is_all_in_the_state_dict(objective, tmp_path):
     """What `after_step` and `refresh` change is a parameter or a persistent buffer, made in __init__."""
-    job = build(tiny(objective))
+    job = ready(tiny(objective))
     before = {k: v for k, v in vars(job.objective).items() if isinstance(v, int | float | torch.Tensor)}
     names = set(job.objective.state_dict())
     gradients(job, batch_of(job, 0))
@@ -186,7 +197,7 @@ def test_state_is_all_in_the_state_dict(objective, tmp_path):
 
 def test_shows_its_task(objective, tmp_path):
     """`show` gives what the report can draw, and torch can load without running code."""
-    job = build(tiny(objective))
+    job = ready(tiny(objective))
     shown = job.objective.eval().show(job.encoder.eval(), batch_of(job, 0), 5)
     torch.save(shown, tmp_path / "show.pt")
     assert torch.load(tmp_path / "show.pt", weights_only=True)["kind"]

@@ -30,7 +30,7 @@ class Batch:
     lengths: int64 [B], valid samples or tokens of each row (for images, 1).
     keys: int64 [B], the seed of everything random about a row (see `sslzoo.draws`).
     index: int64 [B], each row's place in its split.
-    targets: frame-wise or item-wise targets that came with the data, by name, padded with -100.
+    targets: labels of frames made beforehand, by name, int64 [B, T], padded with -100.
     """
 
     inputs: Tensor
@@ -72,6 +72,7 @@ class Split(torch.utils.data.Dataset):
     names [N]: what to call item i in a message (its file, or its place in a file).
     lengths [N]: samples or tokens of each item, known without reading it; 1 for images.
     cut: the most samples or tokens that are read at a time in training, or None.
+    grain: a cut begins at a multiple of so many samples or tokens.
     columns: label columns by name, each an array [N] of strings, integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
     """
@@ -79,6 +80,7 @@ class Split(torch.utils.data.Dataset):
     names: list[str]
     lengths: np.ndarray
     cut: int | None = None
+    grain: int = 1
     columns: dict[str, np.ndarray]
     intervals: dict[str, list[Intervals]]
 
@@ -97,8 +99,20 @@ class Split(torch.utils.data.Dataset):
         length = int(self.lengths[index])
         if key is None or self.cut is None or length <= self.cut:
             return 0, length
-        start = draws.key(key, "cut") % (length - self.cut + 1)
+        start = draws.key(key, "cut") % ((length - self.cut) // self.grain + 1) * self.grain
         return start, start + self.cut
+
+    def align(self, grain: int) -> None:
+        """Let cuts begin at multiples of `grain`."""
+        self.grain = grain
+
+    def targets(self, index: int, key: int | None = None) -> dict[str, Tensor]:
+        """What is known of every frame that `read(index, key)` takes, by name: int64 [T] (see `data.targets`)."""
+        return {}
+
+    def item(self, index: int, key: int | None = None) -> tuple[Tensor, int, int, dict[str, Tensor]]:
+        """A row of a batch: what `read` takes, the index, the key (-1 for none), the targets."""
+        return self.read(index, key), index, -1 if key is None else key, self.targets(index, key)
 
     @property
     def cut_lengths(self) -> np.ndarray:
@@ -120,6 +134,7 @@ class Data:
 
     modality: str
     seed: int = 0
+    targets = None  # a `data.targets.Targets` where `data.targets.Labelled` has joined them to the data
 
     def split(self, name: str) -> Split:
         """Open "train", "valid" or "test". Raises UserError with the mend where it cannot."""

@@ -42,6 +42,10 @@ class ConcatSplit(Split):
         part, place = self._place(index)
         return part.window(place, key)
 
+    def align(self, grain: int) -> None:
+        for part in self.parts:
+            part.align(grain)
+
     @property
     def cut_lengths(self) -> np.ndarray:
         return np.concatenate([part.cut_lengths for part in self.parts])

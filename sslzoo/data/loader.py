@@ -18,9 +18,9 @@ class _Keyed(Dataset):
     def __init__(self, split: Split):
         self.split = split
 
-    def __getitem__(self, row: Row) -> tuple[Tensor, int, int]:
+    def __getitem__(self, row: Row):
         index, key = row
-        return self.split.read(index, key if key >= 0 else None), index, key
+        return self.split.item(index, key if key >= 0 else None)
 
 
 def pad(items: list[Tensor], value: float = 0) -> Tensor:
@@ -30,10 +30,12 @@ def pad(items: list[Tensor], value: float = 0) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=value)
 
 
-def collate(rows: list[tuple[Tensor, int, int]]) -> Batch:
-    items, indices, keys = zip(*rows, strict=True)
+def collate(rows: list[tuple[Tensor, int, int, dict[str, Tensor]]]) -> Batch:
+    """A batch of rows as `Split.item` gives them."""
+    items, indices, keys, targets = zip(*rows, strict=True)
     lengths = [len(x) if x.ndim == 1 else 1 for x in items]
-    return Batch(pad(list(items)), *(torch.tensor(x, dtype=torch.int64) for x in (lengths, keys, indices)))
+    joined = {name: pad([row[name] for row in targets], IGNORE) for name in targets[0]}
+    return Batch(pad(list(items)), *(torch.tensor(x, dtype=torch.int64) for x in (lengths, keys, indices)), joined)
 
 
 def _thread_per_worker(_: int) -> None:

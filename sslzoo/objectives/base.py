@@ -22,26 +22,34 @@ class Objective(nn.Module):
     """A pretraining method. Made with the encoder and the data, neither of which it stores.
 
     modalities: those it is defined for. needs: what it asks of an encoder's `offers`.
+    learns_targets: whether it learns `batch.targets`, made beforehand by `sslzoo label`.
     min_batch: rows of the global batch that its loss needs at least.
-    refresh_every: steps between calls of `refresh`, or None.
+    refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
 
     Everything random comes from `batch.keys` through `sslzoo.draws`; every byte of state is a
-    parameter or a persistent buffer made in `__init__`.
+    parameter or a persistent buffer made in `__init__`, or in `prepare` where the data gives its size.
     """
 
     modalities: tuple[str, ...]
     needs: frozenset[str] = frozenset()
+    learns_targets: bool = False
     min_batch: int = 1
     refresh_every: int | None = None
 
     def forward(self, encoder: nn.Module, batch, step: int) -> Loss:
         raise NotImplementedError
 
+    def prepare(self, items: int, epoch_steps: int) -> None:
+        """Called once, before the first step or a checkpoint is loaded, with the items of the training split
+        and the steps of an epoch: to size a buffer, to refuse what cannot be."""
+
     def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:
         """Called once the optimiser has stepped: a teacher's average, a queue."""
 
-    def refresh(self, features: Tensor) -> None:
-        """Called every `refresh_every` steps with the training set's features [N, D]."""
+    def refresh(self, features: Tensor) -> list[nn.Parameter]:
+        """Called before every `refresh_every`-th step with the training split's pooled features [N, D], the
+        same on every rank. Returns the parameters that it made anew: the optimiser forgets them."""
+        return []
 
     def show(self, encoder: nn.Module, batch, step: int) -> dict:
         """What was asked and what was answered on this batch, for the report: a dict of small CPU

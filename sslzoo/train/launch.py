@@ -3,12 +3,14 @@
 import logging
 import sys
 import warnings
+from dataclasses import replace
 
 import lightning as L
 import torch
 
 from sslzoo import draws
 from sslzoo.data.loader import collate, ordered_loader, train_loader
+from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
@@ -17,6 +19,7 @@ from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.progress import ProgressReport
+from sslzoo.train.refresh import Refresh
 
 
 class Loaders(L.LightningDataModule):
@@ -40,6 +43,11 @@ class Loaders(L.LightningDataModule):
             return []
         units, key, t = self.data.batch.units(split.cut_lengths), draws.key(self.seed, "valid"), self.trainer
         return ordered_loader(split, units, key, rank=t.global_rank, world=t.world_size)
+
+
+def epoch_steps(split, batching, smallest: int) -> int:
+    """Steps in which every item of a split is drawn once."""
+    return StepSampler(batching, split.cut_lengths, 0, 0, 1, smallest=smallest).steps_per_epoch
 
 
 def check_lengths(split, encoder, objective, data) -> None:
@@ -74,10 +82,12 @@ def pretrain(job, run: Run) -> bool:
         splits["valid"] = job.data.split("valid")
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
+    job.objective.prepare(len(splits["train"]), epoch_steps(splits["train"], job.data.batch, job.objective.min_batch))
 
     def example():
         split = splits.get("valid") or job.data.split("valid")
-        return collate([(split.read(i, draws.key(0, i)), i, draws.key(0, "show", i)) for i in range(min(32, len(split)))])
+        batch = collate([split.item(i, draws.key(0, i)) for i in range(min(32, len(split)))])
+        return replace(batch, keys=torch.tensor([draws.key(0, "show", i) for i in range(len(batch))]))
 
     def say(line: str) -> None:
         print(f"{run.name}: {line}", file=sys.stderr, flush=True)
@@ -87,6 +97,7 @@ def pretrain(job, run: Run) -> bool:
     module = Pretrain(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps)
     made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
     callbacks = [
+        Refresh(job.data, splits["train"]),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run, settings.log_every),
         *([ProgressReport(run.name, job.data.modality, rate)] if settings.progress else []),

@@ -97,6 +97,6 @@ def test_ranks_and_indices_of_ordered_batches(data):
 def test_padding_and_stacking():
     assert pad([torch.tensor([1, 2]), torch.tensor([3])], 9).tolist() == [[1, 2], [3, 9]]
     assert pad([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)]).shape == (2, 3, 2, 2)
-    batch = collate([(torch.tensor([4, 5, 6]), 8, 80), (torch.tensor([7]), 9, 90)])
+    batch = collate([(torch.tensor([4, 5, 6]), 8, 80, {}), (torch.tensor([7]), 9, 90, {})])
     assert batch.inputs.tolist() == [[4, 5, 6], [7, 0, 0]] and batch.lengths.tolist() == [3, 1]
     assert batch.index.tolist() == [8, 9] and batch.keys.tolist() == [80, 90]

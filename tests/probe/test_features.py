@@ -19,7 +19,7 @@ def reader(source, data, progress=lambda what, done, total: None, max_gb=1.0):
 
 
 def batch(*items):
-    return collate([(torch.as_tensor(x), i, 0) for i, x in enumerate(items)])
+    return collate([(torch.as_tensor(x), i, 0, {}) for i, x in enumerate(items)])
 
 
 def part(*items, centres=None):

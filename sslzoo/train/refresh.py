@@ -1,0 +1,42 @@
+"""What changes during a run: an objective's `refresh`, with the training set's features."""
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslzoo.data.loader import ordered_loader
+from sslzoo.parts import ranks
+
+
+@torch.inference_mode()
+def pooled_features(encoder, split, units: float, device) -> Tensor:
+    """One vector an item of a split, float32 [N, D] on the CPU, in the split's order, the same on every rank.
+    Each rank reads its share. units: what a batch may hold; see `ordered_loader`."""
+    mine = np.arange(len(split))[ranks.rank() :: ranks.world()]
+    found = torch.zeros(len(split), encoder.dim, device=device)
+    training = encoder.training
+    encoder.eval()
+    for batch in ordered_loader(split, units, indices=mine):
+        found[batch.index] = encoder(batch.inputs.to(device), batch.lengths.to(device)).pooled.float()
+    encoder.train(training)
+    return ranks.total(found).cpu()
+
+
+class Refresh(L.Callback):
+    """Calls `objective.refresh` before every `refresh_every`-th step, and drops the optimiser's state of the
+    parameters that it made anew. A checkpoint of that step holds what was before; a run that continues from it
+    refreshes again, from the same weights."""
+
+    def __init__(self, data, split):
+        self.data, self.split = data, split
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        every = module.objective.refresh_every
+        if every is None or trainer.global_step % every:
+            return
+        units = self.data.batch.units(self.split.cut_lengths)
+        features = pooled_features(module.encoder, self.split, units, module.device)
+        for parameter in module.objective.refresh(features):
+            for optimizer in trainer.optimizers:
+                optimizer.state.pop(parameter, None)
