@@ -1,4 +1,4 @@
-"""Log-mel frames of a waveform. The only module that imports torchaudio."""
+"""Log-mel frames and cepstra of a waveform. The only module that imports torchaudio."""
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from sslzoo.errors import ConfigError
 PREEMPHASIS = 0.97
 LOWEST = 20.0  # Hz, the foot of the first filter
 FLOOR = torch.finfo(torch.float32).eps  # of the power, as Kaldi has it: below a 16-bit sample's rounding
+CEPSTRA, CEPSTRAL_MELS, LIFTER = 13, 23, 22.0  # Kaldi's
 
 
 class LogMel(nn.Module):
@@ -61,3 +62,42 @@ class LogMel(nn.Module):
         with torch.autocast(wave.device.type, enabled=False):
             mels = (power @ self.banks).clamp(min=FLOOR).log()
         return mels, (lengths.clamp(min=self.win) - self.win) // self.hop + 1
+
+
+class MFCC(nn.Module):
+    """Kaldi's 13 cepstra of 23 mels (`compute-mfcc-feats` without dither, the zeroth kept), with their first
+    and second differences: the 39 numbers that HuBERT's first labels are clusters of (Hsu et al. 2021, IV-A).
+    Frames are as `LogMel`'s; padding changes no valid frame."""
+
+    dim = 3 * CEPSTRA
+
+    def __init__(self, sample_rate: int = 16000, hop_ms: float = 10.0):
+        super().__init__()
+        self.mel = LogMel(sample_rate, CEPSTRAL_MELS, hop_ms=hop_ms)
+        self.hop, self.win = self.mel.hop, self.mel.win
+        order = torch.arange(CEPSTRA, dtype=torch.float64)
+        angle = torch.pi / CEPSTRAL_MELS * (torch.arange(CEPSTRAL_MELS) + 0.5)[:, None] * order
+        cosines = angle.cos() * (2 / CEPSTRAL_MELS) ** 0.5
+        cosines[:, 0] = (1 / CEPSTRAL_MELS) ** 0.5
+        cosines *= 1 + LIFTER / 2 * torch.sin(torch.pi * order / LIFTER)
+        self.register_buffer("cosines", cosines.float(), persistent=False)
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """float [B, N] and [B] samples -> float32 [B, T, 39] and [B] frames."""
+        mels, lengths = self.mel(wave, lengths)
+        with torch.autocast(wave.device.type, enabled=False):
+            cepstra = mels @ self.cosines
+        first = differences(cepstra, lengths)
+        return torch.cat([cepstra, first, differences(first, lengths)], 2), lengths
+
+
+def differences(x: Tensor, lengths: Tensor) -> Tensor:
+    """The slope over two frames to each side, [B, T, C]; before the first and behind the last valid frame of a
+    row it goes on as that frame (HTK's and Kaldi's deltas)."""
+    place = torch.arange(x.shape[1], device=x.device)
+
+    def at(shift: int) -> Tensor:
+        taken = (place + shift).clamp(min=0).minimum(lengths[:, None] - 1)
+        return x.gather(1, taken[..., None].expand_as(x))
+
+    return (at(1) - at(-1) + 2 * (at(2) - at(-2))) / 10
