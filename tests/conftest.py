@@ -29,12 +29,14 @@ def compose(*overrides: str, command: str = "pretrain") -> dict:
 
 
 def modality_of(objective: str) -> str:
-    """The first modality that an objective is for."""
+    """The modality that an objective is for: of several, that of its views, or the first."""
     from omegaconf import OmegaConf
 
     from sslzoo.build import target
 
     node = OmegaConf.load(CONF / "objective" / f"{objective}.yaml")
+    if "views" in node and node.views is not None:
+        return target(node.views["_target_"], "objective.views").modality
     return target(node["_target_"], "objective").modalities[0]
 
 
@@ -53,6 +55,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "tera": ["objective.alter.width=5"],
         "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
+        "byol_audio": ["objective.hidden_dim=32", "objective.output_dim=16", "objective.views.frames=24"],
         "moco": ["encoder=tiny_resnet", "objective.queue=24", "objective.hidden_dim=32", "objective.output_dim=16"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "wav2vec2": [

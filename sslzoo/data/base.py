@@ -156,6 +156,15 @@ def valid(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
+def standardize(x: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
+    """x [B, T, C] with zero mean and unit variance over each row's valid steps; padding becomes zero."""
+    inside = valid(lengths, x.shape[1])[..., None].to(x.dtype)
+    count = lengths[:, None, None].clamp(min=1)
+    mean = (x * inside).sum(1, keepdim=True) / count
+    var = ((x - mean).square() * inside).sum(1, keepdim=True) / count
+    return (x - mean) * torch.rsqrt(var + eps) * inside
+
+
 def pixels(images: Tensor) -> Tensor:
     """uint8 or float images as floats in 0..1."""
     return images.float() / 255 if images.dtype == torch.uint8 else images

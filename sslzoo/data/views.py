@@ -14,6 +14,35 @@ from sslzoo.errors import ConfigError
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision and PIL
 
 
+class Views(nn.Module):
+    """Two random views of every item of a batch, and how an encoder is shown one.
+
+    modality: of the data that it is for. needs: what it asks of an encoder's `offers`.
+    """
+
+    modality: str
+    needs: frozenset[str] = frozenset()
+
+    def check(self, encoder, data) -> None:
+        """Refuse data and encoders that these views are not for."""
+        name = type(self).__name__
+        if data.modality != self.modality:
+            raise ConfigError(
+                f"{name} makes views of {self.modality}, but the data is {data.modality}: "
+                "set objective.views to views of that, or choose an objective that has them (`sslzoo list objectives`)"
+            )
+        if not self.needs <= encoder.offers:
+            raise ConfigError(f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))}")
+
+    def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Two views [B, ...] and the length of each row of either [B]."""
+        raise NotImplementedError
+
+    def encode(self, encoder, view: Tensor, lengths: Tensor):
+        """What an encoder makes of a view."""
+        raise NotImplementedError
+
+
 def _column(x: Tensor) -> Tensor:
     return x.view(-1, 1, 1, 1)
 
@@ -49,7 +78,7 @@ def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     return F.conv2d(y, weight[:, None, None, :], groups=b * c).view(b, c, h, w)
 
 
-class ImageViews(nn.Module):
+class ImageViews(Views):
     """Crop, flip, colour jitter, grey and blur (Chen et al. 2020, appendix A), rows at random.
 
     scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur: chances.
@@ -77,6 +106,13 @@ class ImageViews(nn.Module):
                 raise ConfigError(f"views.{name} is a chance between 0 and 1, got {chance}")
         self.scale, self.ratio, self.flip, self.jitter, self.gray, self.blur = scale, ratio, flip, jitter, gray, blur
         self.size = size
+
+    def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        a, b = (self(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
+        return a, b, batch.lengths
+
+    def encode(self, encoder, view: Tensor, lengths: Tensor):
+        return encoder(view, lengths)
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, keys: Tensor, name: str) -> Tensor:

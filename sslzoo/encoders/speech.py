@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.base import valid
+from sslzoo.data.base import standardize, valid
 from sslzoo.encoders.base import Front
 from sslzoo.errors import ConfigError
 from sslzoo.parts.mel import LogMel
@@ -155,12 +155,3 @@ class Spectrogram(Front):
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.drop(self.linear(self.norm(features))), lengths
-
-
-def standardize(x: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
-    """x [B, T, C] with zero mean and unit variance over each row's valid steps; padding becomes zero."""
-    inside = valid(lengths, x.shape[1])[..., None].to(x.dtype)
-    count = lengths[:, None, None].clamp(min=1)
-    mean = (x * inside).sum(1, keepdim=True) / count
-    var = ((x - mean).square() * inside).sum(1, keepdim=True) / count
-    return (x - mean) * torch.rsqrt(var + eps) * inside

@@ -18,10 +18,11 @@ class BYOL(Objective):
 
     loss = 2 - 2 <q(z), z'> / (|q(z)| |z'|)        target <- tau target + (1 - tau) online (eq. 1)
 
-    tau rises from `decay` to 1 by half a cosine.
+    tau rises from `decay` to 1 by half a cosine. On spectrograms, with their views, it is BYOL-A (Niizumi et al.
+    2021, 2103.06695).
     """
 
-    modalities = ("image",)
+    modalities = ("image", "speech")
     min_batch = 2
 
     def __init__(
@@ -36,24 +37,25 @@ class BYOL(Objective):
         super().__init__()
         if not 0 <= decay <= 1:
             raise ConfigError(f"objective.decay must be between 0 and 1, got {decay}")
+        views.check(encoder, data)
         self.views, self.decay = views, decay
         self.projector = mlp(encoder.dim, hidden_dim, output_dim)
         self.predictor = mlp(output_dim, hidden_dim, output_dim)
         self.target_encoder, self.target_projector = frozen_copy(encoder), frozen_copy(self.projector)
 
-    def compare(self, encoder, batch) -> tuple[Tensor, Tensor]:
-        """The loss of each row, summed over both directions [B], and the online representations [B, D]."""
-        a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
-        seen_a, seen_b = encoder(a, batch.lengths).pooled, encoder(b, batch.lengths).pooled
+    def compare(self, encoder, batch) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """The loss of each row, summed over both directions [B], the online representations [B, D], the views."""
+        a, b, lengths = self.views.pair(encoder, batch)
+        seen_a, seen_b = (self.views.encode(encoder, view, lengths).pooled for view in (a, b))
         guess_a, guess_b = (self.predictor(self.projector(seen)) for seen in (seen_a, seen_b))
         with torch.no_grad():
             goal_a, goal_b = (
-                self.target_projector(self.target_encoder(view, batch.lengths).pooled) for view in (a, b)
+                self.target_projector(self.views.encode(self.target_encoder, view, lengths).pooled) for view in (a, b)
             )
-        return regression(guess_a, goal_b) + regression(guess_b, goal_a), seen_a
+        return regression(guess_a, goal_b) + regression(guess_b, goal_a), seen_a, (a, b)
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        losses, seen = self.compare(encoder, batch)
+        losses, seen, _ = self.compare(encoder, batch)
         logs = health.spread(seen) if step % health.EVERY == 0 else {}
         return Loss(losses.mean(), len(losses), logs)
 
@@ -64,9 +66,10 @@ class BYOL(Objective):
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
-        losses, _ = self.compare(encoder, batch)
-        title = "Two views of each image, and how well each predicts the other"
+        losses, _, (a, b) = self.compare(encoder, batch)
+        if a.ndim == 3:  # spectrograms, upright as pictures
+            a, b = (view.transpose(1, 2).flip(1)[:, None].sub(-3).div(6).clamp(0, 1) for view in (a, b))
+        title = "Two views of each item, and how well each predicts the other"
         return view_pairs(title, a, b, [f"cosine {1 - loss / 4:.2f}" for loss in losses.tolist()])
 
 

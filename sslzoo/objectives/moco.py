@@ -44,6 +44,7 @@ class MoCo(Objective):
         if queue < size or queue % size:
             fits = max(1, round(queue / size)) * size
             raise ConfigError(f"objective.queue={queue} is not a multiple of the batch of {size}; the nearest is {fits}")
+        views.check(encoder, data)
         self.views, self.decay, self.temperature, self.splits = views, decay, temperature, splits
         self.min_batch = 2 * splits  # batch norm needs two rows of each
         self.projector = nn.Sequential(nn.Linear(encoder.dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim))
@@ -74,7 +75,7 @@ class MoCo(Objective):
 
     def contrast(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Logits [B, 1 + queue], the right one first; representations; keys; both views."""
-        a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
+        a, b, _ = self.views.pair(encoder, batch)
         seen = encoder(a, batch.lengths).pooled
         query = F.normalize(self.projector(seen).float(), dim=1)
         keys = self.keys_of(b, batch)

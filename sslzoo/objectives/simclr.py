@@ -32,14 +32,15 @@ class SimCLR(Objective):
         super().__init__()
         if temperature <= 0:
             raise ConfigError(f"objective.temperature must be above 0, got {temperature}")
+        views.check(encoder, data)
         self.views, self.temperature = views, temperature
         self.projector = projector(encoder.dim, hidden_dim, output_dim)
 
     def project(self, encoder, batch):
         """Both views [B, C, S, S], their representations [2B, D] and their projections [B, P]."""
-        a, b = (self.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
+        a, b, lengths = self.views.pair(encoder, batch)
         # one pass over both, so that batch norm sees one batch of 2N, as in the paper
-        pooled = encoder(torch.cat([a, b]), batch.lengths.repeat(2)).pooled
+        pooled = self.views.encode(encoder, torch.cat([a, b]), lengths.repeat(2)).pooled
         return (a, b), pooled, self.projector(pooled).chunk(2)
 
     def forward(self, encoder, batch, step: int) -> Loss:
