@@ -56,6 +56,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "tera": ["objective.alter.width=5"],
         "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "byol_audio": ["objective.hidden_dim=32", "objective.output_dim=16", "objective.views.frames=24"],
+        "deepcluster": ["encoder=tiny_resnet", "objective.clusters=5", "objective.pca_dim=8"],
         "moco": ["encoder=tiny_resnet", "objective.queue=24", "objective.hidden_dim=32", "objective.output_dim=16"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "wav2vec2": [

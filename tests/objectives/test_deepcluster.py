@@ -1,0 +1,153 @@
+"""DeepCluster's loss against a slow one, what a re-assignment changes, and what it refuses."""
+
+import os
+import signal
+
+import pytest
+import torch
+from conftest import tiny
+from test_contracts import assert_equal, batch_of, ready, train
+
+from sslzoo.build import build
+from sslzoo.errors import UserError
+from sslzoo.objectives.deepcluster import pca
+from sslzoo.pretrain import Pretrain
+from sslzoo.run import Run
+from sslzoo.train import checkpoint
+
+
+def features_of(n: int, dim: int = 16, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def test_loss_against_a_slow_loop():
+    job = ready(tiny("deepcluster"))
+    batch, objective = batch_of(job, 0), job.objective
+    found = objective(job.encoder, batch, 0)
+    view, logits, labels = objective.answer(job.encoder, batch)
+    sizes = [int((objective.labels == k).sum()) for k in range(5)]
+    total = weight = 0.0
+    for row in range(len(batch)):
+        label = int(objective.labels[batch.index[row]])
+        assert label == int(labels[row])
+        scores = logits[row].double()
+        w = len(objective.labels) / 5 / sizes[label]
+        total += w * float(scores.exp().sum().log() - scores[label])
+        weight += w
+    assert float(found.value) == pytest.approx(total / weight, abs=1e-5)
+    assert float(found.count) == pytest.approx(weight, rel=1e-5)
+
+
+def test_weights_stand_for_images_drawn_uniformly_over_clusters():
+    """Over the training set the weighted mean of any number is the mean over clusters of its cluster means."""
+    job = ready(tiny("deepcluster"))
+    labels, sizes = job.objective.labels, job.objective.sizes
+    assert len(set(sizes.tolist())) > 1, "clusters of one size would show nothing"
+    values = features_of(len(labels), 1)[:, 0].double()
+    weights = 1 / sizes[labels].double()
+    uniform = torch.stack([values[labels == k].mean() for k in range(5)]).mean()
+    assert float((weights * values).sum() / weights.sum()) == pytest.approx(float(uniform), abs=1e-10)
+
+
+def test_pca_whitens():
+    x = features_of(300) @ features_of(16, seed=1) + 3
+    mean, whitening = pca(x, 10)
+    y = (x - mean).double() @ whitening.double()
+    torch.testing.assert_close(y.T @ y / len(y), torch.eye(10, dtype=torch.float64), atol=1e-4, rtol=0)
+    u, _, _ = torch.linalg.svd((x - x.mean(0)).double(), full_matrices=False)
+    slow = u[:, :10] * len(x) ** 0.5
+    torch.testing.assert_close(y.abs(), slow.abs(), atol=1e-3, rtol=1e-3)
+    flat = torch.cat([features_of(50, 3), torch.zeros(50, 13)], 1)
+    assert torch.isfinite(pca(flat, 10)[1]).all(), "directions without variance"
+
+
+def test_a_refresh_makes_new_labels_and_a_new_head():
+    job = build(tiny("deepcluster"))
+    objective = job.objective
+    objective.prepare(48, 6)
+    assert objective.refresh_every == 6
+    made = objective.refresh(features_of(48))
+    labels, head = objective.labels.clone(), objective.head.weight.clone()
+    assert {id(p) for p in made} == {id(p) for p in objective.head.parameters()}
+    assert sorted(set(labels.tolist())) == list(range(5)), "no cluster is empty"
+    assert objective.sizes.tolist() == torch.bincount(labels).tolist()
+    objective.refresh(features_of(48, seed=2))
+    assert not torch.equal(objective.labels, labels) and not torch.equal(objective.head.weight, head)
+    again = build(tiny("deepcluster")).objective
+    again.prepare(48, 6)
+    again.refresh(features_of(48))
+    assert torch.equal(again.labels, labels) and torch.equal(again.head.weight, head)
+
+
+def test_clusters_that_are_there_are_found():
+    centres = 10 * features_of(5, seed=3)
+    truth = torch.arange(100) % 5
+    job = build(tiny("deepcluster"))
+    job.objective.prepare(100, 6)
+    job.objective.refresh(centres[truth] + 0.1 * features_of(100))
+    for k in range(5):
+        assert len(set(job.objective.labels[truth == k].tolist())) == 1
+    assert len(set(job.objective.labels[:5].tolist())) == 5
+
+
+def test_training_assigns_anew_each_epoch_and_the_optimiser_forgets_the_head(tmp_path, monkeypatch):
+    config = tiny("deepcluster", "trainer.max_steps=11", "trainer.save_every=1", "trainer.keep=20")
+    steps, step = {}, Pretrain.optimizer_step
+
+    def noted(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        state = self.optimizers().optimizer.state
+        steps[self.global_step] = [int(state[p]["step"]) for p in (self.objective.head.weight, next(self.encoder.parameters()))]
+
+    monkeypatch.setattr(Pretrain, "optimizer_step", noted)
+    run = train(config, tmp_path / "run")
+    states = [checkpoint.load(path)["state_dict"] for path in sorted(run.checkpoints.glob("*.ckpt"))]
+    rounds = [int(state["objective.rounds"]) for state in states]
+    epoch = rounds.index(2)
+    assert rounds == [1] * epoch + [2] * (11 - epoch) and 0 < epoch < 11
+    assert steps[epoch - 1] == [epoch, epoch] and steps[epoch] == [1, epoch + 1]
+
+
+def test_stopped_where_a_reassignment_is_due(tmp_path, monkeypatch):
+    """The checkpoint of that step was written before the labels changed."""
+    config = tiny("deepcluster", "trainer.max_steps=9", "trainer.save_every=50")
+    whole = train(config, tmp_path / "whole")
+    job = ready(config)
+    due, step = job.objective.refresh_every, Pretrain.optimizer_step
+
+    def signalled(self, *args, **kwargs):
+        if self.global_step == due - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Pretrain, "optimizer_step", signalled)
+    with pytest.raises(UserError, match=f"at step {due}:"):
+        train(config, tmp_path / "parts")
+    monkeypatch.setattr(Pretrain, "optimizer_step", step)
+    parts = train(config, tmp_path / "parts")
+    a, b = (checkpoint.load(checkpoint.newest(Run(tmp_path / name))) for name in ("whole", "parts"))
+    assert_equal(a["state_dict"], b["state_dict"])
+    assert_equal(a["optimizer_states"], b["optimizer_states"])
+    assert whole.metrics.read_text() == parts.metrics.read_text()
+
+
+def test_an_image_of_another_split_gets_the_nearest_cluster():
+    job = ready(tiny("deepcluster"))
+    batch = batch_of(job, 0)
+    job.objective.eval()
+    job.encoder.eval()
+    with torch.no_grad():
+        _, _, labels = job.objective.answer(job.encoder, batch)
+    assert torch.equal(labels, job.objective.labels[batch.index]), "those it was fitted on are nearest to their own"
+
+
+def test_refuses_fewer_images_than_clusters(tmp_path):
+    with pytest.raises(UserError, match=r"48 images cannot make 60 clusters: set objective.clusters=4 or less"):
+        train(tiny("deepcluster", "objective.clusters=60"), tmp_path / "run")
+
+
+def test_names_a_collapse_into_one_point():
+    job = build(tiny("deepcluster"))
+    job.objective.prepare(48, 6)
+    with pytest.raises(UserError, match="too much alike"):
+        job.objective.refresh(torch.ones(48, 16))
