@@ -21,8 +21,27 @@ def config_folders(argv: list[str]) -> list[Path]:
     return found
 
 
+def check_flags(argv: list[str]) -> None:
+    """Refuse a flag that Hydra has not, in one line where its parser would print its whole usage."""
+    from hydra._internal.utils import get_args_parser
+
+    known = [*get_args_parser()._option_string_actions, "--traceback"]
+    for word in argv:
+        flag = word.partition("=")[0]
+        if flag.startswith("-") and flag not in known:
+            raise ConfigError(f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with mistakes in one line."""
+
+    def error(self, message: str) -> None:
+        raise ConfigError(f"{self.prog}: {message} (--help says what it takes)")
+
+
 def composed(name: str, argv: list[str], work) -> None:
     """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
+    check_flags(argv)
     folders = config_folders(argv)
     for folder in folders:
         if not folder.is_dir():
@@ -125,7 +144,7 @@ def extract(argv: list[str]) -> None:
 
 def report(argv: list[str]) -> None:
     """one HTML page about one or several runs: sslzoo report runs/a runs/b --out report.html"""
-    parser = argparse.ArgumentParser(prog="sslzoo report", description=report.__doc__)
+    parser = Parser(prog="sslzoo report", description=report.__doc__)
     parser.add_argument("runs", nargs="+", help="folders or names of runs")
     parser.add_argument("--out", type=Path, help="where to write the page (default: report.html in the run)")
     said = parser.parse_args(argv)
@@ -140,7 +159,7 @@ def report(argv: list[str]) -> None:
 
 def list_(argv: list[str]) -> None:
     """what can be composed: sslzoo list [objectives|encoders|data|tasks|recipes|…] [--json]"""
-    parser = argparse.ArgumentParser(prog="sslzoo list", description=list_.__doc__)
+    parser = Parser(prog="sslzoo list", description=list_.__doc__)
     parser.add_argument("group", nargs="?", help=", ".join(GROUPS))
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[], help="a config folder of yours")
@@ -162,7 +181,7 @@ def list_(argv: list[str]) -> None:
 
 def doctor(argv: list[str]) -> None:
     """what this machine has, and what would fail on it"""
-    argparse.ArgumentParser(prog="sslzoo doctor", description=doctor.__doc__).parse_args(argv)
+    Parser(prog="sslzoo doctor", description=doctor.__doc__).parse_args(argv)
     from sslzoo.doctor import examine
 
     if not examine():
@@ -171,7 +190,7 @@ def doctor(argv: list[str]) -> None:
 
 def completion(argv: list[str]) -> None:
     """shell completion: eval "$(sslzoo completion)" in bash"""
-    parser = argparse.ArgumentParser(prog="sslzoo completion", description=completion.__doc__)
+    parser = Parser(prog="sslzoo completion", description=completion.__doc__)
     parser.add_argument("--line", help=argparse.SUPPRESS)
     said = parser.parse_args(argv)
     from sslzoo.completion import SCRIPT, candidates

@@ -103,6 +103,8 @@ def one_line(error: Exception, folders: list[Path]) -> str:
     if found := re.search(r"Could not override '([^']+)'", text):
         known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
+        if found[1] in known:
+            return f"'{found[1]}' is a setting of another choice than the one here: --cfg job shows those of this one"
         return f"there is no setting '{found[1]}'{nearest(found[1], known)}"
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"

@@ -11,6 +11,9 @@ from sslzoo.config import CONF
 
 MISTAKES = {
     "unknown command": (["pretrian"], "there is no command 'pretrian' — did you mean 'pretrain'?"),
+    "unknown flag": (["pretrain", "--confdir", "mine"], "there is no flag '--confdir' — did you mean '--config-dir'?"),
+    "unknown flag of a list": (["list", "--jsn"], "sslzoo list: unrecognized arguments: --jsn"),
+    "no runs": (["report"], "sslzoo report: the following arguments are required: runs"),
     "unknown group": (["list", "objectivs"], "there is no group 'objectivs' — did you mean 'objectives'?"),
 }
 
@@ -28,6 +31,7 @@ WRONG = {
     "unknown data": (["data=ditigs"], "there is no data 'ditigs'"),
     "unknown key": (["optim.lrr=0.1"], "there is no setting 'optim.lrr' — did you mean 'optim.lr'?"),
     "unknown group key": (["optimizer=sgd"], "there is no setting 'optimizer' — did you mean 'optim'?"),
+    "a key of another choice": (["data.batch.seconds=4"], "'data.batch.seconds' is a setting of another choice"),
     "added key": (["+optim.rate=0.1"], "optim.rate: AdamW takes no 'rate'"),
     "added twice": (["+optim.lr=0.1"], "'optim.lr' is there already: leave out the +"),
     "wrong type": (["trainer.max_steps=many"], "trainer.max_steps must be int, got 'many'"),
