@@ -26,7 +26,8 @@ class Probe:
     to train for each of `penalties`, from the strongest to the weakest, each from where the last one ended,
     until two in a row are no better; the best on valid (of equals, the strongest penalty) is the one that
     reads test, once. Beside it, `k` weighted nearest neighbours in the last layer, which have nothing to
-    choose. Nothing is random.
+    choose. by_layer: also a head on each layer alone, with the penalty that was chosen for their sum.
+    Nothing is random.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Probe:
         k: int = 20,
         temperature: float = 0.07,
         max_gb: float = 4.0,
+        by_layer: bool = False,
     ):
         if not penalties or min(penalties) <= 0:
             raise ConfigError(f"probe.penalties must be numbers above 0, got {list(penalties)}")
@@ -44,7 +46,7 @@ class Probe:
                 f"probe.k must be 1 or more, probe.temperature and probe.max_gb above 0; got {got}"
             )
         self.penalties = sorted(penalties, reverse=True)
-        self.k, self.temperature, self.max_gb = k, temperature, max_gb
+        self.k, self.temperature, self.max_gb, self.by_layer = k, temperature, max_gb, by_layer
 
     def __call__(
         self, subject: Subject, task: Task, progress: Progress = lambda what, done, total: None
@@ -82,17 +84,26 @@ class Probe:
         votes = targets if targets.is_floating_point() else torch.eye(len(classes))[targets]
         neighbours = Neighbours.of(train[main], votes.to(device), self.k, self.temperature)
 
+        penalty = max(sweep, key=sweep.get)
+        alone = range(len(train)) if self.by_layer and len(train) > 1 else ()
+        heads = {i: fit(train[i : i + 1], targets.to(device), head.weight.shape[1], penalty) for i in alone}
+
         # all that could be chosen is chosen: this is the one place where test is read
         test = scale(read(parts["test"])).to(device)
         guess = decide(head(test))
+        each = {
+            name: [score(metric, truth[name], decide(one(x[i : i + 1]))) for i, one in heads.items()]
+            for name, x in (("valid", valid), ("test", test))
+        }
         return {
             "linear": {
                 "test": score(metric, truth["test"], guess),
                 "valid": max(sweep.values()),
-                "penalty": max(sweep, key=sweep.get),
+                "penalty": penalty,
                 "sweep": {f"{penalty:g}": value for penalty, value in sweep.items()},
                 "layers": source.layers,
                 "layer_weights": head.layers.softmax(0).tolist(),
+                **({"by_layer": each} if heads else {}),
             },
             "knn": {
                 "test": score(metric, truth["test"], decide(neighbours(test[main]))),

@@ -142,11 +142,21 @@ def _layers(record: Record) -> str:
         )
         weights = linear.get("layer_weights") if isinstance(linear, dict) else None
         if isinstance(weights, list) and len(weights) > 1:
-            drawn.append(f"<figure>{curves.bars(weights)}<figcaption>{escape(task)}</figcaption></figure>")
+            drawn.append(f"<figure>{curves.bars(weights)}<figcaption>{escape(task)}{_alone(linear)}</figcaption></figure>")
     if not drawn:
         return ""
     key = "How much each layer of the pretrained encoder counts for a task, from the trunk's input (0) on."
     return f'<h3>Layers</h3><div class="weights">{"".join(drawn)}</div><p class="key">{key}</p>'
+
+
+def _alone(linear: dict) -> str:
+    """What a head on each layer alone scores on test, where that was asked for."""
+    each = linear.get("by_layer")
+    scores = each.get("test") if isinstance(each, dict) else None
+    if not isinstance(scores, list):
+        return ""
+    told = " · ".join(f"{name}: {tables.percent(v)}" for name, v in zip(linear["layers"], scores, strict=False))
+    return f"<br>each alone: {escape(told)}"
 
 
 def _events(records: list[Record]) -> str:

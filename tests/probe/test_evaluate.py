@@ -53,6 +53,16 @@ def test_the_informative_middle_layer_gets_the_weight():
     assert one["layer_weights"][1] > 0.8 and sum(one["layer_weights"]) == pytest.approx(1)
 
 
+def test_each_layer_alone_and_the_sum_as_it_is_without():
+    data, plain = spoken(), put(Task(**WORD), spoken())
+    found = put(Task(**WORD), data, Probe(by_layer=True))
+    each = found["pretrained"]["linear"].pop("by_layer")
+    assert [len(each[part]) for part in ("valid", "test")] == [3, 3]
+    assert each["test"][1] > 0.9 > 0.7 > max(each["test"][0], each["test"][2]), "the middle one knows"
+    assert found["pretrained"]["linear"] == plain["pretrained"]["linear"]
+    assert "by_layer" not in found["raw"]["linear"], "raw input has one layer"
+
+
 def test_neighbours_look_at_the_last_layer():
     knows = put(Task(**WORD), spoken(), pretrained=Framed((0.0, 0.0, 1.0)))["pretrained"]["knn"]
     does_not = put(Task(**WORD), spoken(), pretrained=Framed((1.0, 1.0, 0.0)))["pretrained"]["knn"]
