@@ -4,7 +4,11 @@ import re
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
+import test_contracts as contracts
+import torch
+import yaml
 from conftest import TINY
 
 from sslzoo import cli
@@ -14,21 +18,60 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_own_objective(tmp_path, monkeypatch):
+@pytest.fixture
+def mine(tmp_path, monkeypatch) -> Path:
+    """The page's two files, as they are printed, in a folder of one's own."""
     blocks = re.findall(r"```(?:python|yaml)\n# (mine/\S+)\n(.*?)```", README, re.S)
-    assert [name for name, _ in blocks] == ["mine/denoise.py", "mine/objective/denoise.yaml"]
+    assert [name for name, _ in blocks] == ["mine/ahead.py", "mine/objective/ahead.yaml"]
     for name, text in blocks:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    [command] = re.findall(r"^sslzoo (pretrain --config-dir mine .*)$", README, re.M)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(TINY))
+    monkeypatch.delitem(sys.modules, "ahead", raising=False)
+    return tmp_path / "mine"
+
+
+def test_the_page_fits_on_a_screen():
+    [code] = re.findall(r"```python\n# mine/ahead.py\n(.*?)```", README, re.S)
+    assert len(code.splitlines()) <= 40
+
+
+def test_own_objective(mine, tmp_path, monkeypatch):
+    [command] = re.findall(r"^sslzoo (pretrain --config-dir mine .*)$", README, re.M)
     # tiny data, for the test's sake; all else as printed
-    words = f"{command} hydra.searchpath=[file://{TINY}] data=tiny_image encoder=tiny_resnet name=own".split()
-    monkeypatch.setattr(sys, "argv", ["sslzoo", *words])
+    tiny_sets = f"hydra.searchpath=[file://{TINY}] data=tiny_speech encoder=tiny_gru name=own"
+    kept = [word for word in command.split() if not word.startswith(("data=", "encoder="))]
+    monkeypatch.setattr(sys, "argv", ["sslzoo", *kept, *tiny_sets.split()])
     cli.main()
     assert Run(tmp_path / "runs" / "own").done
+
+
+def test_the_pages_objective_is_sslzoos_and_keeps_every_contract(mine, tmp_path, monkeypatch):
+    from hydra.core.global_hydra import GlobalHydra
+
+    def own(objective: str, *overrides: str) -> dict:
+        GlobalHydra.instance().clear()
+        return conftest.tiny("apc", *overrides) | {"objective": yaml.safe_load((mine / "objective/ahead.yaml").read_text())}
+
+    monkeypatch.syspath_prepend(str(mine))
+    job, ours = contracts.ready(own("ahead")), contracts.ready(conftest.tiny("apc"))
+    batch = contracts.batch_of(job, 0)
+    assert torch.equal(job.objective(job.encoder, batch, 0).value, ours.objective(ours.encoder, batch, 0).value)
+
+    monkeypatch.setattr(contracts, "tiny", own)
+    monkeypatch.setattr(contracts, "GOLDEN", tmp_path)
+    (tmp_path / "ahead.json").write_text((Path(__file__).parent / "golden" / "apc.json").read_text())
+    contracts.test_composes_and_takes_a_step("ahead")
+    contracts.test_two_ranks_give_one_ranks_gradients("ahead", tmp_path)
+    contracts.test_golden_losses("ahead", tmp_path / "golden")
+    contracts.test_padding_changes_nothing("ahead")
+    contracts.test_batches_do_not_depend_on_workers("ahead")
+    contracts.test_state_is_all_in_the_state_dict("ahead", tmp_path)
+    for stop in (2, 4, 8):
+        with monkeypatch.context() as patch:
+            contracts.test_stopped_and_continued_is_never_stopped("ahead", stop, tmp_path / str(stop), patch)
 
 
 def test_tables_are_the_stored_results(monkeypatch):
