@@ -35,6 +35,7 @@ class Front(nn.Module):
     prefix: tokens before the first input token, such as a class token; never masked.
     offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
     "frames" that can be altered and rebuilt, "causal".
+    resumes: whether `project` takes the place of the first feature, so that a text can be gone on with.
     """
 
     modality: str
@@ -43,6 +44,7 @@ class Front(nn.Module):
     stride: int
     prefix: int = 0
     offers: frozenset[str] = frozenset()
+    resumes: bool = False
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError

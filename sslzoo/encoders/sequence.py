@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sslzoo.data.base import valid
 from sslzoo.encoders.base import Encoded, Encoder, Front
+from sslzoo.encoders.transformer import Cache, Transformer
 from sslzoo.errors import ConfigError
 
 
@@ -28,11 +29,22 @@ class SequenceEncoder(Encoder):
     def normalize(self, features: Tensor) -> Tensor:
         return self.front.normalize(features)
 
-    def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.front.project(features, lengths)
+    def project(self, features: Tensor, lengths: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        return self.front.project(features, lengths, first) if first else self.front.project(features, lengths)
 
-    def contextualize(self, tokens: Tensor, lengths: Tensor) -> Encoded:
-        hidden = self.trunk(tokens, lengths)
+    def cache(self) -> Cache | None:
+        """An empty cache to begin a text with, or None where nothing can be kept for the next token."""
+        keeps = isinstance(self.trunk, Transformer) and self.trunk.causal and self.front.resumes
+        return Cache.empty(self.depth) if keeps else None
+
+    def forward(self, inputs: Tensor, lengths: Tensor, cache: Cache | None = None) -> Encoded:
+        """cache: what came before these inputs, which are added to it; the hidden states are theirs alone."""
+        features, lengths = self.features(inputs, lengths)
+        tokens, lengths = self.project(features, lengths, 0 if cache is None else cache.place)
+        return self.contextualize(tokens, lengths, cache)
+
+    def contextualize(self, tokens: Tensor, lengths: Tensor, cache: Cache | None = None) -> Encoded:
+        hidden = self.trunk(tokens, lengths) if cache is None else self.trunk(tokens, lengths, cache)
         last = hidden[-1]
         if self.pool == "first":
             return Encoded(hidden, lengths, last[:, 0])

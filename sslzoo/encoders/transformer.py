@@ -4,6 +4,7 @@ wav2vec 2.0 large), with or without a causal mask, for frames, patches and word 
 Post-norm normalises the trunk's input, pre-norm its output; that is the one norm outside the layers.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,8 +18,48 @@ from sslzoo.parts.positions import sinusoids
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu}
 
 
+@dataclass
+class Past:
+    """Keys and values [B, H, S, D / H] that a layer's tokens may look at beside their own."""
+
+    key: Tensor | None = None
+    value: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        return 0 if self.key is None else self.key.shape[2]
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """What was there and then these, which are kept."""
+        if self.key is not None:
+            key, value = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
+        self.key, self.value = key, value
+        return key, value
+
+
+@dataclass
+class Cache:
+    """What a trunk keeps of the tokens before, so that the next one costs one token's work; or a learned prefix.
+
+    layers: a `Past` each. place: the position of the next token: how many went in, 0 behind a prefix. Rows that
+    are continued are of one length: what is kept has no padding.
+    """
+
+    layers: list[Past]
+    place: int = 0
+
+    @classmethod
+    def empty(cls, depth: int) -> "Cache":
+        return cls([Past() for _ in range(depth)])
+
+    @property
+    def size(self) -> int:
+        return self.layers[0].size
+
+
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) of a sequence to itself."""
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) of a sequence to itself, and to what
+    `past` holds."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0):
         super().__init__()
@@ -28,13 +69,18 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """x [B, T, D]; mask bool [B, 1, 1 or T, T], True where a query may look, or None for everywhere."""
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, past: Past | None = None) -> Tensor:
+        """x [B, T, D]; mask bool [B, 1, 1 or T, S + T], True where a query may look, or None for everywhere
+        (for what came before, if `causal`)."""
         q, k, v = (
             f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value)
         )
+        if past is not None:
+            k, v = past.extend(k, v)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal and mask is None)
+        # without a mask there is nothing before these tokens, or only one of them, which may look everywhere
+        causal = causal and mask is None and k.shape[2] == q.shape[2]
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -56,11 +102,11 @@ class Layer(nn.Module):
     def mlp(self, x: Tensor) -> Tensor:
         return self.down(self.drop_activation(self.activation(self.up(x))))
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, past: Past | None = None) -> Tensor:
         if self.pre:
-            x = x + self.drop(self.attention(self.attention_norm(x), mask, causal))
+            x = x + self.drop(self.attention(self.attention_norm(x), mask, causal, past))
             return x + self.drop(self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self.drop(self.attention(x, mask, causal)))
+        x = self.attention_norm(x + self.drop(self.attention(x, mask, causal, past)))
         return self.mlp_norm(x + self.drop(self.mlp(x)))
 
 
@@ -69,6 +115,8 @@ class Transformer(nn.Module):
 
     position: a module that is added to the tokens after an objective has masked them, or None where the
     front end has placed them already. layer_drop: the chance that training skips a layer (Fan et al. 2020).
+    scale_residuals: whether the weights that end a residual branch start 1 / sqrt(2 depth) as large, so that
+    the sum of the branches does not grow with depth (GPT-2, section 2.3).
     """
 
     def __init__(
@@ -86,6 +134,7 @@ class Transformer(nn.Module):
         causal: bool = False,
         eps: float = 1e-5,
         init_std: float = 0.02,
+        scale_residuals: bool = False,
         position: nn.Module | None = None,
     ):
         super().__init__()
@@ -101,40 +150,46 @@ class Transformer(nn.Module):
             Layer(dim, heads, hidden or 4 * dim, norm, activation, dropout, attention_dropout, activation_dropout, eps)
             for _ in range(depth)
         )
-        for module in self.layers.modules():
+        for name, module in self.layers.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=init_std)
+                ends = scale_residuals and name.endswith(("attention.out", "down"))
+                nn.init.normal_(module.weight, std=init_std / (2 * depth) ** 0.5 if ends else init_std)
                 nn.init.zeros_(module.bias)
 
-    def attention_mask(self, lengths: Tensor, size: int) -> Tensor | None:
-        """bool [B, 1, 1 or T, T], or None where nothing is padded."""
-        if bool((lengths >= size).all()):
+    def attention_mask(self, lengths: Tensor, size: int, before: int = 0) -> Tensor | None:
+        """bool [B, 1, 1 or T, S + T], or None where nothing is padded and the layers know what came before.
+        before: S, what a cache holds, which every token may look at."""
+        whole = bool((lengths >= size).all())
+        if whole and not (self.causal and before and size > 1):
             return None
-        mask = valid(lengths, size)[:, None, None]
+        mask = valid(lengths + before, before + size)[:, None, None]
         if self.causal:
-            mask = mask & torch.ones(size, size, dtype=torch.bool, device=lengths.device).tril()
+            mask = mask & torch.ones(size, before + size, dtype=torch.bool, device=lengths.device).tril(before)
         return mask
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
-        size = tokens.shape[1]
-        mask = self.attention_mask(lengths, size)
+    def forward(self, tokens: Tensor, lengths: Tensor, cache: Cache | None = None) -> list[Tensor]:
+        """cache: what came before these tokens, which are added to it."""
+        size, first = tokens.shape[1], 0 if cache is None else cache.place
+        mask = self.attention_mask(lengths, size, 0 if cache is None else cache.size)
         x = tokens if mask is None else tokens * valid(lengths, size)[..., None]
         if self.position is not None:
-            x = x + self.position(x)
+            x = x + (self.position(x, first) if first else self.position(x))
         x = self.drop(x if self.pre else self.norm(x))
         hidden = [x]
-        for layer in self.layers:
-            x = self._maybe(layer, x, mask)
+        for number, layer in enumerate(self.layers):
+            x = self._maybe(layer, x, mask, None if cache is None else cache.layers[number])
             hidden.append(x)
         if self.pre:
             hidden[-1] = self.norm(x)
+        if cache is not None:
+            cache.place += size
         return hidden
 
-    def _maybe(self, layer: Layer, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _maybe(self, layer: Layer, x: Tensor, mask: Tensor | None, past: Past | None) -> Tensor:
         if self.training and self.layer_drop and torch.rand(()) < self.layer_drop:
             # a zero that reaches every weight: each has a gradient on every rank, whoever drops what
             return x + 0.0 * sum(p.sum() for p in layer.parameters())
-        return layer(x, mask, self.causal)
+        return layer(x, mask, self.causal, past)
 
 
 class ConvPosition(nn.Module):
@@ -164,5 +219,6 @@ class SinePosition(nn.Module):
             raise ConfigError(f"SinePosition needs an even dim, got {dim}")
         self.dim = dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        return sinusoids(x.shape[1], self.dim).to(x)
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """first: the place of the first token."""
+        return sinusoids(first + x.shape[1], self.dim)[first:].to(x)

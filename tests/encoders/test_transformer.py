@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslzoo.encoders.transformer import ConvPosition, SinePosition, Transformer
+from sslzoo.encoders.transformer import Cache, ConvPosition, Past, SinePosition, Transformer
 from sslzoo.parts.positions import sinusoids
 from sslzoo.errors import ConfigError
 
@@ -28,6 +28,52 @@ def test_causal_never_sees_later_tokens(norm, lengths):
         for a, b in zip(before, net(y, lengths), strict=True):
             assert torch.equal(a[:, :place], b[:, :place])
             assert not torch.allclose(a[:, place], b[:, place])
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@torch.no_grad()
+def test_a_cache_goes_on_where_it_was(norm):
+    """In parts, each from the place that it has in the whole."""
+    net, x = trunk(causal=True, norm=norm).eval(), torch.randn(2, 12, 16)
+    whole, cache = net(x, torch.tensor([12, 12])), Cache.empty(3)
+    parts = [net(part, torch.full((2,), part.shape[1]), cache) for part in x.split([1, 4, 1, 6], dim=1)]
+    for number, hidden in enumerate(whole):
+        torch.testing.assert_close(torch.cat([p[number] for p in parts], 1), hidden, atol=1e-5, rtol=0)
+    assert cache.place == cache.size == 12
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("lengths", [[7, 7], [7, 4]], ids=["full", "padded"])
+@torch.no_grad()
+def test_a_prefix_is_seen_by_every_token_and_takes_no_place(causal, lengths):
+    """As attention over the prefix's keys and then one's own would be, head by head, in float64."""
+    net, x, lengths = trunk(causal=causal, depth=1).eval().double(), torch.randn(2, 7, 16).double(), torch.tensor(lengths)
+    key, value = (torch.randn(2, 2, 3, 8).double() for _ in range(2))
+    cache = Cache([Past(key, value)])
+    found = net(x, lengths, cache)
+    assert cache.size == 10 and cache.place == 7
+    plain = net(x, lengths)
+    torch.testing.assert_close(found[0], plain[0])
+    layer, attention = net.layers[0], net.layers[0].attention
+    for row, length in enumerate(lengths.tolist()):
+        normed = layer.attention_norm(found[0][row, :length])
+        q, k, v = (f(normed).unflatten(-1, (2, 8)) for f in (attention.query, attention.key, attention.value))
+        for place in range(length):
+            end, heads = place + 1 if causal else length, []
+            for head in range(2):
+                keys, values = torch.cat([key[row, head], k[:end, head]]), torch.cat([value[row, head], v[:end, head]])
+                heads.append((keys @ q[place, head] / 8**0.5).softmax(0) @ values)
+            after = found[0][row, place] + attention.out(torch.cat(heads))
+            expected = net.norm(after + layer.mlp(layer.mlp_norm(after)))
+            torch.testing.assert_close(found[1][row, place], expected)
+            assert not torch.allclose(plain[1][row, place], expected)
+
+
+def test_gradients_reach_a_prefix():
+    net, past = trunk(causal=True, depth=1), Past(*torch.randn(2, 1, 2, 3, 8))
+    key = past.key.requires_grad_()
+    net(torch.randn(1, 5, 16), torch.tensor([5]), Cache([past]))[-1].square().sum().backward()
+    assert (key.grad.abs().sum(-1) > 0).all()
 
 
 @torch.no_grad()
