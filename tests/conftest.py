@@ -52,6 +52,7 @@ def tiny(objective: str, *overrides: str) -> dict:
     small = {
         "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
+        "gpt": ["encoder=tiny_gpt"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "tera": ["objective.alter.width=5"],
         "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],

@@ -18,6 +18,11 @@ def view_pairs(title: str, a: Tensor, b: Tensor, captions: list[str], right: Ten
     return shown if right is None else shown | {"right": right.repeat_interleave(2)[: 2 * MOST].cpu()}
 
 
+def visible(text: str) -> str:
+    """A piece of text as one can see it: white space, and a special token, which has no text, by a sign."""
+    return text.replace(" ", "␣").replace("\n", "⏎") if text.strip() != text else text or "∅"
+
+
 def places(mask: Tensor, logits: Tensor, right: Tensor) -> Tensor:
     """For each token of one utterance (mask bool [T]) how many candidates scored above the right one, -1
     where nothing was asked. logits [M, K] and right [M, 1] begin with the utterance's masked tokens."""

@@ -21,7 +21,9 @@ has `kind` and may have `title` (str: what is shown, without a full stop).
     {"kind": "tokens", "rows": [{"tokens": [str], "masked": [bool], "predicted": [str or [str]]}, ...]}
         a sentence a row. `tokens` is the truth; `predicted` for each token the guess, or the best guesses,
         the best first; only those of masked tokens are shown. `seen` ([str]), which may be left out, is
-        what the encoder saw in their place. A WordPiece that begins with ## is joined to what is before it.
+        what the encoder saw in their place; `place` ([int]), which may be left out, how many pieces scored
+        above the true one. A WordPiece that begins with ## is joined to what is before it. `continued`
+        ([[str, str]] beside `rows`), which may be left out, is texts and how the model went on.
 """
 
 import base64
@@ -127,7 +129,7 @@ def _frames(show: dict) -> str:
 def _tokens(show: dict) -> str:
     lines, asked, right = [], 0, 0
     for row in show["rows"]:
-        words, seen = [], row.get("seen")
+        words, seen, above = [], row.get("seen"), row.get("place")
         for place, (token, masked) in enumerate(zip(row["tokens"], row["masked"], strict=True)):
             joined = " joined" if token.startswith("##") else ""
             name = escape(token.removeprefix("##") if joined else token)
@@ -139,10 +141,14 @@ def _tokens(show: dict) -> str:
             asked, right = asked + 1, right + (guesses[:1] == [token])
             marked = [f"<i{' class=right' if g == token else ''}>{escape(str(g))}</i>" for g in guesses[:3]]
             other = f' title="the encoder saw {escape(str(seen[place]))}"' if seen else ""
+            other = f' title="{int(above[place])} scored above it"' if above else other
             words.append(f'<span class="token asked{joined}"{other}><u>{name}</u>{"".join(marked)}</span>')
         lines.append(f'<p class="tokens">{"".join(words)}</p>')
-    key = f"Underlined pieces were hidden; below them is the guess, right for {right} of {asked} (in green)."
-    return f'{"".join(lines)}<p class="key">{key}</p>'
+    key = f"Underlined pieces were asked for; below them is the guess, right for {right} of {asked} (in green)."
+    more = [f"{escape(text)}<b>{escape(rest)}</b>" for text, rest in show.get("continued", [])]
+    texts = "".join(f'<p class="continued">{text}</p>' for text in more)
+    texts += '<p class="key">The beginning is given; how the model went on is set off from it.</p>' if more else ""
+    return f'{"".join(lines)}<p class="key">{key}</p>{texts}'
 
 
 KINDS = {"images": _images, "frames": _frames, "tokens": _tokens}

@@ -82,6 +82,29 @@ def bert_head(objective, theirs) -> None:
 
 
 @torch.no_grad()
+def gpt2_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer) from transformers' GPT2Model, whose Conv1D is a Linear transposed."""
+
+    def turned(linear, weight, bias) -> None:
+        linear.weight.copy_(weight.T)
+        linear.bias.copy_(bias)
+
+    front, trunk = encoder.front, encoder.trunk
+    take(front.pieces, theirs.wte)
+    take(front.places, theirs.wpe)
+    take(trunk.norm, theirs.ln_f)
+    for layer, other in zip(trunk.layers, theirs.h, strict=True):
+        fused = zip(other.attn.c_attn.weight.chunk(3, dim=1), other.attn.c_attn.bias.chunk(3), strict=True)
+        for name, (weight, bias) in zip(("query", "key", "value"), fused, strict=True):
+            turned(getattr(layer.attention, name), weight, bias)
+        turned(layer.attention.out, other.attn.c_proj.weight, other.attn.c_proj.bias)
+        turned(layer.up, other.mlp.c_fc.weight, other.mlp.c_fc.bias)
+        turned(layer.down, other.mlp.c_proj.weight, other.mlp.c_proj.bias)
+        take(layer.attention_norm, other.ln_1)
+        take(layer.mlp_norm, other.ln_2)
+
+
+@torch.no_grad()
 def vit_model(encoder, theirs) -> None:
     """SequenceEncoder(Patches, Transformer) from transformers' ViTModel."""
     front, trunk, embeddings = encoder.front, encoder.trunk, theirs.embeddings

@@ -71,6 +71,12 @@ def test_bert_base(transformers):
     assert ours == theirs == (30522 + 512 + 2) * 768 + 2 * 768 + layers(768, 12) == 108_891_648
 
 
+def test_gpt2(transformers):
+    ours = count("gpt2", front__vocab_size=50257, front__max_tokens=1024)
+    theirs = meta(lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config()))
+    assert ours == theirs == (50257 + 1024) * 768 + layers(768, 12) + 2 * 768 == 124_439_808
+
+
 def test_vit_base(transformers):
     changes = {"front__size": 224, "front__mean": [0.5] * 3, "front__std": [0.5] * 3}
     theirs = meta(lambda: transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False))

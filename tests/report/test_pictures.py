@@ -121,3 +121,11 @@ def test_values_have_shades():
 def test_points_without_labels_are_refused():
     with pytest.raises(ValueError, match="2 points have 1 labels"):
         pictures.plane({"xy": [[0, 0], [1, 1]], "label": ["a"]}, {"a": 0})
+
+
+def test_tokens_say_how_many_scored_above_and_how_it_went_on():
+    row = {"tokens": ["a", "b"], "masked": [False, True], "predicted": ["", ["c", "b"]], "place": [0, 1]}
+    html = pictures.show({"kind": "tokens", "rows": [row], "continued": [["Once <", "upon >"]]})
+    assert 'title="1 scored above it"' in html and "scored above" not in html.split("</u>")[1].split("<i")[0]
+    assert "Once &lt;<b>upon &gt;</b>" in html
+    assert "continued" not in pictures.show({"kind": "tokens", "rows": [row]})

@@ -1,0 +1,108 @@
+"""GPT: name the next token (Radford et al. 2018; GPT-2, Radford et al. 2019)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslzoo import draws
+from sslzoo.data.base import valid
+from sslzoo.errors import UserError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts import ranks
+from sslzoo.parts.shown import visible
+
+
+class GPT(Objective):
+    """A causal trunk reads a text, and each token is guessed from those before it (2018, eq. 1 and 2; GPT-2, eq. 1):
+
+    loss = -1/N sum_i log p(x_i | x_1, ..., x_{i-1}),  p = softmax(h_{i-1} W^T)
+
+    over all N tokens that have one before them. The output embedding W is the encoder's input embedding.
+    """
+
+    modalities = ("text",)
+    needs = frozenset({"tokens", "causal"})
+    min_tokens = 2
+
+    def __init__(self, encoder, data):
+        super().__init__()
+        self.vocab_size, self.decode = data.vocab_size, data.describe
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        hidden = encoder(batch.inputs, batch.lengths).last
+        asked = valid(batch.lengths - 1, hidden.shape[1] - 1)
+        scores, target = logits(encoder, hidden[:, :-1][asked]), batch.inputs[:, 1:][asked]
+        counts = ranks.total(torch.bincount(target, minlength=scores.shape[1]).float())
+        logs = {
+            "accuracy": (scores.argmax(-1) == target).float().mean(),
+            "chance": counts.max() / counts.sum(),  # of one who always names the commonest token
+            "uniform_loss": math.log(self.vocab_size),
+        }
+        return Loss(F.cross_entropy(scores, target), len(target), logs)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        rows, lengths = [], batch.lengths[:6].tolist()
+        scores = logits(encoder, encoder(batch.inputs, batch.lengths).last)
+        for ids, score, n in zip(batch.inputs, scores, lengths, strict=False):
+            right = score[: n - 1].gather(1, ids[1:n, None])
+            best = score[: n - 1].topk(min(3, score.shape[1])).indices
+            rows.append(
+                {
+                    "tokens": self.words(ids[:n]),
+                    "masked": [False, *[True] * (n - 1)],
+                    "predicted": ["", *map(self.words, best)],
+                    "place": [0, *(score[: n - 1] > right).sum(1).tolist()],
+                }
+            )
+        half = ids[: max(1, n // 2)]
+        room = encoder.front.max_tokens - len(half)
+        more = generate(encoder, half[None], room, key=0, temperature=0.8)[0, len(half) :]
+        return {
+            "kind": "tokens",
+            "title": "A text, and what was guessed of each token from those before it",
+            "rows": rows,
+            "continued": [[self.decode(half.cpu()), self.decode(more.cpu())]],
+        }
+
+    def words(self, ids: Tensor) -> list[str]:
+        return [visible(self.decode(i)) for i in ids.cpu()]
+
+
+def logits(encoder, hidden: Tensor) -> Tensor:
+    """Hidden states [..., D] -> scores of what comes next [..., vocabulary]."""
+    return F.linear(hidden, encoder.front.pieces.weight).float()
+
+
+@torch.no_grad()
+def generate(encoder, ids: Tensor, steps: int, key: int = 0, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
+    """Texts of one length [B, T] with `steps` more tokens each, [B, T + steps]; encoder in eval mode.
+
+    A token is drawn from the softmax of the logits divided by `temperature`, among the `top_k` best if that is
+    given; at temperature 0 it is the best. What is drawn depends on `key`, the row and the place alone.
+    """
+    room = encoder.front.max_tokens - ids.shape[1]
+    if not ids.shape[1]:
+        raise UserError("there is nothing to go on from: generate needs at least one token")
+    if not 0 <= steps <= room:
+        raise UserError(
+            f"generate steps={steps} more than {ids.shape[1]} tokens: at most {max(room, 0)} fit in the encoder's "
+            f"{encoder.front.max_tokens}"
+        )
+    if temperature < 0 or (top_k is not None and top_k < 1):
+        raise UserError(f"generate needs temperature >= 0 and top_k >= 1, got {temperature} and {top_k}")
+    keys = torch.tensor([draws.key(key, "text", row) for row in range(len(ids))], device=ids.device)
+    cache = encoder.cache()
+    for _ in range(steps):
+        new = ids if cache is None else ids[:, cache.place :]
+        lengths = torch.full((len(ids),), new.shape[1], device=ids.device)
+        scores = logits(encoder, encoder(new, lengths, cache).last[:, -1])
+        if top_k is not None and top_k < scores.shape[1]:
+            scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
+        # the largest of logits with Gumbel noise is a draw from their softmax
+        place = draws.children(keys, torch.full_like(keys, ids.shape[1]))
+        noise = -torch.log(-torch.log(draws.uniform(place, "next token", scores.shape[1])))
+        ids = torch.cat([ids, (scores + temperature * noise).argmax(-1, keepdim=True)], dim=1)
+    return ids

@@ -1,0 +1,192 @@
+"""GPT's loss against a slow one, what it may see, and what it writes. tests/encoders has its model."""
+
+import math
+
+import pytest
+import torch
+from conftest import compose, tiny
+
+from sslzoo import draws
+from sslzoo.build import build, make
+from sslzoo.data.base import Batch
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.objectives.gpt import generate, logits
+
+
+def batch() -> Batch:
+    g = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([20, 2, 13])
+    ids = torch.randint(5, 60, (3, 20), generator=g) * (torch.arange(20) < lengths[:, None])
+    ids[0, 5:11] = 7  # the commonest
+    return Batch(ids, lengths, torch.tensor([draws.key(0, i) for i in range(3)]), torch.arange(3))
+
+
+def sharp():
+    """A tiny job whose guesses are far from even."""
+    job = build(tiny("gpt"))
+    with torch.no_grad():
+        for p in job.encoder.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    return job.encoder.eval(), job.objective.eval()
+
+
+@torch.no_grad()
+def test_the_loss_is_the_papers():
+    """The mean of -log p of each token but the first, each text and each of its beginnings by itself."""
+    (encoder, objective), given = sharp(), batch()
+    table, total, right, targets = encoder.front.pieces.weight.double().clone(), 0.0, 0, []
+    for row, length in enumerate(given.lengths.tolist()):
+        for place in range(1, length):
+            hidden = encoder(given.inputs[row : row + 1, :place], torch.tensor([place])).last[0, -1].double()
+            scores = [float((table[word] * hidden).sum()) for word in range(60)]
+            answer = int(given.inputs[row, place])
+            total -= scores[answer] - math.log(sum(math.exp(s) for s in scores))
+            right += scores[answer] == max(scores)
+            targets.append(answer)
+    loss = objective(encoder, given, 0)
+    assert loss.count == len(targets) == 19 + 1 + 12
+    assert float(loss.value) == pytest.approx(total / len(targets), abs=1e-5)
+    assert float(loss.logs["accuracy"]) == pytest.approx(right / len(targets))
+    assert float(loss.logs["chance"]) == pytest.approx(max(map(targets.count, targets)) / len(targets))
+    assert loss.logs["uniform_loss"] == math.log(60)
+
+
+@torch.no_grad()
+def test_padding_is_never_guessed():
+    (encoder, objective), given = sharp(), batch()
+    before = objective(encoder, given, 0).value
+    given.inputs[1, 2:] = 9
+    assert torch.equal(objective(encoder, given, 0).value, before)
+    given.inputs[2, 12] = 9
+    assert not torch.equal(objective(encoder, given, 0).value, before)
+
+
+@torch.no_grad()
+def test_no_token_is_seen_before_its_time():
+    """A changed token changes the guess of no token up to itself, and of those after it."""
+    (encoder, _), given = sharp(), batch()
+    before = logits(encoder, encoder(given.inputs, given.lengths).last)
+    for place in (1, 6, 11):
+        ids = given.inputs.clone()
+        ids[:, place] += 1
+        after = logits(encoder, encoder(ids % 60, given.lengths).last)
+        assert torch.equal(before[:, :place], after[:, :place])
+        assert (before[[0, 2], place:13] != after[[0, 2], place:13]).any(-1).all()
+
+
+def test_the_output_embedding_is_the_inputs():
+    job = build(tiny("gpt"))
+    assert not list(job.objective.parameters())
+    job.objective(job.encoder, batch(), 0).value.backward()
+    assert (job.encoder.front.pieces.weight.grad.abs().sum(1) > 0).all(), "pieces that were nowhere are pushed away"
+
+
+@pytest.mark.parametrize("pieces", [[24], [10, 1, 1, 12], [1] * 24], ids=["at once", "in parts", "one by one"])
+@torch.no_grad()
+def test_a_cache_changes_nothing_but_the_work(pieces):
+    encoder, _ = sharp()
+    ids = torch.randint(0, 60, (2, 24), generator=torch.Generator().manual_seed(3))
+    whole = encoder(ids, torch.tensor([24, 24]))
+    cache, found = encoder.cache(), []
+    for new in ids.split(pieces, dim=1):
+        found.append(encoder(new, torch.full((2,), new.shape[1]), cache).hidden)
+        assert all(h.shape[1] == new.shape[1] for h in found[-1]), "the work is that of the new tokens"
+    for number, hidden in enumerate(whole.hidden):
+        joined = torch.cat([part[number] for part in found], dim=1)
+        torch.testing.assert_close(joined, hidden, atol=1e-5, rtol=0)
+    assert cache.place == cache.size == 24
+    with pytest.raises(UserError, match="a text of 25 tokens is longer than the encoder's 24: set data.max_tokens"):
+        encoder(ids[:, :1], torch.tensor([1, 1]), cache)
+
+
+@torch.no_grad()
+def test_each_token_is_the_best_of_the_uncached_logits():
+    encoder, _ = sharp()
+    ids = torch.randint(0, 60, (2, 5), generator=torch.Generator().manual_seed(4))
+    made = generate(encoder, ids, 19, temperature=0)
+    assert torch.equal(made[:, :5], ids) and made.shape == (2, 24)
+    for place in range(5, 24):
+        scores = logits(encoder, encoder(made[:, :place], torch.tensor([place, place])).last[:, -1])
+        assert torch.equal(made[:, place], scores.argmax(-1))
+
+
+def test_an_encoder_without_a_cache_writes_the_same(monkeypatch):
+    encoder, _ = sharp()
+    ids = torch.tensor([[7, 8, 9]])
+    quick = generate(encoder, ids, 20, key=5)
+    monkeypatch.setattr(type(encoder), "cache", lambda self: None)
+    assert torch.equal(generate(encoder, ids, 20, key=5), quick)
+
+
+def test_segments_are_not_gone_on_with():
+    """The segment of a token depends on the separators before it, which a cache does not hold."""
+    assert build(tiny("gpt", "encoder.front.segments=2")).encoder.cache() is None
+    assert build(tiny("bert")).encoder.cache() is None
+
+
+@torch.no_grad()
+def test_draws_follow_the_softmax_and_the_key():
+    encoder, _ = sharp()
+    ids = torch.tensor([[7, 8, 9]])
+    scores = logits(encoder, encoder(ids, torch.tensor([3])).last[0, -1])
+    many = ids.expand(4000, -1)
+    for temperature, top_k in ((1.0, None), (0.5, None), (1.0, 4)):
+        made = generate(encoder, many, 1, 1, temperature, top_k)[:, -1]
+        kept = scores if top_k is None else scores.masked_fill(scores < scores.sort().values[-top_k], -math.inf)
+        expected = (kept / temperature).softmax(-1)
+        share = torch.bincount(made, minlength=60) / len(made)
+        assert (share - expected).abs().max() < 4 * 0.5 / 4000**0.5
+        assert top_k is None or set(made.tolist()) == set(scores.topk(4).indices.tolist())
+    assert expected.max() < 0.9 and expected.topk(3).values.min() > 0.03, "more than one is likely"
+    a, b, c = (generate(encoder, many[:8], 12, key) for key in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert len({tuple(row) for row in a.tolist()}) > 1, "rows draw for themselves"
+    assert torch.equal(generate(encoder, many[:3], 12, 1), a[:3])
+    assert torch.equal(generate(encoder, many[:8], 12, 3, top_k=1), generate(encoder, many[:8], 12, temperature=0))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"steps": 22}, "steps=22 more than 3 tokens: at most 21 fit in the encoder's 24"),
+        ({"steps": -1}, "steps=-1"),
+        ({"steps": 3, "temperature": -0.1}, "temperature >= 0 and top_k >= 1, got -0.1 and None"),
+        ({"steps": 3, "top_k": 0}, "got 1.0 and 0"),
+        ({"steps": 3, "ids": torch.zeros(1, 0, dtype=torch.long)}, "at least one token"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(how, says):
+    encoder, _ = sharp()
+    with pytest.raises(UserError, match=says):
+        generate(encoder, **{"ids": torch.tensor([[7, 8, 9]]), **how})
+    assert generate(encoder, torch.tensor([[7, 8, 9]]), 21).shape == (1, 24)
+
+
+def test_an_encoder_that_sees_what_comes_is_refused():
+    with pytest.raises(ConfigError, match="GPT on this data needs an encoder with causal; these fit: .*gpt2, gpt_small"):
+        build(tiny("gpt", "encoder=tiny_text"))
+    with pytest.raises(ConfigError, match="GPT is for text, but the data is speech"):
+        build(tiny("gpt", "data=tiny_speech", "encoder=tiny_gru"))
+
+
+def test_it_shows_where_the_right_token_came():
+    (encoder, objective), given = sharp(), batch()
+    shown = objective.show(encoder, given, 0)
+    scores = logits(encoder, encoder(given.inputs, given.lengths).last)
+    assert [len(row["tokens"]) for row in shown["rows"]] == [20, 2, 13]
+    for number, row in enumerate(shown["rows"]):
+        assert row["masked"] == [False, *[True] * (len(row["tokens"]) - 1)]
+        for place in range(1, len(row["tokens"])):
+            order = scores[number, place - 1].argsort(descending=True).tolist()
+            assert row["predicted"][place] == [f"w{i}" for i in order[:3]]
+            assert row["place"][place] == order.index(int(given.inputs[number, place]))
+    [[text, more]] = shown["continued"]
+    assert text.split() == [f"w{i}" for i in given.inputs[2, :6].tolist()] and len(more.split()) == 24 - 6
+
+
+def test_it_reads_as_well_as_it_writes():
+    """A probe's features: a causal encoder pools a text's own tokens."""
+    encoder = make(compose("objective=gpt", "data=tiny_text", "encoder=gpt_small")["encoder"]).eval()
+    given = batch()
+    encoded = encoder(given.inputs, given.lengths)
+    torch.testing.assert_close(encoded.pooled[2], encoded.last[2, :13].mean(0))
