@@ -47,12 +47,6 @@ class Pretrain(L.LightningModule):
         values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=share.device) for v in logs.values()])
         return dict(zip(logs, ranks.total(values.detach() * share).tolist(), strict=True))
 
-    def validation_step(self, batch, batch_idx: int) -> None:
-        loss = self.objective(self.encoder, batch, self.global_step)
-        value, share = self.weigh(loss)
-        count = round(int(loss.count) / float(share))
-        self.log("val_loss", value, batch_size=count, on_epoch=True, sync_dist=True)
-
     def on_before_optimizer_step(self, optimizer) -> None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
         if not bool(torch.isfinite(norm)):

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 
 from sslzoo import draws
-from sslzoo.data.loader import collate, ordered_loader, train_loader
+from sslzoo.data.loader import collate, train_loader
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
@@ -20,29 +20,23 @@ from sslzoo.train.guards import CollapseGuard
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.refresh import Refresh
+from sslzoo.train.validate import Validate
 
 
 class Loaders(L.LightningDataModule):
-    """Loaders that begin at the trainer's step, for its rank."""
+    """A loader that begins at the trainer's step, for its rank."""
 
-    def __init__(self, data, splits: dict, seed: int, stop: int, smallest: int, workers: int):
+    def __init__(self, data, split, seed: int, stop: int, smallest: int, workers: int):
         super().__init__()
-        self.data, self.splits, self.seed = data, splits, seed
+        self.data, self.split, self.seed = data, split, seed
         self.stop, self.smallest, self.workers = stop, smallest, workers
 
     def train_dataloader(self):
         t = self.trainer
         return train_loader(
-            self.splits["train"], self.data.batch, self.seed, t.global_step, self.stop,
+            self.split, self.data.batch, self.seed, t.global_step, self.stop,
             t.global_rank, t.world_size, self.smallest, self.workers,
         )  # fmt: skip
-
-    def val_dataloader(self):
-        split = self.splits.get("valid")
-        if split is None:
-            return []
-        units, key, t = self.data.batch.units(split.cut_lengths), draws.key(self.seed, "valid"), self.trainer
-        return ordered_loader(split, units, key, rank=t.global_rank, world=t.world_size)
 
 
 def epoch_steps(split, batching, smallest: int) -> int:
@@ -67,7 +61,10 @@ def check_lengths(split, encoder, objective, data) -> None:
         least_s = (least + 2) * encoder.stride / data.sample_rate
         size, mend = f"{length / data.sample_rate:.3f} s", f"data.min_seconds={least_s:.2f} data.on_error=skip"
     else:
-        size, mend = f"{length} tokens", "longer texts"
+        raise UserError(
+            f"{split.names[shortest]} has {length} tokens, fewer than the {least} that "
+            f"{type(objective).__name__} needs — leave such texts out"
+        )
     raise UserError(
         f"{split.names[shortest]} is {size}, {tokens} frames: shorter than the {least} that a mask span needs — "
         f"set {mend}, or a smaller objective.mask.length"
@@ -98,6 +95,7 @@ def pretrain(job, run: Run) -> bool:
     made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
     callbacks = [
         Refresh(job.data, splits["train"]),
+        *([Validate(job.data, splits["valid"], config["seed"], settings.val_every)] if settings.val_every else []),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run, settings.log_every),
         *([ProgressReport(run.name, job.data.modality, rate)] if settings.progress else []),
@@ -105,12 +103,12 @@ def pretrain(job, run: Run) -> bool:
         Finish(run, made, example),
         Checkpoints(run, settings.save_every, settings.keep),
     ]
-    trainer = lightning_trainer(settings, run, callbacks, validate=bool(settings.val_every))
+    trainer = lightning_trainer(settings, run, callbacks)
     resume = newest(run)
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")
-    loaders = Loaders(job.data, splits, config["seed"], settings.max_steps, job.objective.min_batch, settings.workers)
+    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, job.objective.min_batch, settings.workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
@@ -119,7 +117,7 @@ def pretrain(job, run: Run) -> bool:
     return run.done and trainer.is_global_zero
 
 
-def lightning_trainer(settings, run: Run, callbacks: list, validate: bool) -> L.Trainer:
+def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     loggers = []
     if "tensorboard" in settings.loggers:
@@ -139,10 +137,7 @@ def lightning_trainer(settings, run: Run, callbacks: list, validate: bool) -> L.
         max_steps=settings.max_steps,
         max_epochs=-1,
         gradient_clip_val=settings.gradient_clip,
-        val_check_interval=settings.val_every if validate else None,
-        check_val_every_n_epoch=None if validate else 1,
-        limit_val_batches=1.0 if validate else 0,
-        num_sanity_val_steps=0,
+        limit_val_batches=0,
         log_every_n_steps=settings.log_every,
         logger=loggers or False,
         callbacks=callbacks,

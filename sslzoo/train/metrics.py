@@ -9,8 +9,8 @@ from sslzoo.run import Run
 
 
 class MetricsFile(L.Callback):
-    """Writes the module's logs, and the validation loss when there is one. A continued run drops the rows
-    that the lost steps had written."""
+    """Writes the module's logs, every so many steps, where there is a validation loss, and at the last. A continued
+    run drops the rows that the lost steps had written."""
 
     def __init__(self, run: Run, every: int):
         self.path, self.every = run.metrics, every
@@ -47,12 +47,7 @@ class MetricsFile(L.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step - 1
         last = trainer.global_step == module.total_steps
-        if trainer.is_global_zero and (step % self.every == 0 or last):
+        if trainer.is_global_zero and (step % self.every == 0 or last or "val_loss" in module.logged):
             self.write({"step": step, **{name: f"{value:.6g}" for name, value in module.logged.items()}})
             for logger in trainer.loggers:
                 logger.log_metrics(module.logged, step)
-
-    def on_validation_end(self, trainer, module) -> None:
-        loss = trainer.callback_metrics.get("val_loss")
-        if trainer.is_global_zero and loss is not None and not trainer.sanity_checking:
-            self.write({"step": trainer.global_step - 1, "val_loss": f"{float(loss):.6g}"})

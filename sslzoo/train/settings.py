@@ -13,8 +13,9 @@ from sslzoo.errors import ConfigError
 class Settings:
     """max_steps: optimiser steps. devices, nodes: ranks a host and hosts. strategy: Lightning's name; "auto"
     is one process, "ddp" one a rank. precision: "auto" is bf16 where the accelerator computes in it and
-    32 bits elsewhere. save_every, keep: checkpoints. val_every: steps between validations, or None.
-    on_collapse: warn, or stop. workers: loader processes a rank. loggers: beside metrics.csv.
+    32 bits elsewhere. save_every, keep: checkpoints. val_every: steps between validations, the last of
+    which is at the last step, or None. on_collapse: warn, or stop. workers: loader processes a rank. loggers:
+    beside metrics.csv.
     """
 
     max_steps: int = 1000

@@ -11,6 +11,7 @@ from sslzoo.build import build, make
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.objectives.gpt import generate, logits
+from sslzoo.train.launch import check_lengths
 
 
 def batch() -> Batch:
@@ -167,6 +168,15 @@ def test_an_encoder_that_sees_what_comes_is_refused():
         build(tiny("gpt", "encoder=tiny_text"))
     with pytest.raises(ConfigError, match="GPT is for text, but the data is speech"):
         build(tiny("gpt", "data=tiny_speech", "encoder=tiny_gru"))
+
+
+def test_a_text_without_a_next_token_is_refused():
+    job = build(tiny("gpt"))
+    split = job.data.split("train")
+    split.items[5] = split.items[5][:1]
+    split.lengths[5] = 1
+    with pytest.raises(UserError, match="^item 5 has 1 tokens, fewer than the 2 that GPT needs — leave such texts out$"):
+        check_lengths(split, job.encoder, job.objective, job.data)
 
 
 def test_it_shows_where_the_right_token_came():
