@@ -51,14 +51,14 @@ class TextSplit(Split):
 class TextBlocks(Split):
     """One long text in blocks of `max_tokens`, each between [CLS] and [SEP] if `wrap`.
 
-    In training a block starts anywhere within its place, so that no two epochs cut the text alike; what is
-    left after the last whole block is out, unless it is all there is. Raises UserError for an empty text.
+    In training a block starts anywhere within its place if `moving`, so that no two epochs cut the text alike; what
+    is left after the last whole block is out, unless it is all there is. Raises UserError for an empty text.
     """
 
-    def __init__(self, stream: np.ndarray, max_tokens: int, wrap: bool, name: str):
+    def __init__(self, stream: np.ndarray, max_tokens: int, wrap: bool, name: str, moving: bool = True):
         if not len(stream):
             raise UserError(f"{name} has no text")
-        self.stream, self.wrap = stream.astype(np.int32), wrap
+        self.stream, self.wrap, self.moving = stream.astype(np.int32), wrap, moving
         self.room = min(max_tokens - 2 * wrap, len(stream))
         count = len(stream) // self.room
         self.names = [f"{name}, block {i}" for i in range(count)]
@@ -67,7 +67,7 @@ class TextBlocks(Split):
 
     def read(self, index: int, key: int | None = None) -> Tensor:
         start = index * self.room
-        if key is not None:
+        if key is not None and self.moving:
             start = min(start + draws.key(key, "cut") % self.room, len(self.stream) - self.room)
         ids = torch.from_numpy(self.stream[start : start + self.room].astype(np.int64))
         return torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])]) if self.wrap else ids

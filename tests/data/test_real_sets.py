@@ -121,6 +121,9 @@ def test_tiny_shakespeare(real):
         "First Citizen:\nBefore we proceed any further"
     )
     trains(data)
+    nano = PlainText(data.path, ByCount(8), 70, 65, "characters", shares={"valid": 0.1})
+    assert [len(nano.opened(name).texts[0]) for name in ("train", "valid")] == [1003854, 111540]
+    assert len(nano.split("valid")) * 65 == 111540 and len(nano.tokenizer) == 70
 
 
 def test_wikitext_2(real):

@@ -137,6 +137,48 @@ def test_a_text_without_lines_is_divided_all_the_same(tmp_path):
     assert [len(data.opened(name).texts[0]) for name in ("train", "valid", "test")] == [900, 50, 50]
 
 
+def test_shares_are_cut_exactly(tmp_path):
+    """nanoGPT's prepare.py: train_data = data[:int(n*0.9)], val_data = data[int(n*0.9):]."""
+    (tmp_path / "book.txt").write_text(BOOK)
+    data, n = characters(tmp_path / "book.txt", shares={"valid": 0.1}), len(BOOK)
+    assert n % 10 and data.opened("train").texts == [BOOK[: int(n * 0.9)]]
+    assert data.opened("valid").texts == [BOOK[int(n * 0.9) :]]
+    with pytest.raises(UserError, match="has no test split: .* set data.shares.test=0.05"):
+        data.split("test")
+    data = characters(tmp_path / "book.txt", shares={"test": 0.2, "valid": 0.3})
+    assert [data.opened(name).texts[0] for name in ("train", "valid", "test")] == [
+        BOOK[: int(n * 0.5)], BOOK[int(n * 0.5) : int(n * 0.8)], BOOK[int(n * 0.8) :]
+    ]  # fmt: skip
+    (tmp_path / "other.txt").write_text("another text")
+    data = characters(tmp_path, files={"train": "book.txt", "test": "other.txt"}, shares={"valid": 0.1})
+    assert data.opened("valid").texts == [BOOK[int(n * 0.9) :]] and data.opened("test").texts == ["another text"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "says"),
+    [
+        ({"valid": 0.5, "test": 0.5}, "together below 1"),
+        ({"valid": 0.0}, "above 0"),
+        ({"train": 0.9}, "valid and test parts"),
+        ({}, "valid and test parts"),
+        ({"test": 0.1}, "test is in data.files and in data.shares: leave out one"),
+    ],
+)
+def test_shares_that_cannot_be(shares, says):
+    with pytest.raises(ConfigError, match=says):
+        characters("nowhere", files={"train": "a", "test": "b"}, shares=shares)
+
+
+def test_validation_reads_every_block_in_its_place(tmp_path):
+    (tmp_path / "book.txt").write_text(BOOK)
+    data = characters(tmp_path / "book.txt", shares={"valid": 0.1}, max_tokens=16)
+    split, text = data.split("valid"), data.opened("valid").texts[0]
+    read = "".join(data.describe(split.read(i, key=77 + i)) for i in range(len(split)))
+    assert read == text[: len(text) // 16 * 16]
+    train = data.split("train")
+    assert any(not torch.equal(train.read(3, key), train.read(3)) for key in range(5))
+
+
 def test_every_file_of_a_folder_gives_its_share(tmp_path):
     for name in ("a.txt", "in/b.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
