@@ -53,6 +53,8 @@ def tiny(objective: str, *overrides: str) -> dict:
         "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
         "gpt": ["encoder=tiny_gpt"],
+        "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
+        "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "tera": ["objective.alter.width=5"],
         "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],

@@ -55,9 +55,11 @@ class ConvBlock(nn.Module):
 class Waveform(Front):
     """Waveform [B, N] -> convolutional features [B, T, C] -> tokens [B, T, D] (wav2vec 2.0, section 2).
 
-    sample_rate: of the audio it is made for, in Hz. layers: [channels, kernel, stride] of each convolution. norm: "group" normalises the first layer over
-    time (the base model), "layer" every layer over channels (large). normalize_input: zero mean and unit
-    variance an utterance. Shorter than the receptive field, an utterance is padded to one frame.
+    sample_rate: of the audio it is made for, in Hz. layers: [channels, kernel, stride] of each convolution.
+    norm: "group" normalises the first layer over time (the base model), "layer" every layer over channels
+    (large). normalize_input: zero mean and unit variance an utterance. Shorter than the receptive field, an
+    utterance is padded to one frame. With "layer" and without normalize_input, a frame knows of no sample
+    behind its receptive field, as CPC would have it.
     """
 
     modality = "speech"
@@ -99,6 +101,8 @@ class Waveform(Front):
             inputs = F.pad(inputs, (0, self.receptive_field - inputs.shape[1]))
         if self.normalize_input:
             inputs = standardize(inputs[..., None], lengths)[..., 0]
+        else:  # an utterance shorter than the receptive field reads its own padding
+            inputs = inputs.where(valid(lengths, inputs.shape[1]), 0.0)
         x, lengths = inputs[:, None], lengths.clamp(min=self.receptive_field)
         for layer in self.layers:
             x, lengths = layer(x, lengths)

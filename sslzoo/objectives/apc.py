@@ -17,6 +17,7 @@ class APC(Objective):
 
     modalities = ("speech",)
     needs = frozenset({"frames", "causal"})
+    set_by = "ahead"
 
     def __init__(self, encoder, data, ahead: int = 5):
         super().__init__()

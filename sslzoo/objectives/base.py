@@ -24,6 +24,7 @@ class Objective(nn.Module):
     modalities: those it is defined for. needs: what it asks of an encoder's `offers`.
     learns_targets: whether it learns `batch.targets`, made beforehand by `sslzoo label`.
     min_batch: rows of the global batch that its loss needs at least.
+    min_tokens: tokens that a training item needs at least; set_by: the setting of its own that says so.
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
 
     Everything random comes from `batch.keys` through `sslzoo.draws`; every byte of state is a
@@ -34,6 +35,8 @@ class Objective(nn.Module):
     needs: frozenset[str] = frozenset()
     learns_targets: bool = False
     min_batch: int = 1
+    min_tokens: int = 1
+    set_by: str = "mask.length"
     refresh_every: int | None = None
 
     def forward(self, encoder: nn.Module, batch, step: int) -> Loss:

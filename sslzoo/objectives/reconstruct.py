@@ -18,6 +18,7 @@ class Reconstruct(Objective):
 
     modalities = ("speech",)
     needs = frozenset({"tokens", "frames"})
+    set_by = "alter.length"
 
     def __init__(self, encoder, data, alter: object):
         super().__init__()

@@ -10,6 +10,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
 from sslzoo.parts.mel import LogMel
+from sslzoo.parts.negatives import others
 from sslzoo.parts.quantize import GumbelQuantizer, perplexity
 from sslzoo.parts.shown import places
 
@@ -69,12 +70,8 @@ class Wav2Vec2(Objective):
         row, _ = mask.nonzero(as_tuple=True)
         first = (counts.cumsum(0) - counts)[row]
         own = torch.arange(len(row), device=mask.device) - first
-        most = int(counts.max())
-        u = draws.uniform(keys, "negatives", most, self.negatives)[row, own]
-        other = (u.double() * (counts[row] - 1)[:, None]).long()
-        other = other + (other >= own[:, None])
         # the only masked frame of an utterance has no others: it stands for them, and `contrast` leaves it out
-        return first[:, None] + torch.minimum(other, counts[row][:, None] - 1)
+        return first[:, None] + others(keys, counts, int(counts.max()), self.negatives)[row, own]
 
     def contrast(self, context: Tensor, codes: Tensor, distractors: Tensor) -> Tensor:
         """context, codes [M, D], distractors [M, K] -> logits [M, 1 + K], the right code first."""

@@ -45,29 +45,31 @@ def epoch_steps(split, batching, smallest: int) -> int:
 
 
 def check_lengths(split, encoder, objective, data) -> None:
-    """Refuse a training split with an item too short for the objective, naming the item."""
-    least = getattr(objective, "min_tokens", 1)
+    """Refuse a training split of which an item, as it is read, is too short for the objective, naming the item."""
+    least = objective.min_tokens
     if least <= 1 or data.modality == "image":
         return
-    shortest = int(split.lengths.argmin())
-    length = int(split.lengths[shortest])
-    sample = split.read(shortest)[None]
+    shortest = int(split.cut_lengths.argmin())
+    length = int(split.cut_lengths[shortest])
+    sample = split.read(shortest)[None, :length]
     with torch.no_grad():
         tokens = int(encoder.eval().embed(sample, torch.tensor([length]))[1])
     encoder.train()
     if tokens >= least:
         return
+    cut = length < split.lengths[shortest]
     if data.modality == "speech":
         least_s = (least + 2) * encoder.stride / data.sample_rate
-        size, mend = f"{length / data.sample_rate:.3f} s", f"data.min_seconds={least_s:.2f} data.on_error=skip"
+        size = f"{length / data.sample_rate:.3f} s"
+        mend = f"data.max_seconds={least_s:.2f}" if cut else f"data.min_seconds={least_s:.2f} data.on_error=skip"
     else:
         raise UserError(
             f"{split.names[shortest]} has {length} tokens, fewer than the {least} that "
             f"{type(objective).__name__} needs — leave such texts out"
         )
     raise UserError(
-        f"{split.names[shortest]} is {size}, {tokens} frames: shorter than the {least} that a mask span needs — "
-        f"set {mend}, or a smaller objective.mask.length"
+        f"{split.names[shortest]} is {'cut to ' if cut else ''}{size}, {tokens} tokens: shorter than the {least} that "
+        f"{type(objective).__name__} needs — set {mend}, or a smaller objective.{objective.set_by}"
     )
 
 

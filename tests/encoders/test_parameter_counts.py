@@ -65,6 +65,12 @@ def test_wav2vec2_large(transformers):
     assert count("wav2vec2_large") == closed == theirs - 1024
 
 
+def test_cpc():
+    convolutions = 512 * 10 + 512 * 512 * (8 + 4 + 4 + 4) + 5 * 512 + 5 * 2 * 512
+    recurrent = 3 * (256 * 256 + 256 * 256 + 2 * 256)
+    assert count("cpc") == convolutions + 2 * 512 + (512 * 256 + 256) + recurrent == 5_782_784
+
+
 def test_bert_base(transformers):
     ours = count("bert_base", front__vocab_size=30522, front__max_tokens=512)
     theirs = meta(lambda: transformers.BertModel(transformers.BertConfig(), add_pooling_layer=False))
