@@ -1,5 +1,6 @@
 """Patches: the front end that makes a vision transformer of the trunk."""
 
+import math
 from typing import Literal
 
 import torch
@@ -21,7 +22,8 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 class Patches(Front):
     """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
-    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1)."""
+    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). An image may be smaller than
+    `size`, if `patch` divides it: a piece of one, which has the positions of the upper left part."""
 
     modality = "image"
     offers = frozenset({"patches"})
@@ -65,7 +67,15 @@ class Patches(Front):
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.linear(features)
         first = self.first.expand(len(tokens), 1, -1)
-        return torch.cat([first, tokens], dim=1) + self.position, lengths + self.prefix
+        return torch.cat([first, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
+
+    def positions(self, patches: int) -> Tensor:
+        """Those of the class token and of a square of so many patches."""
+        side, whole = math.isqrt(patches), self.size // self.patch
+        if side == whole:
+            return self.position
+        table = self.position[1:].view(whole, whole, -1)
+        return torch.cat([self.position[:1], table[:side, :side].flatten(0, 1)])
 
     def images(self, features: Tensor) -> Tensor:
         """Standardised patches [B, P * P, C] back as images [B, C, S, S] in 0..1: what `features` undoes."""

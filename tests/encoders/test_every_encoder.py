@@ -171,6 +171,17 @@ def test_a_patch_that_does_not_divide_the_image_is_refused():
         make(node)
 
 
+@pytest.mark.parametrize("position", ["sine", "learned"])
+@torch.no_grad()
+def test_a_piece_of_an_image_has_the_positions_of_the_upper_left(position):
+    node = config("tiny_image")
+    node["front"]["position"] = position
+    net, [image, *_] = make(node).eval(), items("image")
+    whole, piece = (net.embed(x[None], torch.ones(1).long()) for x in (image, image[:, :12, :12]))
+    of_piece = [0] + [1 + 8 * row + column for row in range(3) for column in range(3)]
+    assert piece[1].tolist() == [10] and torch.equal(piece[0], whole[0][:, of_piece])
+
+
 @pytest.mark.parametrize("pool", ["mean", "first"])
 @pytest.mark.parametrize("name", ["tiny_image", "tiny_text", "tiny_speech"])
 @torch.no_grad()

@@ -1,0 +1,136 @@
+"""Context prediction: where does the other patch lie? (Doersch et al. 2015, 1505.05192)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslzoo import draws
+from sslzoo.data.base import pixels
+from sslzoo.errors import ConfigError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts import health
+from sslzoo.parts.heads import mlp
+from sslzoo.parts.shown import view_pairs
+
+PLACES = ("up left", "up", "up right", "left", "right", "down left", "down", "down right")
+
+
+class ContextPrediction(Objective):
+    """Of a grid of 3 x 3 patches the one in the centre, x, and one of its eight neighbours, x', go through
+    one encoder f, and a network h names the neighbour's place y on both features ("late fusion", section 3):
+
+    loss = -1/N sum_i log h(f(x_i), f(x'_i))_{y_i}
+
+    Against trivial solutions (section 3.1): a gap between patches, no edge goes on from one to the other;
+    each is moved by up to `jitter` pixels in both directions; and lenses bend colours apart, the farther
+    from an image's middle the more, so that colours alone would tell a patch's place: of each patch, two of
+    three channels, drawn for it, become normal noise about the data's mean, of a hundredth of the third
+    one's deviation (`drop`; grey images have none to drop). The whole grid lies in the image, anywhere, so
+    that a place in the image says nothing about y.
+
+    patch, gap: pixels; null for the largest patch with the paper's half a patch between them. jitter: null
+    for the paper's 7 of 96, never so much that patches could overlap. size: pixels a side to which a patch
+    is stretched for the encoder, null for as it is. The paper also makes some patches coarse: not done here.
+    """
+
+    modalities = ("image",)
+    min_batch = 2  # the head's batch norm
+
+    def __init__(
+        self,
+        encoder,
+        data,
+        patch: int | None = None,
+        gap: int | None = None,
+        jitter: int | None = None,
+        size: int | None = None,
+        drop: bool = True,
+        hidden_dim: int = 512,
+    ):
+        super().__init__()
+        # 3 patches, 2 gaps of half a patch, and the jitter on either side
+        self.patch = max(1, int((data.size - 1) / (4 + 14 / 96))) if patch is None else patch
+        self.gap = self.patch // 2 if gap is None else gap
+        self.jitter = min(max(1, round(self.patch * 7 / 96)), self.gap // 2) if jitter is None else jitter
+        self.size, self.drop = size or self.patch, drop and data.channels == 3
+        self.room = data.size - 3 * self.patch - 2 * self.gap - 2 * self.jitter
+        self.check(encoder, data)
+        self.register_buffer("mean", torch.tensor(data.mean).view(-1, 1, 1))
+        self.head = mlp(2 * encoder.dim, hidden_dim, len(PLACES))
+
+    def check(self, encoder, data) -> None:
+        """Refuse patches that are not on the image, that overlap, or that the encoder cannot take."""
+        patch, gap, jitter = self.patch, self.gap, self.jitter
+        if patch < 1 or gap < 0 or jitter < 0 or self.size < 1:
+            raise ConfigError(f"context needs patch >= 1, gap >= 0, jitter >= 0, size >= 1; got {patch}, {gap}, {jitter}, {self.size}")
+        if self.room < 0:
+            fits = (data.size - 2 * gap - 2 * jitter) // 3
+            mend = f"objective.patch={fits} or less" if fits > 0 else "a smaller objective.gap and objective.jitter"
+            raise ConfigError(
+                f"3 patches of {patch}, 2 gaps of {gap} and a jitter of {jitter} on either side are "
+                f"{data.size - self.room} pixels, more than the image's {data.size}: set {mend}"
+            )
+        if 2 * jitter > gap:
+            raise ConfigError(
+                f"patches with objective.gap={gap} that move by objective.jitter={jitter} can overlap: "
+                f"set objective.gap={2 * jitter} or objective.jitter={gap // 2}"
+            )
+        if "patches" in encoder.offers and (self.size % encoder.stride or self.size > data.size):
+            fits = min(max(round(self.size / encoder.stride), 1), data.size // encoder.stride) * encoder.stride
+            raise ConfigError(
+                f"an encoder of {encoder.stride}-pixel patches cannot take images of {self.size} pixels here: "
+                f"set objective.size={fits}"
+            )
+
+    def cut(self, images: Tensor, keys: Tensor, corner: Tensor, cell: Tensor, name: str) -> Tensor:
+        """The patches [B, C, size, size] in each row's cell of the grid (0 to 8) that begins at its corner [B, 2]."""
+        moved = draws.integers(keys, f"jitter of the {name}", 2 * self.jitter + 1, 2)
+        first = corner + torch.stack([cell // 3, cell % 3], dim=1) * (self.patch + self.gap) + moved
+        down, right = (first[:, :, None] + torch.arange(self.patch, device=keys.device)).unbind(1)
+        row = torch.arange(len(images), device=keys.device)[:, None, None]
+        patches = pixels(images[row, :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2))
+        if self.size != self.patch:
+            patches = F.interpolate(patches, self.size, mode="bilinear", align_corners=False)
+        return self.one_channel(patches, keys, name) if self.drop else patches
+
+    def one_channel(self, patches: Tensor, keys: Tensor, name: str) -> Tensor:
+        kept = F.one_hot(draws.integers(keys, f"channel of the {name}", 3), 3).bool()
+        deviation = patches.std((2, 3), correction=0)[kept].view(-1, 1, 1, 1)
+        noise = self.mean + 0.01 * deviation * draws.normal(keys, f"noise of the {name}", *patches.shape[1:])
+        return torch.where(kept[:, :, None, None], patches, noise)
+
+    def pairs(self, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches in the centre and their neighbours, [B, C, size, size] each, and the neighbours' places [B]."""
+        keys = batch.keys
+        corner = draws.integers(keys, "grid", self.room + 1, 2)
+        place = draws.integers(keys, "place", len(PLACES))
+        centre = torch.full_like(place, 4)
+        a = self.cut(batch.inputs, keys, corner, centre, "centre")
+        return a, self.cut(batch.inputs, keys, corner, place + (place >= centre), "neighbour"), place
+
+    def name(self, encoder, batch, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [2B, D] of the centres, then of their neighbours, and logits [B, 8]."""
+        # one pass over both, so that batch norm sees one batch
+        pooled = encoder(torch.cat([a, b]), batch.lengths.repeat(2)).pooled
+        return pooled, self.head(torch.cat(pooled.chunk(2), dim=1)).float()
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        a, b, place = self.pairs(batch)
+        pooled, logits = self.name(encoder, batch, a, b)
+        logs = {
+            "accuracy": (logits.argmax(1) == place).float().mean(),
+            "chance": 1 / len(PLACES),
+            "uniform_loss": math.log(len(PLACES)),
+        }
+        if step % health.EVERY == 0:
+            logs |= health.spread(pooled)
+        return Loss(F.cross_entropy(logits, place), len(place), logs)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        a, b, place = self.pairs(batch)
+        said = self.name(encoder, batch, a, b)[1].argmax(1)
+        captions = [f"{PLACES[p]}: said {PLACES[s]}" for p, s in zip(place.tolist(), said.tolist(), strict=True)]
+        return view_pairs("Two patches of each image, and where the second lies", a, b, captions, place == said)
