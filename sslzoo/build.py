@@ -134,14 +134,19 @@ def encoders_that(fit) -> list[str]:
 def misfits(data, encoder, objective: type) -> None:
     """Refuse what does not go together, naming what would."""
     name = objective.__name__
-    if objective.learns_targets and data.targets is None:
-        raise ConfigError(f"{name} learns targets: make them with `sslzoo label`, then set targets=FOLDER")
-    if data.targets is not None and not objective.learns_targets:
-        raise ConfigError(f"{name} learns no targets: leave out targets={data.targets.folder}")
     if data.modality not in objective.modalities:
         raise ConfigError(
             f"{name} is for {' and '.join(objective.modalities)}, but the data is {data.modality}: "
             f"choose data of that kind (`sslzoo list data`)"
+        )
+    if objective.learns_targets and data.targets is None:
+        raise ConfigError(f"{name} learns targets: make them with `sslzoo label`, then set targets=FOLDER")
+    if data.targets is not None and not objective.learns_targets:
+        raise ConfigError(f"{name} learns no targets: leave out targets={data.targets.folder}")
+    if data.targets is not None and data.targets.sample_rate != data.sample_rate:
+        raise ConfigError(
+            f"targets={data.targets.folder} are of audio at {data.targets.sample_rate} Hz, but the data is read at "
+            f"{data.sample_rate}: run `sslzoo label` on this data"
         )
     for ok, need in (
         (encoder.modality == data.modality, f"an encoder of {data.modality}"),
@@ -161,6 +166,8 @@ def build(config: dict) -> Job:
         check(node, name)
     if not fits(config["seed"], int):
         raise ConfigError(f"seed must be int, got {config['seed']!r}")
+    if not fits(config.get("targets"), str | None):
+        raise ConfigError(f"targets must be the folder of what `sslzoo label` made, got {config['targets']!r}")
     data, trainer, optim = make(config["data"]), make(config["trainer"]), make(config["optim"])
     if config.get("targets") is not None:
         data = Labelled(data, Targets(config["targets"]))

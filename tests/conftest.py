@@ -13,6 +13,8 @@ TINY = Path(__file__).parent / "tiny"
 sys.path.insert(0, str(TINY))
 torch.set_num_threads(1)
 
+from tiny_targets import tiny_targets  # noqa: E402
+
 from sslzoo.config import CONF, options, plain  # noqa: E402
 
 OBJECTIVES = sorted(options("objective"))
@@ -30,6 +32,8 @@ def compose(*overrides: str, command: str = "pretrain") -> dict:
 
 def modality_of(objective: str) -> str:
     """The modality that an objective is for: of several, that of its views, or the first."""
+def target_of(objective: str) -> type:
+    """The class of an objective."""
     from omegaconf import OmegaConf
 
     from sslzoo.build import target
@@ -38,6 +42,12 @@ def modality_of(objective: str) -> str:
     if "views" in node and node.views is not None:
         return target(node.views["_target_"], "objective.views").modality
     return target(node["_target_"], "objective").modalities[0]
+    return target(node["_target_"], "objective")
+
+
+def modality_of(objective: str) -> str:
+    """The first modality that an objective is for."""
+    return target_of(objective).modalities[0]
 
 
 def tiny(objective: str, *overrides: str) -> dict:
@@ -55,6 +65,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "gpt": ["encoder=tiny_gpt"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
+        "hubert": ["objective.output_dim=16"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "tera": ["objective.alter.width=5"],
         "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
@@ -69,6 +80,8 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.output_dim=16",
         ],
     }
+    if target_of(objective).learns_targets:
+        defaults.append(f"targets={tiny_targets()}")
     chosen = {o.split("=")[0]: o for o in [*defaults, *small.get(objective, []), *overrides]}
     return compose(*chosen.values())
 

@@ -1,8 +1,8 @@
 """Labels of frames that `sslzoo label` made, joined to the data that they were made from.
 
-    <folder>/label.json        what they are: clusters, hop, sample_rate, the source, a hash of every split
-    <folder>/<split>.codes.npy   uint16 or int32 [sum of frames], item after item
-    <folder>/<split>.starts.npy  int64 [N + 1], where each item's begin
+    <folder>/label.json          what they are: clusters, hop, sample_rate, a hash of every split; written last
+    <folder>/<split>.codes.npy   uint16 or int32 [sum of frames], item after item, signed
+    <folder>/<split>.starts.npy  int64 [N + 1], where each item's begin, signed
     <folder>/codebook.safetensors
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sslzoo.data.base import Data, Split
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.run import check_signed
 
 CODES = "codes"  # the name of the targets in a batch
 
@@ -33,28 +34,39 @@ class Targets:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ConfigError(f"there is no folder targets={folder}: make targets with `sslzoo label`")
         if not (self.folder / "label.json").exists():
-            raise ConfigError(f"targets={folder} holds no label.json: make targets with `sslzoo label`")
-        self.said = json.loads((self.folder / "label.json").read_text())
-        self.clusters, self.hop = self.said["clusters"], self.said["hop"]
-        self.sample_rate = self.said["sample_rate"]
+            raise ConfigError(f"targets={folder} is not finished, it has no label.json: run its `sslzoo label` again")
+        try:
+            self.said = json.loads((self.folder / "label.json").read_text())
+            self.clusters, self.hop, self.sample_rate = (int(self.said[k]) for k in ("clusters", "hop", "sample_rate"))
+            self.splits = {name: (split["hash"], split["items"]) for name, split in self.said["splits"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"targets={folder}: its label.json is damaged — make targets with `sslzoo label`") from error
 
     def join(self, name: str, split: Split) -> "LabelledSplit":
-        """A split with its labels. Raises UserError where they were made from other data."""
-        known = self.said["splits"].get(name)
-        if known is None:
-            raise UserError(f"{self.folder} has no targets of the {name} split: label that split too")
-        if known["hash"] != fingerprint(split):
+        """A split with its labels. Raises UserError where they were made from other data, or are damaged."""
+        if name not in self.splits:
+            some = ", ".join(self.splits)
+            raise UserError(f"{self.folder} has targets of {some}, but not of the {name} split: label that split too")
+        hashed, items = self.splits[name]
+        if hashed != fingerprint(split):
             raise UserError(
-                f"{self.folder} was made from other data: its {name} split has {known['items']} items, this one has "
+                f"{self.folder} was made from other data: its {name} split has {items} items, this one has "
                 f"{len(split)}, or they have other names or lengths — run `sslzoo label` on this data"
             )
-        codes, starts = (
-            np.load(self.folder / f"{name}.{kind}.npy", mmap_mode="r", allow_pickle=False) for kind in (CODES, "starts")
-        )
+        codes, starts = (self._read(f"{name}.{kind}.npy") for kind in (CODES, "starts"))
         if len(starts) != len(split) + 1 or starts[-1] != len(codes):
-            raise UserError(f"{self.folder}/{name}.codes.npy is damaged: it holds {len(codes)} labels, not {starts[-1]}")
+            raise UserError(
+                f"{self.folder}/{name}.codes.npy holds {len(codes)} labels, and {name}.starts.npy is not of that many: "
+                "delete the folder, and run `sslzoo label` again"
+            )
         return LabelledSplit(split, codes, starts, self.hop)
+
+    def _read(self, name: str) -> np.ndarray:
+        check_signed(self.folder / name)
+        return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
 
 
 class LabelledSplit(Split):
@@ -64,11 +76,15 @@ class LabelledSplit(Split):
         self.split, self.codes, self.starts, self.hop = split, codes, starts, hop
         self.names, self.lengths, self.cut = split.names, split.lengths, split.cut
         self.columns, self.intervals = split.columns, split.intervals
-        split.align(hop)
+        self.align(hop)
 
     @property
     def cut_lengths(self) -> np.ndarray:
         return self.split.cut_lengths
+
+    def align(self, grain: int) -> None:
+        self.grain = grain
+        self.split.align(grain)
 
     def read(self, index: int, key: int | None = None) -> Tensor:
         return self.split.read(index, key)
@@ -78,8 +94,12 @@ class LabelledSplit(Split):
 
     def targets(self, index: int, key: int | None = None) -> dict[str, Tensor]:
         start, stop = self.window(index, key)
-        mine = self.codes[self.starts[index] : self.starts[index + 1]]
-        mine = mine[start // self.hop : -(-stop // self.hop)]
+        mine, length = self.codes[self.starts[index] : self.starts[index + 1]], int(self.lengths[index])
+        if stop - start < length:
+            # a frame begins at every hop whose whole width is inside: a cut lacks as many at its end as the item does
+            lacking = length // self.hop - len(mine)
+            first = start // self.hop
+            mine = mine[first : first + max((stop - start) // self.hop - lacking, 1)]
         return {CODES: torch.from_numpy(mine.astype(np.int64))}
 
 
@@ -87,16 +107,12 @@ class Labelled(Data):
     """A data set with targets: in all else the data set itself."""
 
     def __init__(self, data: Data, targets: Targets):
-        rate = getattr(data, "sample_rate", None)
-        if rate != targets.sample_rate:
-            raise ConfigError(
-                f"targets={targets.folder} are of audio at {targets.sample_rate} Hz, but the data is read at {rate}: "
-                "run `sslzoo label` on this data"
-            )
         self.data, self.targets, self.seed = data, targets, data.seed
 
     def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself
-        return getattr(self.__dict__["data"], name)
+        if name == "data":  # not there yet: a copy is being made
+            raise AttributeError(name)
+        return getattr(self.data, name)
 
     @property
     def modality(self) -> str:

@@ -10,7 +10,7 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
-from sslzoo.parts.shown import places
+from sslzoo.parts.shown import asked_frames
 
 
 class BestRQ(Objective):
@@ -66,11 +66,6 @@ class BestRQ(Objective):
         mask, logits, codes = self.answer(encoder, batch)
         features, lengths = encoder.features(batch.inputs[:1], batch.lengths[:1])
         size = int(lengths)
-        return {
-            "kind": "frames",
-            "title": f"Masked frames, and where the right code came among {len(self.codebook)}",
-            "frames": features[0, :size].unflatten(1, (encoder.front.stack, -1)).flatten(0, 1).cpu(),
-            "mask": mask[0, :size].cpu(),
-            "place": places(mask[0, :size], logits, logits.gather(1, codes[:, None])),
-            "candidates": len(self.codebook),
-        }
+        frames = features[0, :size].unflatten(1, (encoder.front.stack, -1)).flatten(0, 1)
+        title = f"Masked frames, and where the right code came among {len(self.codebook)}"
+        return asked_frames(title, frames, mask[0, :size], logits, logits.gather(1, codes[:, None]))

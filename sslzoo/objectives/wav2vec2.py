@@ -8,11 +8,11 @@ from sslzoo import draws
 from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import ranks
 from sslzoo.parts.mel import LogMel
 from sslzoo.parts.negatives import others
 from sslzoo.parts.quantize import GumbelQuantizer, perplexity
-from sslzoo.parts.shown import places
+from sslzoo.parts.shown import asked_frames
+from sslzoo.parts.slow import mean_square, slowed
 
 
 class Wav2Vec2(Objective):
@@ -85,8 +85,7 @@ class Wav2Vec2(Objective):
     def answer(self, encoder, batch, step: int):
         """Everything up to the logits: (features, lengths, mask, logits, share)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        if features.requires_grad:
-            features = self.feature_grad * features + (1 - self.feature_grad) * features.detach()
+        features = slowed(features, self.feature_grad)
         mask = self.mask(batch.keys, lengths, features.shape[1])
         tokens, lengths = encoder.project(features, lengths)
         tokens = torch.where(mask[..., None], self.masked.to(tokens.dtype), tokens)
@@ -108,9 +107,7 @@ class Wav2Vec2(Objective):
         most = share.numel()
         value = loss + self.diversity * (most - codes) / most
         if self.feature_penalty and features.requires_grad:
-            inside = valid(lengths, features.shape[1])
-            square = (features.float().square().mean(-1) * inside).sum()
-            value = value + self.feature_penalty * ranks.mean(square, lengths.sum())
+            value = value + self.feature_penalty * mean_square(features, valid(lengths, features.shape[1]))
         logs = {
             "contrastive": loss.detach(),
             "accuracy": (logits.argmax(1) == 0).float().mean(),
@@ -125,11 +122,5 @@ class Wav2Vec2(Objective):
         _, lengths, mask, logits, _ = self.answer(encoder, batch, step)
         size = int(lengths[0])
         mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
-        return {
-            "kind": "frames",
-            "title": f"Masked frames, and where the right code came among {1 + self.negatives}",
-            "frames": mels[0, : int(count)],
-            "mask": mask[0, :size].cpu(),
-            "place": places(mask[0, :size], logits, logits[:, :1]),
-            "candidates": 1 + self.negatives,
-        }
+        title = f"Masked frames, and where the right code came among {1 + self.negatives}"
+        return asked_frames(title, mels[0, : int(count)], mask[0, :size], logits, logits[:, :1])

@@ -30,3 +30,16 @@ def places(mask: Tensor, logits: Tensor, right: Tensor) -> Tensor:
     place = torch.full((len(mask),), -1)
     place[mask.cpu()] = (logits[:first] > right[:first]).sum(1).cpu()
     return place
+
+
+def asked_frames(title: str, frames: Tensor, mask: Tensor, logits: Tensor, right: Tensor) -> dict:
+    """An utterance's spectrogram [F, mels], the tokens of it that were asked for (bool [T]), and how well each
+    was answered; see `places`."""
+    return {
+        "kind": "frames",
+        "title": title,
+        "frames": frames.cpu(),
+        "mask": mask.cpu(),
+        "place": places(mask, logits, right),
+        "candidates": logits.shape[1],
+    }

@@ -1,0 +1,112 @@
+"""HuBERT: name the cluster of each masked frame (Hsu et al. 2021, 2106.07447)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.data.base import valid
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts import ranks
+from sslzoo.parts.mel import LogMel
+from sslzoo.parts.quantize import perplexity
+from sslzoo.parts.shown import asked_frames
+from sslzoo.parts.slow import mean_square, slowed
+
+NONE = -100  # the label of a frame that has none
+
+
+class HuBERT(Objective):
+    """Labels z_t come from a clustering that was made beforehand. Spans of frames are masked, and the trunk's
+    output o_t names the labels of masked ones by its cosine to an embedding e_c of each cluster (eqs. 1 and 3,
+    with alpha = 1, so that frames that are seen do not count):
+
+    p(c | masked x, t) = exp(sim(A o_t, e_c) / tau) / sum_c' exp(sim(A o_t, e_c') / tau)
+    loss = -1/|M| sum_{t in M} log p(z_t | masked x, t) + beta |f|^2
+
+    with f the features before normalisation: beta, and feature_grad, which scales the gradient that reaches
+    the features, are of the authors' code. Both do nothing where features are given, not learned.
+    """
+
+    modalities = ("speech",)
+    needs = frozenset({"tokens"})
+    learns_targets = True
+
+    def __init__(
+        self,
+        encoder,
+        data,
+        mask: object,
+        output_dim: int = 256,
+        temperature: float = 0.1,
+        feature_penalty: float = 10.0,
+        feature_grad: float = 0.1,
+    ):
+        super().__init__()
+        if output_dim < 1 or temperature <= 0:
+            raise ConfigError(f"hubert needs output_dim >= 1 and temperature > 0, got {output_dim} and {temperature}")
+        if data.targets.hop != encoder.stride:
+            raise ConfigError(
+                f"targets={data.targets.folder} have a label every {1000 * data.targets.hop / data.sample_rate:g} ms, and "
+                f"the encoder a frame every {1000 * encoder.stride / data.sample_rate:g} ms: make targets for it with "
+                f"`sslzoo label source=mfcc hop_ms={1000 * encoder.stride / data.sample_rate:g}`, or choose another encoder"
+            )
+        self.mask, self.temperature = mask, temperature
+        self.feature_penalty, self.feature_grad = feature_penalty, feature_grad
+        self.min_tokens, self.sample_rate, self.clusters = mask.shortest, data.sample_rate, data.targets.clusters
+        self.masked = nn.Parameter(torch.rand(encoder.dim))
+        self.project = nn.Linear(encoder.dim, output_dim)
+        self.embeddings = nn.Parameter(torch.rand(self.clusters, output_dim))
+
+    def labels(self, batch, lengths: Tensor, size: int) -> Tensor:
+        """Labels of frames, int64 [B, size]. Frames and labels of a row may differ by one at its end."""
+        labels = batch.targets["codes"]
+        apart = (labels != NONE).sum(1) - lengths
+        if bool((apart.abs() > 1).any()):
+            worst = int(apart.abs().argmax())
+            raise UserError(
+                f"the targets of item {int(batch.index[worst])} are of another length: {int(apart[worst] + lengths[worst])} "
+                f"labels for {int(lengths[worst])} frames — make them with `sslzoo label` for this encoder's frames"
+            )
+        return F.pad(labels, (0, max(size - labels.shape[1], 0)), value=NONE)[:, :size]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The trunk's output [M, D] -> cosine to every cluster, over the temperature [M, C] (eq. 3)."""
+        asked = F.normalize(self.project(hidden).float(), dim=1)
+        return asked @ F.normalize(self.embeddings.float(), dim=1).T / self.temperature
+
+    def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Features, their lengths, which masked frames have labels bool [B, T], those frames' logits [M, C]
+        and labels [M]."""
+        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        features = slowed(features, self.feature_grad)
+        mask = self.mask(batch.keys, lengths, features.shape[1])
+        labels = self.labels(batch, lengths, features.shape[1])
+        tokens, lengths = encoder.project(features, lengths)
+        tokens = torch.where(mask[..., None], self.masked.to(tokens.dtype), tokens)
+        asked = mask & (labels != NONE)
+        return features, lengths, asked, self.logits(encoder.contextualize(tokens, lengths).last[asked]), labels[asked]
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        features, lengths, asked, logits, labels = self.answer(encoder, batch)
+        value = F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
+        if self.feature_penalty and features.requires_grad:
+            value = value + self.feature_penalty * mean_square(features, valid(lengths, features.shape[1]))
+        share = ranks.mean(F.one_hot(labels, self.clusters).float().sum(0), len(labels))
+        logs = {
+            "accuracy": (logits.argmax(1) == labels).sum() / max(len(labels), 1),
+            "chance": share.max(),  # of one who always names the commonest
+            "label_perplexity": perplexity(share),
+            "uniform_loss": math.log(self.clusters),
+            "masked": asked.sum() / lengths.sum(),
+        }
+        return Loss(value, len(labels), logs)
+
+    @torch.no_grad()
+    def show(self, encoder, batch, step: int) -> dict:
+        _, lengths, asked, logits, labels = self.answer(encoder, batch)
+        mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
+        title = f"Masked frames, and where the right cluster came among {self.clusters}"
+        return asked_frames(title, mels[0, : int(count)], asked[0, : int(lengths[0])], logits, logits.gather(1, labels[:, None]))
