@@ -54,6 +54,38 @@ def wav2vec2_pretraining(encoder, objective, theirs) -> None:
 
 
 @torch.no_grad()
+def torchaudio_model(encoder, theirs) -> None:
+    """SequenceEncoder(Waveform, Transformer) from torchaudio's Wav2Vec2Model."""
+    front, trunk = encoder.front, encoder.trunk
+    for layer, other in zip(front.layers, theirs.feature_extractor.conv_layers, strict=True):
+        take(layer.conv, other.conv)
+        if other.layer_norm is not None:
+            take(layer.norm, other.layer_norm)
+    take(front.norm, theirs.encoder.feature_projection.layer_norm)
+    take(front.linear, theirs.encoder.feature_projection.projection)
+    other = theirs.encoder.transformer
+    take(trunk.position.conv, other.pos_conv_embed.conv)
+    take(trunk.norm, other.layer_norm)
+    for layer, other in zip(trunk.layers, other.layers, strict=True):
+        take(layer.attention.query, other.attention.q_proj)
+        take(layer.attention.key, other.attention.k_proj)
+        take(layer.attention.value, other.attention.v_proj)
+        take(layer.attention.out, other.attention.out_proj)
+        take(layer.attention_norm, other.layer_norm)
+        take(layer.up, other.feed_forward.intermediate_dense)
+        take(layer.down, other.feed_forward.output_dense)
+        take(layer.mlp_norm, other.final_layer_norm)
+
+
+@torch.no_grad()
+def hubert_pretraining(encoder, objective, theirs) -> None:
+    torchaudio_model(encoder, theirs.wav2vec2)
+    take(objective.project, theirs.logit_generator.final_proj)
+    objective.embeddings.copy_(theirs.logit_generator.label_embeddings)
+    objective.masked.copy_(theirs.mask_generator.mask_embedding)
+
+
+@torch.no_grad()
 def bert_model(encoder, theirs) -> None:
     """SequenceEncoder(WordPieces, Transformer) from transformers' BertModel."""
     front, trunk, embeddings = encoder.front, encoder.trunk, theirs.embeddings
@@ -150,7 +182,8 @@ def hidden_of(layers, norm_after, run):
     """What enters and leaves each of a peer's layers as `run` calls it, the last normed if its trunk does."""
     seen = []
     hooks = [layers[0].register_forward_pre_hook(lambda m, args, kw: seen.append(args[0]), with_kwargs=True)]
-    hooks += [layer.register_forward_hook(lambda m, args, out: seen.append(out)) for layer in layers]
+    first = lambda out: out[0] if isinstance(out, tuple) else out  # noqa: E731
+    hooks += [layer.register_forward_hook(lambda m, args, out: seen.append(first(out))) for layer in layers]
     result = run()
     for hook in hooks:
         hook.remove()
@@ -169,7 +202,7 @@ def assert_hidden(ours, theirs, lengths):
 
 
 def shaken(module):
-    """Random biases and norms too: transformers starts them at 0 and 1, which hides a missing one."""
+    """Random biases and norms too: a library starts them at 0 and 1, which hides a missing one."""
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in module.parameters():

@@ -1,11 +1,15 @@
 """The published models have as many weights as elsewhere; made on `meta`, so that none takes memory."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torchvision
 from test_every_encoder import config, weights
 
 from sslzoo.build import make
+from sslzoo.data.masking import Spans
+from sslzoo.objectives.hubert import HuBERT
 
 
 def count(name: str, **changes) -> int:
@@ -47,6 +51,22 @@ def test_wav2vec2_base(transformers):
     assert (
         ours == closed == theirs - 768 == 94_370_944
     )  # they hold the mask's embedding, the objective does here
+
+
+def test_hubert_base(monkeypatch):
+    """HuBERT's encoder is wav2vec 2.0's; the objective adds the mask, the projection and an embedding a cluster."""
+    import torchaudio
+
+    ours = count("wav2vec2_base")
+    assert ours == meta(torchaudio.models.hubert_base) == 94_370_944
+    with torch.device("meta"):
+        encoder = make(config("wav2vec2_base"))
+        data = SimpleNamespace(sample_rate=16000, targets=SimpleNamespace(clusters=100, hop=320))
+        head = weights(HuBERT(encoder, data, Spans(0.8, 10)))
+    assert head == 768 + (768 * 256 + 256) + 100 * 256
+    # its first weights are drawn on the CPU, which `meta` cannot be copied to
+    monkeypatch.setattr("torchaudio.models.wav2vec2.model._init_hubert_pretrain_model", lambda module: None)
+    assert ours + head == meta(lambda: torchaudio.models.hubert_pretrain_base(num_classes=100)) == 94_594_176
 
 
 def test_wav2vec2_large(transformers):
