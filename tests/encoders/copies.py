@@ -63,10 +63,10 @@ def torchaudio_model(encoder, theirs) -> None:
             take(layer.norm, other.layer_norm)
     take(front.norm, theirs.encoder.feature_projection.layer_norm)
     take(front.linear, theirs.encoder.feature_projection.projection)
-    other = theirs.encoder.transformer
-    take(trunk.position.conv, other.pos_conv_embed.conv)
-    take(trunk.norm, other.layer_norm)
-    for layer, other in zip(trunk.layers, other.layers, strict=True):
+    their_trunk = theirs.encoder.transformer
+    take(trunk.position.conv, their_trunk.pos_conv_embed.conv)
+    take(trunk.norm, their_trunk.layer_norm)
+    for layer, other in zip(trunk.layers, their_trunk.layers, strict=True):
         take(layer.attention.query, other.attention.q_proj)
         take(layer.attention.key, other.attention.k_proj)
         take(layer.attention.value, other.attention.v_proj)
@@ -182,8 +182,11 @@ def hidden_of(layers, norm_after, run):
     """What enters and leaves each of a peer's layers as `run` calls it, the last normed if its trunk does."""
     seen = []
     hooks = [layers[0].register_forward_pre_hook(lambda m, args, kw: seen.append(args[0]), with_kwargs=True)]
-    first = lambda out: out[0] if isinstance(out, tuple) else out  # noqa: E731
-    hooks += [layer.register_forward_hook(lambda m, args, out: seen.append(first(out))) for layer in layers]
+
+    def note(module, args, out) -> None:
+        seen.append(out[0] if isinstance(out, tuple) else out)
+
+    hooks += [layer.register_forward_hook(note) for layer in layers]
     result = run()
     for hook in hooks:
         hook.remove()

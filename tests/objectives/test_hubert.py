@@ -94,7 +94,7 @@ def test_only_masked_frames_count():
     """Other labels of frames that are seen change nothing; of masked ones, they do."""
     job = still(build(tiny("hubert")))
     batch = batch_of(job, 0)
-    _, lengths, asked, *_ = job.objective.answer(job.encoder, batch)
+    _, _, asked, *_ = job.objective.answer(job.encoder, batch)
     codes = batch.targets["codes"]
     size = min(codes.shape[1], asked.shape[1])
     inside = codes[:, :size] != -100
@@ -141,7 +141,6 @@ def test_more_than_one_apart_is_refused_naming_the_item(apart):
 def test_a_batch_without_labels_to_name_has_no_loss_but_a_gradient():
     job = still(build(tiny("hubert")))
     batch = batch_of(job, 0)
-    features, lengths = job.encoder.features(batch.inputs, batch.lengths)
     job.objective.mask = lambda keys, lengths, size: torch.zeros(len(keys), size, dtype=torch.bool)
     loss = job.objective(job.encoder, batch, 0)
     assert loss.count == 0 and float(loss.value) == 0
