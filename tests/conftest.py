@@ -30,23 +30,26 @@ def compose(*overrides: str, command: str = "pretrain") -> dict:
         return plain(hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *overrides]))
 
 
-def modality_of(objective: str) -> str:
-    """The modality that an objective is for: of several, that of its views, or the first."""
-def target_of(objective: str) -> type:
-    """The class of an objective."""
+def node_of(objective: str):
     from omegaconf import OmegaConf
 
+    return OmegaConf.load(CONF / "objective" / f"{objective}.yaml")
+
+
+def target_of(objective: str) -> type:
+    """The class of an objective."""
     from sslzoo.build import target
 
-    node = OmegaConf.load(CONF / "objective" / f"{objective}.yaml")
-    if "views" in node and node.views is not None:
-        return target(node.views["_target_"], "objective.views").modality
-    return target(node["_target_"], "objective").modalities[0]
-    return target(node["_target_"], "objective")
+    return target(node_of(objective)["_target_"], "objective")
 
 
 def modality_of(objective: str) -> str:
-    """The first modality that an objective is for."""
+    """The modality that an objective is for: of several, that of its views, or the first."""
+    from sslzoo.build import target
+
+    views = node_of(objective).get("views")
+    if views is not None:
+        return target(views["_target_"], "objective.views").modality
     return target_of(objective).modalities[0]
 
 

@@ -165,7 +165,7 @@ def test_bad_values_are_refused(bad):
 def test_utterances_that_no_span_fits_in_are_refused(tmp_path):
     from test_contracts import train
 
-    with pytest.raises(UserError, match="shorter than the 21 that a mask span needs"):
+    with pytest.raises(UserError, match="shorter than the 21 that HuBERT needs"):
         train(tiny("hubert", "objective.mask.length=20"), tmp_path / "run")
 
 
