@@ -25,7 +25,7 @@ from rich.console import Console
 from sslzoo.command import Command, ended_with_us, override
 from sslzoo.config import fingerprint
 from sslzoo.errors import ConfigError, UserError, nearest
-from sslzoo.report import page, tables
+from sslzoo.report import losses, page, tables
 from sslzoo.report.record import Record, read
 from sslzoo.run import Run, machine, write_json, write_whole
 
@@ -194,6 +194,7 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
     for planned in runs:
         groups.setdefault(planned.entry, []).append(records[planned.run.name])
     rows = tables.rows(groups, {planned.entry: list(planned.tasks) for planned in runs})
+    lost = losses.rows(groups)
     results = {
         "name": config["name"],
         "config_hash": fingerprint(config),
@@ -206,16 +207,19 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
             _result(planned, records[planned.run.name], errors.get(planned.run.name)) for planned in runs
         ],
         "rows": [row.json() for row in rows],
-        "summary": tables.summary(rows),
+        "losses": [row.json() for row in lost],
+        "summary": losses.summary(rows, lost),
     }
     results["minutes"] = sum((run["minutes"] or 0) + run["probe_minutes"] for run in results["runs"])
     write_json(folder / "results.json", results)
-    write_whole(folder / "results.md", lambda path: path.write_text(tables.markdown(rows), encoding="utf-8"))
+    text = losses.markdown(rows, lost)
+    write_whole(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
     page.write([p.run for p in runs if p.run.folder.exists()], folder / "report.html", results)
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    out.print(tables.terminal(rows, config["name"]))
+    if rows or not lost:
+        out.print(tables.terminal(rows, config["name"]))
     files = f"wrote {folder / 'report.html'}, results.md and results.json"
-    out.print(f"{results['summary']} {tables.NOTE}\n{files}", markup=False, soft_wrap=True)
+    out.print(f"{results['summary']} {losses.note(rows, lost)}\n{files}", markup=False, soft_wrap=True)
     return results
 
 
@@ -236,6 +240,7 @@ def _result(planned: Planned, record: Record, error: str | None) -> dict:
         "config_hash": fingerprint(record.config) if record.config else None,
         "machine": record.summary.get("machine"),
         "steps": record.summary.get("steps"),
+        "val_loss": record.val_loss,
         "minutes": record.minutes,
         "probe_minutes": sum(part.get("seconds", 0) for part in probed) / 60,
         "peak_memory_gb": record.number("peak_memory_gb"),

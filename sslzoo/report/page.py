@@ -7,7 +7,7 @@ which is escaped where it is written, could not do anything either.
 from html import escape
 from pathlib import Path
 
-from sslzoo.report import curves, tables
+from sslzoo.report import curves, losses, tables
 from sslzoo.report.record import Record, group, read
 from sslzoo.report.section import count, facts, header, machine_of, missing, section
 from sslzoo.run import Run, write_whole
@@ -40,7 +40,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
         body.append(f"<nav>{''.join(links)}</nav>")
     elif records:
         body.append(header(records) + missing(records))
-    body.append(f'<p class="lead">{escape(tables.summary(rows))}</p></header>')
+    body.append(f'<p class="lead">{escape(losses.summary(rows, losses.rows(groups)))}</p></header>')
     body.append(_failures(results))
     if rows:
         body.append(_table(rows, several))

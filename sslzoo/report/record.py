@@ -48,10 +48,19 @@ class Record:
     def minutes(self) -> float | None:
         return self.number("minutes")
 
+    @property
+    def val_loss(self) -> float | None:
+        """The validation loss after the last step, where the run measured it."""
+        logs = self.summary.get("logs")
+        return _finite(logs.get("val_loss")) if isinstance(logs, dict) else None
+
     def number(self, key: str) -> float | None:
         """A finite number of the summary, or None."""
-        value = self.summary.get(key)
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        return _finite(self.summary.get(key))
+
+
+def _finite(value) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _mapping(text: str) -> dict:

@@ -1,0 +1,5 @@
+"""GPT on the characters of tiny Shakespeare."""
+
+from bench import measure
+
+measure("shakespeare", __doc__, data=True)

@@ -1,0 +1,73 @@
+"""Validation losses of runs as rows: what a language model, which is not probed, is measured by. Lower is better."""
+
+from dataclasses import dataclass
+
+from sslzoo.report import tables
+from sslzoo.report.record import Record
+from sslzoo.report.tables import Score, quantity
+
+NOTE = (
+    "The loss is the mean over the validation split after the last step, in nats; ± is the standard deviation over seeds."
+)
+HEADINGS = ("run", "validation loss", "steps", "minutes", "GB")
+
+
+@dataclass
+class Row:
+    """One entry; expected: how many runs there should be."""
+
+    entry: str
+    expected: int
+    loss: Score
+    steps: Score | None
+    minutes: Score | None
+    memory_gb: Score | None
+
+    def figure(self) -> str:
+        """ "1.769 ± 0.004"; says how many seeds it holds where some are missing."""
+        text = f"{self.loss.mean:.3f}" + ("" if self.loss.spread is None else f" ± {self.loss.spread:.3f}")
+        found = len(self.loss.values)
+        return text if found == self.expected else f"{text} ({found}/{self.expected})"
+
+    def cells(self) -> list[str]:
+        cost = [quantity(self.steps, 0), quantity(self.minutes), quantity(self.memory_gb)]
+        return [self.entry, self.figure(), *cost]
+
+    def json(self) -> dict:
+        figures = {"val_loss": self.loss, "steps": self.steps, "minutes": self.minutes, "peak_memory_gb": self.memory_gb}
+        return {"entry": self.entry, **{name: s and s.json() for name, s in figures.items()}}
+
+
+def rows(groups: dict[str, list[Record]]) -> list[Row]:
+    """A row for each entry with a validation loss, the lowest first."""
+
+    def score(values) -> Score | None:
+        known = tuple(v for v in values if v is not None)
+        return Score(known) if known else None
+
+    made = []
+    for entry, records in groups.items():
+        if loss := score(r.val_loss for r in records):
+            cost = (score(r.number(key) for r in records) for key in ("steps", "minutes", "peak_memory_gb"))
+            made.append(Row(entry, len(records), loss, *cost))
+    return sorted(made, key=lambda row: row.loss.mean)
+
+
+def summary(probed: list[tables.Row], made: list[Row]) -> str:
+    """What probes found, and what was lost, in a sentence each."""
+    lost = f"Validation loss: {', '.join(f'{row.entry} {row.figure()}' for row in made)}." if made else ""
+    return " ".join([*([tables.summary(probed)] if probed or not made else []), *([lost] if made else [])])
+
+
+def note(probed: list[tables.Row], made: list[Row]) -> str:
+    return " ".join([*([tables.NOTE] if probed or not made else []), *([NOTE] if made else [])])
+
+
+def markdown(probed: list[tables.Row], made: list[Row]) -> str:
+    """The table of probes, and below it that of losses."""
+    texts = [tables.markdown(probed)] if probed or not made else []
+    if made:
+        lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * 4]
+        lines += ["| " + " | ".join(row.cells()) + " |" for row in made]
+        texts.append("\n".join([*lines, "", NOTE]) + "\n")
+    return "\n".join(texts)
