@@ -33,6 +33,7 @@ class Front(nn.Module):
     modality: "image", "speech" or "text". dim: D. feature_dim: C (0 where features are ids).
     stride: input units (samples, pixels a side, tokens) between neighbouring tokens.
     prefix: tokens before the first input token, such as a class token; never masked.
+    An image may be a piece, smaller than the data's: of any size, or with "patches" of a multiple of `stride`.
     offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
     "frames" that can be altered and rebuilt, "causal".
     resumes: whether `project` takes the place of the first feature, so that a text can be gone on with.
