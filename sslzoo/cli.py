@@ -119,6 +119,22 @@ def probe(argv: list[str]) -> None:
     composed("probe", argv, work)
 
 
+def label(argv: list[str]) -> None:
+    """cluster frames of speech into targets: sslzoo label source=mfcc data=spoken | run=runs/… layer=6"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.label.command import run_label, summary
+
+        folder, said, before = run_label(config, choices)
+        print(summary(said))
+        if before:
+            print(f"{folder} is done already")
+        data = "" if choices.get("data") in (None, "null") else f" data={choices['data']}"
+        print(f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert{data} targets={folder}")
+
+    composed("label", argv, work)
+
+
 def compare(argv: list[str]) -> None:
     """many objectives or seeds under one protocol: sslzoo compare comparison=demo"""
 
@@ -203,6 +219,7 @@ COMMANDS = {
     "pretrain": pretrain,
     "probe": probe,
     "extract": extract,
+    "label": label,
     "compare": compare,
     "report": report,
     "list": list_,

@@ -22,9 +22,9 @@ def run_probe(config: dict, choices: dict[str, str]) -> Path:
     """Put config.task to the run, print the scores, and return the file that they were written to."""
     for node in ("task", "probe"):
         build.check(config[node], node)
-    task, probe, device = build.make(config["task"]), build.make(config["probe"]), _device(config["device"])
+    task, probe, device = build.make(config["task"]), build.make(config["probe"]), chosen_device(config["device"])
     run = Run.find(config["run"], Path(config["root"]))
-    with _bars() as progress:
+    with bars() as progress:
         results = probe(_subject(run.folder.resolve(), _identity(run), device), task, progress)
     path = run.probes / f"{task.name}.json"
     write_json(path, results)
@@ -50,14 +50,14 @@ def run_extract(config: dict) -> Path:
     node = config.get("data")
     if node is not None:
         build.check(node, "data")
-    device, run = _device(config["device"]), Run.find(config["run"], Path(config["root"]))
+    device, run = chosen_device(config["device"]), Run.find(config["run"], Path(config["root"]))
     encoder, data = build.load_encoder(run)
     if node is not None:
         other = build.make(node)
         readable(other, data, "data", "data")
         data = adopted(other, data, run.folder)
     out = Path(config["out"])
-    with _bars() as progress:
+    with bars() as progress:
         extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
     return out
 
@@ -75,7 +75,7 @@ def summary(name: str, results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def _device(name: str) -> str:
+def chosen_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -88,7 +88,7 @@ def _device(name: str) -> str:
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def bars() -> Iterator[Progress]:
     """A bar for each thing that is said to progress, on a terminal only."""
     console = Console(stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:

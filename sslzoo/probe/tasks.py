@@ -148,7 +148,7 @@ class Task:
         parts = {}
         for part, at in self._parts(pool, places, None).items():
             frames = [(np.arange(max(1, pool.lengths[i] // stride)) + 0.5) * stride for i in at]
-            texts = [_at(f / pool.rate, intervals[i]) for i, f in zip(at, frames, strict=True)]
+            texts = [labels_at(f / pool.rate, intervals[i]) for i, f in zip(at, frames, strict=True)]
             items = np.repeat(at, [len(f) for f in frames])
             centres, texts = np.concatenate(frames), np.concatenate(texts)
             kept = np.flatnonzero((texts != "") if self.classes is None else np.isin(texts, self.classes))
@@ -230,7 +230,7 @@ def _some(count: int, most: int | None, *words: str) -> np.ndarray:
     return np.sort(draws.permutation(0, *words, n=count)[:most])
 
 
-def _at(times: np.ndarray, intervals) -> np.ndarray:
+def labels_at(times: np.ndarray, intervals) -> np.ndarray:
     """The label that holds at each time, "" where none does."""
     order = np.argsort(intervals.start, kind="stable")
     start, end = np.asarray(intervals.start)[order], np.asarray(intervals.end)[order]

@@ -1,0 +1,129 @@
+"""`sslzoo label`: from a composed config to a folder of labels."""
+
+import json
+from pathlib import Path
+
+from sslzoo import build
+from sslzoo.config import fingerprint
+from sslzoo.data.base import Data
+from sslzoo.encoders.base import Encoder
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.label.make import label
+from sslzoo.label.sources import Cepstra, Layer
+from sslzoo.probe.command import bars, chosen_device
+from sslzoo.probe.tasks import readable
+from sslzoo.run import Run
+
+NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # the least of each
+HOP_MS = 20
+
+
+def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
+    """Make labels where they are not made yet: (their folder, what label.json says, whether they were there)."""
+    config = _checked(config)
+    device = chosen_device(config["device"])
+    run = encoder = data = None
+    node, named = config["data"], [] if config["data"] is None else [str(choices.get("data"))]
+    if config["run"] is not None:
+        run = Run.find(str(config["run"]), Path(config["root"]))
+        encoder, data = build.load_encoder(run)
+        node = node or json.loads(run.encoder.read_text())["data"]
+    source, data = _parts(config, encoder, data, device)
+    made_from = {"source": source.name}
+    if run is not None:
+        made_from |= {"run": run.folder.name, "layer": source.layer, "sha256": _signature(run)}
+    learned = {key: config[key] for key in ("clusters", "sample", "iterations", "seed")}
+    about = {"source": {**made_from, "hop": source.hop}, "data": node, **learned}
+    if (name := config["name"]) is None:  # labels-mfcc-spoken-1a2b3c, or labels-<run>-l6-1a2b3c
+        kind = ["mfcc"] if run is None else [run.folder.name, f"l{source.layer}"]
+        name = "-".join(["labels", *kind, *named, fingerprint(about)])
+    folder = Path(config["root"]) / str(name)
+    if (folder / "label.json").exists():
+        said = json.loads((folder / "label.json").read_text())
+        if differ := sorted(key for key in about if said.get(key) != about[key]):
+            shown = ", ".join(f"{key}: {said.get(key)} -> {about[key]}" for key in differ)
+            raise ConfigError(f"{folder} holds other labels ({shown}) — choose another name=… or delete it")
+        return folder, said, True
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder — choose another name=…")
+    if Run(folder).config.exists():
+        raise ConfigError(f"{folder} is a run — choose another name=…")
+    with bars() as progress:
+        more = {key: config[key] for key in ("against", "workers")}
+        return folder, label(source, data, folder, **learned, **more, progress=progress, about=about), False
+
+
+def promised(config: dict, encoder: Encoder | None = None, data: Data | None = None) -> dict:
+    """What the targets of a label config will be, {clusters, hop, sample_rate}, touching no data. Raises ConfigError.
+
+    encoder, data: those of config.run, where it has not been made yet; else they are what its folder says.
+    """
+    config = _checked(config)
+    if config["run"] is not None and encoder is None:
+        run = Run.find(str(config["run"]), Path(config["root"]))
+        if not run.encoder.exists():
+            raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
+        said = json.loads(run.encoder.read_text())
+        encoder, data = build.make(said["encoder"]), build.make(said["data"])
+    source, data = _parts(config, encoder, data, "cpu")
+    return {"clusters": config["clusters"], "hop": source.hop, "sample_rate": data.sample_rate}
+
+
+def summary(said: dict) -> str:
+    """What was made, in a line a split."""
+    source = said["source"]
+    what = "mfcc" if source["source"] == "mfcc" else f"{source['run']} {source['source']}"
+    lines = [f"{said['clusters']} clusters of {what}, {said['rate']:g} labels a second, fitted on train"]
+    for name, of in said["splits"].items():
+        lines.append(
+            f"  {name:5}  {of['items']} items  {of['labels']} labels  inertia {of['inertia']:.5g}  "
+            f"used {of['used']}  perplexity {of['perplexity']:.1f}"
+        )
+        if "against" in of:
+            pnmi = "-" if of["pnmi"] is None else f"{of['pnmi']:.3f}"
+            kind = of["against"]
+            lines[-1] += f"  {kind} purity {of['phone_purity']:.3f}  cluster purity {of['cluster_purity']:.3f}  PNMI {pnmi}"
+    return "\n".join(lines)
+
+
+def _checked(config: dict) -> dict:
+    """The config, with data where it is none. Refuses, before anything is made, what does not go together."""
+    config = {"data": None, **config}
+    source, run = config["source"], config["run"]
+    if source not in (None, "mfcc"):
+        raise ConfigError(f"there is no source={source}: set source=mfcc, or run={source} layer=… for a run's features")
+    if (source is None) == (run is None):
+        also = "only one of " if source else ""
+        raise ConfigError(f"labels are of cepstra or of a run: set {also}source=mfcc or run=… layer=…")
+    for key, least in NUMBERS.items():
+        if not build.fits(config[key], int) or config[key] < least:
+            raise ConfigError(f"{key} must be a whole number from {least}, got {config[key]!r}")
+    if config["sample"] < config["clusters"]:
+        raise ConfigError(f"sample={config['sample']} frames make no {config['clusters']} clusters: set a larger sample")
+    if run is None and config["layer"] is not None:
+        raise ConfigError("layer is one of a run's: leave it out with source=mfcc")
+    if run is None and config["data"] is None:
+        raise ConfigError("source=mfcc needs data: set data=… (`sslzoo list data`)")
+    if run is not None and not build.fits(config["layer"], int):
+        raise ConfigError(f"layer must be a number, from 0, the trunk's input, to the encoder's depth; got {config['layer']}")
+    if run is not None and config["hop_ms"] != HOP_MS:
+        raise ConfigError("hop_ms is of source=mfcc: a run's labels are as far apart as its encoder's frames")
+    if config["data"] is not None:
+        build.check(config["data"], "data")
+    return config
+
+
+def _parts(config: dict, encoder: Encoder | None, data: Data | None, device: str) -> tuple[Cepstra | Layer, Data]:
+    """The source of features and the data that they are of."""
+    mine = data if config["data"] is None else build.make(config["data"])
+    if mine.modality != "speech":
+        raise ConfigError(f"labels are of frames of speech, and the data is {mine.modality}: choose other data=…")
+    if config["run"] is None:
+        return Cepstra(mine.sample_rate, config["hop_ms"], device), mine
+    if mine is not data and data is not None:
+        readable(mine, data, "data", "data")
+    return Layer(encoder, config["layer"], device), mine
+
+
+def _signature(run: Run) -> str:
+    return Path(f"{run.weights}.sha256").read_text().split()[0]

@@ -1,0 +1,132 @@
+"""Features of frames -> clusters -> a folder of labels (see `sslzoo.data.targets`)."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sslzoo.compare import commit
+from sslzoo.data.base import SPLITS, Batch, Data, Split
+from sslzoo.data.loader import ordered_loader
+from sslzoo.data.targets import CODES, fingerprint
+from sslzoo.errors import UserError
+from sslzoo.label.agreement import agreement
+from sslzoo.label.sources import Cepstra, Layer
+from sslzoo.parts import cluster
+from sslzoo.probe.features import SECONDS, Progress
+from sslzoo.probe.tasks import labels_at
+from sslzoo.run import machine, write_json, write_whole
+
+NARROW = 2**16  # clusters that two bytes tell apart
+
+
+def label(
+    source: Cepstra | Layer,
+    data: Data,
+    folder: Path,
+    clusters: int,
+    seed: int = 0,
+    sample: int = 300_000,
+    iterations: int = 20,
+    against: str | None = "phone",
+    workers: int = 0,
+    seconds: float = SECONDS,
+    progress: Progress = lambda what, done, total: None,
+    about: dict | None = None,
+) -> dict:
+    """Write labels of all splits of `data` to `folder`, and return what its label.json says: `about` and more.
+
+    The codebook is fitted to at most `sample` frames of train, each as likely as any other. against: the
+    time-aligned labels that clusters are compared with, where a split has them. seconds: of audio in a batch.
+    Features are not kept: they are made once to be sampled and once to be assigned.
+    """
+    begun = time.monotonic()
+    splits = {name: data.split(name) for name in SPLITS}
+    units = seconds * data.sample_rate
+
+    def frames(name: str, what: str) -> Iterator[tuple[Batch, Tensor, list[int]]]:
+        """(batch, features of all its frames one after the other, the frames of each row)."""
+        done, split = 0, splits[name]
+        for batch in ordered_loader(split, units, workers=workers):
+            features, lengths = source(batch)
+            rows = [row[:length] for row, length in zip(features, lengths.tolist(), strict=True)]
+            for row, place in zip(rows, batch.index.tolist(), strict=True):
+                if not row.isfinite().all():
+                    raise UserError(
+                        f"the {source.name} features of {split.names[place]} are not finite: the run diverged, or "
+                        "the item is bad"
+                    )
+            yield batch, torch.cat(rows), [len(row) for row in rows]
+            done += len(batch)
+            progress(what, done, len(split))
+
+    chosen = cluster.sample((x for _, x, _ in frames("train", f"{source.name} of train")), sample, seed)
+    if len(chosen) < clusters:
+        raise UserError(f"{len(chosen)} frames of train make no {clusters} clusters — set fewer clusters")
+    codebook = cluster.fit(chosen, clusters, seed, iterations)
+    del chosen
+    found = {}
+    for name, split in splits.items():
+        rows: list[np.ndarray] = [np.zeros(0)] * len(split)
+        total = 0.0
+        for batch, features, lengths in frames(name, f"labels of {name}"):
+            codes, distances = codebook.assign(features)
+            total += float(distances.double().sum())
+            for place, row in zip(batch.index.tolist(), codes.split(lengths), strict=True):
+                rows[place] = row.numpy().astype(np.uint16 if clusters <= NARROW else np.int32)
+        found[name] = _written(folder, name, split, rows, clusters)
+        found[name]["inertia"] = total / found[name]["labels"]
+        held = getattr(split, "intervals", {})
+        if against in held:
+            found[name] |= {"against": against, **_compared(rows, held[against], source, data.sample_rate)}
+    write_whole(
+        folder / "codebook.safetensors", lambda path: save_file({"centroids": codebook.centroids.contiguous()}, path)
+    )
+    said = {
+        **(about or {}),
+        "clusters": clusters,
+        "hop": source.hop,
+        "sample_rate": data.sample_rate,
+        "rate": data.sample_rate / source.hop,
+        "seed": seed,
+        **{key: found["train"][key] for key in ("inertia", "used", "perplexity")},
+        "splits": found,
+        "seconds": time.monotonic() - begun,
+        "commit": commit(),
+        "machine": machine(),
+    }
+    write_json(folder / "label.json", said)  # last: a folder that has it is whole
+    return said
+
+
+def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clusters: int) -> dict:
+    """Write a split's labels, and say what they are."""
+    codes, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    for kind, array in ((CODES, codes), ("starts", starts)):
+        write_whole(folder / f"{name}.{kind}.npy", lambda path, array=array: _save(path, array))
+    share = np.bincount(codes, minlength=clusters) / max(len(codes), 1)
+    used = share[share > 0]
+    return {
+        "items": len(split),
+        "labels": len(codes),
+        "hash": fingerprint(split),
+        "used": len(used),
+        "perplexity": float(np.exp(-(used * np.log(used)).sum())),
+    }
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:  # given a path, numpy would add a suffix to it
+        np.save(file, array)
+
+
+def _compared(rows: list[np.ndarray], intervals: list, source: Cepstra | Layer, rate: int) -> dict:
+    """What labels have to do with the classes that hold in the middles of their frames."""
+    middles = [(source.first + source.hop * np.arange(len(row))) / rate for row in rows]
+    classes = np.concatenate([labels_at(at, held) for at, held in zip(middles, intervals, strict=True)])
+    inside = classes != ""
+    return agreement(classes[inside], np.concatenate(rows)[inside])

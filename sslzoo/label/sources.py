@@ -1,0 +1,53 @@
+"""What frames of speech are clustered by: their cepstra, or a layer of an encoder."""
+
+import torch
+from torch import Tensor
+
+from sslzoo.data.base import Batch
+from sslzoo.encoders.base import Encoder
+from sslzoo.errors import ConfigError
+
+STEP = 10  # ms between neighbouring cepstra, as they are always analysed
+
+
+class Cepstra:
+    """39-dimensional MFCC, analysed every 10 ms, of which one every `hop_ms` is kept: of N samples at 16 kHz
+    with hop_ms=20 there are 1 + (N - 400) // 320, as many as wav2vec 2.0's convolutions make of them.
+
+    hop: samples from one frame to the next. first: the middle of the first.
+    """
+
+    name = "mfcc"
+
+    def __init__(self, sample_rate: int, hop_ms: int = 20, device: str | torch.device = "cpu"):
+        from sslzoo.parts.mel import MFCC  # torchaudio, which nothing but speech needs
+
+        if hop_ms < STEP or hop_ms % STEP:
+            raise ConfigError(f"hop_ms must be a multiple of {STEP}, the step of the cepstra, got {hop_ms}")
+        self.mfcc, self.every, self.device = MFCC(sample_rate).to(device), hop_ms // STEP, device
+        self.hop, self.first = self.mfcc.hop * self.every, self.mfcc.win / 2
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[B, T, 39] and the frames of each row [B], on the CPU."""
+        frames, lengths = self.mfcc(batch.inputs.to(self.device), batch.lengths.to(self.device))
+        return frames[:, :: self.every].cpu(), ((lengths - 1) // self.every + 1).cpu()
+
+
+class Layer:
+    """One of an encoder's layers, from 0, the trunk's input, to its depth; negative ones count from the last."""
+
+    def __init__(self, encoder: Encoder, layer: int, device: str | torch.device = "cpu"):
+        if encoder.modality != "speech" or "tokens" not in encoder.offers:
+            raise ConfigError(f"labels are of frames of speech, and {type(encoder).__name__} of {encoder.modality} has none")
+        if not -encoder.depth - 1 <= layer <= encoder.depth:
+            raise ConfigError(f"layer must be from 0 to {encoder.depth}, or negative from the last, got {layer}")
+        self.encoder, self.layer, self.device = encoder.to(device).eval(), layer % (encoder.depth + 1), device
+        self.name, self.hop, self.first = f"layer {self.layer}", encoder.stride, encoder.stride / 2
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[B, T, D] and the frames of each row [B], on the CPU."""
+        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths.to(self.device))
+        prefix = self.encoder.prefix
+        return encoded.hidden[self.layer][:, prefix:].float().cpu(), (encoded.lengths - prefix).cpu()
