@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from sslzoo import draws
 from sslzoo.config import CONF
-from sslzoo.data.targets import Labelled, Targets
+from sslzoo.data.targets import Labelled, Promised, Targets
 from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.run import Run, check_signed, write_whole
 
@@ -157,8 +157,11 @@ def misfits(data, encoder, objective: type) -> None:
             raise ConfigError(f"{name} on this data needs {need}; these fit: encoder={', '.join(good) or 'none yet'}")
 
 
-def build(config: dict) -> Job:
-    """All parts of `sslzoo pretrain`, from its plain config. Weights depend on config.seed alone."""
+def build(config: dict, promised: Promised | None = None) -> Job:
+    """All parts of `sslzoo pretrain`, from its plain config. Weights depend on config.seed alone.
+
+    promised: to check a config whose targets are not made yet; its data cannot be read.
+    """
     parts = {name: config[name] for name in ("data", "encoder", "objective", "optim", "trainer")}
     for name, node in parts.items():
         if not isinstance(node, dict) or "_target_" not in node:
@@ -170,7 +173,7 @@ def build(config: dict) -> Job:
         raise ConfigError(f"targets must be the folder of what `sslzoo label` made, got {config['targets']!r}")
     data, trainer, optim = make(config["data"]), make(config["trainer"]), make(config["optim"])
     if config.get("targets") is not None:
-        data = Labelled(data, Targets(config["targets"]))
+        data = Labelled(data, promised or Targets(config["targets"]))
     with torch.random.fork_rng():
         torch.manual_seed(draws.key(config["seed"], "weights"))
         encoder = make(config["encoder"])

@@ -67,6 +67,7 @@ class Command:
     def __init__(self, config_dirs: list[Path] = ()):
         self.config_dirs = [Path(folder) for folder in config_dirs]
         self.kept_open: tuple[int, ...] = ()  # file descriptors that a child keeps, such as a lock
+        self.checked: dict[Path, dict] = {}  # configs of the runs that were checked, by folder
 
     def compose(self, name: str, overrides: list[str]) -> dict:
         """The plain config that a command would get. Raises ConfigError in one line."""
@@ -86,16 +87,19 @@ class Command:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(one_line(error, self.config_dirs)) from error
 
-    def check(self, run: Run, overrides: list[str], tasks: dict[str, list[str]]) -> None:
-        """Refuse, before anything runs, what `sslzoo pretrain` or `sslzoo probe` would refuse of these.
+    def check(self, run: Run, overrides: list[str], tasks: dict[str, list[str]], labels=None) -> None:
+        """Refuse, before anything runs, what `sslzoo pretrain`, `sslzoo probe` or `sslzoo label` would refuse
+        of these.
 
-        overrides: of `pretrain`. tasks: overrides of `probe`, by task.
+        overrides: of `pretrain`. tasks: overrides of `probe`, by task. labels: a `plan.Labels`, targets that
+        will have been made; if they are of a run, then of one that was checked before.
         """
         from sslzoo import build
 
         config = self.compose("pretrain", overrides)
         del config["root"], config["name"]
-        job = build.build(config)
+        job = build.build(config, self._promised(labels) if labels else None)
+        self.checked[run.folder] = config
         if run.config.exists():
             build.settle(run, config)
         for name, more in tasks.items():
@@ -108,6 +112,24 @@ class Command:
                     f"task {name} is called '{task.name}' inside: a task has the name of its file"
                 )
             task.check(job.encoder, job.data)
+
+    def _promised(self, labels):
+        """What targets will be. Raises ConfigError where they cannot be made, or others lie there."""
+        from sslzoo import build
+        from sslzoo.data.targets import Promised, Targets
+        from sslzoo.label.command import promised
+
+        config, of = self.compose("label", labels.overrides), self.checked[labels.of.folder] if labels.of else None
+        made = promised(config, build.make(of["encoder"]), build.make(of["data"])) if of else promised(config)
+        if labels.done:
+            there = Targets(labels.folder)
+            for key, value in made.items():
+                if getattr(there, key) != value:
+                    raise ConfigError(
+                        f"{labels.folder} holds other labels ({key}: {getattr(there, key)} -> {value}) — "
+                        "choose another name=… or delete it"
+                    )
+        return Promised(labels.folder, **made)
 
     def __call__(self, *arguments: str) -> None:
         """Run `sslzoo <arguments>`, showing its progress. Raises UserError with its own last line if it

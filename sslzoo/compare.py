@@ -6,115 +6,37 @@ resume from. The same command again skips what is done and goes on with the rest
 
     runs/<name>/
         <entry>-s<seed>/    a run each, with its probe/<task>.json
+        <entry>-s<seed>-labels/    its targets, where the entry says how they are made
         results.json        every figure, and what it was measured with
         results.md          the table
         report.html         the page
 """
 
 import fcntl
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from sslzoo.command import Command, ended_with_us, override
 from sslzoo.config import fingerprint
-from sslzoo.errors import ConfigError, UserError, nearest
-from sslzoo.report import losses, page, tables
+from sslzoo.errors import UserError
+from sslzoo.plan import Planned, plan
+from sslzoo.report import losses, page, tables, targets
 from sslzoo.report.record import Record, read
 from sslzoo.run import Run, machine, write_json, write_whole
-
-KEYS = ("name", "root", "seeds", "on_error", "entries")
-OURS = ("name", "seed", "root")  # what an entry does not set
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of a comparison: an entry with a seed. tasks: overrides of `sslzoo probe`, by task."""
-
-    entry: str
-    seed: int
-    run: Run
-    overrides: list[str]
-    tasks: dict[str, list[str]]
-
-    def missing(self) -> list[str]:
-        """Tasks that it has not been probed for."""
-        return [task for task in self.tasks if not (self.run.probes / f"{task}.json").exists()]
-
-
-def plan(config: dict, root: Path) -> list[Planned]:
-    """The runs that a comparison's config stands for, seed by seed. Raises ConfigError."""
-    for key in config:
-        if key not in KEYS:
-            raise ConfigError(f"a comparison has no '{key}'{nearest(key, KEYS)} — it has: {', '.join(KEYS)}")
-    name, seeds, entries = config.get("name"), config.get("seeds", [0]), config.get("entries")
-    _named(name, "name")
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int and s >= 0 for s in seeds):
-        raise ConfigError(f"seeds must be a list of whole numbers from 0, such as seeds=[0,1,2]; got {seeds}")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds has one twice: {seeds}")
-    if config.get("on_error", "stop") not in ("stop", "continue"):
-        raise ConfigError(f"on_error must be stop or continue, got {config['on_error']}")
-    if not isinstance(entries, dict) or not entries:
-        raise ConfigError(
-            "this comparison has no entries: choose one with comparison=… (`sslzoo list comparisons`)"
-        )
-    for entry, said in entries.items():
-        _named(entry, "an entry's name")
-        if not isinstance(said, dict) or set(said) != {"overrides", "tasks"}:
-            raise ConfigError(f"entries.{entry} must have overrides and tasks, and nothing else")
-        _strings(said["overrides"], f"entries.{entry}.overrides")
-        for item in said["overrides"]:
-            if item.lstrip("+~").split("=")[0] in OURS:
-                raise ConfigError(f"entries.{entry}.overrides sets {item}, which the comparison itself does")
-    tasks = {entry: _tasks(said["tasks"], f"entries.{entry}.tasks") for entry, said in entries.items()}
-    made = []
-    for seed in seeds:
-        for entry, said in entries.items():
-            run = Run(root / name / f"{entry}-s{seed}")
-            set_here = {"name": f"{name}/{run.name}", "root": root, "seed": seed}
-            overrides = [*said["overrides"], *(override(k, v) for k, v in set_here.items())]
-            made.append(Planned(entry, seed, run, overrides, tasks[entry]))
-    return made
-
-
-def _tasks(items, where: str) -> dict[str, list[str]]:
-    """[digit, {sst2: [task.data.path=…]}] as overrides by task."""
-    if not isinstance(items, list) or not all(isinstance(item, str | dict) for item in items):
-        raise ConfigError(f"{where} must be a list of tasks, or of task: [overrides]; got {items}")
-    made: dict[str, list[str]] = {}
-    for item in items:
-        made |= {item: []} if isinstance(item, str) else item
-    for task, overrides in made.items():
-        _named(task, f"a task in {where}")
-        _strings(overrides, f"{where}.{task}")
-    return made
-
-
-def _strings(items, where: str) -> None:
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ConfigError(f"{where} must be a list of strings, got {items}")
-
-
-def _named(name, what: str) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise ConfigError(
-            f"{what} must be a word of letters, digits, '_', '-' and '.', for it names a folder; got {name!r}"
-        )
 
 
 def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     """Do what is not done yet of a comparison, write its results, print its table, and return results.json.
 
     config: {name, seeds: [int], on_error: "stop" or "continue", entries: {entry: {overrides: [str],
-    tasks: [str or {str: [str]}]}}}; overrides are those of `sslzoo pretrain`, and a task may have its own
-    of `sslzoo probe`. root: the folder that runs lie in.
+    tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`, and a task may
+    have its own of `sslzoo probe`. label, if it is there, are those of `sslzoo label` that makes an entry's
+    targets, with run=<entry> for the run of an earlier one. root: the folder that runs lie in.
     Everything is checked before anything runs. When a command fails, its one line is raised with the
     name of the run; with on_error=continue it is raised when all the rest is done. Either way the
     results are written, with what is missing said.
@@ -123,7 +45,7 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     folder, say = root / config["name"], Console(stderr=True, highlight=False)
     for planned in runs:
         try:
-            command.check(planned.run, planned.overrides, planned.tasks)
+            command.check(planned.run, planned.overrides, planned.tasks, planned.labels)
         except UserError as error:
             raise type(error)(f"{planned.run.name}: {error}") from error
     errors: dict[str, UserError] = {}
@@ -151,6 +73,11 @@ def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
     """Do what a run lacks, saying each thing before it is done."""
     if planned.run.done and not planned.missing():
         yield "done already"
+    if not planned.run.done and planned.labels:
+        yield "label"  # labels that are there are only looked at: they may be of a run that is no more
+        command("label", *planned.labels.overrides)
+        if not planned.labels.done:
+            raise UserError("labelling stopped before its end — the same command makes the labels again")
     if not planned.run.done:
         yield "pretrain"
         command("pretrain", *planned.overrides)
@@ -194,7 +121,7 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
     for planned in runs:
         groups.setdefault(planned.entry, []).append(records[planned.run.name])
     rows = tables.rows(groups, {planned.entry: list(planned.tasks) for planned in runs})
-    lost = losses.rows(groups)
+    lost, learned = losses.rows(groups), targets.target_rows(groups)
     results = {
         "name": config["name"],
         "config_hash": fingerprint(config),
@@ -208,16 +135,19 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
         ],
         "rows": [row.json() for row in rows],
         "losses": [row.json() for row in lost],
+        "targets": [row.json() for row in learned],
         "summary": losses.summary(rows, lost),
     }
     results["minutes"] = sum((run["minutes"] or 0) + run["probe_minutes"] for run in results["runs"])
     write_json(folder / "results.json", results)
-    text = losses.markdown(rows, lost)
+    text = losses.markdown(rows, lost) + targets.markdown(learned)
     write_whole(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
     page.write([p.run for p in runs if p.run.folder.exists()], folder / "report.html", results)
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     if rows or not lost:
         out.print(tables.terminal(rows, config["name"]))
+    if learned:
+        out.print(targets.terminal(learned))
     files = f"wrote {folder / 'report.html'}, results.md and results.json"
     out.print(f"{results['summary']} {losses.note(rows, lost)}\n{files}", markup=False, soft_wrap=True)
     return results
@@ -245,6 +175,7 @@ def _result(planned: Planned, record: Record, error: str | None) -> dict:
         "probe_minutes": sum(part.get("seconds", 0) for part in probed) / 60,
         "peak_memory_gb": record.number("peak_memory_gb"),
         "scores": scores,
+        "targets": targets.measured(record) if record.targets else None,
     }
 
 

@@ -32,13 +32,20 @@ def part(
 
 
 def make_run(
-    folder: Path, seed: int = 0, probes: dict | None = None, minutes: float = 1.5, objective: str = "SimCLR"
+    folder: Path,
+    seed: int = 0,
+    probes: dict | None = None,
+    minutes: float = 1.5,
+    objective: str = "SimCLR",
+    targets: str | None = None,
 ) -> Run:
-    """A finished run; probes: by task, the scores of the pretrained, the untrained and the raw."""
+    """A finished run; probes: by task, the scores of the pretrained, the untrained and the raw. targets: the
+    folder of what it learned."""
     run = Run(folder)
     folder.mkdir(parents=True)
     nodes = {"objective": objective, "data": "Digits", "encoder": "ResNet"}
     config = {"seed": seed, **{k: {"_target_": f"sslzoo.{k}.{v}"} for k, v in nodes.items()}}
+    config |= {"targets": targets} if targets else {}
     run.config.write_text(yaml.safe_dump(config))
     run.metrics.write_text(
         "step,loss,accuracy,chance,val_loss\n0,5.5,0.1,0.1,\n1,4.25,0.2,0.1,\n1,,,,4.5\n2,3.75,0.3,0.1,\n"
@@ -51,6 +58,7 @@ def make_run(
         "machine": machine,
         "device": "cpu",
         "parameters": 310000,
+        "logs": {"loss": 3.75, "accuracy": 0.3 + seed / 10},
     }
     run.summary.write_text(json.dumps(summary))
     torch.save(SHOW, run.show)
@@ -60,3 +68,13 @@ def make_run(
         (run.probes / f"{task}.json").write_text(json.dumps(found))
     run.finish()
     return run
+
+
+def make_labels(folder: Path, clusters: int = 50, run: str | None = None, seed: int = 0) -> Path:
+    """What `sslzoo label` leaves, but for the labels themselves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = {"source": "layer 2", "run": Path(run).name, "layer": 2} if run else {"source": "mfcc"}
+    valid = {"items": 9, "inertia": 2.5, "phone_purity": 0.44 + seed / 50, "cluster_purity": 0.2, "pnmi": 0.38}
+    said = {"source": source, "clusters": clusters, "hop": 320, "sample_rate": 16000, "splits": {"valid": valid}}
+    (folder / "label.json").write_text(json.dumps(said))
+    return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
-from folders import make_run, part
+from folders import make_labels, make_run, part
 
 from sslzoo.command import Command, last_words, override
 from sslzoo.compare import commit, compare, plan
@@ -17,13 +17,14 @@ from sslzoo.config import options
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run, write_json
 
+CNN = {"overrides": ["objective=simclr"], "tasks": ["digit", "colour"]}
 CONFIG = {
     "name": "trial",
     "root": "runs",
     "seeds": [0, 1],
     "on_error": "stop",
     "entries": {
-        "cnn": {"overrides": ["objective=simclr"], "tasks": ["digit", "colour"]},
+        "cnn": CNN,
         "vit": {"overrides": ["objective=rotation"], "tasks": ["digit"]},
     },
 }
@@ -35,22 +36,26 @@ class Fake(Command):
     def __init__(self, root, fail=None, refuse=None):
         super().__init__()
         self.root, self.fail, self.refuse, self.asked, self.checked = root, fail or {}, refuse, [], []
+        self.words = []
 
-    def check(self, run, overrides, tasks):
+    def check(self, run, overrides, tasks, labels=None):
         self.checked.append(run.name)
         if run.name == self.refuse:
             raise ConfigError("there is no objective 'simclrr'")
 
     def __call__(self, command, *arguments):
+        self.words.append((command, *arguments))
         self.said = said = dict(a.split("=", 1) for a in arguments if a != "--multirun")
-        name = Path(said.get("run", said.get("name"))).name
+        name = Path(said["name"] if "name" in said else said["run"]).name
         failed = []
         for task in said.get("task", "").split(",") if command == "probe" else [None]:
             self.asked.append((command, name, task))
             if error := self.fail.get(self.asked[-1]):
                 failed.append(error)  # a sweep's other tasks go on
             elif command == "pretrain":
-                make_run(self.root / said["name"], int(said["seed"]), probes={})
+                make_run(self.root / said["name"], int(said["seed"]), probes={}, targets=said.get("targets"))
+            elif command == "label":
+                make_labels(self.root / said["name"], int(said["clusters"]), said.get("run"), int(said["seed"]))
             else:
                 scores = {"pretrained": 0.8 + int(name[-1]) / 10, "untrained": 0.5, "raw": 0.3}
                 results = {kind: part(score) for kind, score in scores.items()}
@@ -176,6 +181,16 @@ def test_two_at_once_are_refused(tmp_path):
         ({"entries": {"a": {"overrides": [], "tasks": ["../b"]}}}, "a task in"),
         ({"entries": {"a": {"overrides": ["seed=3"], "tasks": []}}}, "sets seed=3"),
         ({"entries": {"a": {"overrides": ["++name=b"], "tasks": []}}}, "sets ..name=b"),
+        ({"entries": {"a": {"overrides": [], "tasks": [], "labels": []}}}, "if it likes label, and nothing else"),
+        ({"entries": {"a": {"overrides": [], "tasks": [], "label": "source=mfcc"}}}, "entries.a.label must be a list"),
+        ({"entries": {"a": {"overrides": [], "tasks": [], "label": ["seed=1"]}}}, "entries.a.label sets seed=1"),
+        ({"entries": {"a": {"overrides": ["targets=x"], "tasks": [], "label": []}}}, "overrides sets targets=x"),
+        ({"entries": {"a": {"overrides": [], "tasks": [], "label": ["run=a"]}}}, "before it: none does"),
+        (
+            {"entries": {"cnn": CNN, "a": {"overrides": [], "tasks": [], "label": ["run=cmn"]}, "z": CNN}},
+            "run=cmn, which must name an entry that comes before it: cnn — did you mean 'cnn'",
+        ),
+        ({"entries": {"a": {"overrides": [], "tasks": [], "label": ["+run='z'"]}, "z": CNN}}, "before it: none does"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused_in_one_line(tmp_path, change, words):
@@ -336,4 +351,4 @@ def test_every_comparison_can_be_carried_out(name, tmp_path):
     command = Command()
     config = command.compose("compare", [f"comparison={name}"])
     for planned in plan(config, tmp_path):
-        command.check(planned.run, planned.overrides, planned.tasks)
+        command.check(planned.run, planned.overrides, planned.tasks, planned.labels)

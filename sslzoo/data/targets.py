@@ -8,6 +8,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,16 @@ def fingerprint(split: Split) -> str:
     found = hashlib.sha256("\n".join(split.names).encode())
     found.update(np.asarray(split.lengths, np.int64).tobytes())
     return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What can be said of targets that are not made yet; see `Targets`."""
+
+    folder: Path
+    clusters: int
+    hop: int
+    sample_rate: int
 
 
 class Targets:
@@ -106,7 +117,7 @@ class LabelledSplit(Split):
 class Labelled(Data):
     """A data set with targets: in all else the data set itself."""
 
-    def __init__(self, data: Data, targets: Targets):
+    def __init__(self, data: Data, targets: Targets | Promised):
         self.data, self.targets, self.seed = data, targets, data.seed
 
     def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself

@@ -7,7 +7,7 @@ which is escaped where it is written, could not do anything either.
 from html import escape
 from pathlib import Path
 
-from sslzoo.report import curves, losses, tables
+from sslzoo.report import curves, losses, tables, targets
 from sslzoo.report.record import Record, group, read
 from sslzoo.report.section import count, facts, header, machine_of, missing, section
 from sslzoo.run import Run, write_whole
@@ -46,6 +46,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
         body.append(_table(rows, several))
         if results is not None:
             body.append(f"<h3>Quality against cost</h3>{_cost(rows)}")
+    body.append(targets.html(targets.target_rows(groups)))
     for number, (label, members) in enumerate(groups.items()):
         heading = (
             f'<h2 id="run-{number}">{escape(label)}</h2>{header(members)}{missing(members)}'

@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 
@@ -20,6 +21,8 @@ class Record:
     config: the composed config, and `config_text` as it was written.
     metrics: by column, the steps at which it was logged and its values.
     events: warnings in the order in which they came: {step, kind, message}.
+    targets: what label.json says of the targets that it learned, {} where it learned none.
+    iteration: 1 where those are of no run that learned targets itself, else one more than that run's.
     probes: by task, {"pretrained": ..., "untrained": ..., "raw": ...} as `sslzoo.probe` wrote it.
     show: see `sslzoo.report.pictures`. missing: one sentence for each piece that is not there.
     """
@@ -31,6 +34,8 @@ class Record:
     events: list[dict] = field(default_factory=list)
     probes: dict[str, dict] = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
+    targets: dict = field(default_factory=dict)
+    iteration: int = 1
     show: dict | None = None
     missing: list[str] = field(default_factory=list)
 
@@ -142,6 +147,12 @@ def read(run: Run, pictures: bool = True) -> Record:
     record.metrics = attempt(run.metrics, _columns, "There is no metrics.csv, so no loss curve.") or {}
     record.events = attempt(run.events, _lines, None) or []
     record.summary = attempt(run.summary, _json, "There is no summary.json, so no time and no memory.") or {}
+    if record.config.get("targets"):
+        given = Path(str(record.config["targets"]))
+        beside = run.folder.parent / given.name  # where the runs were moved to, or are looked at from
+        label = (given if given.is_dir() else beside) / "label.json"
+        record.targets = attempt(label, _json, f"There is no {given}/label.json, so nothing of its targets.") or {}
+        record.iteration = _iteration(record.targets, run.folder.parent)
     if pictures:
         record.show = attempt(
             run.show, _show, "There is no show.pt, so no picture of what was asked.", whole=True
@@ -153,6 +164,20 @@ def read(run: Run, pictures: bool = True) -> Record:
         command = f"sslzoo probe run={os.path.relpath(run.folder)} task=…"
         record.missing.append(f"Nothing was probed yet: {command} does it.")
     return record
+
+
+def _iteration(targets: dict, folder: Path) -> int:
+    """Runs whose features became targets, one after the other, those of `targets` last, and one more."""
+    count, seen = 1, set()
+    while isinstance(source := targets.get("source"), dict) and source.get("run") and source["run"] not in seen:
+        seen.add(source["run"])
+        try:
+            config = _mapping((folder / str(source["run"]) / "config.yaml").read_text(encoding="utf-8"))
+            targets = _json((folder / Path(str(config["targets"])).name / "label.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, yaml.YAMLError):
+            return count  # of a run that learned none, or that is not here
+        count += 1
+    return count
 
 
 def group(records: list[Record]) -> dict[str, list[Record]]:

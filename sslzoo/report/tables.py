@@ -87,12 +87,14 @@ class Row:
         }
 
 
-def _number(value) -> float | None:
+def number(value) -> float | None:
+    """A finite number as one, anything else as None."""
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if known else None
 
 
-def _at(value, *keys):
+def at(value, *keys):
+    """What lies in nested mappings, or None where one of them is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -115,13 +117,13 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
         for task in found_in if tasks is None else tasks[entry]:
             row = Row(entry, task, len(records))
             probes = [r.probes[task] for r in records if task in r.probes]
-            first = [_at(p, kind) for p in probes for kind in KINDS if isinstance(_at(p, kind), dict)]
+            first = [at(p, kind) for p in probes for kind in KINDS if isinstance(at(p, kind), dict)]
             if first:
                 row.metric = str(first[0].get("metric") or "")
-                row.chance, count = _number(first[0].get("chance")), _number(first[0].get("n_test"))
+                row.chance, count = number(first[0].get("chance")), number(first[0].get("n_test"))
                 row.n_test = int(count) if count is not None else None
             for head in HEADS:
-                found = {k: _score(_number(_at(p, k, head, "test")) for p in probes) for k in KINDS}
+                found = {k: _score(number(at(p, k, head, "test")) for p in probes) for k in KINDS}
                 if known := {k: s for k, s in found.items() if s is not None}:
                     row.scores[head] = known
             row.minutes = _score(r.minutes for r in records)
