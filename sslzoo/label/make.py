@@ -19,7 +19,7 @@ from sslzoo.label.sources import Cepstra, Layer
 from sslzoo.parts import cluster
 from sslzoo.probe.features import SECONDS, Progress
 from sslzoo.probe.tasks import labels_at
-from sslzoo.run import machine, write_json, write_whole
+from sslzoo.run import machine, write_json, write_signed, write_whole
 
 NARROW = 2**16  # clusters that two bytes tell apart
 
@@ -107,7 +107,7 @@ def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clus
     """Write a split's labels, and say what they are."""
     codes, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)], dtype=np.int64)
     for kind, array in ((CODES, codes), ("starts", starts)):
-        write_whole(folder / f"{name}.{kind}.npy", lambda path, array=array: _save(path, array))
+        write_signed(folder / f"{name}.{kind}.npy", lambda path, array=array: _save(path, array))
     share = np.bincount(codes, minlength=clusters) / max(len(codes), 1)
     used = share[share > 0]
     return {
