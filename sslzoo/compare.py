@@ -27,7 +27,7 @@ from sslzoo.errors import UserError
 from sslzoo.plan import Planned, plan
 from sslzoo.report import losses, page, tables, targets
 from sslzoo.report.record import Record, read
-from sslzoo.run import Run, machine, write_json, write_whole
+from sslzoo.run import machine, write_json, write_whole
 
 
 def compare(config: dict, root: Path, command: Command | None = None) -> dict:

@@ -90,8 +90,8 @@ def terminal(made: list[TargetRow]):
     from rich.text import Text
 
     table = Table(title=Text("targets"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if number in (0, 2) else "right")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("run", "targets of") else "right")
     for row in made:
         table.add_row(*(Text(cell) for cell in cells(row)))
     return table
@@ -101,7 +101,7 @@ def html(made: list[TargetRow]) -> str:
     """The same for the page."""
     if not made:
         return ""
-    kinds = ["left" if number == 0 else "gap" if number == 2 else "" for number in range(len(HEADINGS))]
+    kinds = [{"run": "left", "targets of": "gap"}.get(heading, "") for heading in HEADINGS]
     head = "".join(f'<th class="{kind}">{text}</th>' for kind, text in zip(kinds, HEADINGS, strict=True))
     lines = []
     for row in made:
