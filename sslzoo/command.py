@@ -60,13 +60,16 @@ def ended_with_us():
 
 
 class Command:
-    """Runs `sslzoo` commands one after the other, with the user's own config folders."""
+    """Runs `sslzoo` commands with the user's own config folders. threads: for each, where several run beside
+    each other; they then write lines where a terminal would show one bar."""
 
     program = (sys.executable, "-m", "sslzoo")
 
     def __init__(self, config_dirs: list[Path] = ()):
         self.config_dirs = [Path(folder) for folder in config_dirs]
         self.kept_open: tuple[int, ...] = ()  # file descriptors that a child keeps, such as a lock
+        self.threads: int | None = None
+        self.children: set[subprocess.Popen] = set()  # those that run
         self.checked: dict[Path, dict] = {}  # configs of the runs that were checked, by folder
 
     def compose(self, name: str, overrides: list[str]) -> dict:
@@ -134,7 +137,7 @@ class Command:
     def __call__(self, *arguments: str) -> None:
         """Run `sslzoo <arguments>`, showing its progress. Raises UserError with its own last line if it
         fails, ConfigError if it ended with 2; an interrupt is passed on, and waits for its checkpoint."""
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and self.threads is None
         ours, theirs = os.openpty() if terminal else os.pipe()
         if terminal:  # so that its progress bar is one, and as wide as ours
             size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
@@ -147,7 +150,9 @@ class Command:
             stderr=theirs,
             start_new_session=True,  # Ctrl-C reaches us alone, and it from us, once
             pass_fds=self.kept_open,
+            env=os.environ if self.threads is None else {**os.environ, "OMP_NUM_THREADS": str(self.threads)},
         )
+        self.children.add(child)
         os.close(theirs)
         said = ""
         try:
@@ -162,10 +167,17 @@ class Command:
                 child.kill()
             raise
         finally:
+            self.children.discard(child)
             os.close(ours)
         if child.returncode:
             kind = ConfigError if child.returncode == 2 else UserError
             raise kind(last_words(said, child.returncode))
+
+
+    def end(self) -> None:
+        """Tell every command that runs in another thread to end, as an interrupt would."""
+        for child in list(self.children):
+            child.terminate()
 
 
 def _relay(source: int) -> str:

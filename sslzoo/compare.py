@@ -13,9 +13,11 @@ resume from. The same command again skips what is done and goes on with the rest
 """
 
 import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,10 +35,11 @@ from sslzoo.run import machine, write_json, write_whole
 def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     """Do what is not done yet of a comparison, write its results, print its table, and return results.json.
 
-    config: {name, seeds: [int], on_error: "stop" or "continue", entries: {entry: {overrides: [str],
-    tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`, and a task may
+    config: {name, seeds: [int], on_error: "stop" or "continue", jobs: int, shared: {overrides, tasks}, entries:
+    {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`, and a task may
     have its own of `sslzoo probe`. label, if it is there, are those of `sslzoo label` that makes an entry's
-    targets, with run=<entry> for the run of an earlier one. root: the folder that runs lie in.
+    targets, with run=<entry> for the run of an earlier one. shared: what every entry begins with. jobs: runs at a
+    time. root: the folder that runs lie in.
     Everything is checked before anything runs. When a command fails, its one line is raised with the
     name of the run; with on_error=continue it is raised when all the rest is done. Either way the
     results are written, with what is missing said.
@@ -48,18 +51,8 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
             command.check(planned.run, planned.overrides, planned.tasks, planned.labels)
         except UserError as error:
             raise type(error)(f"{planned.run.name}: {error}") from error
-    errors: dict[str, UserError] = {}
     with _alone(folder, command), ended_with_us():
-        for number, planned in enumerate(runs, 1):
-            place = f"[{number}/{len(runs)}] {planned.run.name}"
-            try:
-                for doing in _carry_out(planned, command):
-                    say.print(f"{place}: {doing}", style="bold", markup=False)
-            except UserError as error:
-                errors[planned.run.name] = type(error)(f"{planned.run.name}: {error}")
-                if config.get("on_error", "stop") == "stop":
-                    break
-                say.print(f"{errors[planned.run.name]}", style="red", markup=False)
+        errors = _all(runs, config.get("jobs", 1), config.get("on_error", "stop") == "stop", command, say)
         results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
     if errors:
         first = next(iter(errors.values()))
@@ -67,6 +60,40 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
             first = type(first)(f"{len(errors)} of {len(runs)} runs failed; the first: {first}")
         raise first
     return results
+
+
+def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Console) -> dict[str, UserError]:
+    """Carry out all runs, up to `jobs` of them at a time, each on its share of the cores; return what failed.
+    stop: begin none after a failure."""
+    if jobs > 1:
+        command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    errors: dict[str, UserError] = {}
+    waiting, running = list(enumerate(runs, 1)), {}
+
+    def one(number: int, planned: Planned) -> None:
+        for doing in _carry_out(planned, command):
+            say.print(f"[{number}/{len(runs)}] {planned.run.name}: {doing}", style="bold", markup=False)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while running or (waiting and not (errors and stop)):
+                ahead = [planned.run.folder for _, planned in [*running.values(), *waiting]]
+                for job in [job for job in waiting if not (errors and stop)]:
+                    source = job[1].labels and job[1].labels.of
+                    if len(running) < jobs and not (source and source.folder in ahead):
+                        waiting.remove(job)
+                        running[pool.submit(one, *job)] = job
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _, planned = running.pop(future)
+                    try:
+                        future.result()
+                    except UserError as error:
+                        errors[planned.run.name] = type(error)(f"{planned.run.name}: {error}")
+                        say.print(f"{errors[planned.run.name]}", style="red", markup=False)
+        except BaseException:
+            command.end()
+            raise
+    return {planned.run.name: errors[planned.run.name] for planned in runs if planned.run.name in errors}
 
 
 def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
@@ -124,7 +151,7 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
     lost, learned = losses.rows(groups), targets.target_rows(groups)
     results = {
         "name": config["name"],
-        "config_hash": fingerprint(config),
+        "config_hash": fingerprint({key: value for key, value in config.items() if key != "jobs"}),
         "commit": commit(),
         "machine": machine(),
         "seeds": config.get("seeds", [0]),

@@ -8,7 +8,7 @@ from sslzoo.command import override
 from sslzoo.errors import ConfigError, nearest
 from sslzoo.run import Run
 
-KEYS = ("name", "root", "seeds", "on_error", "entries")
+KEYS = ("name", "root", "seeds", "on_error", "jobs", "shared", "entries")
 OURS = ("name", "seed", "root")  # what an entry does not set
 
 
@@ -56,10 +56,16 @@ def plan(config: dict, root: Path) -> list[Planned]:
         raise ConfigError(f"seeds has one twice: {seeds}")
     if config.get("on_error", "stop") not in ("stop", "continue"):
         raise ConfigError(f"on_error must be stop or continue, got {config['on_error']}")
+    if type(config.get("jobs", 1)) is not int or config.get("jobs", 1) < 1:
+        raise ConfigError(f"jobs, the runs at a time, must be 1 or more; got {config['jobs']}")
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(
             "this comparison has no entries: choose one with comparison=… (`sslzoo list comparisons`)"
         )
+    shared = config.get("shared") or {}
+    if not isinstance(shared, dict) or set(shared) - {"overrides", "tasks"}:
+        raise ConfigError("shared may have overrides and tasks, which every entry begins with, and nothing else")
+    entries = {entry: _joined(shared, said) for entry, said in entries.items()}
     for entry, said in entries.items():
         _named(entry, "an entry's name")
         if not isinstance(said, dict) or set(said) - {"label"} != {"overrides", "tasks"}:
@@ -81,6 +87,16 @@ def plan(config: dict, root: Path) -> list[Planned]:
             overrides = [*said["overrides"], *(override(k, v) for k, v in set_here.items())]
             made.append(Planned(entry, seed, run, overrides, tasks[entry], labels))
     return made
+
+
+def _joined(shared: dict, said):
+    """An entry after what all entries share; as it is where it makes no sense."""
+    if not isinstance(said, dict):
+        return said
+    pairs = {key: (shared.get(key) or [], said.get(key, [])) for key in ("overrides", "tasks")}
+    if not all(isinstance(part, list) for pair in pairs.values() for part in pair):
+        return said
+    return said | {key: [*both, *own] for key, (both, own) in pairs.items() if key in said or key in shared}
 
 
 def _labels(items: list[str], run: Run, name: str, root: Path, seed: int) -> Labels:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -142,6 +143,64 @@ def test_with_continue_it_does_the_rest_and_still_fails(tmp_path):
     assert "(1/2)" in (tmp_path / "trial" / "results.md").read_text()
 
 
+HUBERT = {
+    "name": "trial",
+    "seeds": [0, 1],
+    "entries": {
+        "one": {"label": ["source=mfcc", "clusters=4"], "overrides": ["objective=hubert"], "tasks": []},
+        "two": {"label": ["run=one", "layer=1", "clusters=4"], "overrides": ["objective=hubert"], "tasks": []},
+        "other": {"overrides": ["objective=simclr"], "tasks": ["digit"]},
+    },
+}
+
+
+class Slow(Fake):
+    """Takes a moment, and sees what else runs."""
+
+    def __init__(self, *words):
+        super().__init__(*words)
+        self.busy, self.most, self.begun, self.ended = 0, 0, [], []
+        self.lock = threading.Lock()
+
+    def __call__(self, command, *arguments):
+        with self.lock:
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+            super().__call__(command, *arguments)
+            self.begun.append(self.asked[-1][:2])
+        time.sleep(0.02)
+        with self.lock:
+            self.busy -= 1
+            self.ended.append(self.asked[-1][:2])
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_runs_beside_each_other(tmp_path, jobs):
+    slow = Slow(tmp_path)
+    results = compare(HUBERT | {"jobs": jobs}, tmp_path, slow)
+    assert slow.most == jobs and all(run["done"] for run in results["runs"])
+    assert slow.threads is None if jobs == 1 else slow.threads >= 1
+    for seed in (0, 1):  # what is labelled by a run waits for it
+        assert slow.begun.index(("pretrain", f"one-s{seed}")) < slow.begun.index(("label", f"two-s{seed}-labels"))
+    alone = compare(HUBERT, tmp_path, Fake(tmp_path))
+    assert alone["config_hash"] == results["config_hash"], "how many run at a time changes nothing"
+
+
+def test_a_failure_beside_others_begins_no_more(tmp_path):
+    slow = Slow(tmp_path, {("pretrain", "cnn-s0", None): UserError("no space left")})
+    with pytest.raises(UserError, match="cnn-s0: no space left"):
+        compare(CONFIG | {"jobs": 2}, tmp_path, slow)
+    assert ("pretrain", "vit-s0", None) in slow.asked and not any(name == "vit-s1" for _, name, _ in slow.asked)
+
+
+def test_every_entry_begins_with_what_is_shared(tmp_path):
+    shared = {"overrides": ["data=digits"], "tasks": ["digit"]}
+    made = {**CONFIG, "shared": shared, "entries": {"a": {"overrides": ["objective=mae"], "tasks": ["colour"]}, "b": {}}}
+    a, b = plan(made, tmp_path)[:2]
+    assert a.overrides[:2] == ["data=digits", "objective=mae"] and list(a.tasks) == ["digit", "colour"]
+    assert b.overrides[0] == "data=digits" and list(b.tasks) == ["digit"]
+
+
 def test_all_is_checked_before_anything_runs(tmp_path):
     fake = Fake(tmp_path, refuse="vit-s1")
     with pytest.raises(ConfigError, match="vit-s1: there is no objective 'simclrr'"):
@@ -172,6 +231,9 @@ def test_two_at_once_are_refused(tmp_path):
         ({"name": None}, "name"),
         ({"entries": {}}, "comparison="),
         ({"on_error": "ignore"}, "stop or continue"),
+        ({"jobs": 0}, "jobs, the runs at a time"),
+        ({"shared": {"seeds": [1]}}, "shared may have"),
+        ({"shared": {"overrides": "x"}, "entries": {"a": {"tasks": []}}}, "entries.a must have"),
         ({"seedz": [1]}, "did you mean 'seeds'"),
         ({"entries": {"a": {"overrides": []}}}, "entries.a must have"),
         ({"entries": {"a b": {"overrides": [], "tasks": []}}}, "entry"),
