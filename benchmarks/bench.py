@@ -11,24 +11,32 @@ HERE = Path(__file__).parent
 SHARED = "../shared/data"  # the real sets, from the project's root; --data says where else
 
 
-def measure(comparison: str, about: str, data: bool) -> None:
-    """Run `sslzoo compare comparison=<comparison>` over seeds, resumable, and store its results.
-
-    data: whether the comparison needs real sets, whose folder it finds in the variable SSLZOO_DATA.
-    """
+def arguments(about: str, data: bool) -> argparse.ArgumentParser:
+    """What every benchmark takes. data: whether it needs real sets."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas (default 0,1,2)")
     if data:
         parser.add_argument("--data", default=SHARED, help=f"the folder of the real sets (default {SHARED})")
-    said = parser.parse_args()
+    return parser
+
+
+def compare(comparison: str, seeds: str, data: str | None = None) -> int:
+    """Run `sslzoo compare comparison=<comparison>`, which goes on where it was stopped, store its results, and
+    return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA."""
     name = f"bench_{comparison}"
-    command = [sys.executable, "-m", "sslzoo", "compare", f"comparison={comparison}", f"name={name}", f"seeds=[{said.seeds}]"]
-    if data:
-        os.environ["SSLZOO_DATA"] = said.data
+    command = [sys.executable, "-m", "sslzoo", "compare", f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
+    if data is not None:
+        os.environ["SSLZOO_DATA"] = data
     code = subprocess.run(command).returncode
     for kind in ("json", "md"):
         found = Path("runs") / name / f"results.{kind}"
         if found.exists():
             (HERE / "results").mkdir(exist_ok=True)
             shutil.copy(found, HERE / "results" / f"{comparison}.{kind}")
-    sys.exit(code)
+    return code
+
+
+def measure(comparison: str, about: str, data: bool) -> None:
+    """A benchmark that is one comparison."""
+    said = arguments(about, data).parse_args()
+    sys.exit(compare(comparison, said.seeds, said.data if data else None))
