@@ -82,7 +82,8 @@ def summary(said: dict) -> str:
         if "against" in of:
             pnmi = "-" if of["pnmi"] is None else f"{of['pnmi']:.3f}"
             kind = of["against"]
-            lines[-1] += f"  {kind} purity {of['phone_purity']:.3f}  cluster purity {of['cluster_purity']:.3f}  PNMI {pnmi}"
+            purity = f"{kind} purity {of['phone_purity']:.3f}  cluster purity {of['cluster_purity']:.3f}"
+            lines[-1] += f"  {purity}  PNMI {pnmi}"
     return "\n".join(lines)
 
 
@@ -91,7 +92,7 @@ def _checked(config: dict) -> dict:
     config = {"data": None, **config}
     source, run = config["source"], config["run"]
     if source not in (None, "mfcc"):
-        raise ConfigError(f"there is no source={source}: set source=mfcc, or run={source} layer=… for a run's features")
+        raise ConfigError(f"there is no source={source}: set source=mfcc, or run={source} layer=… for those of a run")
     if (source is None) == (run is None):
         also = "only one of " if source else ""
         raise ConfigError(f"labels are of cepstra or of a run: set {also}source=mfcc or run=… layer=…")
@@ -99,13 +100,13 @@ def _checked(config: dict) -> dict:
         if not build.fits(config[key], int) or config[key] < least:
             raise ConfigError(f"{key} must be a whole number from {least}, got {config[key]!r}")
     if config["sample"] < config["clusters"]:
-        raise ConfigError(f"sample={config['sample']} frames make no {config['clusters']} clusters: set a larger sample")
+        raise ConfigError(f"sample={config['sample']} frames make no {config['clusters']} clusters: set a larger one")
     if run is None and config["layer"] is not None:
         raise ConfigError("layer is one of a run's: leave it out with source=mfcc")
     if run is None and config["data"] is None:
         raise ConfigError("source=mfcc needs data: set data=… (`sslzoo list data`)")
     if run is not None and not build.fits(config["layer"], int):
-        raise ConfigError(f"layer must be a number, from 0, the trunk's input, to the encoder's depth; got {config['layer']}")
+        raise ConfigError(f"layer must be a number from 0, the trunk's input, to its depth; got {config['layer']}")
     if run is not None and config["hop_ms"] != HOP_MS:
         raise ConfigError("hop_ms is of source=mfcc: a run's labels are as far apart as its encoder's frames")
     if config["data"] is not None:

@@ -39,7 +39,8 @@ class Layer:
 
     def __init__(self, encoder: Encoder, layer: int, device: str | torch.device = "cpu"):
         if encoder.modality != "speech" or "tokens" not in encoder.offers:
-            raise ConfigError(f"labels are of frames of speech, and {type(encoder).__name__} of {encoder.modality} has none")
+            kind = f"{type(encoder).__name__} of {encoder.modality}"
+            raise ConfigError(f"labels are of frames of speech, and {kind} has none")
         if not -encoder.depth - 1 <= layer <= encoder.depth:
             raise ConfigError(f"layer must be from 0 to {encoder.depth}, or negative from the last, got {layer}")
         self.encoder, self.layer, self.device = encoder.to(device).eval(), layer % (encoder.depth + 1), device

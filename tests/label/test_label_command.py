@@ -66,7 +66,8 @@ def test_from_a_layer_of_a_run(sslzoo):
     assert "next:  sslzoo pretrain objective=hubert targets=runs/made" in out
     said, (encoder, data) = json.loads(Path("runs/made/label.json").read_text()), build.load_encoder(run)
     signature = Path(f"{run.weights}.sha256").read_text().split()[0]
-    assert said["source"] == {"source": "layer 2", "run": "one", "layer": 2, "sha256": signature, "hop": encoder.stride}
+    made_from = {"source": "layer 2", "run": "one", "layer": 2, "sha256": signature}
+    assert said["source"] == {**made_from, "hop": encoder.stride} and said["data"]["sample_rate"] == 16000
     code, out, _ = label(sslzoo, f"run={run.folder}", "layer=2", "clusters=6", "name=made")
     assert code == 0 and "runs/made is done already" in out  # the same run and layer, named otherwise
     label(sslzoo, "run=one", "layer=0", "clusters=6")
@@ -120,7 +121,7 @@ WRONG = {
     "images": (["source=mfcc", "data=tiny_image"], "labels are of frames of speech, and the data is image"),
     "a run of images": (["run=two", "layer=1"], "labels are of frames of speech, and the data is image"),
     "no such run": (["run=three", "layer=1"], "no run 'three'"),
-    "no layer": (["run=one"], "layer must be a number, from 0, the trunk's input, to the encoder's depth; got None"),
+    "no layer": (["run=one"], "layer must be a number from 0, the trunk's input, to its depth; got None"),
     "no such layer": (["run=one", "layer=3"], "layer must be from 0 to 2, or negative from the last, got 3"),
     "a layer of cepstra": ([*MFCC, "layer=1"], "layer is one of a run's"),
     "a hop of a run": (["run=one", "layer=1", "hop_ms=10"], "hop_ms is of source=mfcc"),
