@@ -158,6 +158,17 @@ def extract(argv: list[str]) -> None:
     composed("extract", argv, work)
 
 
+def generate(argv: list[str]) -> None:
+    """go on with a text: sslzoo generate run=runs/… prompt='To be'"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.generate import run_generate
+
+        print(run_generate(config))
+
+    composed("generate", argv, work)
+
+
 def report(argv: list[str]) -> None:
     """one HTML page about one or several runs: sslzoo report runs/a runs/b --out report.html"""
     parser = Parser(prog="sslzoo report", description=report.__doc__)
@@ -219,6 +230,7 @@ COMMANDS = {
     "pretrain": pretrain,
     "probe": probe,
     "extract": extract,
+    "generate": generate,
     "label": label,
     "compare": compare,
     "report": report,

@@ -1,0 +1,47 @@
+"""`sslzoo generate`: characters learned by heart are gone on with; what cannot be is refused in one line."""
+
+import pytest
+from conftest import TINY
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz\n"
+
+
+@pytest.fixture
+def run(sslzoo, tmp_path):
+    (tmp_path / "text.txt").write_text(ALPHABET * 200)
+    words = "objective=gpt data=characters data.path=text.txt data.vocab_size=40 data.max_tokens=32 data.batch.size=8 name=abc"
+    code, _, err = sslzoo("pretrain", *words.split(), "encoder=tiny_gpt", f"hydra.searchpath=[file://{TINY}]",
+                          "trainer.max_steps=150", "trainer.progress=false", "optim.lr=0.02")  # fmt: skip
+    assert code == 0, err
+    return "runs/abc"
+
+
+def test_goes_on_with_a_text(run, sslzoo):
+    code, out, _ = sslzoo("generate", f"run={run}", "prompt=cdefg", "steps=12", "temperature=0")
+    assert code == 0 and out == "cdefghijklmnopqrs\n"
+    drawn = [sslzoo("generate", f"run={run}", "prompt=cde", "temperature=3.0", f"seed={s}")[1] for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2], "a seed's draws are its own"
+    code, out, _ = sslzoo("generate", f"run={run}", f"prompt={ALPHABET.strip() * 3}", "steps=500", "temperature=0")
+    assert code == 0 and out.startswith(ALPHABET.strip() * 3), "of a long text the end is read"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["prompt=''"], "there is nothing to go on from"),
+        (["prompt=abc", "temperature=-1.0"], "temperature >= 0"),
+        (["prompt=abc", "steps=many"], "steps must be int"),
+        (["prompt=abc", "top_k=0"], "top_k >= 1"),
+        ([], "prompt is required"),
+    ],
+)
+def test_refuses_in_one_line(run, sslzoo, words, says):
+    code, out, err = sslzoo("generate", f"run={run}", *words)
+    assert code in (1, 2) and out == "" and len(err) == 1 and says in err[0], err
+
+
+def test_refuses_a_run_that_reads_in_both_directions(sslzoo):
+    words = "objective=bert data=tiny_text encoder=tiny_text trainer.max_steps=2 trainer.progress=false name=both"
+    sslzoo("pretrain", *words.split(), f"hydra.searchpath=[file://{TINY}]")
+    code, _, err = sslzoo("generate", "run=runs/both", "prompt=abc")
+    assert code == 1 and "has learned no text in one direction" in err[0]
