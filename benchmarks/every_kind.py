@@ -7,7 +7,7 @@ import sys
 
 from bench import arguments, compare
 
-COMPARISONS = ("kinds_cifar10", "kinds_spoken", "kinds_text", "kinds_speech", "kinds_mnist", "shakespeare")
+COMPARISONS = ("kinds_spoken", "kinds_cifar10", "kinds_text", "kinds_speech", "kinds_mnist", "shakespeare")
 
 if __name__ == "__main__":
     parser = arguments(__doc__, data=True)
