@@ -48,7 +48,7 @@ class Targets:
         if not self.folder.is_dir():
             raise ConfigError(f"there is no folder targets={folder}: make targets with `sslzoo label`")
         if not (self.folder / "label.json").exists():
-            raise ConfigError(f"targets={folder} holds no label.json, it is not finished: run its `sslzoo label` again")
+            raise ConfigError(f"targets={folder} holds no label.json: not finished — run its `sslzoo label` again")
         try:
             self.said = json.loads((self.folder / "label.json").read_text())
             self.clusters, self.hop, self.sample_rate = (int(self.said[k]) for k in ("clusters", "hop", "sample_rate"))

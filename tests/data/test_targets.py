@@ -160,7 +160,7 @@ def refused(error, work) -> str:
 
 def test_a_folder_that_is_not_there_or_not_finished(tmp_path):
     assert f"there is no folder targets={tmp_path / 'no'}" in refused(ConfigError, lambda: Targets(tmp_path / "no"))
-    assert "not finished" in refused(ConfigError, lambda: Targets(tmp_path))
+    assert "holds no label.json: not finished" in refused(ConfigError, lambda: Targets(tmp_path))
     for text in ("{", "[]", "{}", '{"clusters": 3, "hop": 320, "sample_rate": 16000, "splits": []}'):
         (tmp_path / "label.json").write_text(text)
         assert "label.json is damaged" in refused(ConfigError, lambda: Targets(tmp_path))
