@@ -117,12 +117,22 @@ def test_a_failed_first_iteration_is_told_by_the_second_too(tmp_path):
     assert "(1/2)" in (tmp_path / "trial" / "results.md").read_text().split("masked accuracy")[1]
 
 
-SPEECH = ["objective=hubert", "data=tiny_speech", "encoder=tiny_speech", "trainer.max_steps=3", "objective.output_dim=16"]
+SPEECH = [
+    "objective=hubert",
+    "data=tiny_speech",
+    "encoder=tiny_speech",
+    "trainer.max_steps=3",
+    "objective.output_dim=16",
+]
 TINY_TWO = {
     "name": "tiny",
     "seeds": [0],
     "entries": {
-        "one": {"label": ["source=mfcc", "data=tiny_speech", "clusters=6", "hop_ms=20"], "overrides": SPEECH, "tasks": []},
+        "one": {
+            "label": ["source=mfcc", "data=tiny_speech", "clusters=6", "hop_ms=20"],
+            "overrides": SPEECH,
+            "tasks": [],
+        },
         "two": {"label": ["run=one", "layer=1", "clusters=9"], "overrides": SPEECH, "tasks": []},
     },
 }

@@ -1,6 +1,6 @@
 """Labels of frames that `sslzoo label` made, joined to the data that they were made from.
 
-    <folder>/label.json          what they are: clusters, hop, sample_rate, a hash of every split; written last
+<folder>/label.json          what they are: clusters, hop, sample_rate, a hash of every split; written last
     <folder>/<split>.codes.npy   uint16 or int32 [sum of frames], item after item, signed
     <folder>/<split>.starts.npy  int64 [N + 1], where each item's begin, signed
     <folder>/codebook.safetensors
@@ -54,7 +54,9 @@ class Targets:
             self.clusters, self.hop, self.sample_rate = (int(self.said[k]) for k in ("clusters", "hop", "sample_rate"))
             self.splits = {name: (split["hash"], split["items"]) for name, split in self.said["splits"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"targets={folder}: its label.json is damaged — make targets with `sslzoo label`") from error
+            raise ConfigError(
+                f"targets={folder}: its label.json is damaged — make targets with `sslzoo label`"
+            ) from error
 
     def join(self, name: str, split: Split) -> "LabelledSplit":
         """A split with its labels. Raises UserError where they were made from other data, or are damaged."""

@@ -109,4 +109,6 @@ class HuBERT(Objective):
         _, lengths, asked, logits, labels = self.answer(encoder, batch)
         mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
         title = f"Masked frames, and where the right cluster came among {self.clusters}"
-        return asked_frames(title, mels[0, : int(count)], asked[0, : int(lengths[0])], logits, logits.gather(1, labels[:, None]))
+        return asked_frames(
+            title, mels[0, : int(count)], asked[0, : int(lengths[0])], logits, logits.gather(1, labels[:, None])
+        )

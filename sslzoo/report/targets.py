@@ -89,7 +89,9 @@ def terminal(made: list[TargetRow]):
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text("targets"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(
+        title=Text("targets"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("run", "targets of") else "right")
     for row in made:

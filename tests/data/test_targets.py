@@ -115,7 +115,9 @@ def test_sets_that_are_joined_carry_them_too(tmp_path):
     mix = AudioMix({"one": one, "two": two}, BySeconds(2.0, 2))
     folder = write_targets(tmp_path, mix, places, clusters=100)
     split = Labelled(mix, Targets(folder)).split("train")
-    assert len(split) == 80 and split.cut_lengths.tolist() == [3000] * 40 + np.minimum(split.lengths[40:], 6000).tolist()
+    assert (
+        len(split) == 80 and split.cut_lengths.tolist() == [3000] * 40 + np.minimum(split.lengths[40:], 6000).tolist()
+    )
     starts = set()
     for index in range(80):
         wave, _, _, targets = split.item(index, 7)
@@ -146,7 +148,9 @@ def test_it_is_the_data_set_in_all_else(clocks):
     assert split.column("label").tolist() == clocks.data.split("valid").column("label").tolist()
     assert len(split.intervals["half"]) == len(split) and split.cut == 9000
     for other in (copy.deepcopy(clocks), pickle.loads(pickle.dumps(clocks))):
-        assert other.sample_rate == 16000 and torch.equal(other.split("train").item(3)[0], clocks.split("train").item(3)[0])
+        assert other.sample_rate == 16000 and torch.equal(
+            other.split("train").item(3)[0], clocks.split("train").item(3)[0]
+        )
     with pytest.raises(AttributeError):
         clocks.vocab_size  # noqa: B018
 
