@@ -48,10 +48,10 @@ class HuBERT(Objective):
         if output_dim < 1 or temperature <= 0:
             raise ConfigError(f"hubert needs output_dim >= 1 and temperature > 0, got {output_dim} and {temperature}")
         if data.targets.hop != encoder.stride:
+            theirs, ours = (f"{1000 * samples / data.sample_rate:g}" for samples in (data.targets.hop, encoder.stride))
             raise ConfigError(
-                f"targets={data.targets.folder} have a label every {1000 * data.targets.hop / data.sample_rate:g} ms, and "
-                f"the encoder a frame every {1000 * encoder.stride / data.sample_rate:g} ms: make targets for it with "
-                f"`sslzoo label source=mfcc hop_ms={1000 * encoder.stride / data.sample_rate:g}`, or choose another encoder"
+                f"targets={data.targets.folder} have a label every {theirs} ms, and the encoder a frame every {ours} ms: "
+                f"make targets for it with `sslzoo label source=mfcc hop_ms={ours}`, or choose another encoder"
             )
         self.mask, self.temperature = mask, temperature
         self.feature_penalty, self.feature_grad = feature_penalty, feature_grad
@@ -66,9 +66,10 @@ class HuBERT(Objective):
         apart = (labels != NONE).sum(1) - lengths
         if bool((apart.abs() > 1).any()):
             worst = int(apart.abs().argmax())
+            frames = int(lengths[worst])
             raise UserError(
-                f"the targets of item {int(batch.index[worst])} are of another length: {int(apart[worst] + lengths[worst])} "
-                f"labels for {int(lengths[worst])} frames — make them with `sslzoo label` for this encoder's frames"
+                f"the targets of item {int(batch.index[worst])} are of another length: {int(apart[worst]) + frames} "
+                f"labels for {frames} frames — make them with `sslzoo label` for this encoder's frames"
             )
         return F.pad(labels, (0, max(size - labels.shape[1], 0)), value=NONE)[:, :size]
 
