@@ -11,23 +11,70 @@ def table(name: str) -> str:
     """The stored table of a comparison, with what it was measured on."""
     text = (HERE / "results" / f"{name}.md").read_text().strip()
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    return f"{text}\n\n{measured(name, said)}"
+
+
+def cell(row: dict, best: bool) -> str:
+    """ "76.9 ± 0.5 (37.5)": pretrained, and the same encoder untrained; the best of a task is bold."""
+    one, before = row["linear"]["pretrained"], row["linear"]["untrained"]
+    spread = "" if one["spread"] is None else f" ± {100 * one['spread']:.1f}"
+    mean = f"{100 * one['mean']:.1f}"
+    return f"{f'**{mean}**' if best else mean}{spread} ({100 * before['mean']:.1f})"
+
+
+def surely(rows: list[dict]) -> str:
+    """The tasks on which an objective beats the untrained encoder by more than three times the spread."""
+    found = []
+    for row in rows:
+        one, before = row["linear"]["pretrained"], row["linear"]["untrained"]
+        if one["spread"] is None:
+            return "one seed"
+        if one["mean"] - before["mean"] > 3 * max(one["spread"], before["spread"]):
+            found.append(row["task"])
+    return ", ".join(found) or "none"
+
+
+def kinds(name: str) -> str:
+    """The stored results of a comparison of many objectives, a line an objective and a column a task."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    rows, tasks = said["rows"], list(dict.fromkeys(row["task"] for row in said["rows"]))
+    by = {(row["entry"], row["task"]): row for row in rows}
+    best = {task: max(r["linear"]["pretrained"]["mean"] for r in rows if r["task"] == task) for task in tasks}
+    lines = [
+        f"| objective | {' | '.join(tasks)} | minutes | beyond 3 spreads |",
+        f"|---|{'---:|' * len(tasks)}---:|---|",
+    ]
+    for entry in dict.fromkeys(row["entry"] for row in rows):
+        mine = [by[entry, task] for task in tasks if (entry, task) in by]
+        cells = [
+            cell(by[entry, t], by[entry, t]["linear"]["pretrained"]["mean"] == best[t]) if (entry, t) in by else "not run"
+            for t in tasks
+        ]
+        lines.append(f"| {entry} | {' | '.join(cells)} | {mine[0]['minutes']['mean']:.1f} | {surely(mine)} |")
+    raw = [next(f"{100 * r['linear']['raw']['mean']:.1f}" for r in rows if r["task"] == task) for task in tasks]
+    lines.append(f"| *raw input* | {' | '.join(raw)} | | |")
+    return "\n".join([*lines, "", measured(name, said)])
+
+
+def measured(name: str, said: dict) -> str:
+    """What a stored result was measured with, in a line."""
     machine, seeds = said["machine"], ", ".join(map(str, said["seeds"]))
     return (
-        f"{text}\n\n<sub>`benchmarks/results/{name}.json`: seeds {seeds}; {machine['cores']} cores ({machine['arch']}); "
+        f"<sub>`benchmarks/results/{name}.json`: seeds {seeds}; {machine['cores']} cores ({machine['arch']}); "
         f"{said['minutes']:.0f} minutes in all; commit {str(said['commit'])[:7]}, config {said['config_hash']}.</sub>"
     )
 
 
 def fill(text: str) -> str:
-    """The README with every `<!-- results: NAME -->` ... `<!-- end -->` filled anew."""
+    """The README with every `<!-- results: NAME -->` and `<!-- kinds: NAME -->` ... `<!-- end -->` filled anew."""
 
     def put(found: re.Match) -> str:
-        name = found[1]
+        make, name = {"results": table, "kinds": kinds}[found[1]], found[2]
         there = (HERE / "results" / f"{name}.json").exists()
-        body = table(name) if there else "*Not run yet.*"
-        return f"<!-- results: {name} -->\n{body}\n<!-- end -->"
+        body = make(name) if there else "*Not run yet.*"
+        return f"<!-- {found[1]}: {name} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- results: (\w+) -->.*?<!-- end -->", put, text, flags=re.S)
+    return re.sub(r"<!-- (results|kinds): (\w+) -->.*?<!-- end -->", put, text, flags=re.S)
 
 
 if __name__ == "__main__":
