@@ -16,7 +16,7 @@ def test_a_recipe_is_a_whole_run(name):
     config = compose(f"recipe={name}", "++data.path=somewhere") if "not run" in RECIPES[name] else compose(f"recipe={name}")
     for group in ("data", "encoder", "objective", "optim", "trainer"):
         check(config[group], group)
-    assert re.search(r"\d+\.\d ± \d|not run", RECIPES[name])
+    assert re.search(r"\d+\.\d+ ± \d|not run", RECIPES[name])
 
 
 def test_overrides_come_after_a_recipe():
