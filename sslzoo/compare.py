@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +75,7 @@ def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Cons
             say.print(f"[{number}/{len(runs)}] {planned.run.name}: {doing}", style="bold", markup=False)
 
     with ThreadPoolExecutor(jobs) as pool:
+        submit = pool.submit if jobs > 1 else _here
         try:
             while running or (waiting and not (errors and stop)):
                 ahead = [planned.run.folder for _, planned in [*running.values(), *waiting]]
@@ -82,7 +83,7 @@ def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Cons
                     source = job[1].labels and job[1].labels.of
                     if len(running) < jobs and not (source and source.folder in ahead):
                         waiting.remove(job)
-                        running[pool.submit(one, *job)] = job
+                        running[submit(one, *job)] = job
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     _, planned = running.pop(future)
                     try:
@@ -94,6 +95,16 @@ def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Cons
             command.end()
             raise
     return {planned.run.name: errors[planned.run.name] for planned in runs if planned.run.name in errors}
+
+
+def _here(work, *arguments) -> Future:
+    """`submit` to this thread, which alone is told of signals."""
+    future = Future()
+    try:
+        future.set_result(work(*arguments))
+    except UserError as error:
+        future.set_exception(error)
+    return future
 
 
 def _carry_out(planned: Planned, command: Command) -> Iterator[str]:

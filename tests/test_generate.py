@@ -1,19 +1,20 @@
 """`sslzoo generate`: characters learned by heart are gone on with; what cannot be is refused in one line."""
 
 import pytest
-from conftest import TINY
+from conftest import TINY, compose
+from test_contracts import train
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz\n"
 
 
-@pytest.fixture
-def run(sslzoo, tmp_path):
-    (tmp_path / "text.txt").write_text(ALPHABET * 200)
-    words = "objective=gpt data=characters data.path=text.txt data.vocab_size=40 data.max_tokens=32 data.batch.size=8 name=abc"
-    code, _, err = sslzoo("pretrain", *words.split(), "encoder=tiny_gpt", f"hydra.searchpath=[file://{TINY}]",
-                          "trainer.max_steps=150", "trainer.progress=false", "optim.lr=0.02")  # fmt: skip
-    assert code == 0, err
-    return "runs/abc"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("generate")
+    (folder / "text.txt").write_text(ALPHABET * 200)
+    words = "objective=gpt data=characters data.vocab_size=40 data.max_tokens=32 data.batch.size=8 encoder=tiny_gpt"
+    more = f"data.path={folder / 'text.txt'} trainer.max_steps=150 trainer.progress=false optim.lr=0.02"
+    train(compose(*words.split(), *more.split()), folder / "abc")
+    return str(folder / "abc")
 
 
 def test_goes_on_with_a_text(run, sslzoo):
