@@ -50,7 +50,8 @@ class SpectrogramViews(Views):
             self.stretched(self.mixed(cut, lengths, batch.keys, name, *everyone), lengths, batch.keys, name)
             for name in ("view a", "view b")
         )
-        return a, b, lengths
+        longest = int(lengths.max())  # short words need no whole second of padding
+        return a[:, :longest], b[:, :longest], lengths
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
         """view [B, T, F], lengths [B] frames, which the encoder stacks as it stacks its own."""
