@@ -53,7 +53,9 @@ def kinds(name: str) -> str:
         lines.append(f"| {entry} | {' | '.join(cells)} | {mine[0]['minutes']['mean']:.1f} | {surely(mine)} |")
     raw = [next(f"{100 * r['linear']['raw']['mean']:.1f}" for r in rows if r["task"] == task) for task in tasks]
     lines.append(f"| *raw input* | {' | '.join(raw)} | | |")
-    return "\n".join([*lines, "", measured(name, said)])
+    stored = (HERE / "results" / f"{name}.md").read_text()
+    _, head, targets = stored.partition("| run | iteration ")  # what HuBERT's iterations learned
+    return "\n".join([*lines, *(["", head + targets.strip()] if head else []), "", measured(name, said)])
 
 
 def measured(name: str, said: dict) -> str:
