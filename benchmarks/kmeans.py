@@ -20,14 +20,13 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from sslzoo.compare import commit
 from sslzoo.data.base import SPLITS
 from sslzoo.data.builtin.spoken import Spoken
 from sslzoo.data.loader import ordered_loader
 from sslzoo.data.sampler import BySeconds
 from sslzoo.label.sources import Cepstra
 from sslzoo.parts import cluster
-from sslzoo.run import machine, write_json
+from sslzoo.run import commit, machine, write_json
 
 FRAMES, CLUSTERS = 200_000, 100
 

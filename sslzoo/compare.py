@@ -14,7 +14,6 @@ resume from. The same command again skips what is done and goes on with the rest
 
 import fcntl
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,17 +28,17 @@ from sslzoo.errors import UserError
 from sslzoo.plan import Planned, plan
 from sslzoo.report import losses, page, tables, targets
 from sslzoo.report.record import Record, read
-from sslzoo.run import machine, write_json, write_whole
+from sslzoo.run import commit, machine, write_json, write_whole
 
 
 def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     """Do what is not done yet of a comparison, write its results, print its table, and return results.json.
 
     config: {name, seeds: [int], on_error: "stop" or "continue", jobs: int, shared: {overrides, tasks}, entries:
-    {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`, and a task may
-    have its own of `sslzoo probe`. label, if it is there, are those of `sslzoo label` that makes an entry's
-    targets, with run=<entry> for the run of an earlier one. shared: what every entry begins with. jobs: runs at a
-    time. root: the folder that runs lie in.
+    {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo
+    pretrain`, and a task may have its own of `sslzoo probe`. label, if it is there, are those of `sslzoo label`
+    that makes an entry's targets, with run=<entry> for the run of an earlier one. shared: what every entry begins
+    with. jobs: runs at a time. root: the folder that runs lie in.
     Everything is checked before anything runs. When a command fails, its one line is raised with the
     name of the run; with on_error=continue it is raised when all the rest is done. Either way the
     results are written, with what is missing said.
@@ -215,20 +214,3 @@ def _result(planned: Planned, record: Record, error: str | None) -> dict:
         "scores": scores,
         "targets": targets.measured(record) if record.targets else None,
     }
-
-
-def commit() -> str | None:
-    """The commit that sslzoo was run at, with "-dirty" where files differ from it; None outside git."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True, check=False
-            )
-        except OSError:  # no git here
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None  # installed into an environment that lies in someone else's repository
-    return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")

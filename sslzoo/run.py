@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,3 +148,20 @@ def check_signed(path: Path) -> None:
 def machine() -> dict:
     """Where a figure was measured."""
     return {"system": platform.system(), "arch": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def commit() -> str | None:
+    """The commit that sslzoo was run at, with "-dirty" where files differ from it; None outside git."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True, check=False
+            )
+        except OSError:  # no git here
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None  # installed into an environment that lies in someone else's repository
+    return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")

@@ -13,7 +13,7 @@ from conftest import TINY
 from folders import make_labels, make_run, part
 
 from sslzoo.command import Command, last_words, override
-from sslzoo.compare import commit, compare, plan
+from sslzoo.compare import compare, plan
 from sslzoo.config import options
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run, write_json
@@ -349,25 +349,6 @@ def test_an_interrupt_is_passed_on_and_waited_for(tmp_path):
     finally:
         process.kill()
     assert (tmp_path / "saved").exists()
-
-
-def test_the_commit_is_that_of_this_source(tmp_path, monkeypatch):
-    made = tmp_path / "compare.py"
-    made.write_text("")
-    monkeypatch.setattr("sslzoo.compare.__file__", str(made))
-    assert commit() is None
-
-    def git(*words):
-        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
-        subprocess.run(["git", *who, "-C", tmp_path, *words], check=True, capture_output=True)
-
-    git("init")
-    assert commit() is None  # in a repository, but not of it
-    git("add", "compare.py")
-    git("commit", "-m", "x")
-    assert re.fullmatch(r"[0-9a-f]{12}", commit())
-    made.write_text("changed")
-    assert commit().endswith("-dirty")
 
 
 SMALL = ["objective=rotation", "data=tiny_image", "encoder=tiny_resnet", "trainer.max_steps=2"]

@@ -1,13 +1,15 @@
-"""Files of a run: whole or not there, signed, found by name."""
+"""Files of a run: whole or not there, signed, found by name; and the commit that made them."""
 
 import errno
+import re
 import resource
+import subprocess
 from contextlib import contextmanager
 
 import pytest
 
 from sslzoo.errors import UserError
-from sslzoo.run import Run, check_signed, sha256, write_json, write_signed, write_whole
+from sslzoo.run import Run, check_signed, commit, sha256, write_json, write_signed, write_whole
 
 
 @contextmanager
@@ -111,3 +113,22 @@ def test_done_is_a_marker(tmp_path):
     assert not run.done
     run.finish()
     assert run.done
+
+
+def test_the_commit_is_that_of_this_source(tmp_path, monkeypatch):
+    made = tmp_path / "run.py"
+    made.write_text("")
+    monkeypatch.setattr("sslzoo.run.__file__", str(made))
+    assert commit() is None
+
+    def git(*words):
+        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *who, "-C", tmp_path, *words], check=True, capture_output=True)
+
+    git("init")
+    assert commit() is None  # in a repository, but not of it
+    git("add", "run.py")
+    git("commit", "-m", "x")
+    assert re.fullmatch(r"[0-9a-f]{12}", commit())
+    made.write_text("changed")
+    assert commit().endswith("-dirty")

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sslzoo.compare import commit
 from sslzoo.data.base import SPLITS, Batch, Data, Split
 from sslzoo.data.loader import ordered_loader
 from sslzoo.data.targets import CODES, fingerprint
@@ -19,7 +18,7 @@ from sslzoo.label.sources import Cepstra, Layer
 from sslzoo.parts import cluster
 from sslzoo.probe.features import SECONDS, Progress
 from sslzoo.probe.tasks import labels_at
-from sslzoo.run import machine, write_json, write_signed, write_whole
+from sslzoo.run import commit, machine, write_json, write_signed, write_whole
 
 NARROW = 2**16  # clusters that two bytes tell apart
 
