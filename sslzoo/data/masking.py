@@ -79,6 +79,9 @@ class Frames:
         """Frames that an utterance needs."""
         return self.spans.shortest
 
+    def check(self, channels: int) -> None:
+        """Refuse frames of so many channels, if there is nothing in them to alter so."""
+
     def __call__(self, keys: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """frames [B, T, F] -> altered frames and which values count, bool, both [B, T, F]."""
         size = frames.shape[1]
@@ -111,11 +114,16 @@ class FramesAndChannels(Frames):
             raise ConfigError(f"alter needs width >= 0, 0 <= noisy <= 1, noise >= 0; got {width}, {noisy}, {noise}")
         self.width, self.noisy, self.noise = width, noisy, noise
 
+    def check(self, channels: int) -> None:
+        if self.width > channels:
+            raise ConfigError(
+                f"objective.alter.width={self.width} is more than the {channels} channels there are: "
+                f"set objective.alter.width={channels} or less"
+            )
+
     def __call__(self, keys: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         altered, counts = super().__call__(keys, frames, lengths)
         channels = frames.shape[2]
-        if self.width > channels:
-            raise ConfigError(f"alter.width={self.width} is more than the {channels} channels there are")
         wide = draws.integers(keys, "width", self.width + 1, 1)
         first = draws.integers(keys, "channel", channels - wide + 1, 1)
         here = torch.arange(channels, device=keys.device)

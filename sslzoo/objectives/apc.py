@@ -32,13 +32,13 @@ class APC(Objective):
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         tokens, lengths = encoder.project(features, lengths)
         hidden = encoder.contextualize(tokens, lengths).last
-        size = features.shape[1] - self.ahead
+        size = max(features.shape[1] - self.ahead, 0)  # what is validated on may be too short
         return features, self.head(hidden[:, :size]).float(), valid(lengths - self.ahead, size)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, predicted, there = self.predict(encoder, batch)
-        error = F.l1_loss(predicted, features[:, self.ahead :], reduction="none").mean(-1)
-        return Loss(error[there].mean(), there.sum())
+        error = F.l1_loss(predicted, features[:, self.ahead :], reduction="none").mean(-1)[there]
+        return Loss(error.sum() / max(len(error), 1), len(error))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

@@ -10,6 +10,7 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
+from sslzoo.parts.quantize import perplexity
 from sslzoo.parts.shown import asked_frames
 
 
@@ -51,12 +52,11 @@ class BestRQ(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         _, logits, codes = self.answer(encoder, batch)
-        used = F.one_hot(codes, len(self.codebook)).float()
-        share = ranks.mean(used.sum(0), len(codes))
+        share = ranks.mean(codes.bincount(minlength=len(self.codebook)).float(), len(codes))
         logs = {
             "accuracy": (logits.argmax(1) == codes).float().mean(),
             "chance": share.max(),  # of one who always names the commonest
-            "code_perplexity": torch.exp(-(share * torch.log(share.clamp(min=1e-9))).sum()),
+            "code_perplexity": perplexity(share),
             "uniform_loss": math.log(len(self.codebook)),
         }
         return Loss(F.cross_entropy(logits, codes), len(codes), logs)

@@ -1,6 +1,7 @@
 """DeepCluster: name the cluster that an image's own features put it into (Caron et al. 2018, 1807.05520)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,9 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import cluster, ranks
+from sslzoo.parts.quantize import perplexity
+
+CHUNK = 4096  # images whose features are worked on at a time
 
 
 class DeepCluster(Objective):
@@ -21,7 +25,8 @@ class DeepCluster(Objective):
     Features are reduced to `pca_dim` dimensions, whitened and set to length 1 (section 4.1). The paper draws images
     uniformly over clusters, "equivalent to weight the contribution of an input to the loss function by the inverse
     of the size of its assigned cluster" (section 3.3): the weights are what is done here. Empty clusters are split
-    off full ones by the k-means.
+    off full ones by the k-means. The paper's fixed Sobel filters, which take colours away before the network, are
+    not here: views that change colours do that.
     """
 
     modalities = ("image",)
@@ -50,14 +55,14 @@ class DeepCluster(Objective):
     @torch.no_grad()
     def refresh(self, features: Tensor) -> list[nn.Parameter]:
         seed = draws.key("deepcluster", int(self.rounds))
-        mean, whitening = pca(features, self.whitening.shape[1])
-        self.mean.copy_(mean)
-        self.whitening.copy_(whitening)
-        codebook = cluster.fit(self.reduce(features.to(self.mean)).cpu(), self.clusters, seed)
-        # the first rank's, lest rounding differ from host to host
-        centroids = ranks.total(codebook.centroids.to(self.mean) * (ranks.rank() == 0))
-        self.centroids.copy_(centroids)
-        self.labels.copy_(torch.cat([self.assign(part) for part in features.to(self.mean).split(4096)]))
+        parts = features.split(CHUNK)
+        # here and below the first rank's, lest rounding differ from host to host
+        mean, whitening = pca(parts, self.whitening.shape[1])
+        self.mean.copy_(ranks.first(mean.to(self.mean)))
+        self.whitening.copy_(ranks.first(whitening.to(self.mean)))
+        reduced = torch.cat([self.reduce(part.to(self.mean)).cpu() for part in parts])
+        self.centroids.copy_(ranks.first(cluster.fit(reduced, self.clusters, seed).centroids.to(self.mean)))
+        self.labels.copy_(torch.cat([self.assign(part.to(self.mean)) for part in parts]))
         self.sizes.copy_(torch.bincount(self.labels, minlength=self.clusters))
         generator = torch.Generator().manual_seed(seed)
         self.head.weight.copy_(torch.empty(self.head.weight.shape).normal_(std=0.01, generator=generator))
@@ -94,7 +99,7 @@ class DeepCluster(Objective):
             "accuracy": (weights * (logits.argmax(1) == labels)).sum() / weights.sum(),
             "chance": 1 / used,
             "uniform_loss": math.log(self.clusters),
-            "code_perplexity": torch.exp(-(share * torch.log(share.clamp(min=1e-9))).sum()),
+            "code_perplexity": perplexity(share),
         }
         return Loss((weights * losses).sum() / weights.sum(), weights.sum(), logs)
 
@@ -112,13 +117,13 @@ class DeepCluster(Objective):
         }
 
 
-def pca(features: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The mean [D] and the whitening matrix [D, dim] of features [N, D]: principal directions over the
-    deviations along them. Directions in which nothing varies are left out (zero)."""
-    x = features.double()
-    mean = x.mean(0)
-    x = x - mean
-    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
+def pca(parts: Sequence[Tensor], dim: int) -> tuple[Tensor, Tensor]:
+    """The mean [D] and the whitening matrix [D, dim] of features [n, D], part by part: principal directions over
+    the deviations along them. Directions in which nothing varies are left out (zero)."""
+    count = sum(map(len, parts))
+    mean = sum(part.double().sum(0) for part in parts) / count
+    centred = ((part - mean) for part in parts)
+    values, vectors = torch.linalg.eigh(sum(x.T @ x for x in centred) / count)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
     there = values > 1e-9 * values[0].clamp(min=1e-30)
     return mean.float(), (vectors * torch.where(there, values.clamp(min=1e-30).rsqrt(), 0.0)).float()

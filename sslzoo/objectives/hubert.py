@@ -95,7 +95,7 @@ class HuBERT(Objective):
         value = F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
         if self.feature_penalty and features.requires_grad:
             value = value + self.feature_penalty * mean_square(features, valid(lengths, features.shape[1]))
-        share = ranks.mean(F.one_hot(labels, self.clusters).float().sum(0), len(labels))
+        share = ranks.mean(labels.bincount(minlength=self.clusters).float(), len(labels))
         logs = {
             "accuracy": (logits.argmax(1) == labels).sum() / max(len(labels), 1),
             "chance": share.max(),  # of one who always names the commonest

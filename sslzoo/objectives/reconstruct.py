@@ -23,6 +23,7 @@ class Reconstruct(Objective):
     def __init__(self, encoder, data, alter: object):
         super().__init__()
         self.alter, self.stack = alter, encoder.front.stack
+        alter.check(encoder.feature_dim // self.stack)
         self.min_tokens = -(-alter.shortest // self.stack)
         self.head = nn.Sequential(
             nn.Linear(encoder.dim, encoder.dim),
@@ -49,7 +50,7 @@ class Reconstruct(Objective):
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        frames, altered, rebuilt, counts = self.rebuild(encoder, batch)
+        frames, _, rebuilt, counts = self.rebuild(encoder, batch)
         size = int(encoder.features(batch.inputs[:1], batch.lengths[:1])[1]) * self.stack
         return {
             "kind": "frames",

@@ -55,6 +55,11 @@ def total(x: Tensor) -> Tensor:
     return _Sum.apply(x) if world() > 1 else x
 
 
+def first(x: Tensor) -> Tensor:
+    """The first rank's `x`, on every rank."""
+    return total(x * (rank() == 0))
+
+
 def row_counts(count: int, device) -> list[int]:
     """How many rows each rank has."""
     if world() == 1:

@@ -8,19 +8,23 @@ from torch import Tensor
 from sslzoo.data.loader import ordered_loader
 from sslzoo.parts import ranks
 
+CHUNK = 65536  # items whose features are added up over ranks at a time
+
 
 @torch.inference_mode()
 def pooled_features(encoder, split, units: float, device) -> Tensor:
     """One vector an item of a split, float32 [N, D] on the CPU, in the split's order, the same on every rank.
     Each rank reads its share. units: what a batch may hold; see `ordered_loader`."""
     mine = np.arange(len(split))[ranks.rank() :: ranks.world()]
-    found = torch.zeros(len(split), encoder.dim, device=device)
+    found = torch.zeros(len(split), encoder.dim)
     training = encoder.training
     encoder.eval()
     for batch in ordered_loader(split, units, indices=mine):
-        found[batch.index] = encoder(batch.inputs.to(device), batch.lengths.to(device)).pooled.float()
+        found[batch.index] = encoder(batch.inputs.to(device), batch.lengths.to(device)).pooled.float().cpu()
     encoder.train(training)
-    return ranks.total(found).cpu()
+    for part in found.split(CHUNK):  # not at once: all of a large set's may be more than an accelerator holds
+        part.copy_(ranks.total(part.to(device)))
+    return found
 
 
 class Refresh(L.Callback):

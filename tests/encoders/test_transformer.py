@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sslzoo.encoders.transformer import Cache, ConvPosition, Past, SinePosition, Transformer
-from sslzoo.parts.positions import sinusoids
 from sslzoo.errors import ConfigError
+from sslzoo.parts.positions import sinusoids
 
 
 def trunk(**more) -> Transformer:

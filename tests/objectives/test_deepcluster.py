@@ -8,7 +8,9 @@ import torch
 from conftest import tiny
 from test_contracts import assert_equal, batch_of, ready, train
 
+from sslzoo import draws
 from sslzoo.build import build
+from sslzoo.data.loader import collate
 from sslzoo.errors import UserError
 from sslzoo.objectives.deepcluster import pca
 from sslzoo.pretrain import Pretrain
@@ -24,7 +26,7 @@ def test_loss_against_a_slow_loop():
     job = ready(tiny("deepcluster"))
     batch, objective = batch_of(job, 0), job.objective
     found = objective(job.encoder, batch, 0)
-    view, logits, labels = objective.answer(job.encoder, batch)
+    _, logits, labels = objective.answer(job.encoder, batch)
     sizes = [int((objective.labels == k).sum()) for k in range(5)]
     total = weight = 0.0
     for row in range(len(batch)):
@@ -38,27 +40,32 @@ def test_loss_against_a_slow_loop():
     assert float(found.count) == pytest.approx(weight, rel=1e-5)
 
 
-def test_weights_stand_for_images_drawn_uniformly_over_clusters():
-    """Over the training set the weighted mean of any number is the mean over clusters of its cluster means."""
+def test_the_loss_is_that_of_images_drawn_uniformly_over_clusters():
+    """Section 3.3: over the training set it is the mean over clusters of the means within them, as is the accuracy."""
     job = ready(tiny("deepcluster"))
-    labels, sizes = job.objective.labels, job.objective.sizes
-    assert len(set(sizes.tolist())) > 1, "clusters of one size would show nothing"
-    values = features_of(len(labels), 1)[:, 0].double()
-    weights = 1 / sizes[labels].double()
-    uniform = torch.stack([values[labels == k].mean() for k in range(5)]).mean()
-    assert float((weights * values).sum() / weights.sum()) == pytest.approx(float(uniform), abs=1e-10)
+    split, objective = job.data.split("train"), job.objective
+    assert len(set(objective.sizes.tolist())) > 1, "clusters of one size would show nothing"
+    batch = collate([split.item(i, draws.key(1, i)) for i in range(len(split))])
+    found = objective(job.encoder, batch, 0)
+    _, logits, labels = objective.answer(job.encoder, batch)
+    losses = -logits.double().log_softmax(1).gather(1, labels[:, None])[:, 0]
+    right = (logits.argmax(1) == labels).double()
+    for value, one in ((found.value, losses), (found.logs["accuracy"], right)):
+        uniform = torch.stack([one[labels == k].mean() for k in range(5)]).mean()
+        assert float(value) == pytest.approx(float(uniform), abs=1e-5)
+    assert float(found.count) == pytest.approx(len(split), rel=1e-5)
 
 
 def test_pca_whitens():
     x = features_of(300) @ features_of(16, seed=1) + 3
-    mean, whitening = pca(x, 10)
+    mean, whitening = pca(x.split(70), 10)
     y = (x - mean).double() @ whitening.double()
     torch.testing.assert_close(y.T @ y / len(y), torch.eye(10, dtype=torch.float64), atol=1e-4, rtol=0)
     u, _, _ = torch.linalg.svd((x - x.mean(0)).double(), full_matrices=False)
     slow = u[:, :10] * len(x) ** 0.5
     torch.testing.assert_close(y.abs(), slow.abs(), atol=1e-3, rtol=1e-3)
     flat = torch.cat([features_of(50, 3), torch.zeros(50, 13)], 1)
-    assert torch.isfinite(pca(flat, 10)[1]).all(), "directions without variance"
+    assert torch.isfinite(pca([flat], 10)[1]).all(), "directions without variance"
 
 
 def test_a_refresh_makes_new_labels_and_a_new_head():

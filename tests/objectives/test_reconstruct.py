@@ -90,6 +90,13 @@ def test_the_loss_is_the_slow_loop(name):
     assert int(loss.count) == count
 
 
+def test_a_block_wider_than_a_frame_is_refused_before_any_data():
+    said = "objective.alter.width=21 is more than the 20 channels there are: set objective.alter.width=20 or less"
+    with pytest.raises(ConfigError, match=said):
+        build(tiny("tera", "objective.alter.width=21"))
+    assert build(tiny("tera", "objective.alter.width=20"))
+
+
 def test_a_waveform_encoder_is_refused():
     with pytest.raises(ConfigError, match="needs an encoder with frames; these fit: encoder=.*logmel_small"):
         build(tiny("mockingjay", "encoder=tiny_wave"))
