@@ -1,12 +1,10 @@
 """DeepCluster's loss against a slow one, what a re-assignment changes, and what it refuses."""
 
-import os
-import signal
-
 import pytest
 import torch
 from conftest import tiny
-from test_contracts import assert_equal, batch_of, ready, train
+from test_contracts import assert_equal, batch_of, ready, stopped_is_never_stopped, train
+from two_ranks import on_two_ranks
 
 from sslzoo import draws
 from sslzoo.build import build
@@ -16,6 +14,7 @@ from sslzoo.objectives.deepcluster import pca
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import checkpoint
+from sslzoo.train.refresh import pooled_features
 
 
 def features_of(n: int, dim: int = 16, seed: int = 0) -> torch.Tensor:
@@ -115,27 +114,41 @@ def test_training_assigns_anew_each_epoch_and_the_optimiser_forgets_the_head(tmp
     assert steps[epoch - 1] == [epoch, epoch] and steps[epoch] == [1, epoch + 1]
 
 
-def test_stopped_where_a_reassignment_is_due(tmp_path, monkeypatch):
-    """The checkpoint of that step was written before the labels changed."""
-    config = tiny("deepcluster", "trainer.max_steps=9", "trainer.save_every=50")
-    whole = train(config, tmp_path / "whole")
-    job = ready(config)
-    due, step = job.objective.refresh_every, Pretrain.optimizer_step
+@pytest.mark.parametrize(("stop", "rounds"), [(6, 1), (9, 2)], ids=["where one is due", "between two"])
+def test_stopped_at_a_reassignment_and_between_two(stop, rounds, tmp_path):
+    """The checkpoint of a step at which one is due was written before the labels changed."""
+    config = tiny("deepcluster", "trainer.max_steps=13", "trainer.save_every=50", "trainer.log_every=2")
+    assert ready(config).objective.refresh_every == 6
+    middle = stopped_is_never_stopped(config, stop, tmp_path)
+    assert int(middle["objective.rounds"]) == rounds
+    assert int(checkpoint.load(checkpoint.newest(Run(tmp_path / "whole")))["state_dict"]["objective.rounds"]) == 3
 
-    def signalled(self, *args, **kwargs):
-        if self.global_step == due - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(Pretrain, "optimizer_step", signalled)
-    with pytest.raises(UserError, match=f"at step {due}:"):
-        train(config, tmp_path / "parts")
-    monkeypatch.setattr(Pretrain, "optimizer_step", step)
-    parts = train(config, tmp_path / "parts")
-    a, b = (checkpoint.load(checkpoint.newest(Run(tmp_path / name))) for name in ("whole", "parts"))
-    assert_equal(a["state_dict"], b["state_dict"])
-    assert_equal(a["optimizer_states"], b["optimizer_states"])
-    assert whole.metrics.read_text() == parts.metrics.read_text()
+def test_two_ranks_read_a_share_each_and_assign_as_one_does(tmp_path, monkeypatch):
+    config = tiny("deepcluster", "data.batch.size=9")
+    monkeypatch.setattr("sslzoo.train.refresh.CHUNK", 7)
+    monkeypatch.setattr("sslzoo.objectives.deepcluster.CHUNK", 7)
+
+    def work(rank):
+        job = build(config)
+        split = job.data.split("train")
+        read, items = split.read, []
+        split.read = lambda index, key=None: items.append(index) or read(index, key)
+        job.objective.prepare(len(split), 5)
+        features = pooled_features(job.encoder, split, 9, "cpu")
+        job.objective.refresh(features)
+        return {"items": items, "features": features, "state": dict(job.objective.named_buffers()), "head": job.objective.head.weight.detach()}
+
+    first, second = on_two_ranks(work, tmp_path)
+    monkeypatch.undo()
+    one = work(0)
+    assert sorted(first["items"] + second["items"]) == sorted(one["items"]) == list(range(48))
+    assert len(first["items"]) == len(second["items"]) == 24
+    torch.testing.assert_close(first["features"], one["features"], atol=1e-6, rtol=0)
+    assert_equal(first["state"], second["state"])
+    assert torch.equal(first["head"], second["head"]) and torch.equal(first["head"], one["head"])
+    for name in ("labels", "sizes", "rounds"):
+        assert torch.equal(first["state"][name], one["state"][name]), name
 
 
 def test_an_image_of_another_split_gets_the_nearest_cluster():

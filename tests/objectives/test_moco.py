@@ -4,10 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny
-from test_contracts import batch_of
+from test_contracts import batch_of, stopped_is_never_stopped
+from two_ranks import on_two_ranks
 
 from sslzoo.build import build
 from sslzoo.errors import ConfigError
+from sslzoo.run import Run
+from sslzoo.train import checkpoint
 
 
 def test_the_loss_is_the_slow_loop_and_lightlys():
@@ -52,6 +55,34 @@ def test_the_queue_holds_the_last_keys_and_never_its_own_positives():
     assert int(objective.place) == 40 % 24, "validation must not fill the queue"
 
 
+def test_stopped_with_its_queue_half_way_round(tmp_path):
+    config = tiny("moco", "objective.queue=32", "trainer.max_steps=11", "trainer.save_every=4", "trainer.log_every=2")
+    middle = stopped_is_never_stopped(config, 6, tmp_path)
+    assert int(middle["objective.place"]) == 16, "on its second way round"
+    whole = checkpoint.load(checkpoint.newest(Run(tmp_path / "whole")))["state_dict"]
+    assert int(whole["objective.place"]) == 11 * 8 % 32
+    assert not torch.equal(whole["objective.queue"], middle["objective.queue"])
+
+
+def test_two_ranks_fill_one_queue(tmp_path):
+    """With unequal shares of a batch, and parts of it that one rank has nothing of."""
+    config = tiny("moco", "data.batch.size=9", "objective.queue=27")
+
+    def work(rank, world=2):
+        job = build(config)
+        for step in range(4):
+            job.objective(job.encoder, batch_of(job, step, rank, world), step)
+        return {"queue": job.objective.queue, "place": job.objective.place}
+
+    first, second = on_two_ranks(work, tmp_path)
+    one = work(0, 1)
+    assert torch.equal(first["queue"], second["queue"])
+    assert int(first["place"]) == int(second["place"]) == int(one["place"]) == 9
+    for begin in (0, 9, 18):  # a batch's keys, those of the first rank's rows first
+        ours, theirs = first["queue"][begin : begin + 9], one["queue"][begin : begin + 9]
+        torch.testing.assert_close(ours, torch.cat([theirs[0::2], theirs[1::2]]), atol=1e-4, rtol=0)
+
+
 def test_each_part_of_the_keys_has_its_own_statistics():
     job = build(tiny("moco"))
     batch, objective = batch_of(job, 0), job.objective.train()
@@ -72,6 +103,10 @@ def test_each_part_of_the_keys_has_its_own_statistics():
         ("objective.splits=8", "a batch of 8 is too small: .* at least 16"),
     ],
 )
-def test_what_cannot_be_is_refused(override, message):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_cannot_be_is_refused(override, message, ranks):
+    """The batch is that of all ranks: their number changes nothing."""
+    trainer = ["trainer=ddp", f"trainer.devices={ranks}", "trainer.accelerator=cpu"]
     with pytest.raises(ConfigError, match=message):
-        build(tiny("moco", override))
+        build(tiny("moco", *trainer, override))
+    assert build(tiny("moco", *trainer)).trainer.ranks == ranks
