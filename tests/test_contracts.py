@@ -16,7 +16,7 @@ from two_ranks import on_two_ranks
 from sslzoo.build import build, settle
 from sslzoo.data.loader import collate
 from sslzoo.data.sampler import StepSampler
-from sslzoo.errors import UserError
+from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import checkpoint, launch
@@ -81,10 +81,26 @@ def test_composes_and_takes_a_step(objective):
     assert any(bool(g.abs().sum() > 0) for n, g in grads.items() if n.startswith("encoder."))
 
 
+def of_rows(objective: str, rows: int) -> list[str]:
+    """Overrides for batches of so many rows."""
+    batch = f"data.batch.{'max_items' if modality_of(objective) == 'speech' else 'size'}={rows}"
+    return [batch, *([f"objective.queue={3 * rows}"] if "queue" in node_of(objective) else [])]
+
+
+def test_a_batch_may_be_as_small_as_it_says_and_no_smaller(objective):
+    least = build(tiny(objective)).objective.min_batch
+    job = ready(tiny(objective, *of_rows(objective, least)))
+    batch = batch_of(job, 0)
+    logs, grads = gradients(job, batch)
+    assert len(batch) == least and all(torch.isfinite(x).all() for x in [torch.tensor(list(logs.values())), *grads.values()])
+    if least > 1:
+        with pytest.raises(ConfigError, match=rf"too small: this objective on these ranks needs .*{least}"):
+            build(tiny(objective, *of_rows(objective, least - 1)))
+
+
 def test_two_ranks_give_one_ranks_gradients(objective, tmp_path):
     """Of a batch that they do not share evenly."""
-    odd = ["data.batch.max_items=5"] if modality_of(objective) == "speech" else ["data.batch.size=9"]
-    config = tiny(objective, *odd, *(["objective.queue=27"] if "queue" in node_of(objective) else []))
+    config = tiny(objective, *of_rows(objective, 5 if modality_of(objective) == "speech" else 9))
 
     def work(rank):
         job = still(ready(config))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import compose, tiny
 from test_contracts import batch_of
+from two_ranks import on_two_ranks
 
 from sslzoo import draws
 from sslzoo.build import build
@@ -68,6 +69,21 @@ def test_mixing_is_the_papers_and_finds_its_partner_whatever_the_order():
         cut[order], lengths[order], keys[order], "a", *views.gather(cut[order], lengths[order], keys[order])
     )
     assert torch.equal(again, found[order])
+
+
+def test_ranks_mix_in_what_one_rank_would(tmp_path):
+    """With unequal shares of a batch, whose rows are of unequal length."""
+    config = tiny("byol_audio", "data.batch.max_items=5")
+
+    def work(rank, world=2):
+        job = build(config)
+        return list(job.objective.views.pair(job.encoder, batch_of(job, 0, rank, world)))
+
+    found, one = on_two_ranks(work, tmp_path), work(0, 1)
+    assert [len(of[0]) for of in found] == [3, 2]
+    for rank, of in enumerate(found):
+        for mine, whole in zip(of, one, strict=True):
+            torch.testing.assert_close(mine, whole[rank::2], atol=1e-5, rtol=0)
 
 
 def test_the_shares_are_uniform_up_to_mix():

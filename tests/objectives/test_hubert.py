@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny
-from test_contracts import batch_of, gradients, still
+from test_contracts import batch_of, gradients, still, stopped_is_never_stopped, train
 
-from sslzoo.build import build
+from sslzoo.build import build, load_encoder
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.label.make import label
+from sslzoo.label.sources import Layer
 
 
 def waves(*overrides: str):
@@ -163,10 +165,19 @@ def test_bad_values_are_refused(bad):
 
 
 def test_utterances_that_no_span_fits_in_are_refused(tmp_path):
-    from test_contracts import train
-
     with pytest.raises(UserError, match="shorter than the 21 that HuBERT needs"):
         train(tiny("hubert", "objective.mask.length=20"), tmp_path / "run")
+
+
+def test_a_second_iteration_stopped_is_never_stopped(tmp_path):
+    """On labels of a middle layer of a first run."""
+    first = train(tiny("hubert", "trainer.max_steps=3"), tmp_path / "first")
+    encoder, data = load_encoder(first)
+    said = label(Layer(encoder, 1), data, tmp_path / "labels", clusters=11)
+    assert said["used"] == 11
+    config = tiny("hubert", f"targets={tmp_path / 'labels'}", "trainer.max_steps=8", "trainer.save_every=3")
+    middle = stopped_is_never_stopped(config, 5, tmp_path)
+    assert len(middle["objective.embeddings"]) == 11, "it names the new clusters"
 
 
 def test_it_shows_where_the_right_cluster_came():

@@ -103,6 +103,19 @@ def test_loss_is_the_slow_loop():
     assert float(loss.value) == pytest.approx(total / count, abs=1e-5) and loss.count == count
 
 
+def test_loss_is_lightlys():
+    """Their parts as their own MAE puts them together: patches of whole images, standardised, the masked ones' MSE."""
+    lightly = pytest.importorskip("lightly.models.utils")
+    encoder, objective = job(True)
+    given = batch()
+    _, rebuilt, masked = objective.rebuild(encoder, given)
+    prepared = (pixels(given.inputs) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    where = masked.nonzero()[:, 1].view(3, 12)
+    target = lightly.normalize_mean_var(lightly.get_at_index(lightly.patchify(prepared, 4), where))
+    theirs = torch.nn.MSELoss()(lightly.get_at_index(rebuilt, where), target)
+    torch.testing.assert_close(objective(encoder, given, 0).value, theirs, atol=1e-5, rtol=0)
+
+
 def test_images_undoes_features():
     encoder, _ = job(True)
     given = batch()
