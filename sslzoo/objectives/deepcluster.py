@@ -22,7 +22,7 @@ class DeepCluster(Objective):
 
     loss = sum_n w_n l(head(f(view of x_n)), y_n) / sum_n w_n        w_n = 1 / (images in cluster y_n)
 
-    Features are reduced to `pca_dim` dimensions, whitened and set to length 1 (section 4.1). The paper draws images
+    Features are reduced to `pca_dim` dimensions, whitened and set to length 1 (section 3.4). The paper draws images
     uniformly over clusters, "equivalent to weight the contribution of an input to the loss function by the inverse
     of the size of its assigned cluster" (section 3.3): the weights are what is done here. Empty clusters are split
     off full ones by the k-means. The paper's fixed Sobel filters, which take colours away before the network, are
@@ -48,7 +48,7 @@ class DeepCluster(Objective):
 
     def prepare(self, items: int, epoch_steps: int) -> None:
         if items < self.clusters:
-            raise UserError(f"{items} images cannot make {self.clusters} clusters: set objective.clusters={items // 10 or 1} or less")
+            raise UserError(f"{items} images cannot make {self.clusters} clusters: set objective.clusters={max(items // 10, 2)} or less")
         self.labels = torch.zeros(items, dtype=torch.int64)
         self.refresh_every = self.epochs * epoch_steps
 

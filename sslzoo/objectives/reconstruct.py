@@ -8,7 +8,7 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class Reconstruct(Objective):
-    """Some of a spectrogram is altered, and the trunk's output must give back what it was (Mockingjay, eq. 1):
+    """Some of a spectrogram is altered, and the trunk's output must give back what it was (Mockingjay, section 2.2):
 
     loss = 1/|M| sum_{(t, f) in M} |y_tf - x_tf|
 

@@ -36,6 +36,12 @@ def test_alone_each_is_the_identity():
     assert ranks.total(x) is x
     assert ranks.gather(x) == (x, 0)
     assert torch.equal(ranks.mean(x, 4), x / 4)
+    assert torch.equal(ranks.first(x), x)
+
+
+def test_the_first_ranks_is_everyones(tmp_path):
+    for found in on_two_ranks(lambda rank: ranks.first(torch.tensor([3.0, -1.0]) + rank), tmp_path):
+        assert found.tolist() == [3.0, -1.0]
 
 
 @pytest.mark.parametrize("counts", [*SHARES, (4, 0)], ids=str)
