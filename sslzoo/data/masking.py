@@ -25,7 +25,10 @@ class Spans:
 
     def __init__(self, prob: float = 0.65, length: int = 10, min_spans: int = 1):
         if not 0 < prob <= 1 or length < 1 or min_spans < 1:
-            raise ConfigError(f"mask needs 0 < prob <= 1, length >= 1, min_spans >= 1; got {prob}, {length}, {min_spans}")
+            raise ConfigError(
+                "mask needs 0 < prob <= 1, length >= 1, min_spans >= 1; "
+                f"got {prob}, {length}, {min_spans}"
+            )
         self.prob, self.length, self.min_spans = prob, length, min_spans
 
     @property
@@ -71,7 +74,9 @@ class Frames:
 
     def __init__(self, prob: float = 0.15, length: int = 7, zero: float = 0.8, random: float = 0.1):
         if min(zero, random) < 0 or zero + random > 1:
-            raise ConfigError(f"alter.zero and alter.random are chances that add up to 1 at most, got {zero} and {random}")
+            raise ConfigError(
+                f"alter.zero and alter.random are chances that add up to 1 at most, got {zero} and {random}"
+            )
         self.spans, self.zero, self.random = Spans(prob, length), zero, random
 
     @property

@@ -83,7 +83,8 @@ class ImageViews(Views):
 
     scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur: chances.
     jitter: the strength s, so that brightness, contrast and saturation vary by 0.8 s and hue by 0.2 s,
-    with chance 0.8. size: pixels a side of a view, None for the image's. Jitters act in one order, where the paper shuffles theirs.
+    with chance 0.8. size: pixels a side of a view, None for the image's. Jitters act in one
+    order, where the paper shuffles theirs.
     """
 
     modality = "image"

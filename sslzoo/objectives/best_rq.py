@@ -29,7 +29,10 @@ class BestRQ(Objective):
     def __init__(self, encoder, data, mask: object, entries: int = 8192, code_dim: int = 16, noise: float = 0.1):
         super().__init__()
         if entries < 2 or code_dim < 1 or noise < 0:
-            raise ConfigError(f"best_rq needs entries >= 2, code_dim >= 1, noise >= 0; got {entries}, {code_dim}, {noise}")
+            raise ConfigError(
+                "best_rq needs entries >= 2, code_dim >= 1, noise >= 0; "
+                f"got {entries}, {code_dim}, {noise}"
+            )
         self.mask, self.noise, self.min_tokens = mask, noise, mask.shortest
         self.register_buffer("projection", nn.init.xavier_uniform_(torch.empty(encoder.feature_dim, code_dim)))
         self.register_buffer("codebook", F.normalize(torch.randn(entries, code_dim), dim=1))

@@ -64,7 +64,10 @@ class ContextPrediction(Objective):
         """Refuse patches that are not on the image, that overlap, or that the encoder cannot take."""
         patch, gap, jitter = self.patch, self.gap, self.jitter
         if patch < 1 or gap < 0 or jitter < 0 or self.size < 1:
-            raise ConfigError(f"context needs patch >= 1, gap >= 0, jitter >= 0, size >= 1; got {patch}, {gap}, {jitter}, {self.size}")
+            raise ConfigError(
+                "context needs patch >= 1, gap >= 0, jitter >= 0, size >= 1; "
+                f"got {patch}, {gap}, {jitter}, {self.size}"
+            )
         if self.room < 0:
             fits = (data.size - 2 * gap - 2 * jitter) // 3
             mend = f"objective.patch={fits} or less" if fits > 0 else "a smaller objective.gap and objective.jitter"

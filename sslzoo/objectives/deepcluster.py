@@ -34,7 +34,10 @@ class DeepCluster(Objective):
     def __init__(self, encoder, data, views: nn.Module, clusters: int = 100, epochs: int = 1, pca_dim: int = 256):
         super().__init__()
         if clusters < 2 or epochs < 1 or pca_dim < 1:
-            raise ConfigError(f"deepcluster needs clusters >= 2, epochs >= 1, pca_dim >= 1; got {clusters}, {epochs}, {pca_dim}")
+            raise ConfigError(
+                "deepcluster needs clusters >= 2, epochs >= 1, pca_dim >= 1; "
+                f"got {clusters}, {epochs}, {pca_dim}"
+            )
         views.check(encoder, data)
         self.views, self.clusters, self.epochs = views, clusters, epochs
         self.head = nn.Linear(encoder.dim, clusters)
@@ -48,7 +51,10 @@ class DeepCluster(Objective):
 
     def prepare(self, items: int, epoch_steps: int) -> None:
         if items < self.clusters:
-            raise UserError(f"{items} images cannot make {self.clusters} clusters: set objective.clusters={max(items // 10, 2)} or less")
+            raise UserError(
+                f"{items} images cannot make {self.clusters} clusters: "
+                f"set objective.clusters={max(items // 10, 2)} or less"
+            )
         self.labels = torch.zeros(items, dtype=torch.int64)
         self.refresh_every = self.epochs * epoch_steps
 

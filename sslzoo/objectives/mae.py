@@ -27,7 +27,10 @@ class MAE(Objective):
         patches = (data.size // encoder.stride) ** 2
         self.kept = patches - round(ratio * patches)
         if not 0 < ratio < 1 or not 0 < self.kept < patches:
-            raise ConfigError(f"objective.ratio={ratio} leaves {self.kept} of {patches} patches: choose it between 0 and 1")
+            raise ConfigError(
+                f"objective.ratio={ratio} leaves {self.kept} of {patches} patches: "
+                "choose it between 0 and 1"
+            )
         self.decoder, self.standardize = decoder, standardize
         self.enter = nn.Linear(encoder.dim, decoder.dim)
         self.leave = nn.Linear(decoder.dim, encoder.feature_dim)

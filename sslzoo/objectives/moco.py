@@ -39,11 +39,16 @@ class MoCo(Objective):
     ):
         super().__init__()
         if not 0 <= decay < 1 or temperature <= 0 or splits < 1:
-            raise ConfigError(f"moco needs 0 <= decay < 1, temperature > 0, splits >= 1; got {decay}, {temperature}, {splits}")
+            raise ConfigError(
+                "moco needs 0 <= decay < 1, temperature > 0, splits >= 1; "
+                f"got {decay}, {temperature}, {splits}"
+            )
         size = data.batch.size
         if queue < size or queue % size:
             fits = max(1, round(queue / size)) * size
-            raise ConfigError(f"objective.queue={queue} is not a multiple of the batch of {size}; the nearest is {fits}")
+            raise ConfigError(
+                f"objective.queue={queue} is not a multiple of the batch of {size}; the nearest is {fits}"
+            )
         views.check(encoder, data)
         self.views, self.decay, self.temperature, self.splits = views, decay, temperature, splits
         self.min_batch = 2 * splits  # batch norm needs two rows of each

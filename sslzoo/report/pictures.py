@@ -9,7 +9,7 @@ has `kind` and may have `title` (str: what is shown, without a full stop).
         which may be left out, is marked where the caption is not "". `heads` ([str] * columns), which may
         be left out, says what each column is.
         SimCLR: pairs of views, columns 8, captions "" and "rank 3"; rotation: columns 4, "90°: said 180°";
-        MAE: columns 3, heads "image", "seen", "rebuilt", captions ""
+        MAE: columns 6, captions "whole", "seen", "rebuilt"
 
     {"kind": "frames", "frames": float [T, F], "mask": bool [M], "place": int [M], "candidates": int,
      "rebuilt": float [T, F]}

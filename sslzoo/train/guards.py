@@ -37,8 +37,9 @@ def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
         )
     if codes < 3:
         found["one code"] = (
-            f"almost all frames get one code (code_perplexity {codes:.1f}): likely the diversity weight is too low, "
-            "the Gumbel temperature falls too fast or the learning rate is too high"
+            f"almost all get one code or cluster (code_perplexity {codes:.1f}): likely the features are near one point, "
+            "the learning rate is too high or, of learned codes, the diversity weight is too low or the Gumbel temperature "
+            "falls too fast"
         )
     if late and logs.get("accuracy", math.inf) <= 1.2 * logs.get("chance", -math.inf):
         found["no better than chance"] = (

@@ -75,13 +75,13 @@ def check_lengths(split, encoder, objective, data) -> None:
 
 def pretrain(job, run: Run) -> bool:
     """Train a run to its end, from where it is. True on the first rank, when the last step is done."""
-    settings, config = job.trainer, job.config
+    settings, config, smallest = job.trainer, job.config, job.objective.min_batch
     splits = {"train": job.data.split("train")}
     if settings.val_every:
         splits["valid"] = job.data.split("valid")
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
-    job.objective.prepare(len(splits["train"]), epoch_steps(splits["train"], job.data.batch, job.objective.min_batch))
+    job.objective.prepare(len(splits["train"]), epoch_steps(splits["train"], job.data.batch, smallest))
 
     def example():
         split = splits.get("valid") or job.data.split("valid")
@@ -110,7 +110,7 @@ def pretrain(job, run: Run) -> bool:
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")
-    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, job.objective.min_batch, settings.workers)
+    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, smallest, settings.workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)

@@ -137,7 +137,8 @@ def test_two_ranks_read_a_share_each_and_assign_as_one_does(tmp_path, monkeypatc
         job.objective.prepare(len(split), 5)
         features = pooled_features(job.encoder, split, 9, "cpu")
         job.objective.refresh(features)
-        return {"items": items, "features": features, "state": dict(job.objective.named_buffers()), "head": job.objective.head.weight.detach()}
+        state = dict(job.objective.named_buffers())
+        return {"items": items, "features": features, "state": state, "head": job.objective.head.weight.detach()}
 
     first, second = on_two_ranks(work, tmp_path)
     monkeypatch.undo()

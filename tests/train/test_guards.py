@@ -79,7 +79,7 @@ def guard_over(tmp_path, logs, every=10, total=200, stop=False) -> tuple[Run, li
 def test_three_in_a_row_are_an_event_and_said_once(tmp_path):
     run, said = guard_over(tmp_path, [HEALTHY | SICK["one code"]] * 100)
     assert [(e["kind"], e["step"]) for e in events(run)] == [("one code", 20)]
-    assert len(said) == 1 and said[0].startswith("collapse at step 20: almost all frames get one code")
+    assert len(said) == 1 and said[0].startswith("collapse at step 20: almost all get one code")
 
 
 def test_a_passing_symptom_is_none(tmp_path):
@@ -146,7 +146,7 @@ def test_a_run_of_one_code_is_warned_of(tmp_path, monkeypatch, capsys):
     run = start(tiny("wav2vec2", "trainer.max_steps=6", "trainer.log_every=2"), tmp_path / "run")
     assert run.done, "a warning goes on"
     assert [(e["kind"], e["step"]) for e in events(run)] == [("one code", 4)]
-    assert "collapse at step 4: almost all frames get one code" in capsys.readouterr().err
+    assert "collapse at step 4: almost all get one code" in capsys.readouterr().err
 
 
 def test_a_run_that_cannot_tell_is_said_to_guess(tmp_path, monkeypatch):
