@@ -11,6 +11,9 @@ from sslzoo.config import CONF, GROUPS, fingerprint, one_line, options, plain
 from sslzoo.errors import ConfigError, UserError, nearest
 
 
+FURTHER = "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps. `sslzoo list` says what each group has."
+
+
 def config_folders(argv: list[str]) -> list[Path]:
     """The user's own config folders, from --config-dir and -cd."""
     found = []
@@ -36,11 +39,21 @@ class Parser(argparse.ArgumentParser):
     """argparse's, with mistakes in one line."""
 
     def error(self, message: str) -> None:
-        raise ConfigError(f"{self.prog}: {message} (--help says what it takes)")
+        raise ConfigError(f"{self.prog.removeprefix('sslzoo ')}: {message} (--help says what it takes)")
+
+
+def explain(name: str) -> str:
+    """What a composed command does, and its config with the comments that say what each setting is."""
+    settings = (CONF / f"{name}.yaml").read_text().partition("\nhydra:")[0].rstrip()
+    lines = [line for line in settings.splitlines() if "override hydra/" not in line]
+    return "\n".join([f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER])
 
 
 def composed(name: str, argv: list[str], work) -> None:
     """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
+    if {"-h", "--help"} & set(argv):  # Hydra's would compose first, and ask for what is missing
+        print(explain(name))
+        return
     check_flags(argv)
     folders = config_folders(argv)
     for folder in folders:
@@ -243,7 +256,7 @@ COMMANDS = {
 def usage() -> str:
     lines = [f"  {name:11} {command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join(
-        ["usage: sslzoo COMMAND [key=value …] [--traceback]", "", *lines, "", "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps."]
+        ["usage: sslzoo COMMAND [key=value …] [--help] [--traceback]", "", *lines, "", FURTHER]
     )
 
 

@@ -105,7 +105,9 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
         if found[1] in known:
             return f"'{found[1]}' is a setting of another choice than the one here: --cfg job shows those of this one"
-        return f"there is no setting '{found[1]}'{nearest(found[1], known)}"
+        first, last = found[1].split(".")[0], found[1].split(".")[-1]
+        deeper = [k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")]  # encoder.patch: encoder.front.patch
+        return f"there is no setting '{found[1]}'{nearest(found[1], deeper or known)}"
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"
     if "mismatched input" in text or "extraneous input" in text or "no viable alternative" in text or "token recognition" in text:

@@ -112,6 +112,15 @@ def test_help(sslzoo):
     assert code == 2 and "usage: sslzoo COMMAND" in out
 
 
+@pytest.mark.parametrize("name", sorted(p.stem for p in CONF.glob("*.yaml")))
+def test_help_of_a_command_is_its_config_explained(sslzoo, name):
+    for words in (["--help"], ["seed=1", "-h"]):
+        code, out, err = sslzoo(name, *words)
+        assert code == 0 and err == [] and f"usage: sslzoo {name} " in out
+        assert "hydra/" not in out and all(f"\n{key}:" in out for key in yaml.safe_load((CONF / f"{name}.yaml").read_text()) if key != "hydra")
+    assert not Path("runs").exists()
+
+
 def test_a_traceback_is_for_the_asking(sslzoo, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["sslzoo", "frobnicate", "--traceback"])
     with pytest.raises(cli.ConfigError):

@@ -12,8 +12,8 @@ from sslzoo.config import CONF
 MISTAKES = {
     "unknown command": (["pretrian"], "there is no command 'pretrian' — did you mean 'pretrain'?"),
     "unknown flag": (["pretrain", "--confdir", "mine"], "there is no flag '--confdir' — did you mean '--config-dir'?"),
-    "unknown flag of a list": (["list", "--jsn"], "sslzoo list: unrecognized arguments: --jsn"),
-    "no runs": (["report"], "sslzoo report: the following arguments are required: runs"),
+    "unknown flag of a list": (["list", "--jsn"], "list: unrecognized arguments: --jsn"),
+    "no runs": (["report"], "report: the following arguments are required: runs"),
     "unknown group": (["list", "objectivs"], "there is no group 'objectivs' — did you mean 'objectives'?"),
 }
 
@@ -30,6 +30,10 @@ WRONG = {
     "unknown encoder": (["encoder=resnet_smal"], "did you mean 'resnet_small'?"),
     "unknown data": (["data=ditigs"], "there is no data 'ditigs'"),
     "unknown key": (["optim.lrr=0.1"], "there is no setting 'optim.lrr' — did you mean 'optim.lr'?"),
+    "a key of what lies deeper": (
+        ["encoder=vit_small", "encoder.patch=5"],
+        "there is no setting 'encoder.patch' — did you mean 'encoder.front.patch'?",
+    ),
     "unknown group key": (["optimizer=sgd"], "there is no setting 'optimizer' — did you mean 'optim'?"),
     "a key of another choice": (["data.batch.seconds=4"], "'data.batch.seconds' is a setting of another choice"),
     "added key": (["+optim.rate=0.1"], "optim.rate: AdamW takes no 'rate'"),
