@@ -7,11 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from sslzoo.config import CONF, GROUPS, fingerprint, one_line, options, plain
+from sslzoo.config import CONF, FURTHER, GROUPS, explain, fingerprint, one_line, options, plain
 from sslzoo.errors import ConfigError, UserError, nearest
-
-
-FURTHER = "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps. `sslzoo list` says what each group has."
 
 
 def config_folders(argv: list[str]) -> list[Path]:
@@ -40,13 +37,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         raise ConfigError(f"{self.prog.removeprefix('sslzoo ')}: {message} (--help says what it takes)")
-
-
-def explain(name: str) -> str:
-    """What a composed command does, and its config with the comments that say what each setting is."""
-    settings = (CONF / f"{name}.yaml").read_text().partition("\nhydra:")[0].rstrip()
-    lines = [line for line in settings.splitlines() if "override hydra/" not in line]
-    return "\n".join([f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER])
 
 
 def composed(name: str, argv: list[str], work) -> None:
@@ -111,10 +101,14 @@ def pretrain(argv: list[str]) -> None:
         run = Run(root / str(name))
         job = build(config)
         settle(run, config)
-        if run.done:
-            print(f"{run.folder} is done already")
-        elif not launch.pretrain(job, run):
-            return  # a rank other than the first
+        try:
+            if run.done:
+                print(f"{run.folder} is done already")
+            elif not launch.pretrain(job, run):
+                return  # a rank other than the first
+        except BaseException:
+            run.forget()
+            raise
         print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
 
     composed("pretrain", argv, work)

@@ -24,6 +24,8 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "comparisons": "comparison",
 }
 
+FURTHER = "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps. `sslzoo list` says what each group has."
+
 
 def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B006 (read, never written)
     """The configs of a group, by name, with the first comment of each."""
@@ -34,6 +36,13 @@ def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B0
             comments = [line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line]
             found[path.stem] = comments[0] if comments else ""
     return found
+
+
+def explain(name: str) -> str:
+    """What a composed command does, and its config with the comments that say what each setting is."""
+    settings = (CONF / f"{name}.yaml").read_text().partition("\nhydra:")[0].rstrip()
+    lines = [line for line in settings.splitlines() if "override hydra/" not in line]
+    return "\n".join([f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER])
 
 
 def plain(config) -> dict:
@@ -100,6 +109,8 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         group, name = found.groups()
         names = list(options(group, folders))
         return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"
+    if found := re.search(r"You must specify '([\w-]+)'", text):
+        return f"{found[1]} is required: set {found[1]}=… — `sslzoo list` shows: {', '.join(options(found[1], folders))}"
     if found := re.search(r"Could not override '([^']+)'", text):
         known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
         known += [p.name for p in CONF.iterdir() if p.is_dir()]

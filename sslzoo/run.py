@@ -78,17 +78,26 @@ class Run:
     def finish(self) -> None:
         (self.folder / "DONE").touch()
 
+    def forget(self) -> None:
+        """Take the config away again where no step was taken, so that the command, mended, may have the name."""
+        if not (self.done or self.metrics.exists() or self.checkpoints.exists()):
+            self.config.unlink(missing_ok=True)
+            if self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
     @staticmethod
     def find(name: str | Path, root: Path = Path("runs")) -> "Run":
         """A run by its folder, its name under `root`, or the start of its name if only one has it."""
         for folder in (Path(name), root / name):
             if (folder / "config.yaml").exists():
                 return Run(folder)
-        found = sorted(p.parent for p in root.glob(f"{name}*/config.yaml"))
+        found = sorted(p.parent for p in root.glob("*/config.yaml") if p.parent.name.startswith(str(name)))
         if len(found) == 1:
             return Run(found[0])
         if found:
             raise UserError(f"'{name}' is the start of {len(found)} runs: {', '.join(p.name for p in found[:5])}")
+        if Path(name).is_dir():
+            raise UserError(f"{name} is a folder, but no run: it has no config.yaml")
         some = ", ".join(sorted(p.parent.name for p in root.glob("*/config.yaml"))[:5]) or "none"
         raise UserError(f"no run '{name}' — the runs in {root}/ are: {some}")
 

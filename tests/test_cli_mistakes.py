@@ -14,6 +14,7 @@ MISTAKES = {
     "unknown flag": (["pretrain", "--confdir", "mine"], "there is no flag '--confdir' — did you mean '--config-dir'?"),
     "unknown flag of a list": (["list", "--jsn"], "list: unrecognized arguments: --jsn"),
     "no runs": (["report"], "report: the following arguments are required: runs"),
+    "no task": (["probe", "run=mine"], "task is required: set task=… — `sslzoo list` shows: cola, digit"),
     "unknown group": (["list", "objectivs"], "there is no group 'objectivs' — did you mean 'objectives'?"),
 }
 
@@ -79,6 +80,16 @@ def test_wrong_configs(mistake, sslzoo):
 def test_a_path_that_is_not_there(sslzoo):
     code, _, err = pretrain(sslzoo, *IMAGES, "data=image_folder", "data.path=no/such/folder")
     assert code == 1 and len(err) == 1 and "no/such/folder" in err[0]
+    assert not list(Path().glob("runs/*")), "nothing was learned: no run is left"
+
+
+def test_a_mended_command_may_have_the_name_of_one_that_took_no_step(sslzoo):
+    code, _, err = pretrain(sslzoo, *IMAGES, "name=mine", "data.batch.size=64")
+    assert code == 1 and "fewer than a batch of 64" in err[0]
+    assert pretrain(sslzoo, *IMAGES, "name=mine", "data.batch.size=8")[0] == 0
+    assert Path("runs/mine/DONE").exists()
+    code, _, err = pretrain(sslzoo, *IMAGES, "name=mine", "data.batch.size=64")
+    assert code == 2 and "another config" in err[0] and Path("runs/mine/config.yaml").exists()
 
 
 def test_a_config_dir_that_is_not_there(sslzoo):

@@ -106,6 +106,11 @@ def test_finding_a_run(tmp_path):
         Run.find("gpt", tmp_path)
     with pytest.raises(UserError, match="are: none"):
         Run.find("gpt", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="is a folder, but no run: it has no config.yaml"):
+        Run.find(str(tmp_path), tmp_path)
+    for odd in ("/no/such/run", "[", "../*", ""):
+        with pytest.raises(UserError):
+            Run.find(odd, tmp_path / "nowhere")
 
 
 def test_done_is_a_marker(tmp_path):
