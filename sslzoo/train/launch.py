@@ -61,7 +61,11 @@ def check_lengths(split, encoder, objective, data) -> None:
     if data.modality == "speech":
         least_s = (least + 2) * encoder.stride / data.sample_rate
         size = f"{length / data.sample_rate:.3f} s"
-        mend = f"data.max_seconds={least_s:.2f}" if cut else f"data.min_seconds={least_s:.2f} data.on_error=skip"
+        mend = ""  # a built-in set has nothing to leave out
+        if cut:
+            mend = f"data.max_seconds={least_s:.2f}, or "
+        elif hasattr(data, "min_seconds"):
+            mend = f"data.min_seconds={least_s:.2f} data.on_error=skip, or "
     else:
         raise UserError(
             f"{split.names[shortest]} has {length} tokens, fewer than the {least} that "
@@ -69,7 +73,7 @@ def check_lengths(split, encoder, objective, data) -> None:
         )
     raise UserError(
         f"{split.names[shortest]} is {'cut to ' if cut else ''}{size}, {tokens} tokens: shorter than the {least} that "
-        f"{type(objective).__name__} needs — set {mend}, or a smaller objective.{objective.set_by}"
+        f"{type(objective).__name__} needs — set {mend}a smaller objective.{objective.set_by}"
     )
 
 
