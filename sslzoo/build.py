@@ -22,6 +22,7 @@ from sslzoo.data.targets import Labelled, Promised, Targets
 from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.run import Run, check_signed, write_whole
 
+OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
 GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
 
 
@@ -148,9 +149,10 @@ def misfits(data, encoder, objective: type) -> None:
             f"targets={data.targets.folder} are of audio at {data.targets.sample_rate} Hz, but the data is read at "
             f"{data.sample_rate}: run `sslzoo label` on this data"
         )
+    lacks = " and ".join(OFFERED.get(name, name) for name in sorted(objective.needs - encoder.offers))
     for ok, need in (
         (encoder.modality == data.modality, f"an encoder of {data.modality}"),
-        (objective.needs <= encoder.offers, f"an encoder with {' and '.join(sorted(objective.needs - encoder.offers))}"),
+        (objective.needs <= encoder.offers, f"an encoder with {lacks}"),
     ):
         if not ok:
             good = encoders_that(lambda e: e.modality == data.modality and objective.needs <= e.offers)

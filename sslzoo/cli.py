@@ -136,8 +136,8 @@ def label(argv: list[str]) -> None:
         print(summary(said))
         if before:
             print(f"{folder} is done already")
-        data = "" if choices.get("data") in (None, "null") else f" data={choices['data']}"
-        print(f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert{data} targets={folder}")
+        data = "…" if choices.get("data") in (None, "null") else choices["data"]
+        print(f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert data={data} encoder=… targets={folder}")
 
     composed("label", argv, work)
 

@@ -6,7 +6,7 @@ import torch
 
 from sslzoo import build
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.objectives.gpt import generate
+from sslzoo.objectives.gpt import generate, went_on
 from sslzoo.run import Run
 
 
@@ -27,4 +27,4 @@ def run_generate(config: dict) -> str:
     ids = ids[:, -max(1, room // 2) :]
     steps = min(config["steps"], room - ids.shape[1])
     made = generate(encoder, ids, steps, config["seed"], config["temperature"], config["top_k"])
-    return prompt + ("" if data.tokens == "characters" else " ") + data.describe(made[0, ids.shape[1] :])
+    return prompt + went_on(data.describe, *made[0].split([ids.shape[1], steps]))[1]

@@ -9,7 +9,7 @@ from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import health
 from sslzoo.parts.ema import cosine_decay, follow, frozen_copy
 from sslzoo.parts.heads import mlp
-from sslzoo.parts.shown import view_pairs
+from sslzoo.parts.shown import upright, view_pairs
 
 
 class BYOL(Objective):
@@ -67,8 +67,8 @@ class BYOL(Objective):
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
         losses, _, (a, b) = self.compare(encoder, batch)
-        if a.ndim == 3:  # spectrograms, upright as pictures
-            a, b = (view.transpose(1, 2).flip(1)[:, None].sub(-3).div(6).clamp(0, 1) for view in (a, b))
+        if a.ndim == 3:  # spectrograms
+            a, b = upright(a), upright(b)
         title = "Two views of each item, and how well each predicts the other"
         return view_pairs(title, a, b, [f"cosine {1 - loss / 4:.2f}" for loss in losses.tolist()])
 

@@ -136,4 +136,5 @@ class ContextPrediction(Objective):
         a, b, place = self.pairs(batch)
         said = self.name(encoder, batch, a, b)[1].argmax(1)
         captions = [f"{PLACES[p]}: said {PLACES[s]}" for p, s in zip(place.tolist(), said.tolist(), strict=True)]
-        return view_pairs("Two patches of each image, and where the second lies", a, b, captions, place == said)
+        title = "Two patches of each image, with the one colour that was left of them, and where the second lies"
+        return view_pairs(title, a, b, captions, place == said)

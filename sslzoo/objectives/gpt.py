@@ -64,11 +64,17 @@ class GPT(Objective):
             "kind": "tokens",
             "title": "A text, and what was guessed of each token from those before it",
             "rows": rows,
-            "continued": [[self.decode(half.cpu()), self.decode(more.cpu())]],
+            "continued": [went_on(self.decode, half.cpu(), more.cpu())],
         }
 
     def words(self, ids: Tensor) -> list[str]:
         return [visible(self.decode(i)) for i in ids.cpu()]
+
+
+def went_on(decode, ids: Tensor, more: Tensor) -> list[str]:
+    """A text, and how it goes on: the first of `more` may be a piece of its last word."""
+    text, whole = decode(ids), decode(torch.cat([ids, more]))
+    return [text, whole[len(text) :]]
 
 
 def logits(encoder, hidden: Tensor) -> Tensor:

@@ -18,6 +18,12 @@ def view_pairs(title: str, a: Tensor, b: Tensor, captions: list[str], right: Ten
     return shown if right is None else shown | {"right": right.repeat_interleave(2)[: 2 * MOST].cpu()}
 
 
+def upright(views: Tensor) -> Tensor:
+    """Standardised log-mel frames [B, T, F] as pictures [B, 1, F, T]: loud dark, the lowest band below, padding white."""
+    grey = (0.5 - views / 6).clamp(0, 1).masked_fill(~views.any(2, keepdim=True), 1.0)
+    return grey.transpose(1, 2).flip(1)[:, None]
+
+
 def visible(text: str) -> str:
     """A piece of text as one can see it: white space, and a special token, which has no text, by a sign."""
     return text.replace(" ", "␣").replace("\n", "⏎") if text.strip() != text else text or "∅"

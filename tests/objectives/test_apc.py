@@ -65,7 +65,7 @@ def test_the_trunk_is_torchs_layers_with_residuals():
 
 
 def test_a_trunk_that_sees_the_future_is_refused():
-    with pytest.raises(ConfigError, match="needs an encoder with causal; these fit: encoder=.*gru_small"):
+    with pytest.raises(ConfigError, match="needs an encoder with a causal trunk; these fit: encoder=.*gru_small"):
         build(tiny("apc", "encoder=tiny_speech"))
     with pytest.raises(ConfigError, match="ahead must be at least 1"):
         build(tiny("apc", "objective.ahead=0"))

@@ -119,7 +119,7 @@ def test_utterances_too_short_for_a_step_count_nothing():
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match="needs an encoder with causal; these fit: encoder=cpc, cpc_small, .*gru_small"):
+    with pytest.raises(ConfigError, match="needs an encoder with a causal trunk; these fit: encoder=cpc, cpc_small, .*gru_small"):
         build(tiny("cpc", "encoder=logmel_small"))
     for bad in ("ahead=0", "negatives=0"):
         with pytest.raises(ConfigError, match="cpc needs ahead >= 1 and negatives >= 1"):

@@ -10,7 +10,7 @@ from sslzoo import draws
 from sslzoo.build import build, make
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.objectives.gpt import generate, logits
+from sslzoo.objectives.gpt import generate, logits, went_on
 from sslzoo.train.launch import check_lengths
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_written_is_refused(how, says):
 
 
 def test_an_encoder_that_sees_what_comes_is_refused():
-    with pytest.raises(ConfigError, match="GPT on this data needs an encoder with causal; these fit: .*gpt2, gpt_small"):
+    with pytest.raises(ConfigError, match="GPT on this data needs an encoder with a causal trunk; these fit: .*gpt2, gpt_small"):
         build(tiny("gpt", "encoder=tiny_text"))
     with pytest.raises(ConfigError, match="GPT is for text, but the data is speech"):
         build(tiny("gpt", "data=tiny_speech", "encoder=tiny_gru"))
@@ -192,6 +192,16 @@ def test_it_shows_where_the_right_token_came():
             assert row["place"][place] == order.index(int(given.inputs[number, place]))
     [[text, more]] = shown["continued"]
     assert text.split() == [f"w{i}" for i in given.inputs[2, :6].tolist()] and len(more.split()) == 24 - 6
+
+
+def test_a_text_goes_on_within_a_word():
+    pieces = {1: "be", 2: "gin", 3: "again"}
+
+    def decode(ids):
+        return " ".join(pieces[int(i)] for i in ids).replace("be gin", "begin")
+
+    assert went_on(decode, torch.tensor([3, 1]), torch.tensor([2, 3])) == ["again be", "gin again"]
+    assert went_on(decode, torch.tensor([3]), torch.tensor([1])) == ["again", " be"]
 
 
 def test_it_reads_as_well_as_it_writes():

@@ -98,5 +98,5 @@ def test_a_block_wider_than_a_frame_is_refused_before_any_data():
 
 
 def test_a_waveform_encoder_is_refused():
-    with pytest.raises(ConfigError, match="needs an encoder with frames; these fit: encoder=.*logmel_small"):
+    with pytest.raises(ConfigError, match="needs an encoder with log-mel frames; these fit: encoder=.*logmel_small"):
         build(tiny("mockingjay", "encoder=tiny_wave"))

@@ -50,6 +50,13 @@ def frames(**more) -> dict:
     }
 
 
+def test_nothing_is_said_of_a_mask_that_is_not_there():
+    frames = {"kind": "frames", "frames": torch.randn(20, 8), "mask": torch.zeros(10, dtype=torch.bool)}
+    assert "tinted" not in pictures.show(frames)
+    frames["mask"][3] = True
+    assert "the masked ones tinted" in pictures.show(frames)
+
+
 def test_frames_are_tinted_and_counted():
     html = pictures.show(frames())
     assert (
