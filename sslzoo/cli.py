@@ -168,12 +168,21 @@ def extract(argv: list[str]) -> None:
 def generate(argv: list[str]) -> None:
     """go on with a text: sslzoo generate run=runs/… prompt='To be'"""
 
+    from sslzoo.command import quoted
+
+    def literal(word: str) -> str:
+        """A prompt is what it says: commas, marks and letters of any script, unless its own quotes are for Hydra."""
+        key, _, text = word.partition("=")
+        if key != "prompt" or (len(text) > 1 and text[0] == text[-1] in "'\""):
+            return word
+        return f"{key}=" + quoted(text.replace("${", "\\${"))
+
     def work(config: dict, choices: dict) -> None:
         from sslzoo.generate import run_generate
 
         print(run_generate(config))
 
-    composed("generate", argv, work)
+    composed("generate", [literal(word) for word in argv], work)
 
 
 def report(argv: list[str]) -> None:

@@ -23,10 +23,12 @@ _PLAIN = re.compile(r"[\w./:-]+")
 def override(key: str, value) -> str:
     """key=value in Hydra's grammar, quoted where the value has characters that mean something to it."""
     text = str(value)
-    if _PLAIN.fullmatch(text):
-        return f"{key}={text}"
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={text if _PLAIN.fullmatch(text) else quoted(text)}"
+
+
+def quoted(text: str) -> str:
+    """A text as it stands, in Hydra's quotes, where a backslash means something before a quote only."""
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"
 
 
 def last_words(text: str, code: int) -> str:
@@ -70,6 +72,8 @@ class Command:
         self.kept_open: tuple[int, ...] = ()  # file descriptors that a child keeps, such as a lock
         self.threads: int | None = None
         self.children: set[subprocess.Popen] = set()  # those that run
+        self.ended = False  # no more are begun
+        self.turn = threading.Lock()  # one begins, or all are ended
         self.checked: dict[Path, dict] = {}  # configs of the runs that were checked, by folder
 
     def compose(self, name: str, overrides: list[str]) -> dict:
@@ -137,23 +141,11 @@ class Command:
     def __call__(self, *arguments: str) -> None:
         """Run `sslzoo <arguments>`, showing its progress. Raises UserError with its own last line if it
         fails, ConfigError if it ended with 2; an interrupt is passed on, and waits for its checkpoint."""
-        terminal = sys.stderr.isatty() and self.threads is None
-        ours, theirs = os.openpty() if terminal else os.pipe()
-        if terminal:  # so that its progress bar is one, and as wide as ours
-            size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
-            fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
-        folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
-        child = subprocess.Popen(
-            [*self.program, *arguments, *folders],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # what it advises next is not what comes next here
-            stderr=theirs,
-            start_new_session=True,  # Ctrl-C reaches us alone, and it from us, once
-            pass_fds=self.kept_open,
-            env=os.environ if self.threads is None else {**os.environ, "OMP_NUM_THREADS": str(self.threads)},
-        )
-        self.children.add(child)
-        os.close(theirs)
+        with self.turn:
+            if self.ended:
+                raise UserError("not begun: the comparison was stopped")
+            child, ours = self._begin(arguments)
+            self.children.add(child)
         said = ""
         try:
             said = _relay(ours)
@@ -173,11 +165,32 @@ class Command:
             kind = ConfigError if child.returncode == 2 else UserError
             raise kind(last_words(said, child.returncode))
 
+    def _begin(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen, int]:
+        """A process, and what its stderr is read from."""
+        terminal = sys.stderr.isatty() and self.threads is None
+        ours, theirs = os.openpty() if terminal else os.pipe()
+        if terminal:  # so that its progress bar is one, and as wide as ours
+            size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+        folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
+        child = subprocess.Popen(
+            [*self.program, *arguments, *folders],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # what it advises next is not what comes next here
+            stderr=theirs,
+            start_new_session=True,  # Ctrl-C reaches us alone, and it from us, once
+            pass_fds=self.kept_open,
+            env=os.environ if self.threads is None else {**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+        )
+        os.close(theirs)
+        return child, ours
 
     def end(self) -> None:
-        """Tell every command that runs in another thread to end, as an interrupt would."""
-        for child in list(self.children):
-            child.terminate()
+        """Tell every command that runs in another thread to end, as an interrupt would, and begin no other."""
+        with self.turn:
+            self.ended = True
+            for child in list(self.children):
+                child.terminate()
 
 
 def _relay(source: int) -> str:

@@ -121,6 +121,6 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         return f"there is no setting '{found[1]}'{nearest(found[1], deeper or known)}"
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"
-    if "mismatched input" in text or "extraneous input" in text or "no viable alternative" in text or "token recognition" in text:
+    if re.search("mismatched input|extraneous input|no viable alternative|token recognition|LexerNoViable", text):
         return f"cannot read the override: {text.splitlines()[0]} (quote values with special characters)"
     return " ".join(text.split())

@@ -16,6 +16,8 @@ def run_generate(config: dict) -> str:
         value = str(config[key]) if key == "prompt" else config[key]
         if not build.fits(value, kind):
             raise ConfigError(f"{key} must be {build.describe(kind)}, got {value!r}")
+    if config["steps"] < 0:
+        raise ConfigError(f"steps must be at least 0, got {config['steps']}")
     run = Run.find(str(config["run"]), Path(config["root"]))
     encoder, data = build.load_encoder(run)
     if data.modality != "text" or "causal" not in encoder.offers:

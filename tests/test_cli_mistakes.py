@@ -47,6 +47,7 @@ WRONG = {
     ),
     "bad value": (["optim.lr=-1.0"], "optim needs lr > 0"),
     "unreadable": (["optim.lr=[1"], "cannot read the override"),
+    "not quoted": (["name=日本"], "(quote values with special characters)"),
     "a number for a choice": (["optim=3"], "Config group override must be a string or a list. Got int"),
     "objective and data": (
         ["objective=bert", "data=tiny_image", "encoder=tiny_image"],

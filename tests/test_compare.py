@@ -279,7 +279,9 @@ def test_a_task_may_have_overrides_of_its_own(tmp_path):
     assert results["entries"]["a"]["tasks"] == ["digit", "sst2"] and results["config"] == made
 
 
-@pytest.mark.parametrize("value", ["a b", "it's", "x=1,y", "plain/path-1.5", "\\", "${oc.env:HOME}"])
+@pytest.mark.parametrize(
+    "value", ["a b", "it's", "x=1,y", "plain/path-1.5", "\\", "a\\b", "\\'", "a\\\\", "${oc.env:HOME}"]
+)
 def test_an_override_says_what_was_meant(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -314,6 +316,17 @@ def test_what_a_command_prints_does_not_reach_stdout(line, monkeypatch, capfd):
     except UserError as error:
         assert str(error) == "no"
     assert capfd.readouterr().out == ""
+
+
+def test_after_the_end_nothing_is_begun(monkeypatch):
+    """An interrupt may come between two commands of a run that another thread carries out."""
+    monkeypatch.setattr(Command, "program", (sys.executable, "-c", "pass"))
+    command = Command()
+    command("x")
+    command.end()
+    with pytest.raises(UserError, match="not begun"):
+        command("x")
+    assert not command.children
 
 
 def test_an_interrupt_is_passed_on_and_waited_for(tmp_path):

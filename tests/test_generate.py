@@ -26,12 +26,20 @@ def test_goes_on_with_a_text(run, sslzoo):
     assert code == 0 and out.startswith(ALPHABET.strip() * 3), "of a long text the end is read"
 
 
+def test_a_prompt_is_what_it_says(run, sslzoo):
+    for prompt in ("To be, or not: that's [it]", "日本語 ☃", "7", "true", "a\\b", "${x}", '"'):
+        code, out, err = sslzoo("generate", f"run={run}", f"prompt={prompt}", "steps=0")
+        assert (code, out, err) == (0, f"{prompt}\n", [])
+    assert sslzoo("generate", f"run={run}", "prompt='a, b'", "steps=0")[1] == "a, b\n", "quoted for Hydra"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["prompt=''"], "there is nothing to go on from"),
         (["prompt=abc", "temperature=-1.0"], "temperature >= 0"),
         (["prompt=abc", "steps=many"], "steps must be int"),
+        (["prompt=abc", "steps=-1"], "steps must be at least 0, got -1"),
         (["prompt=abc", "top_k=0"], "top_k >= 1"),
         ([], "prompt is required"),
     ],

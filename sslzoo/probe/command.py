@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from sslzoo import build
+from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
 from sslzoo.probe.extract import extract
 from sslzoo.probe.features import Progress
@@ -50,6 +51,9 @@ def run_extract(config: dict) -> Path:
     node = config.get("data")
     if node is not None:
         build.check(node, "data")
+    for key, among in (("split", SPLITS), ("what", ("tokens", "items"))):
+        if config[key] not in among:
+            raise ConfigError(f"{key} must be one of {', '.join(among)}, got {config[key]}")
     device, run = chosen_device(config["device"]), Run.find(config["run"], Path(config["root"]))
     encoder, data = build.load_encoder(run)
     if node is not None:

@@ -83,6 +83,10 @@ def test_a_runs_features_are_written(tmp_path):
         ConfigError, match="reads data of modality image, but the encoder was trained on text"
     ):
         run_extract(other)
+    for key, wrong in (("split", "nope"), ("what", "things")):
+        with pytest.raises(ConfigError, match=f"{key} must be one of .*, got {wrong}"):
+            run_extract({**config, "out": str(tmp_path / "other"), key: wrong})
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_sweep_over_tasks_loads_and_reads_the_run_once(tmp_path, monkeypatch):
