@@ -198,7 +198,7 @@ def load_encoder(run: Run, untrained: bool = False):
         torch.manual_seed(draws.key(said["seed"], "weights"))
         encoder = make(said["encoder"])
     if not untrained:
-        check_signed(run.weights)
+        check_signed(run.weights, f"delete {run.folder / 'DONE'}, and run its `sslzoo pretrain` again")
         encoder.load_state_dict(load_file(run.weights))
     data = make(said["data"])
     data.restore(run.folder)
@@ -223,5 +223,4 @@ def settle(run: Run, config: dict) -> None:
             more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
             raise ConfigError(f"{run.folder} is a run of another config ({shown}{more}) — choose another name=… or delete it")
         return
-    run.folder.mkdir(parents=True, exist_ok=True)
     write_whole(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))

@@ -112,19 +112,20 @@ def sha256(path: Path) -> str:
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one move."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    beside = Path(name)
+    path, beside = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        beside = Path(name)
         write(beside)
         beside.chmod(0o644)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise UserError(f"cannot write {path}: {error} — what was there before is still there") from error
     finally:
-        beside.unlink(missing_ok=True)
+        if beside is not None:
+            beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value) -> None:
@@ -143,15 +144,15 @@ def write_signed(path: Path, write: Callable[[Path], None]) -> None:
     write_whole(path, sign)
 
 
-def check_signed(path: Path) -> None:
-    """Refuse a file that is not what was written: a flipped byte loads silently otherwise."""
+def check_signed(path: Path, mend: str = "delete both to go on without") -> None:
+    """Refuse a file that is not what was written: a flipped byte loads silently otherwise. mend: what to do then."""
     path, signature = Path(path), Path(f"{path}.sha256")
     if not path.exists():
         raise UserError(f"there is no {path}")
     if not signature.exists():
         raise UserError(f"{path} has no {signature.name} beside it, so it cannot be trusted — was it copied without it?")
     if sha256(path) != signature.read_text().split()[0]:
-        raise UserError(f"{path} is damaged: its SHA-256 is not that of {signature.name} — delete both to go on without")
+        raise UserError(f"{path} is damaged: its SHA-256 is not that of {signature.name} — {mend}")
 
 
 def machine() -> dict:

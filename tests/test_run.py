@@ -60,6 +60,12 @@ def test_signed_files_are_what_was_written(tmp_path):
     check_signed(path)
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/run/config.yaml: .*Not a directory"):
+        write_whole(tmp_path / "file" / "run" / "config.yaml", lambda p: p.touch())
+
+
 def test_damaged_unsigned_and_missing(tmp_path):
     path = tmp_path / "weights"
     with pytest.raises(UserError, match="there is no"):

@@ -78,7 +78,7 @@ class Targets:
         return LabelledSplit(split, codes, starts, self.hop)
 
     def _read(self, name: str) -> np.ndarray:
-        check_signed(self.folder / name)
+        check_signed(self.folder / name, "delete the folder, and run `sslzoo label` again")
         return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
 
 

@@ -32,7 +32,7 @@ class Views(nn.Module):
                 "set objective.views to views of that, or choose an objective that has them (`sslzoo list objectives`)"
             )
         if not self.needs <= encoder.offers:
-            raise ConfigError(f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))}")
+            raise ConfigError(f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))} (`sslzoo list encoders`)")
 
     def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Two views [B, ...] and the length of each row of either [B]."""
