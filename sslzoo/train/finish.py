@@ -45,6 +45,7 @@ class Finish(L.Callback):
     def __init__(self, run: Run, encoder: dict, example):
         self.run, self.encoder, self.example = run, encoder, example
         self.seconds = 0.0
+        self.logs: dict[str, float] = {}  # of the last step
 
     @property
     def elapsed(self) -> float:
@@ -52,15 +53,19 @@ class Finish(L.Callback):
         return self.seconds + time.monotonic() - self.begun
 
     def state_dict(self) -> dict:
-        return {"seconds": self.elapsed}
+        return {"seconds": self.elapsed, "logs": self.logs}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seconds = state["seconds"]
+        self.seconds, self.logs = state["seconds"], state.get("logs", {})
 
-    def on_train_start(self, trainer, module) -> None:
+    def on_fit_start(self, trainer, module) -> None:
         self.begun = time.monotonic()
 
-    def on_train_end(self, trainer, module) -> None:
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.logs = module.logged
+
+    def on_fit_end(self, trainer, module) -> None:
+        # not on_train_end: a run that was killed after its last checkpoint has no step left to train
         if trainer.global_step < module.total_steps:
             return
         shown = self.look(module)
@@ -84,7 +89,7 @@ class Finish(L.Callback):
                 "device": torch.cuda.get_device_name() if module.device.type == "cuda" else "cpu",
                 "machine": machine(),
                 "parameters": sum(p.numel() for p in module.encoder.parameters()),
-                "logs": module.logged,
+                "logs": self.logs,
             },
         )
         self.run.finish()

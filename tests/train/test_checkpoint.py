@@ -1,5 +1,6 @@
 """Checkpoints: signed, plain, kept when a new one cannot be written; runs that are not to be continued."""
 
+import json
 import pickle
 import shutil
 
@@ -53,6 +54,17 @@ def test_the_last_are_kept(finished):
         check_signed(path)
     assert checkpoint.newest(finished).name == "step=00000006.ckpt"
     assert checkpoint.newest(Run(finished.folder / "nowhere")) is None
+
+
+def test_a_run_killed_after_its_last_checkpoint_is_finished(finished, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished.folder, run.folder)
+    for path in (run.weights, run.summary, run.show, run.folder / "DONE"):
+        path.unlink()
+    assert start(run).done
+    assert run.weights.read_bytes() == finished.weights.read_bytes() and run.show.exists()
+    logs, whole = (json.loads(r.summary.read_text())["logs"] for r in (run, finished))
+    assert logs == whole and "loss" in logs and "lr" in logs
 
 
 def test_no_run_is_no_checkpoint(tmp_path):
