@@ -1,6 +1,7 @@
 """What a page says of one run, or of its seeds together: what it was, how it went, what is missing."""
 
 import json
+import math
 from collections import Counter
 from html import escape
 
@@ -84,9 +85,9 @@ def _curves(records: list[Record]) -> str:
     names = list(dict.fromkeys(name for r in records for name in r.metrics))
     levels = {}
     for name, other in LEVELS.items():
-        values = {v for r in records for v in r.metrics.get(other, ([], []))[1]}
-        if name in names and len(values) == 1:
-            levels[name] = values.pop()
+        values = [v for r in records for v in r.metrics.get(other, ([], []))[1] if math.isfinite(v)]
+        if name in names and values:
+            levels[name] = sum(values) / len(values)  # that of one batch is by what was asked of it
     inside = [LEVELS[name] for name in levels] + [VALID + name for name in names if VALID + name in names]
     charts = []
     for name in sorted((n for n in names if n not in inside), key=lambda n: n != "loss"):

@@ -202,3 +202,10 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeyp
     with pytest.raises(UserError, match="No space left"):
         page.write([run], path)
     assert path.read_text() == before
+
+
+def test_a_level_that_differs_between_batches_is_drawn_at_its_mean(tmp_path):
+    run = make_run(tmp_path / "a", probes={})
+    run.metrics.write_text("step,loss,accuracy,chance\n0,5,0.2,0.1\n1,4,0.4,0.3\n2,4,0.4,nan\n")
+    html = written([run], tmp_path)
+    assert html.count('class="level chance"') == 1 and ">chance<" not in html and "dotted what guessing gives" in html
