@@ -10,6 +10,7 @@ import test_contracts as contracts
 import torch
 import yaml
 from conftest import TINY
+from omegaconf import OmegaConf
 
 from sslzoo import cli
 from sslzoo.run import Run
@@ -55,12 +56,18 @@ def test_the_pages_objective_is_sslzoos_and_keeps_every_contract(mine, tmp_path,
         GlobalHydra.instance().clear()
         return conftest.tiny("apc", *overrides) | {"objective": yaml.safe_load((mine / "objective/ahead.yaml").read_text())}
 
+    def node_of(objective: str):
+        folder = mine if objective == "ahead" else conftest.CONF
+        return OmegaConf.load(folder / "objective" / f"{objective}.yaml")
+
     monkeypatch.syspath_prepend(str(mine))
     job, ours = contracts.ready(own("ahead")), contracts.ready(conftest.tiny("apc"))
     batch = contracts.batch_of(job, 0)
     assert torch.equal(job.objective(job.encoder, batch, 0).value, ours.objective(ours.encoder, batch, 0).value)
 
     monkeypatch.setattr(contracts, "tiny", own)
+    for module in (contracts, conftest):
+        monkeypatch.setattr(module, "node_of", node_of)
     monkeypatch.setattr(contracts, "GOLDEN", tmp_path)
     (tmp_path / "ahead.json").write_text((Path(__file__).parent / "golden" / "apc.json").read_text())
     contracts.test_composes_and_takes_a_step("ahead")
