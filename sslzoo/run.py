@@ -161,7 +161,8 @@ def machine() -> dict:
 
 
 def commit() -> str | None:
-    """The commit that sslzoo was run at, with "-dirty" where files differ from it; None outside git."""
+    """The commit that sslzoo was run at, with "-dirty" where its source or configs differ from it (a stored
+    result does not make it so); None outside git."""
 
     def git(*words: str) -> str | None:
         try:
@@ -174,4 +175,5 @@ def commit() -> str | None:
 
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None  # installed into an environment that lies in someone else's repository
-    return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    changed = git("status", "--porcelain", "--untracked-files=no", ".", "../conf")
+    return f"{git('rev-parse', '--short=12', 'HEAD')}{'-dirty' if changed else ''}"

@@ -127,7 +127,8 @@ def test_done_is_a_marker(tmp_path):
 
 
 def test_the_commit_is_that_of_this_source(tmp_path, monkeypatch):
-    made = tmp_path / "run.py"
+    made = tmp_path / "sslzoo" / "run.py"
+    made.parent.mkdir()
     made.write_text("")
     monkeypatch.setattr("sslzoo.run.__file__", str(made))
     assert commit() is None
@@ -138,8 +139,16 @@ def test_the_commit_is_that_of_this_source(tmp_path, monkeypatch):
 
     git("init")
     assert commit() is None  # in a repository, but not of it
-    git("add", "run.py")
+    (tmp_path / "conf").mkdir()
+    for other in ("results.json", "conf/a.yaml"):
+        (tmp_path / other).write_text("{}")
+    git("add", "sslzoo", "results.json", "conf")
     git("commit", "-m", "x")
     assert re.fullmatch(r"[0-9a-f]{12}", commit())
+    (tmp_path / "results.json").write_text("a result that was stored")
+    assert re.fullmatch(r"[0-9a-f]{12}", commit())
+    (tmp_path / "conf" / "a.yaml").write_text("changed")
+    assert commit().endswith("-dirty")
+    git("checkout", "conf")
     made.write_text("changed")
     assert commit().endswith("-dirty")
