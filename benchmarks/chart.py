@@ -33,15 +33,17 @@ def draw(axis, title: str, rows: list[dict]) -> None:
         axis.errorbar(x, y, 100 * (trained["spread"] or 0), fmt="o", ms=4, color="#7a1f1f", lw=1)
         axis.plot(0, 100 * untrained["mean"], "o", ms=4, mfc="none", mec="#888888", clip_on=False)
         placed.append([x, y, y, row["entry"]])
+    for value in {round(100 * row["linear"]["raw"]["mean"], 6) for row in rows}:
+        axis.axhline(value, ls="--", lw=0.7, color="#888888")
     low, high = axis.get_ylim()
     gap = (high - low) / 14
     for above, below in zip(placed, placed[1:]):  # names that would lie on each other move down
         below[2] = min(below[2], above[2] - gap)
+    axis.set_ylim(min(low, *(p[2] - gap for p in placed)), high)
     right = max((p[0] for p in placed), default=1)
     for x, y, at, name in placed:
         axis.annotate(name, (x, y), (right * 1.12, at), fontsize=8, va="center", arrowprops={"arrowstyle": "-", "lw": 0.3, "color": "#aaaaaa"})
-    for value in {round(100 * row["linear"]["raw"]["mean"], 6) for row in rows}:
-        axis.axhline(value, ls="--", lw=0.7, color="#888888")
+    axis.set_facecolor("none")
     axis.set_xlim(0, right * 1.75)
     axis.set_xticks([0, right], ["0", f"{right:.1f} min"], fontsize=8)
     axis.tick_params(axis="y", labelsize=8)
@@ -57,5 +59,6 @@ if __name__ == "__main__":
         draw(axis, *panel)
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
-    figure.tight_layout(h_pad=2, w_pad=2)
+    figure.text(0.01, 0.005, "dot: pretrained, with its spread; ring: its encoder before the first step; dashes: raw input", fontsize=8)
+    figure.tight_layout(h_pad=2, w_pad=2, rect=(0, 0.02, 1, 1))
     figure.savefig(HERE / "results" / "kinds.png", dpi=90, facecolor="#fffff8")

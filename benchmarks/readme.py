@@ -61,9 +61,10 @@ def kinds(name: str) -> str:
 def measured(name: str, said: dict) -> str:
     """What a stored result was measured with, in a line."""
     machine, seeds = said["machine"], ", ".join(map(str, said["seeds"]))
+    commits = sorted({str(run.get("commit") or said["commit"])[:7] for run in said["runs"]})
     return (
         f"<sub>`benchmarks/results/{name}.json`: seeds {seeds}; {machine['cores']} cores ({machine['arch']}); "
-        f"{said['minutes']:.0f} minutes in all; commit {str(said['commit'])[:7]}, config {said['config_hash']}.</sub>"
+        f"{said['minutes']:.0f} minutes in all; commit {' and '.join(commits)}, config {said['config_hash']}.</sub>"
     )
 
 

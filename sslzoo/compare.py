@@ -206,6 +206,7 @@ def _result(planned: Planned, record: Record, error: str | None) -> dict:
         "error": error,
         "config_hash": fingerprint(record.config) if record.config else None,
         "machine": record.summary.get("machine"),
+        "commit": record.summary.get("commit"),
         "steps": record.summary.get("steps"),
         "val_loss": record.val_loss,
         "minutes": record.minutes,

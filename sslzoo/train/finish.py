@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from safetensors.torch import save_file
 
-from sslzoo.run import Run, machine, write_json, write_signed, write_whole
+from sslzoo.run import Run, commit, machine, write_json, write_signed, write_whole
 
 
 class GracefulStop(L.Callback):
@@ -88,6 +88,7 @@ class Finish(L.Callback):
                 "precision": str(trainer.precision),
                 "device": torch.cuda.get_device_name() if module.device.type == "cuda" else "cpu",
                 "machine": machine(),
+                "commit": commit(),
                 "parameters": sum(p.numel() for p in module.encoder.parameters()),
                 "logs": self.logs,
             },
