@@ -43,8 +43,8 @@ class SpectrogramViews(Views):
     @torch.no_grad()
     def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        stack = encoder.front.stack
-        cut, lengths = self.cut(features.unflatten(2, (stack, -1)).flatten(1, 2), lengths * stack, batch.keys)
+        front = encoder.front
+        cut, lengths = self.cut(front.single(features), lengths * front.stack, batch.keys)
         everyone = self.gather(cut, lengths, batch.keys)
         a, b = (
             self.stretched(self.mixed(cut, lengths, batch.keys, name, *everyone), lengths, batch.keys, name)
@@ -55,9 +55,7 @@ class SpectrogramViews(Views):
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
         """view [B, T, F], lengths [B] frames, which the encoder stacks as it stacks its own."""
-        stack = encoder.front.stack
-        view = F.pad(view, (0, 0, 0, -view.shape[1] % stack)).unflatten(1, (-1, stack)).flatten(2)
-        return encoder.contextualize(*encoder.project(view, -(-lengths // stack)))
+        return encoder.contextualize(*encoder.project(*encoder.front.stacked(view, lengths)))
 
     def cut(self, frames: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """`frames` of each row [B, frames, F] from a random place, and how many of them there are [B]."""

@@ -150,9 +150,17 @@ class Spectrogram(Front):
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             mels, lengths = self.mel(inputs, lengths)
             mels = standardize(mels, lengths)
+        return self.stacked(mels, lengths)
+
+    def stacked(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Single frames [B, T, n_mels] and how many are there [B] -> features [B, T / stack, C] and lengths [B]."""
         # frames that do not fill a stack are filled with silence's mean, zero, so that no utterance is empty
-        mels = F.pad(mels, (0, 0, 0, -mels.shape[1] % self.stack))
-        return mels.unflatten(1, (-1, self.stack)).flatten(2), -(-lengths // self.stack)
+        frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
+        return frames.unflatten(1, (-1, self.stack)).flatten(2), -(-lengths // self.stack)
+
+    def single(self, features: Tensor) -> Tensor:
+        """Features [..., T, C] -> the frames that are stacked in them [..., T * stack, n_mels]."""
+        return features.unflatten(-1, (self.stack, -1)).flatten(-3, -2)
 
     def normalize(self, features: Tensor) -> Tensor:
         return self.norm(features)

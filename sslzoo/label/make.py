@@ -16,6 +16,7 @@ from sslzoo.errors import UserError
 from sslzoo.label.agreement import agreement
 from sslzoo.label.sources import Cepstra, Layer
 from sslzoo.parts import cluster
+from sslzoo.probe.extract import save_array
 from sslzoo.probe.features import SECONDS, Progress
 from sslzoo.probe.tasks import labels_at
 from sslzoo.run import commit, machine, write_json, write_signed, write_whole
@@ -106,7 +107,7 @@ def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clus
     """Write a split's labels, and say what they are."""
     codes, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)], dtype=np.int64)
     for kind, array in ((CODES, codes), ("starts", starts)):
-        write_signed(folder / f"{name}.{kind}.npy", lambda path, array=array: _save(path, array))
+        write_signed(folder / f"{name}.{kind}.npy", lambda path, array=array: save_array(path, array))
     share = np.bincount(codes, minlength=clusters) / max(len(codes), 1)
     used = share[share > 0]
     return {
@@ -116,11 +117,6 @@ def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clus
         "used": len(used),
         "perplexity": float(np.exp(-(used * np.log(used)).sum())),
     }
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # given a path, numpy would add a suffix to it
-        np.save(file, array)
 
 
 def _compared(rows: list[np.ndarray], intervals: list, source: Cepstra | Layer, rate: int) -> dict:

@@ -43,17 +43,13 @@ class APC(Objective):
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
         features, predicted, there = self.predict(encoder, batch)
-        size, stack = int(there[0].sum()), encoder.front.stack
-
-        def frames(x: Tensor) -> Tensor:
-            return x.unflatten(1, (stack, -1)).flatten(0, 1).cpu()
-
+        size, single = int(there[0].sum()), encoder.front.single
         return {
             "kind": "frames",
             "title": f"A spectrogram, and what was predicted of it {self.ahead} tokens before",
-            "frames": frames(features[0, self.ahead : self.ahead + size]),
+            "frames": single(features[0, self.ahead : self.ahead + size]).cpu(),
             "mask": torch.zeros(size, dtype=torch.bool),
             "place": torch.full((size,), -1),
             "candidates": 1,
-            "rebuilt": frames(predicted[0, :size]),
+            "rebuilt": single(predicted[0, :size]).cpu(),
         }

@@ -69,6 +69,6 @@ class BestRQ(Objective):
         mask, logits, codes = self.answer(encoder, batch)
         features, lengths = encoder.features(batch.inputs[:1], batch.lengths[:1])
         size = int(lengths)
-        frames = features[0, :size].unflatten(1, (encoder.front.stack, -1)).flatten(0, 1)
+        frames = encoder.front.single(features[0, :size])
         title = f"Masked frames, and where the right code came among {len(self.codebook)}"
         return asked_frames(title, frames, mask[0, :size], logits, logits.gather(1, codes[:, None]))

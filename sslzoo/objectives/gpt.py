@@ -44,9 +44,9 @@ class GPT(Objective):
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        rows, lengths = [], batch.lengths[:6].tolist()
-        scores = logits(encoder, encoder(batch.inputs, batch.lengths).last)
-        for ids, score, n in zip(batch.inputs, scores, lengths, strict=False):
+        rows, texts, lengths = [], batch.inputs[:6], batch.lengths[:6]
+        scores = logits(encoder, encoder(texts, lengths).last)
+        for ids, score, n in zip(texts, scores, lengths.tolist(), strict=True):
             right = score[: n - 1].gather(1, ids[1:n, None])
             best = score[: n - 1].topk(min(3, score.shape[1])).indices
             rows.append(

@@ -36,7 +36,7 @@ class Reconstruct(Objective):
         """Frames as they are, altered and rebuilt, and which values count, each [B, T, F]: single frames,
         however many of them the encoder stacks."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        frames = features.unflatten(2, (self.stack, -1)).flatten(1, 2)
+        frames = encoder.front.single(features)
         altered, counts = self.alter(batch.keys, frames, lengths * self.stack)
         tokens, lengths = encoder.project(altered.reshape(features.shape), lengths)
         rebuilt = self.head(encoder.contextualize(tokens, lengths).last).float()

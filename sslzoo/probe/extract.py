@@ -55,7 +55,7 @@ def extract(
     def flush() -> None:
         nonlocal pending, files, held
         rows = np.concatenate(pending)
-        write_whole(out / _name(files), lambda path: _save(path, rows))
+        write_whole(out / _name(files), lambda path: save_array(path, rows))
         pending, files, held = [], files + 1, 0
 
     for batch in ordered_loader(opened, units(data)):
@@ -97,9 +97,9 @@ def _name(number: int) -> str:
     return f"features-{number:05d}.npy"
 
 
-def _save(path: Path, rows: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
     with open(path, "wb") as file:  # given a path, numpy would add a suffix to it
-        np.save(file, rows)
+        np.save(file, array)
 
 
 def _write_index(path: Path, index: list[tuple[str, str, int, int]]) -> None:

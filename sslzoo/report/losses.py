@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sslzoo.report import tables
 from sslzoo.report.record import Record
-from sslzoo.report.tables import Score, quantity
+from sslzoo.report.tables import Score, pipe, quantity, safe, score
 
 NOTE = (
     "The loss is the mean over the validation split after the last step, in nats; ± is the standard deviation over seeds."
@@ -40,11 +40,6 @@ class Row:
 
 def rows(groups: dict[str, list[Record]]) -> list[Row]:
     """A row for each entry with a validation loss, the lowest first."""
-
-    def score(values) -> Score | None:
-        known = tuple(v for v in values if v is not None)
-        return Score(known) if known else None
-
     made = []
     for entry, records in groups.items():
         if loss := score(r.val_loss for r in records):
@@ -67,7 +62,6 @@ def markdown(probed: list[tables.Row], made: list[Row]) -> str:
     """The table of probes, and below it that of losses."""
     texts = [tables.markdown(probed)] if probed or not made else []
     if made:
-        lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * 4]
-        lines += ["| " + " | ".join(row.cells()) + " |" for row in made]
+        lines = [pipe(HEADINGS), "|---|" + "---:|" * 4, *(pipe(map(safe, row.cells())) for row in made)]
         texts.append("\n".join([*lines, "", NOTE]) + "\n")
     return "\n".join(texts)

@@ -56,16 +56,24 @@ class Record:
     @property
     def val_loss(self) -> float | None:
         """The validation loss after the last step, where the run measured it."""
-        logs = self.summary.get("logs")
-        return _finite(logs.get("val_loss")) if isinstance(logs, dict) else None
+        return number(at(self.summary, "logs", "val_loss"))
 
     def number(self, key: str) -> float | None:
         """A finite number of the summary, or None."""
-        return _finite(self.summary.get(key))
+        return number(self.summary.get(key))
 
 
-def _finite(value) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def number(value) -> float | None:
+    """A finite number as one, anything else as None."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
+
+
+def at(value, *keys):
+    """What lies in nested mappings, or None where one of them is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _mapping(text: str) -> dict:

@@ -9,7 +9,7 @@ import math
 import statistics
 from dataclasses import dataclass, field
 
-from sslzoo.report.record import Record
+from sslzoo.report.record import Record, at, number
 
 KINDS = ("pretrained", "untrained", "raw")
 HEADS = ("linear", "knn")
@@ -87,20 +87,8 @@ class Row:
         }
 
 
-def number(value) -> float | None:
-    """A finite number as one, anything else as None."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else None
-
-
-def at(value, *keys):
-    """What lies in nested mappings, or None where one of them is none."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _score(values) -> Score | None:
+def score(values) -> Score | None:
+    """What is known of a figure over seeds, or None."""
     known = tuple(v for v in values if v is not None)
     return Score(known) if known else None
 
@@ -123,11 +111,11 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
                 row.chance, count = number(first[0].get("chance")), number(first[0].get("n_test"))
                 row.n_test = int(count) if count is not None else None
             for head in HEADS:
-                found = {k: _score(number(at(p, k, head, "test")) for p in probes) for k in KINDS}
+                found = {k: score(number(at(p, k, head, "test")) for p in probes) for k in KINDS}
                 if known := {k: s for k, s in found.items() if s is not None}:
                     row.scores[head] = known
-            row.minutes = _score(r.minutes for r in records)
-            row.memory_gb = _score(r.number("peak_memory_gb") for r in records)
+            row.minutes = score(r.minutes for r in records)
+            row.memory_gb = score(r.number("peak_memory_gb") for r in records)
             made.append(row)
     order = list(dict.fromkeys(row.task for row in made))
 
@@ -202,14 +190,22 @@ def _bold(row: Row) -> set[int]:
     return {2 + KINDS.index(kind) for kind in row.best()}
 
 
+def pipe(cells) -> str:
+    """A line of a pipe table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def safe(cell: str) -> str:
+    """A cell that ends neither itself nor its line."""
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
 def markdown(made: list[Row]) -> str:
     """A pipe table, the best in bold, and the sentence that sums it up."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * 2 + "---:|" * 6 + "---|"]
+    lines = [pipe(HEADINGS), "|" + "---|" * 2 + "---:|" * 6 + "---|"]
     for row in made:
-        safe = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells(row)]
-        lines.append(
-            "| " + " | ".join(f"**{c}**" if i in _bold(row) else c for i, c in enumerate(safe)) + " |"
-        )
+        texts = map(safe, cells(row))
+        lines.append(pipe(f"**{text}**" if i in _bold(row) else text for i, text in enumerate(texts)))
     return "\n".join([*lines, "", summary(made), NOTE]) + "\n"
 
 
@@ -222,10 +218,10 @@ def terminal(made: list[Row], title: str):
     table = Table(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if 2 <= number <= 7 else "left")
-    for number, row in enumerate(made):
+    for place, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if 2 <= place <= 7 else "left")
+    for place, row in enumerate(made):
         texts = [Text(c, style="bold" if i in _bold(row) else "") for i, c in enumerate(cells(row))]
-        last = number + 1 == len(made) or made[number + 1].task != row.task
+        last = place + 1 == len(made) or made[place + 1].task != row.task
         table.add_row(*texts, end_section=last and len(made) > len({r.task for r in made}))
     return table

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from html import escape
 
-from sslzoo.report.record import Record
-from sslzoo.report.tables import Score, at, figure, number
+from sslzoo.report.record import Record, at, number
+from sslzoo.report.tables import Score, figure, pipe, safe, score
 
 SPLIT = "valid"
 MEASURES = ("purity", "pnmi", "inertia", "accuracy")
@@ -45,8 +45,8 @@ def target_rows(groups: dict[str, list[Record]]) -> list[TargetRow]:
             continue
         first, scores = learned[0], {}
         for name in MEASURES:
-            if values := tuple(v for r in learned if (v := measured(r)[name]) is not None):
-                scores[name] = Score(values)
+            if known := score(measured(r)[name] for r in learned):
+                scores[name] = known
         clusters = first.targets.get("clusters")
         made.append(TargetRow(entry, first.iteration, _source(first.targets), clusters, len(records), scores))
     return made
@@ -76,10 +76,7 @@ def markdown(made: list[TargetRow]) -> str:
     """A pipe table, or "" where nothing learned targets."""
     if not made:
         return ""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---:|---|" + "---:|" * 4]
-    for row in made:
-        safe = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells(row))
-        lines.append("| " + " | ".join(safe) + " |")
+    lines = [pipe(HEADINGS), "|---|---:|---|" + "---:|" * 4, *(pipe(map(safe, cells(row))) for row in made)]
     return "\n".join(["", *lines, "", NOTE]) + "\n"
 
 
