@@ -31,7 +31,7 @@ def label(
     clusters: int,
     seed: int = 0,
     sample: int = 300_000,
-    iterations: int = 20,
+    iterations: int = 15,
     against: str | None = "phone",
     workers: int = 0,
     seconds: float = SECONDS,

@@ -38,7 +38,7 @@ class Codebook:
         return torch.cat(labels), torch.cat(distances).clamp_(min=0)
 
 
-def fit(x: Tensor, clusters: int, seed: int, iterations: int = 20, rows: int = ROWS) -> Codebook:
+def fit(x: Tensor, clusters: int, seed: int, iterations: int = 15, rows: int = ROWS) -> Codebook:
     """k-means of x [N, D]. First centres by greedy k-means++ (Arthur and Vassilvitskii 2007) on a subsample,
     then Lloyd's iterations on growing, nested subsamples, of at most `rows` rows a cluster in the end.
 
@@ -108,29 +108,31 @@ def _seeds(x: Tensor, clusters: int, rng: np.random.Generator) -> Tensor:
     """[clusters, D] of x [M, D]: each in turn the best of a few points that are drawn in proportion to their
     squared distance to the centres so far. With too few distinct points the rest are copies of the first."""
     trials = 2 + int(math.log(clusters))
-    norms = x.square().sum(1)
-    centres = x[:1].repeat(clusters, 1)
-    distance = _apart(x, centres, torch.zeros(len(x), dtype=torch.int64))
+    distance = _apart(x, x[:1], torch.zeros(len(x), dtype=torch.int64)).numpy()
+    x = x.numpy()  # for so few numbers at a time torch's threads cost more than they bring
+    norms, turned = np.square(x).sum(1), np.ascontiguousarray(-2 * x.T)
+    centres = x[:1].repeat(clusters, 0)
     for number in range(1, clusters):
         drawn = _drawn(distance, trials, rng)
         if not len(drawn):
             break
-        closer = torch.addmm(norms, x[drawn], x.T, alpha=-2).add_(norms[drawn, None]).clamp_(min=0)
-        closer = torch.minimum(closer, distance)
+        closer = x[drawn] @ turned
+        closer += norms
+        closer += norms[drawn, None]
+        np.clip(closer, 0, distance, out=closer)
         best = int(closer.sum(1).argmin())
         centres[number] = x[drawn[best]]
         distance = closer[best]
         distance[drawn[best]] = 0
-    return centres
+    return torch.from_numpy(centres)
 
 
-def _drawn(weight: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+def _drawn(weight: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Places drawn in proportion to `weight` [M], int64 [count], or none where all of it is 0."""
-    heap = weight.double().cumsum(0)
+    heap = weight.cumsum(dtype=np.float64)
     if not heap[-1] > 0:
-        return torch.zeros(0, dtype=torch.int64)
-    places = torch.searchsorted(heap, torch.from_numpy(rng.random(count)) * heap[-1], right=True)
-    return places.clamp_(max=len(weight) - 1)
+        return np.zeros(0, np.int64)
+    return heap.searchsorted(rng.random(count) * heap[-1], side="right").clip(max=len(weight) - 1)
 
 
 def _step(centres: Tensor, x: Tensor, rng: np.random.Generator) -> Tensor:
@@ -152,7 +154,7 @@ def _filled(centres: Tensor, x: Tensor, labels: Tensor, counts: Tensor, rng: np.
     weight = _apart(x, centres, labels) * (counts[labels] > 1)
     centres = centres.clone()
     for cluster in (counts == 0).nonzero()[:, 0].tolist():
-        drawn = _drawn(weight, 1, rng)
+        drawn = _drawn(weight.numpy(), 1, rng)
         if not len(drawn):
             break
         centres[cluster] = x[drawn[0]]
