@@ -12,7 +12,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command sets it: spinning threads slow all of them
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command sets them: spinning threads slow all of them
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import faiss
 import numpy as np
