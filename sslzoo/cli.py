@@ -265,11 +265,9 @@ def usage() -> str:
 
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage or config."""
-    # threads that wait a moment awake, then asleep: to spin on makes a step on a shared machine four times as
-    # long, to sleep at once makes a small model's step on an idle one twice as long
+    # to spin on while waiting makes a step on a shared machine four times as long, to sleep at once twice on an idle one
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
     argv = sys.argv[1:]
     if "--traceback" in argv:
         sys.argv.remove("--traceback")

@@ -2,6 +2,7 @@
 
 import codecs
 import fcntl
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from sslzoo.config import CONF, one_line, plain
+from sslzoo.config import CONF, fingerprint, one_line, plain
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
 
@@ -111,8 +112,15 @@ class Command:
             build.settle(run, config)
         for name, more in tasks.items():
             config = self.compose("probe", [override("task", name), override("run", run.folder), *more])
-            for node in ("task", "probe"):
-                build.check(config[node], node)
+            protocol = {node: config[node] for node in ("task", "probe")}
+            for node, said in protocol.items():
+                build.check(said, node)
+            path = run.probes / f"{name}.json"
+            if _protocol(path) not in (None, fingerprint(protocol)):
+                raise ConfigError(
+                    f"{path} was measured with other settings of task {name} or of the probe — "
+                    "choose another name=… or delete it"
+                )
             task, _ = build.make(config["task"]), build.make(config["probe"])
             if task.name != name:
                 raise ConfigError(
@@ -191,6 +199,14 @@ class Command:
             self.ended = True
             for child in list(self.children):
                 child.terminate()
+
+
+def _protocol(path: Path) -> str | None:
+    """The fingerprint of the settings that a probe was measured with; None where there is none, or it does not say."""
+    try:
+        return json.loads(path.read_text())["pretrained"].get("protocol")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _relay(source: int) -> str:

@@ -7,6 +7,7 @@ resume from. The same command again skips what is done and goes on with the rest
     runs/<name>/
         <entry>-s<seed>/    a run each, with its probe/<task>.json
         <entry>-s<seed>-labels/    its targets, where the entry says how they are made
+        baselines/          what raw features and untrained encoders score, for the runs that share them
         results.json        every figure, and what it was measured with
         results.md          the table
         report.html         the page
@@ -121,12 +122,13 @@ def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
         if not planned.run.done:
             raise UserError("pretraining stopped before its last step — the same command goes on from there")
     missing, run = planned.missing(), override("run", planned.run.folder)
+    baselines = override("baselines", planned.run.folder.parent / "baselines")
     if alike := [task for task in missing if not planned.tasks[task]]:
         yield f"probe {', '.join(alike)}"  # in one process, which reads the features once
-        command("probe", "--multirun", run, f"task={','.join(alike)}")
+        command("probe", "--multirun", run, baselines, f"task={','.join(alike)}")
     for task in (task for task in missing if planned.tasks[task]):
         yield f"probe {task}"
-        command("probe", run, override("task", task), *planned.tasks[task])
+        command("probe", run, baselines, override("task", task), *planned.tasks[task])
     if left := planned.missing():
         raise UserError(f"the probe of {left[0]} ended without a result in {planned.run.probes}")
 

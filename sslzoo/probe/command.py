@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from sslzoo import build
+from sslzoo.config import fingerprint
 from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
+from sslzoo.probe.baselines import Baselines
 from sslzoo.probe.extract import extract
 from sslzoo.probe.features import Progress
 from sslzoo.probe.subject import Subject
@@ -25,10 +27,14 @@ def run_probe(config: dict, choices: dict[str, str]) -> Path:
         build.check(config[node], node)
     task, probe, device = build.make(config["task"]), build.make(config["probe"]), chosen_device(config["device"])
     run = Run.find(config["run"], Path(config["root"]))
+    subject = _subject(run.folder.resolve(), _identity(run), device)
+    protocol, more = {key: config[key] for key in ("task", "probe")}, {}
+    if config["baselines"] is not None:
+        more["known"] = Baselines(Path(config["baselines"]), run, subject.data, protocol)
     with bars() as progress:
-        results = probe(_subject(run.folder.resolve(), _identity(run), device), task, progress)
+        results = probe(subject, task, progress, **more)
     path = run.probes / f"{task.name}.json"
-    write_json(path, results)
+    write_json(path, {kind: {**result, "protocol": fingerprint(protocol)} for kind, result in results.items()})
     print(summary(task.name, results))
     return path
 

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from sslzoo import build
 from sslzoo.config import options
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.probe.baselines import Baselines
 from sslzoo.probe.command import run_extract, run_probe
+from sslzoo.probe.evaluate import Probe
 from sslzoo.run import Run, write_json, write_signed
 
 TASKS = sorted(options("task"))
@@ -146,3 +148,54 @@ def test_weights_of_the_untrained_encoder_are_the_first_ones(tmp_path):
     trained = build.load_encoder(run)[0].state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert any(not torch.equal(first[k], trained[k]) for k in first)
+
+
+def test_what_no_training_made_is_measured_once(tmp_path, monkeypatch):
+    """Two runs of one encoder, data and seed: the second measures its own weights alone. Of another seed, its
+    untrained encoder too; with other settings, all."""
+    measured = []
+    whole = Probe._measure
+    monkeypatch.setattr(Probe, "_measure", lambda self, *given: measured.append(1) or whole(self, *given))
+    run, folder = finished(tmp_path, "image"), str(tmp_path / "baselines")
+
+    def probed(**more) -> dict:
+        measured.clear()
+        return json.loads(run_probe({**probing(run, {}), "baselines": folder, **more}, {}).read_text())
+
+    first = probed()
+    assert len(measured) == 3
+    again = probed()
+    assert len(measured) == 1 and len(list(Path(folder).iterdir())) == 2
+    for kind in ("untrained", "raw"):
+        assert again[kind].pop("seconds") == 0 and again[kind].pop("shared").startswith(f"own-{kind}-")
+        assert first[kind].pop("seconds") >= 0 and again[kind] == first[kind]
+    assert "shared" not in again["pretrained"]
+
+    said = json.loads(run.encoder.read_text())
+    write_json(run.encoder, {**said, "seed": 1})
+    other = probed()
+    assert len(measured) == 2 and other["untrained"]["linear"] != first["untrained"]["linear"]
+    alone = json.loads(run_probe(probing(run, {}), {}).read_text())
+    assert alone["untrained"]["linear"] == other["untrained"]["linear"]
+
+    config = probing(run, {})
+    probed(probe={**config["probe"], "k": 3})
+    assert len(measured) == 3
+    [path] = [p for p in Path(folder).glob("own-raw-*") if p.name == other["raw"]["shared"]]
+    path.write_text("{")
+    write_json(run.encoder, said)
+    assert probed()["raw"]["linear"] == first["raw"]["linear"] and len(measured) == 2
+
+
+def test_a_tokenizer_tells_baselines_apart(tmp_path):
+    class Learned:
+        words = "a b"
+
+        def save(self, folder):
+            (folder / "words.txt").write_text(self.words)
+
+    run, data, folder = finished(tmp_path, "image"), Learned(), tmp_path / "kept"
+    assert Baselines(folder, run, data, {})("own", "raw", lambda: {"test": 1}) == {"test": 1}
+    assert Baselines(folder, run, data, {})("own", "raw", lambda: {"test": 2})["test"] == 1
+    data.words = "a c"
+    assert Baselines(folder, run, data, {})("own", "raw", lambda: {"test": 3}) == {"test": 3}
