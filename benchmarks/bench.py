@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,13 +28,29 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
     command = [sys.executable, "-m", "sslzoo", "compare", f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
     if data is not None:
         os.environ["SSLZOO_DATA"] = data
-    code = subprocess.run(command).returncode
+    code = _run(command)
     for kind in ("json", "md"):
         found = Path("runs") / name / f"results.{kind}"
         if found.exists():
             (HERE / "results").mkdir(exist_ok=True)
             shutil.copy(found, HERE / "results" / f"{comparison}.{kind}")
     return code
+
+
+def _run(command: list[str]) -> int:
+    """A command's exit code. An interrupt or SIGTERM is passed on and waited for, for the command ends its own."""
+
+    def interrupt(number, _):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    child = subprocess.Popen(command)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise SystemExit("stopped: the same command goes on from here") from None
 
 
 def measure(comparison: str, about: str, data: bool) -> None:
