@@ -1,6 +1,8 @@
 """`sslzoo label`: from a composed config to a folder of labels."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 from sslzoo import build
@@ -48,6 +50,12 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
         raise UserError(f"{folder} is not a folder — choose another name=…")
     if Run(folder).config.exists():
         raise ConfigError(f"{folder} is a run — choose another name=…")
+    try:  # said before hours of reading
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(f"cannot write in {folder.parent}: {error.strerror} — choose another root=…") from error
     with bars() as progress:
         more = {key: config[key] for key in ("against", "workers")}
         return folder, label(source, data, folder, **learned, **more, progress=progress, about=about), False

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import health, ranks
@@ -43,6 +44,8 @@ class MoCo(Objective):
                 "moco needs 0 <= decay < 1, temperature > 0, splits >= 1; "
                 f"got {decay}, {temperature}, {splits}"
             )
+        if not isinstance(data.batch, ByCount):
+            raise ConfigError("moco needs batches of one size, for its queue: set data.batch to one of ByCount (size: 64)")
         size = data.batch.size
         if queue < size or queue % size:
             fits = max(1, round(queue / size)) * size

@@ -164,6 +164,13 @@ def test_a_file_in_the_way(sslzoo):
     assert code == 1 and len(err) == 1 and "runs/x is not a folder" in err[0]
 
 
+def test_a_root_that_is_a_file_is_known_before_anything_is_read(sslzoo, monkeypatch):
+    Path("taken").write_text("mine")
+    monkeypatch.setattr("sslzoo.label.command.label", lambda *_, **__: pytest.fail("it began to read"))
+    code, _, err = label(sslzoo, *MFCC, "name=x", "root=taken")
+    assert code == 1 and len(err) == 1 and "cannot write in taken" in err[0] and "root=" in err[0]
+
+
 def test_what_is_promised_is_made(tmp_path, monkeypatch):
     run = finished(tmp_path / "one")
     for words in (MFCC, [*MFCC, "hop_ms=40", "data.sample_rate=8000"], ["run=one", "layer=1", "clusters=6"]):

@@ -110,3 +110,8 @@ def test_what_cannot_be_is_refused(override, message, ranks):
     with pytest.raises(ConfigError, match=message):
         build(tiny("moco", *trainer, override))
     assert build(tiny("moco", *trainer)).trainer.ranks == ranks
+
+
+def test_batches_of_many_sizes_are_refused():
+    with pytest.raises(ConfigError, match="moco needs batches of one size"):
+        build(tiny("moco", "~data.batch.size", "data.batch._target_=sslzoo.data.sampler.BySeconds"))
