@@ -25,7 +25,15 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
     """Run `sslzoo compare comparison=<comparison>`, which goes on where it was stopped, store its results, and
     return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA."""
     name = f"bench_{comparison}"
-    command = [sys.executable, "-m", "sslzoo", "compare", f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
+    command = [
+        sys.executable,
+        "-m",
+        "sslzoo",
+        "compare",
+        f"comparison={comparison}",
+        f"name={name}",
+        f"seeds=[{seeds}]",
+    ]
     if data is not None:
         os.environ["SSLZOO_DATA"] = data
     code = _run(command)

@@ -1,6 +1,7 @@
 """Draw quality against cost for every kind of objective, from the stored results: benchmarks/results/kinds.png."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +10,13 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-SETS = {"kinds_cifar10": "CIFAR-10", "kinds_mnist": "MNIST", "kinds_spoken": "spoken", "kinds_speech": "speech", "kinds_text": "WikiText"}
+SETS = {
+    "kinds_cifar10": "CIFAR-10",
+    "kinds_mnist": "MNIST",
+    "kinds_spoken": "spoken",
+    "kinds_speech": "speech",
+    "kinds_text": "WikiText",
+}
 
 
 def panels() -> list[tuple[str, list[dict]]]:
@@ -37,12 +44,19 @@ def draw(axis, title: str, rows: list[dict]) -> None:
         axis.axhline(value, ls="--", lw=0.7, color="#888888")
     low, high = axis.get_ylim()
     gap = (high - low) / 14
-    for above, below in zip(placed, placed[1:]):  # names that would lie on each other move down
+    for above, below in pairwise(placed):  # names that would lie on each other move down
         below[2] = min(below[2], above[2] - gap)
     axis.set_ylim(min(low, *(p[2] - gap for p in placed)), high)
     right = max((p[0] for p in placed), default=1)
     for x, y, at, name in placed:
-        axis.annotate(name, (x, y), (right * 1.12, at), fontsize=8, va="center", arrowprops={"arrowstyle": "-", "lw": 0.3, "color": "#aaaaaa"})
+        axis.annotate(
+            name,
+            (x, y),
+            (right * 1.12, at),
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.3, "color": "#aaaaaa"},
+        )
     axis.set_facecolor("none")
     axis.set_xlim(0, right * 1.75)
     axis.set_xticks([0, right], ["0", f"{right:.1f} min"], fontsize=8)
@@ -59,6 +73,11 @@ if __name__ == "__main__":
         draw(axis, *panel)
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
-    figure.text(0.01, 0.005, "dot: pretrained, with its spread; ring: its encoder before the first step; dashes: raw input", fontsize=8)
+    figure.text(
+        0.01,
+        0.005,
+        "dot: pretrained, with its spread; ring: its encoder before the first step; dashes: raw input",
+        fontsize=8,
+    )
     figure.tight_layout(h_pad=2, w_pad=2, rect=(0, 0.02, 1, 1))
     figure.savefig(HERE / "results" / "kinds.png", dpi=90, facecolor="#fffff8")

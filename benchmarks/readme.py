@@ -47,7 +47,9 @@ def kinds(name: str) -> str:
     for entry in dict.fromkeys(row["entry"] for row in rows):
         mine = [by[entry, task] for task in tasks if (entry, task) in by]
         cells = [
-            cell(by[entry, t], by[entry, t]["linear"]["pretrained"]["mean"] == best[t]) if (entry, t) in by else "not run"
+            cell(by[entry, t], by[entry, t]["linear"]["pretrained"]["mean"] == best[t])
+            if (entry, t) in by
+            else "not run"
             for t in tasks
         ]
         lines.append(f"| {entry} | {' | '.join(cells)} | {mine[0]['minutes']['mean']:.1f} | {surely(mine)} |")
@@ -77,7 +79,7 @@ def fill(text: str) -> str:
         body = make(name) if there else "*Not run yet.*"
         return f"<!-- {found[1]}: {name} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- (results|kinds): (\w+) -->.*?<!-- end -->", put, text, flags=re.S)
+    return re.sub(r"<!-- (results|kinds): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""GPT on the characters of tiny Shakespeare."""
+"""GPT and BERT on the characters of tiny Shakespeare."""
 
 from bench import measure
 

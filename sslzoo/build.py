@@ -123,7 +123,15 @@ def encoders_that(fit) -> list[str]:
     found = []
     for path in sorted((CONF / "encoder").glob("*.yaml")):
         config = OmegaConf.load(path)
-        sample = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.5], "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}
+        sample = {
+            "size": 32,
+            "channels": 3,
+            "mean": [0.5],
+            "std": [0.5],
+            "vocab_size": 100,
+            "max_tokens": 64,
+            "sample_rate": 16000,
+        }
         node = OmegaConf.to_container(OmegaConf.create({"data": sample, "encoder": config}), resolve=True)["encoder"]
         with torch.device("meta"):
             encoder = make(node)
@@ -212,7 +220,9 @@ def settle(run: Run, config: dict) -> None:
     def flat(node, path=""):
         if not isinstance(node, dict):
             return {path: node}
-        return {k: v for name, value in node.items() for k, v in flat(value, f"{path}.{name}" if path else name).items()}
+        return {
+            k: v for name, value in node.items() for k, v in flat(value, f"{path}.{name}" if path else name).items()
+        }
 
     if run.config.exists():
         old, new = flat(yaml.safe_load(run.config.read_text())), flat(config)
@@ -221,6 +231,8 @@ def settle(run: Run, config: dict) -> None:
         if differ:
             shown = ", ".join(f"{k}: {old.get(k, 'absent')} -> {new.get(k, 'absent')}" for k in differ[:4])
             more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
-            raise ConfigError(f"{run.folder} is a run of another config ({shown}{more}) — choose another name=… or delete it")
+            raise ConfigError(
+                f"{run.folder} is a run of another config ({shown}{more}) — choose another name=… or delete it"
+            )
         return
     write_whole(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))

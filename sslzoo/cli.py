@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from sslzoo.config import CONF, FURTHER, GROUPS, explain, fingerprint, one_line, options, plain
-from sslzoo.errors import ConfigError, UserError, nearest
+from sslzoo.errors import ConfigError, nearest, said_of
 
 
 def config_folders(argv: list[str]) -> list[Path]:
@@ -29,7 +29,9 @@ def check_flags(argv: list[str]) -> None:
     for word in argv:
         flag = word.partition("=")[0]
         if flag.startswith("-") and flag not in known:
-            raise ConfigError(f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback")
+            raise ConfigError(
+                f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback"
+            )
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,7 +67,7 @@ def composed(name: str, argv: list[str], work) -> None:
         choices = HydraConfig.get().runtime.choices
         try:
             work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
-        except Exception as error:  # Hydra would print more than one line; a sweep's other jobs go on
+        except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
             failed.append(error)
 
     # argparse takes overrides in one piece only, and users write flags between them
@@ -208,7 +210,9 @@ def list_(argv: list[str]) -> None:
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[], help="a config folder of yours")
     said = parser.parse_args(argv)
     if said.group and said.group not in GROUPS:
-        raise ConfigError(f"there is no group '{said.group}'{nearest(said.group, GROUPS)} — groups: {', '.join(GROUPS)}")
+        raise ConfigError(
+            f"there is no group '{said.group}'{nearest(said.group, GROUPS)} — groups: {', '.join(GROUPS)}"
+        )
     groups = [said.group] if said.group else list(GROUPS)
     found = {group: options(GROUPS[group], said.config_dir) for group in groups}
     if said.json:
@@ -258,9 +262,7 @@ COMMANDS = {
 
 def usage() -> str:
     lines = [f"  {name:11} {command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        ["usage: sslzoo COMMAND [key=value …] [--help] [--traceback]", "", *lines, "", FURTHER]
-    )
+    return "\n".join(["usage: sslzoo COMMAND [key=value …] [--help] [--traceback]", "", *lines, "", FURTHER])
 
 
 def main() -> None:
@@ -278,7 +280,9 @@ def main() -> None:
         sys.exit(0 if argv else 2)
     try:
         if argv[0] not in COMMANDS:
-            raise ConfigError(f"there is no command '{argv[0]}'{nearest(argv[0], COMMANDS)} — commands: {', '.join(COMMANDS)}")
+            raise ConfigError(
+                f"there is no command '{argv[0]}'{nearest(argv[0], COMMANDS)} — commands: {', '.join(COMMANDS)}"
+            )
         COMMANDS[argv[0]](argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
@@ -287,14 +291,3 @@ def main() -> None:
             raise
         print(f"sslzoo: {said_of(error)}", file=sys.stderr)
         sys.exit(getattr(error, "code", 1))
-
-
-def said_of(error: Exception) -> str:
-    """An error in one line."""
-    text = str(error).strip()
-    if "Traceback (most recent call last)" in text:  # from a loader's worker, with all of its stack
-        text = text.splitlines()[-1].partition(": ")[2]
-    text = " ".join(text.split()) or type(error).__name__
-    if isinstance(error, UserError | OSError | MemoryError):
-        return text
-    return f"{type(error).__name__}: {text} (unexpected; --traceback shows where)"

@@ -89,9 +89,7 @@ class Command:
                 return plain(compose(name, overrides))
             folders = ",".join(f"'file://{folder.resolve()}'" for folder in self.config_dirs)
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                return plain(
-                    compose(name, [*([f"hydra.searchpath=[{folders}]"] if folders else []), *overrides])
-                )
+                return plain(compose(name, [*([f"hydra.searchpath=[{folders}]"] if folders else []), *overrides]))
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(one_line(error, self.config_dirs)) from error
 
@@ -123,9 +121,7 @@ class Command:
                 )
             task, _ = build.make(config["task"]), build.make(config["probe"])
             if task.name != name:
-                raise ConfigError(
-                    f"task {name} is called '{task.name}' inside: a task has the name of its file"
-                )
+                raise ConfigError(f"task {name} is called '{task.name}' inside: a task has the name of its file")
             task.check(job.encoder, job.data)
 
     def _promised(self, labels):

@@ -169,9 +169,7 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
         "seeds": config.get("seeds", [0]),
         "entries": {p.entry: {**config["entries"][p.entry], "tasks": list(p.tasks)} for p in runs},
         "config": config,
-        "runs": [
-            _result(planned, records[planned.run.name], errors.get(planned.run.name)) for planned in runs
-        ],
+        "runs": [_result(planned, records[planned.run.name], errors.get(planned.run.name)) for planned in runs],
         "rows": [row.json() for row in rows],
         "losses": [row.json() for row in lost],
         "targets": [row.json() for row in learned],
@@ -196,9 +194,7 @@ def _result(planned: Planned, record: Record, error: str | None) -> dict:
     """One run in results.json."""
     scores = {}
     for row in tables.rows({planned.entry: [record]}):
-        scores[row.task] = {
-            head: {kind: s.mean for kind, s in kinds.items()} for head, kinds in row.scores.items()
-        }
+        scores[row.task] = {head: {kind: s.mean for kind, s in kinds.items()} for head, kinds in row.scores.items()}
     probed = [part for found in record.probes.values() for part in found.values() if isinstance(part, dict)]
     return {
         "run": planned.run.name,

@@ -24,7 +24,9 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "comparisons": "comparison",
 }
 
-FURTHER = "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps. `sslzoo list` says what each group has."
+FURTHER = (
+    "Overrides are Hydra's: --cfg job shows the config, --multirun sweeps. `sslzoo list` says what each group has."
+)
 
 
 def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B006 (read, never written)
@@ -42,7 +44,9 @@ def explain(name: str) -> str:
     """What a composed command does, and its config with the comments that say what each setting is."""
     settings = (CONF / f"{name}.yaml").read_text().partition("\nhydra:")[0].rstrip()
     lines = [line for line in settings.splitlines() if "override hydra/" not in line]
-    return "\n".join([f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER])
+    return "\n".join(
+        [f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER]
+    )
 
 
 def plain(config) -> dict:
@@ -110,14 +114,18 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         names = list(options(group, folders))
         return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"
     if found := re.search(r"You must specify '([\w-]+)'", text):
-        return f"{found[1]} is required: set {found[1]}=… — `sslzoo list` shows: {', '.join(options(found[1], folders))}"
+        return (
+            f"{found[1]} is required: set {found[1]}=… — `sslzoo list` shows: {', '.join(options(found[1], folders))}"
+        )
     if found := re.search(r"Could not override '([^']+)'", text):
         known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
         if found[1] in known:
             return f"'{found[1]}' is a setting of another choice than the one here: --cfg job shows those of this one"
         first, last = found[1].split(".")[0], found[1].split(".")[-1]
-        deeper = [k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")]  # encoder.patch: encoder.front.patch
+        deeper = [
+            k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")
+        ]  # encoder.patch: encoder.front.patch
         return f"there is no setting '{found[1]}'{nearest(found[1], deeper or known)}"
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"

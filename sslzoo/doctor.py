@@ -7,7 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-NEEDED = ["torch", "torchvision", "torchaudio", "lightning", "hydra-core", "faiss-cpu", "soundfile", "soxr", "tokenizers"]
+NEEDED = [
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "lightning",
+    "hydra-core",
+    "faiss-cpu",
+    "soundfile",
+    "soxr",
+    "tokenizers",
+]
 EXTRAS = {
     "espeakng-loader": "the built-in set `spoken`: pip install 'sslzoo[spoken]'",
     "tensorboard": "trainer.loggers=[tensorboard]: pip install 'sslzoo[tensorboard]'",
@@ -38,8 +48,11 @@ def examine() -> bool:
     for module in ("torchvision", "torchaudio"):
         try:
             __import__(module)
-        except Exception as error:
-            say(False, f"{module} does not load beside this torch ({str(error).splitlines()[0]}): pip install -c constraints.txt sslzoo")
+        except Exception as error:  # noqa: BLE001 (whatever an extension of another torch raises)
+            say(
+                False,
+                f"{module} does not load beside this torch ({str(error).splitlines()[0]}): pip install -c constraints.txt sslzoo",
+            )
     for package, use in EXTRAS.items():
         found = version(package)
         say(True if found else None, f"{package} {found or 'is not installed; needed for ' + use}")

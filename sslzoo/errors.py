@@ -19,6 +19,17 @@ class ConfigError(UserError):
 
 
 def nearest(word: str, words) -> str:
-    """" — did you mean 'x'?" for the word in `words` that is most like `word`, or ""."""
+    """ " — did you mean 'x'?" for the word in `words` that is most like `word`, or ""."""
     found = get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
     return f" — did you mean '{found[0]}'?" if found else ""
+
+
+def said_of(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error).strip()
+    if "Traceback (most recent call last)" in text:  # from a loader's worker, with all of its stack
+        text = text.splitlines()[-1].partition(": ")[2]
+    text = " ".join(text.split()) or type(error).__name__
+    if isinstance(error, UserError | OSError | MemoryError):
+        return text
+    return f"{type(error).__name__}: {text} (unexpected; --traceback shows where)"

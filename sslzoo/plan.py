@@ -59,9 +59,7 @@ def plan(config: dict, root: Path) -> list[Planned]:
     if type(config.get("jobs", 1)) is not int or config.get("jobs", 1) < 1:
         raise ConfigError(f"jobs, the runs at a time, must be 1 or more; got {config['jobs']}")
     if not isinstance(entries, dict) or not entries:
-        raise ConfigError(
-            "this comparison has no entries: choose one with comparison=… (`sslzoo list comparisons`)"
-        )
+        raise ConfigError("this comparison has no entries: choose one with comparison=… (`sslzoo list comparisons`)")
     shared = config.get("shared") or {}
     if not isinstance(shared, dict) or set(shared) - {"overrides", "tasks"}:
         raise ConfigError("shared may have overrides and tasks, which every entry begins with, and nothing else")

@@ -1,15 +1,15 @@
 """A run's folder: what lies where, and how a file in it is written so that it is whole or not there.
 
-    runs/<name>/
-        config.yaml            the composed config
-        metrics.csv            one row a logged step
-        events.jsonl           warnings as they happened (collapse), one JSON object a line
-        show.pt                what was masked and what was rebuilt or chosen on one batch
-        checkpoints/step=00000100.ckpt, .sha256
-        encoder.safetensors, encoder.json    the trained encoder, and what builds it again
-        probe/<task>.json      what a probe found
-        summary.json           steps, minutes, peak memory, machine
-        DONE                   made last: only a run that has it is finished
+runs/<name>/
+    config.yaml            the composed config
+    metrics.csv            one row a logged step
+    events.jsonl           warnings as they happened (collapse), one JSON object a line
+    show.pt                what was masked and what was rebuilt or chosen on one batch
+    checkpoints/step=00000100.ckpt, .sha256
+    encoder.safetensors, encoder.json    the trained encoder, and what builds it again
+    probe/<task>.json      what a probe found
+    summary.json           steps, minutes, peak memory, machine
+    DONE                   made last: only a run that has it is finished
 """
 
 import hashlib
@@ -150,14 +150,21 @@ def check_signed(path: Path, mend: str = "delete both to go on without") -> None
     if not path.exists():
         raise UserError(f"there is no {path}")
     if not signature.exists():
-        raise UserError(f"{path} has no {signature.name} beside it, so it cannot be trusted — was it copied without it?")
+        raise UserError(
+            f"{path} has no {signature.name} beside it, so it cannot be trusted — was it copied without it?"
+        )
     if sha256(path) != signature.read_text().split()[0]:
         raise UserError(f"{path} is damaged: its SHA-256 is not that of {signature.name} — {mend}")
 
 
 def machine() -> dict:
     """Where a figure was measured."""
-    return {"system": platform.system(), "arch": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "system": platform.system(),
+        "arch": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
 
 
 def commit() -> str | None:

@@ -13,9 +13,9 @@ TINY = Path(__file__).parent / "tiny"
 sys.path.insert(0, str(TINY))
 torch.set_num_threads(1)
 
-from tiny_targets import tiny_targets  # noqa: E402
+from tiny_targets import tiny_targets
 
-from sslzoo.config import CONF, options, plain  # noqa: E402
+from sslzoo.config import CONF, options, plain
 
 OBJECTIVES = sorted(options("objective"))
 SHARED = Path(__file__).parents[2] / "shared" / "data"

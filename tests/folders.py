@@ -11,15 +11,11 @@ from sslzoo.run import Run
 SHOW = {
     "kind": "tokens",
     "title": "Masked pieces",
-    "rows": [
-        {"tokens": ["the", "ca", "##t"], "masked": [False, True, False], "predicted": ["", ["do", "ca"], ""]}
-    ],
+    "rows": [{"tokens": ["the", "ca", "##t"], "masked": [False, True, False], "predicted": ["", ["do", "ca"], ""]}],
 }
 
 
-def part(
-    test: float, knn: float = 0.5, metric: str = "accuracy", chance: float = 0.1, labels=("a", "b")
-) -> dict:
+def part(test: float, knn: float = 0.5, metric: str = "accuracy", chance: float = 0.1, labels=("a", "b")) -> dict:
     return {
         "metric": metric,
         "chance": chance,

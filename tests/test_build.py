@@ -26,9 +26,7 @@ def composed(group: str, name: str) -> dict:
     text = (CONF / group / f"{name}.yaml").read_text()
     data = next((f"tiny_{kind}" for key, kind in KINDS.items() if f"data.{key}" in text), "tiny_image")
     command, more = (
-        ("probe", ["run=x", f"task={name}"])
-        if group == "task"
-        else ("pretrain", [f"data={data}", f"{group}={name}"])
+        ("probe", ["run=x", f"task={name}"]) if group == "task" else ("pretrain", [f"data={data}", f"{group}={name}"])
     )
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *more])
@@ -39,18 +37,12 @@ def composed(group: str, name: str) -> dict:
 
 def nodes(node) -> list[dict]:
     below = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
-    return ([node] if isinstance(node, dict) and "_target_" in node else []) + [
-        n for x in below for n in nodes(x)
-    ]
+    return ([node] if isinstance(node, dict) and "_target_" in node else []) + [n for x in below for n in nodes(x)]
 
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [
-        (group, name)
-        for group in ("encoder", "objective", "optim", "trainer", "task")
-        for name in names(group)
-    ],
+    [(group, name) for group in ("encoder", "objective", "optim", "trainer", "task") for name in names(group)],
 )
 def test_every_config_binds_to_its_targets(group, name):
     """Those of data are in tests/data/test_data_configs.py."""
@@ -60,9 +52,7 @@ def test_every_config_binds_to_its_targets(group, name):
     for part in nodes(node):
         cls = build.target(part["_target_"], group)
         parameters = inspect.signature(cls).parameters
-        assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()), (
-            "no **kwargs"
-        )
+        assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()), "no **kwargs"
         hints = typing.get_type_hints(cls.__init__)
         given = ("encoder", "data") if group == "objective" and part is node else ()
         assert all(name in hints for name in parameters if name not in given), "every argument says its type"
@@ -119,23 +109,15 @@ SPANS = "sslzoo.data.masking.Spans"
 
 
 def test_messages_name_the_key_and_the_mend():
-    assert (
-        refused({"_target_": SPANS, "prop": 0.5})
-        == "objective.prop: Spans takes no 'prop' — did you mean 'prob'?"
-    )
+    assert refused({"_target_": SPANS, "prop": 0.5}) == "objective.prop: Spans takes no 'prop' — did you mean 'prob'?"
     assert refused({"_target_": SPANS, "length": 2.5}) == "objective.length must be int, got 2.5"
     assert refused({"_target_": SPANS, "prob": None}) == "objective.prob must be float, got None"
     trunk = {"_target_": "sslzoo.encoders.transformer.Transformer", "norm": "middle"}
-    assert (
-        refused({"a": [{"b": trunk}]}, "encoder")
-        == "encoder.a[0].b.norm must be one of pre, post, got 'middle'"
-    )
+    assert refused({"a": [{"b": trunk}]}, "encoder") == "encoder.a[0].b.norm must be one of pre, post, got 'middle'"
     lars = {"_target_": "sslzoo.train.optim.LARS"}
     assert refused(lars, "optim") == "optim.schedule is required by LARS: set optim.schedule=…"
     simclr = {"_target_": "sslzoo.objectives.simclr.SimCLR", "views": {"_target_": SPANS}}
-    assert "takes no 'encoder'" in refused(simclr | {"encoder": 3}), (
-        "what build gives is not the user's to set"
-    )
+    assert "takes no 'encoder'" in refused(simclr | {"encoder": 3}), "what build gives is not the user's to set"
 
 
 def test_targets_that_are_not_there():
@@ -153,9 +135,7 @@ def test_targets_that_are_not_there():
 def test_what_has_no_target_is_refused():
     config = tiny("simclr")
     for part in (None, {"dim": 3}, "resnet"):
-        with pytest.raises(
-            ConfigError, match="encoder has no _target_: choose one of `sslzoo list` with encoder="
-        ):
+        with pytest.raises(ConfigError, match="encoder has no _target_: choose one of `sslzoo list` with encoder="):
             build.build(config | {"encoder": part})
 
 
@@ -168,7 +148,9 @@ def test_an_objective_takes_its_own_modality(objective, kind):
         assert build.build(config | {"data": other["data"]}).data.modality == kind
         return
     ours = kind in build.target(config["objective"]["_target_"], "").modalities  # with views of that kind
-    says = f"makes views of .* but the data is {kind}" if ours else f"is for .* but the data is {kind}.*sslzoo list data"
+    says = (
+        f"makes views of .* but the data is {kind}" if ours else f"is for .* but the data is {kind}.*sslzoo list data"
+    )
     with pytest.raises(ConfigError, match=says):
         build.build(config | {"data": other["data"], "encoder": other["encoder"]})
 

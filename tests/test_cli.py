@@ -77,9 +77,7 @@ def test_lists(sslzoo):
     said = json.loads(sslzoo("list", "encoders", "--json")[1])
     assert set(said) == {p.stem for p in (CONF / "encoder").glob("*.yaml")}
     assert said["resnet_small"].startswith("a small residual network")
-    assert {"objectives", "encoders", "data", "tasks", "recipes"} <= set(
-        json.loads(sslzoo("list", "--json")[1])
-    )
+    assert {"objectives", "encoders", "data", "tasks", "recipes"} <= set(json.loads(sslzoo("list", "--json")[1]))
     said = json.loads(sslzoo("list", "data", "--json", "--config-dir", str(TINY))[1])
     assert said["tiny_image"] == "tiny images" and "mnist" in said
 
@@ -98,10 +96,7 @@ def test_completion(sslzoo):
     assert any(word.startswith("optim.lr") for word in offered("sslzoo pretrain objective=simclr optim.l"))
     assert offered("sslzoo report ru") == []
     script = sslzoo("completion")[1]
-    assert (
-        "complete" in script
-        and subprocess.run(["bash", "-n"], check=False, input=script, text=True).returncode == 0
-    )
+    assert "complete" in script and subprocess.run(["bash", "-n"], check=False, input=script, text=True).returncode == 0
 
 
 def test_help(sslzoo):
@@ -117,7 +112,9 @@ def test_help_of_a_command_is_its_config_explained(sslzoo, name):
     for words in (["--help"], ["seed=1", "-h"]):
         code, out, err = sslzoo(name, *words)
         assert code == 0 and err == [] and f"usage: sslzoo {name} " in out
-        assert "hydra/" not in out and all(f"\n{key}:" in out for key in yaml.safe_load((CONF / f"{name}.yaml").read_text()) if key != "hydra")
+        assert "hydra/" not in out and all(
+            f"\n{key}:" in out for key in yaml.safe_load((CONF / f"{name}.yaml").read_text()) if key != "hydra"
+        )
     assert not Path("runs").exists()
 
 
@@ -139,12 +136,7 @@ def test_what_is_not_the_users_fault_is_one_line_too(sslzoo, monkeypatch):
 
     monkeypatch.setitem(cli.COMMANDS, "list", fails)
     code, _, err = sslzoo("list")
-    assert (
-        code == 1
-        and len(err) == 1
-        and "ZeroDivisionError: division by zero" in err[0]
-        and "--traceback" in err[0]
-    )
+    assert code == 1 and len(err) == 1 and "ZeroDivisionError: division by zero" in err[0] and "--traceback" in err[0]
     monkeypatch.setitem(cli.COMMANDS, "list", interrupted)
     assert sslzoo("list")[0] == 130
 

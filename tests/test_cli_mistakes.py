@@ -141,9 +141,7 @@ def test_mistakes_in_a_file_of_the_users(mistake, sslzoo, tmp_path):
     folder = tmp_path / "mine" / "optim"
     folder.mkdir(parents=True)
     (folder / "own.yaml").write_text(yaml.safe_dump(node))
-    code, _, err = sslzoo(
-        "pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own"
-    )
+    code, _, err = sslzoo("pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own")
     assert len(err) == 1 and message in err[0], err
     assert code == 2 and not Path("runs").exists()
 
@@ -151,7 +149,5 @@ def test_mistakes_in_a_file_of_the_users(mistake, sslzoo, tmp_path):
 def test_a_file_that_is_no_yaml(sslzoo, tmp_path):
     (tmp_path / "mine" / "optim").mkdir(parents=True)
     (tmp_path / "mine" / "optim" / "own.yaml").write_text("lr: [1\nb: {")
-    code, _, err = sslzoo(
-        "pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own"
-    )
+    code, _, err = sslzoo("pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own")
     assert code == 2 and len(err) == 1 and "own.yaml" in err[0]

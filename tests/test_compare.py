@@ -14,8 +14,7 @@ from folders import make_labels, make_run, part
 
 from sslzoo.command import Command, last_words, override
 from sslzoo.compare import compare, plan
-from sslzoo.config import options
-from sslzoo.config import fingerprint
+from sslzoo.config import fingerprint, options
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run, write_json
 
@@ -82,9 +81,7 @@ def test_it_does_all_and_writes_it_down(tmp_path, capsys):
     assert results == everything(tmp_path)
     row = next(r for r in results["rows"] if (r["entry"], r["task"]) == ("cnn", "digit"))
     assert row["linear"]["pretrained"]["values"] == [0.8, 0.9] and row["beats"] == ["untrained", "raw"]
-    assert row["minutes"]["mean"] == 1.5 and row["linear"]["pretrained"]["spread"] == pytest.approx(
-        0.0707, abs=1e-4
-    )
+    assert row["minutes"]["mean"] == 1.5 and row["linear"]["pretrained"]["spread"] == pytest.approx(0.0707, abs=1e-4)
     [first] = [r for r in results["runs"] if r["run"] == "cnn-s0"]
     assert first["seed"] == 0 and first["done"] and first["scores"]["digit"]["linear"]["raw"] == 0.3
     assert first["machine"]["cores"] and first["peak_memory_gb"] == 1.25 and len(first["config_hash"]) == 6
@@ -196,7 +193,11 @@ def test_a_failure_beside_others_begins_no_more(tmp_path):
 
 def test_every_entry_begins_with_what_is_shared(tmp_path):
     shared = {"overrides": ["data=digits"], "tasks": ["digit"]}
-    made = {**CONFIG, "shared": shared, "entries": {"a": {"overrides": ["objective=mae"], "tasks": ["colour"]}, "b": {}}}
+    made = {
+        **CONFIG,
+        "shared": shared,
+        "entries": {"a": {"overrides": ["objective=mae"], "tasks": ["colour"]}, "b": {}},
+    }
     a, b = plan(made, tmp_path)[:2]
     assert a.overrides[:2] == ["data=digits", "objective=mae"] and list(a.tasks) == ["digit", "colour"]
     assert b.overrides[0] == "data=digits" and list(b.tasks) == ["digit"]
@@ -264,9 +265,7 @@ def test_a_config_that_makes_no_sense_is_refused_in_one_line(tmp_path, change, w
 
 def test_the_plan_is_seed_by_seed(tmp_path):
     made = plan(CONFIG, Path("runs"))
-    assert [p.run.folder.as_posix() for p in made] == [
-        f"runs/trial/{e}-s{s}" for s in (0, 1) for e in ("cnn", "vit")
-    ]
+    assert [p.run.folder.as_posix() for p in made] == [f"runs/trial/{e}-s{s}" for s in (0, 1) for e in ("cnn", "vit")]
     assert made[0].overrides == ["objective=simclr", "name=trial/cnn-s0", "root=runs", "seed=0"]
 
 

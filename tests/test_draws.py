@@ -106,13 +106,7 @@ def test_children_have_keys_of_their_own():
 
 def test_keys():
     assert (
-        len(
-            {
-                draws.key(*w)
-                for w in [(), (0,), (1,), (0, 0), (0, 1), (1, 0), ("a",), ("b",), ("a", 0), (0, "a")]
-            }
-        )
-        == 10
+        len({draws.key(*w) for w in [(), (0,), (1,), (0, 0), (0, 1), (1, 0), ("a",), ("b",), ("a", 0), (0, "a")]}) == 10
     )
     assert all(0 <= draws.key(s, t, r) < 1 << 63 for s in range(5) for t in range(5) for r in range(5))
     assert len({draws.key(0, t, r) for t in range(100) for r in range(100)}) == 10_000

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.fixture
 def mine(tmp_path, monkeypatch) -> Path:
     """The page's two files, as they are printed, in a folder of one's own."""
-    blocks = re.findall(r"```(?:python|yaml)\n# (mine/\S+)\n(.*?)```", README, re.S)
+    blocks = re.findall(r"```(?:python|yaml)\n# (mine/\S+)\n(.*?)```", README, re.DOTALL)
     assert [name for name, _ in blocks] == ["mine/ahead.py", "mine/objective/ahead.yaml"]
     for name, text in blocks:
         path = tmp_path / name
@@ -35,12 +35,12 @@ def mine(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_page_fits_on_a_screen():
-    [code] = re.findall(r"```python\n# mine/ahead.py\n(.*?)```", README, re.S)
+    [code] = re.findall(r"```python\n# mine/ahead.py\n(.*?)```", README, re.DOTALL)
     assert len(code.splitlines()) <= 40
 
 
 def test_own_objective(mine, tmp_path, monkeypatch):
-    [command] = re.findall(r"^sslzoo (pretrain --config-dir mine .*)$", README, re.M)
+    [command] = re.findall(r"^sslzoo (pretrain --config-dir mine .*)$", README, re.MULTILINE)
     # tiny data, for the test's sake; all else as printed
     tiny_sets = f"hydra.searchpath=[file://{TINY}] data=tiny_speech encoder=tiny_gru name=own"
     kept = [word for word in command.split() if not word.startswith(("data=", "encoder="))]
@@ -54,7 +54,9 @@ def test_the_pages_objective_is_sslzoos_and_keeps_every_contract(mine, tmp_path,
 
     def own(objective: str, *overrides: str) -> dict:
         GlobalHydra.instance().clear()
-        return conftest.tiny("apc", *overrides) | {"objective": yaml.safe_load((mine / "objective/ahead.yaml").read_text())}
+        return conftest.tiny("apc", *overrides) | {
+            "objective": yaml.safe_load((mine / "objective/ahead.yaml").read_text())
+        }
 
     def node_of(objective: str):
         folder = mine if objective == "ahead" else conftest.CONF
@@ -87,5 +89,5 @@ def test_tables_are_the_stored_results(monkeypatch):
 
 
 def test_commands_exist():
-    for command in re.findall(r"^(?:\.venv/bin/)?sslzoo (\w+)", README, re.M):
+    for command in re.findall(r"^(?:\.venv/bin/)?sslzoo (\w+)", README, re.MULTILINE):
         assert command in cli.COMMANDS

@@ -13,7 +13,9 @@ RECIPES = options("recipe")
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_whole_run(name):
-    config = compose(f"recipe={name}", "++data.path=somewhere") if "not run" in RECIPES[name] else compose(f"recipe={name}")
+    config = (
+        compose(f"recipe={name}", "++data.path=somewhere") if "not run" in RECIPES[name] else compose(f"recipe={name}")
+    )
     for group in ("data", "encoder", "objective", "optim", "trainer"):
         check(config[group], group)
     assert re.search(r"\d+\.\d+ ± \d|not run", RECIPES[name])

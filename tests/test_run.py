@@ -51,9 +51,7 @@ def test_a_folder_that_is_a_file(tmp_path):
 def test_signed_files_are_what_was_written(tmp_path):
     path = tmp_path / "weights"
     write_signed(path, lambda p: p.write_bytes(b"abc"))
-    assert (
-        tmp_path / "weights.sha256"
-    ).read_text() == f"{sha256(path)}  weights\n"  # as sha256sum -c reads it
+    assert (tmp_path / "weights.sha256").read_text() == f"{sha256(path)}  weights\n"  # as sha256sum -c reads it
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     check_signed(path)
     write_signed(path, lambda p: p.write_bytes(b"abd"))

@@ -101,9 +101,7 @@ class Idx(ArrayData):
         if len(images) != len(labels):
             raise UserError(f"{self.path}: {len(images)} {part} images, but {len(labels)} labels")
         if labels.max() > 9:
-            raise UserError(
-                f"{self.path}: the {part} labels go to {labels.max()}, but {self.family} has 0 to 9"
-            )
+            raise UserError(f"{self.path}: the {part} labels go to {labels.max()}, but {self.family} has 0 to 9")
         return images, {"label": labels.astype(np.int64)}
 
     def _file(self, name: str) -> Path:
@@ -175,9 +173,7 @@ class Cifar(ArrayData):
             images.append(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
             for key, (numbers, names) in keys.items():
                 columns[key] += _words(root / name, batch.get(numbers), words.get(names), len(rows))
-        return np.ascontiguousarray(np.concatenate(images)), {
-            key: np.array(values) for key, values in columns.items()
-        }
+        return np.ascontiguousarray(np.concatenate(images)), {key: np.array(values) for key, values in columns.items()}
 
     def _root(self, folder: str, first: str) -> Path:
         inside = Path(self.path) / folder
@@ -203,9 +199,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     shape = np.frombuffer(content, ">u4", dimensions, 4).astype(np.int64)
     data = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
     if len(data) != shape.prod() or not len(data):
-        raise UserError(
-            f"{path} is cut off: {len(data)} bytes, but its header says {' x '.join(map(str, shape))}"
-        )
+        raise UserError(f"{path} is cut off: {len(data)} bytes, but its header says {' x '.join(map(str, shape))}")
     return data.reshape(shape)
 
 
@@ -236,9 +230,7 @@ def _words(path: Path, numbers, names, count: int) -> list[str]:
         raise UserError(f"{path} has not one label for each of its {count} pictures")
     if not isinstance(names, list) or not all(0 <= number < len(names) for number in numbers):
         raise UserError(f"{path} has a label outside the classes of the set")
-    return [
-        names[number].decode() if isinstance(names[number], bytes) else names[number] for number in numbers
-    ]
+    return [names[number].decode() if isinstance(names[number], bytes) else names[number] for number in numbers]
 
 
 def download(dataset: str, path: str) -> None:

@@ -156,9 +156,7 @@ class AudioFolder(AudioData):
         manifest = root / self.manifest
         table = read_manifest(manifest)
         if "path" not in table:
-            raise UserError(
-                f"{manifest} has no column 'path', but {', '.join(table)}{nearest('path', table)}"
-            )
+            raise UserError(f"{manifest} has no column 'path', but {', '.join(table)}{nearest('path', table)}")
         names = table.pop("path")
         given = table.pop("split", ["train"] * len(names))
         split = [splits.named(name) for name in given]
@@ -191,9 +189,7 @@ def check_audio(sample_rate: int, max_seconds: float | None, min_seconds: float)
     if sample_rate < 1000:
         raise ConfigError(f"data.sample_rate is in Hz and must be at least 1000, got {sample_rate}")
     if min_seconds * sample_rate < 1:
-        raise ConfigError(
-            f"data.min_seconds must be at least one sample (1/{sample_rate} s), got {min_seconds:g}"
-        )
+        raise ConfigError(f"data.min_seconds must be at least one sample (1/{sample_rate} s), got {min_seconds:g}")
     if max_seconds is not None and max_seconds < min_seconds:
         raise ConfigError(f"data.max_seconds={max_seconds:g} is less than data.min_seconds={min_seconds:g}")
 

@@ -22,9 +22,7 @@ def folder() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make the cache {path}: {error} — set SSLZOO_CACHE to a folder of yours"
-        ) from error
+        raise UserError(f"cannot make the cache {path}: {error} — set SSLZOO_CACHE to a folder of yours") from error
     return path
 
 
@@ -47,9 +45,7 @@ def locked(name: str) -> FileLock:
     try:
         path.touch()
     except OSError as error:
-        raise UserError(
-            f"cannot write to the cache: {error} — set SSLZOO_CACHE to a folder of yours"
-        ) from error
+        raise UserError(f"cannot write to the cache: {error} — set SSLZOO_CACHE to a folder of yours") from error
     return FileLock(path)
 
 

@@ -20,14 +20,10 @@ class ConcatSplit(Split):
         self.lengths = np.concatenate([part.lengths for part in self.parts])
         self.ends = np.cumsum([len(part) for part in self.parts])
         shared = set.intersection(*(set(part.columns) for part in self.parts))
-        self.columns = {
-            key: np.concatenate([part.columns[key] for part in self.parts]) for key in sorted(shared)
-        }
+        self.columns = {key: np.concatenate([part.columns[key] for part in self.parts]) for key in sorted(shared)}
         self.columns["set"] = np.repeat(list(parts), [len(part) for part in self.parts])
         timed = set.intersection(*(set(part.intervals) for part in self.parts))
-        self.intervals = {
-            key: [x for part in self.parts for x in part.intervals[key]] for key in sorted(timed)
-        }
+        self.intervals = {key: [x for part in self.parts for x in part.intervals[key]] for key in sorted(timed)}
 
     def _place(self, index: int) -> tuple[Split, int]:
         number = int(np.searchsorted(self.ends, index, side="right"))
@@ -65,9 +61,7 @@ class Concat(Data):
             for key, mine in shape.items():
                 theirs = getattr(data, key, None)
                 if theirs != mine:
-                    raise ConfigError(
-                        f"data.sets.{name} does not fit: its {key} is {theirs}, and data's is {mine}"
-                    )
+                    raise ConfigError(f"data.sets.{name} does not fit: its {key} is {theirs}, and data's is {mine}")
         self.sets, self.batch = dict(sets), batch
 
     def split(self, name: str) -> ConcatSplit:

@@ -65,9 +65,7 @@ class ConllU(TextData):
         encoded = [self.tokenizer.encode_words(words, self.max_tokens) for words, _ in self._sentences[name]]
         split = TextSplit([ids for ids, _ in encoded], texts.names)
         tags = [labels for _, labels in self._sentences[name]]
-        split.intervals["upos"] = [
-            _stretches(word, labels) for (_, word), labels in zip(encoded, tags, strict=True)
-        ]
+        split.intervals["upos"] = [_stretches(word, labels) for (_, word), labels in zip(encoded, tags, strict=True)]
         return split
 
     def _file(self, split: str) -> Path:

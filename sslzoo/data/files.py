@@ -83,9 +83,7 @@ def inspected(
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         )
         try:
-            for i, found in zip(
-                new, cache.progress(workers.map(look, new), f"reading {root}", len(new)), strict=True
-            ):
+            for i, found in zip(new, cache.progress(workers.map(look, new), f"reading {root}", len(new)), strict=True):
                 fresh[names[i]] = [stamps[i], found]
         finally:  # what was read before an interruption is not read again
             workers.shutdown(cancel_futures=True)
@@ -107,9 +105,7 @@ def sift(where: str, count: int, faults: dict[int, str], on_error: str) -> np.nd
         raise UserError(f"{where}: none of its {count} items can be used; the first: {messages[0]}")
     if messages:
         others = f"; and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
-        _log.warning(
-            "%s: left out %d of %d: %s%s", where, len(messages), count, "; ".join(messages[:_SHOWN]), others
-        )
+        _log.warning("%s: left out %d of %d: %s%s", where, len(messages), count, "; ".join(messages[:_SHOWN]), others)
     return np.array([i for i in range(count) if i not in faults], np.int64)
 
 

@@ -57,17 +57,13 @@ class ImageData(Data):
 
     modality = "image"
 
-    def __init__(
-        self, path: str, batch: ByCount, size: int, channels: int, mean: list[float], std: list[float]
-    ):
+    def __init__(self, path: str, batch: ByCount, size: int, channels: int, mean: list[float], std: list[float]):
         if size < 1 or channels not in (1, 3):
             raise ConfigError(
                 f"images need data.size of at least 1 and data.channels of 1 or 3, got {size} and {channels}"
             )
         if len(mean) != channels or len(std) != channels or min(std) <= 0:
-            raise ConfigError(
-                f"data.mean and data.std need {channels} numbers each, std above 0; got {mean} and {std}"
-            )
+            raise ConfigError(f"data.mean and data.std need {channels} numbers each, std above 0; got {mean} and {std}")
         self.path, self.batch, self.size, self.channels = path, batch, size, channels
         self.mean, self.std = list(mean), list(std)
 

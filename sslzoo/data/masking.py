@@ -26,8 +26,7 @@ class Spans:
     def __init__(self, prob: float = 0.65, length: int = 10, min_spans: int = 1):
         if not 0 < prob <= 1 or length < 1 or min_spans < 1:
             raise ConfigError(
-                "mask needs 0 < prob <= 1, length >= 1, min_spans >= 1; "
-                f"got {prob}, {length}, {min_spans}"
+                f"mask needs 0 < prob <= 1, length >= 1, min_spans >= 1; got {prob}, {length}, {min_spans}"
             )
         self.prob, self.length, self.min_spans = prob, length, min_spans
 

@@ -75,7 +75,9 @@ class BySeconds:
 
     def plan(self, lengths: np.ndarray, smallest: int) -> list[tuple[np.ndarray, int]]:
         if len(lengths) < smallest:
-            raise UserError(f"the training split has {len(lengths)} items, fewer than the {smallest} that a batch needs")
+            raise UserError(
+                f"the training split has {len(lengths)} items, fewer than the {smallest} that a batch needs"
+            )
         order = np.argsort(lengths, kind="stable")
         # of eight items or more each, whatever the number of ranks, so that ranks see the same batches
         buckets = max(1, min(self.buckets, len(order) // 8))

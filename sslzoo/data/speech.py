@@ -23,14 +23,10 @@ class FreeSpokenDigits(AudioData):
         parts = [Path(name).stem.split("_") for name in names]
         for name, part in zip(names, parts, strict=True):
             if len(part) != 3 or not part[2].isdigit():
-                raise UserError(
-                    f"{root / name} is not named as this set's files are: digit_speaker_index.wav"
-                )
+                raise UserError(f"{root / name} is not named as this set's files are: digit_speaker_index.wav")
         digit, speaker, index = (np.array(x) for x in zip(*parts, strict=True))
         split = np.where(index.astype(int) < 5, "test", "train")
-        return Listing(
-            root, names, splits.fill(split, names, str(root)), {"digit": digit, "speaker": speaker}
-        )
+        return Listing(root, names, splits.fill(split, names, str(root)), {"digit": digit, "speaker": speaker})
 
 
 class SpeechCommands(AudioData):
@@ -112,12 +108,9 @@ class LibriSpeech(AudioData):
         parts = [name.split("/") for name in names]
         for name, part in zip(names, parts, strict=True):
             if len(part) != 4:
-                raise UserError(
-                    f"{root / name} is not where this set's files are: subset/speaker/chapter/file"
-                )
+                raise UserError(f"{root / name} is not where this set's files are: subset/speaker/chapter/file")
         columns = {
-            key: np.array([part[place] for part in parts])
-            for place, key in enumerate(("subset", "speaker", "chapter"))
+            key: np.array([part[place] for part in parts]) for place, key in enumerate(("subset", "speaker", "chapter"))
         }
         sexes = _sexes(root / "SPEAKERS.TXT")
         if sexes:
@@ -162,9 +155,7 @@ class LJSpeech(AudioData):
         rows = [line.split("|") for line in files.read_utf8(table).splitlines() if line]
         for line, row in enumerate(rows, start=1):
             if len(row) != 3:
-                raise UserError(
-                    f"{table}, line {line}: {len(row)} fields, but it should be id|transcript|normalised"
-                )
+                raise UserError(f"{table}, line {line}: {len(row)} fields, but it should be id|transcript|normalised")
         if not rows:
             raise UserError(f"{table} has no lines")
         names = [f"wavs/{row[0]}.wav" for row in rows]

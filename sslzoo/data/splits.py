@@ -51,9 +51,7 @@ def fill(split: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
         train = np.flatnonzero(split == "train")
         place = np.array([draws.key(wanted, names[i]) / 2**63 for i in train])
         if len(np.unique(place)) < 2:
-            raise UserError(
-                f"{where} has too few items to take a {wanted} split from its {len(train)} training items"
-            )
+            raise UserError(f"{where} has too few items to take a {wanted} split from its {len(train)} training items")
         # in a tiny set the hash may pick none, or most of them
         ordered = np.unique(place)
         count = np.clip((ordered < SHARE).sum(), 1, max(1, len(ordered) // 3))

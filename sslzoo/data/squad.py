@@ -54,9 +54,7 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[str, str, str, str]]]:
                 for item in paragraph["qas"]:
                     answer = item["answers"][0]["text"] if item["answers"] else ""
                     titles.append(article["title"] if "title" in article else paragraph["context"])
-                    rows.append(
-                        (f"{path.name}: {item['id']}", item["question"], paragraph["context"], answer)
-                    )
+                    rows.append((f"{path.name}: {item['id']}", item["question"], paragraph["context"], answer))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not SQuAD's JSON: {type(error).__name__} {error}") from error
     if not rows:

@@ -49,9 +49,7 @@ class TextTable(TextData):
             if not file.endswith(_KINDS):
                 raise ConfigError(f"data.files: {file} is none of {' '.join(_KINDS)}")
         if label is None and (labels is not None or scores is not None):
-            raise ConfigError(
-                "data.labels and data.scores say what data.label may be, but data.label is not set"
-            )
+            raise ConfigError("data.labels and data.scores say what data.label may be, but data.label is not set")
         if labels is not None and scores is not None:
             raise ConfigError("a label is one of data.labels or within data.scores, not both")
         if scores is not None and (len(scores) != 2 or scores[0] >= scores[1]):
@@ -85,15 +83,11 @@ class TextTable(TextData):
     def _read(self, path: Path) -> Texts:
         rows, faults = [], {}
         wanted = [name for name in (self.text, self.pair, self.label) if name is not None]
-        for i, (line, row) in enumerate(
-            _json_lines(path) if path.suffix.startswith(".json") else self._fields(path)
-        ):
+        for i, (line, row) in enumerate(_json_lines(path) if path.suffix.startswith(".json") else self._fields(path)):
             rows.append((line, row))
             if isinstance(row, str):
                 faults[i] = f"{path}, line {line}: {row}"
-            elif missing := [
-                name for name in wanted if not str(row.get(name) or "").strip() and row.get(name) != 0
-            ]:
+            elif missing := [name for name in wanted if not str(row.get(name) or "").strip() and row.get(name) != 0]:
                 there = ", ".join(row)
                 faults[i] = (
                     f"{path}, line {line}: '{missing[0]}' is missing or empty; there is {there}"
@@ -107,9 +101,7 @@ class TextTable(TextData):
         columns = {}
         if self.label is not None:
             found = [row[self.label] for _, row in kept]
-            columns["label"] = (
-                np.array(found, float) if self.scores else np.array([str(x).strip() for x in found])
-            )
+            columns["label"] = np.array(found, float) if self.scores else np.array([str(x).strip() for x in found])
         return Texts(
             [str(row[self.text]) for _, row in kept],
             [f"{path.name}:{line}" for line, _ in kept],
@@ -151,8 +143,7 @@ class TextTable(TextData):
                     for name in (self.text, self.pair, self.label):
                         if name is not None and name not in header:
                             raise UserError(
-                                f"{path} has no column '{name}', but {', '.join(header)}"
-                                f"{nearest(name, header)}"
+                                f"{path} has no column '{name}', but {', '.join(header)}{nearest(name, header)}"
                             )
                 elif len(row) != len(header):
                     yield reader.line_num, f"{len(row)} fields, but there should be {len(header)}"

@@ -1,9 +1,9 @@
 """Labels of frames that `sslzoo label` made, joined to the data that they were made from.
 
-    <folder>/label.json          what they are: clusters, hop, sample_rate, a hash of every split; written last
-    <folder>/<split>.codes.npy   uint16 or int32 [sum of frames], item after item, signed
-    <folder>/<split>.starts.npy  int64 [N + 1], where each item's begin, signed
-    <folder>/codebook.safetensors
+<folder>/label.json          what they are: clusters, hop, sample_rate, a hash of every split; written last
+<folder>/<split>.codes.npy   uint16 or int32 [sum of frames], item after item, signed
+<folder>/<split>.starts.npy  int64 [N + 1], where each item's begin, signed
+<folder>/codebook.safetensors
 """
 
 import hashlib

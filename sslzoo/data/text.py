@@ -33,9 +33,7 @@ class Texts:
 class TextSplit(Split):
     """Items of ids, each int64 [T] with [CLS] and [SEP], at most `max_tokens` of them."""
 
-    def __init__(
-        self, ids: list[np.ndarray], names: Sequence[str], columns: dict[str, np.ndarray] | None = None
-    ):
+    def __init__(self, ids: list[np.ndarray], names: Sequence[str], columns: dict[str, np.ndarray] | None = None):
         self.ids, self.names = ids, list(names)
         self.lengths = np.array([len(x) for x in ids], np.int64)
         self.columns, self.intervals = columns or {}, {}
@@ -92,9 +90,7 @@ class TextData(Data):
         lowercase: bool = True,
     ):
         if vocab_size <= SPECIALS + 1:
-            raise ConfigError(
-                f"data.vocab_size must be above {SPECIALS + 1}, the special ids; got {vocab_size}"
-            )
+            raise ConfigError(f"data.vocab_size must be above {SPECIALS + 1}, the special ids; got {vocab_size}")
         if max_tokens < 8:
             raise ConfigError(f"data.max_tokens must be at least 8, got {max_tokens}")
         self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens

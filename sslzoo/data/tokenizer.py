@@ -98,9 +98,7 @@ class Tokenizer:
         parts = self._ids(list(texts))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def encode_words(
-        self, words: Sequence[str], max_tokens: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def encode_words(self, words: Sequence[str], max_tokens: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """ids [T] of the words joined by spaces, and [T] the word that each id belongs to (-1: none)."""
         encoding = self._backend.encode(" ".join(words), add_special_tokens=False)
         ends = np.cumsum([len(word) + 1 for word in words])  # each word with the space after it
@@ -123,9 +121,7 @@ class Tokenizer:
     def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         found = []
         for start in range(0, len(texts), _CHUNK):
-            encodings = self._backend.encode_batch_fast(
-                texts[start : start + _CHUNK], add_special_tokens=False
-            )
+            encodings = self._backend.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False)
             found += [np.array(encoding.ids, np.int64) for encoding in encodings]
         return found
 

@@ -32,7 +32,9 @@ class Views(nn.Module):
                 "set objective.views to views of that, or choose an objective that has them (`sslzoo list objectives`)"
             )
         if not self.needs <= encoder.offers:
-            raise ConfigError(f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))} (`sslzoo list encoders`)")
+            raise ConfigError(
+                f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))} (`sslzoo list encoders`)"
+            )
 
     def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Two views [B, ...] and the length of each row of either [B]."""
@@ -59,7 +61,9 @@ def shift_hue(images: Tensor, turn: Tensor) -> Tensor:
     high, low = images.amax(1), images.amin(1)
     chroma = (high - low).clamp(min=1e-8)
     r, g, b = images.unbind(1)
-    hue = torch.where(high == r, (g - b) / chroma % 6, torch.where(high == g, (b - r) / chroma + 2, (r - g) / chroma + 4))
+    hue = torch.where(
+        high == r, (g - b) / chroma % 6, torch.where(high == g, (b - r) / chroma + 2, (r - g) / chroma + 4)
+    )
     hue = hue + 6 * turn.view(-1, 1, 1)
     # HSV to RGB in one form: channel n is v - v s max(0, min(k, 4 - k, 1)), k = (n + h) mod 6
     k = (hue[:, None] + images.new_tensor([5, 3, 1]).view(1, 3, 1, 1)) % 6

@@ -23,7 +23,9 @@ class Block(nn.Module):
         super().__init__()
         outputs = 4 * width if bottleneck else width
         if bottleneck:
-            self.convs = nn.ModuleList([_conv(inputs, width, 1), _conv(width, width, 3, stride), _conv(width, outputs, 1)])
+            self.convs = nn.ModuleList(
+                [_conv(inputs, width, 1), _conv(width, width, 3, stride), _conv(width, outputs, 1)]
+            )
         else:
             self.convs = nn.ModuleList([_conv(inputs, width, 3, stride), _conv(width, outputs, 3)])
         same = stride == 1 and inputs == outputs

@@ -17,7 +17,9 @@ class SequenceEncoder(Encoder):
     def __init__(self, front: Front, trunk: nn.Module, pool: Literal["mean", "first"] = "mean"):
         super().__init__()
         if front.dim != trunk.dim:
-            raise ConfigError(f"the front end gives tokens of {front.dim}, the trunk takes {trunk.dim}: make them equal")
+            raise ConfigError(
+                f"the front end gives tokens of {front.dim}, the trunk takes {trunk.dim}: make them equal"
+            )
         self.front, self.trunk, self.pool = front, trunk, pool
         self.modality, self.stride, self.prefix = front.modality, front.stride, front.prefix
         self.feature_dim, self.dim, self.depth = front.feature_dim, trunk.dim, trunk.depth

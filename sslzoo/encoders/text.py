@@ -34,7 +34,9 @@ class WordPieces(Front):
         """first: the place of the first id, where others came before (see `transformer.Cache`)."""
         size = first + features.shape[1]
         if size > self.max_tokens:
-            raise UserError(f"a text of {size} tokens is longer than the encoder's {self.max_tokens}: set data.max_tokens")
+            raise UserError(
+                f"a text of {size} tokens is longer than the encoder's {self.max_tokens}: set data.max_tokens"
+            )
         tokens = self.pieces(features) + self.places(torch.arange(first, size, device=features.device))
         if self.segments is not None:
             separators = (features == SEP).long()

@@ -72,9 +72,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, causal: bool, past: Past | None = None) -> Tensor:
         """x [B, T, D]; mask bool [B, 1, 1 or T, S + T], True where a query may look, or None for everywhere
         (for what came before, if `causal`)."""
-        q, k, v = (
-            f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value)
-        )
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
         if past is not None:
             k, v = past.extend(k, v)
         dropout = self.dropout if self.training else 0.0

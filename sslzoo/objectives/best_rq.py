@@ -30,8 +30,7 @@ class BestRQ(Objective):
         super().__init__()
         if entries < 2 or code_dim < 1 or noise < 0:
             raise ConfigError(
-                "best_rq needs entries >= 2, code_dim >= 1, noise >= 0; "
-                f"got {entries}, {code_dim}, {noise}"
+                f"best_rq needs entries >= 2, code_dim >= 1, noise >= 0; got {entries}, {code_dim}, {noise}"
             )
         self.mask, self.noise, self.min_tokens = mask, noise, mask.shortest
         self.register_buffer("projection", nn.init.xavier_uniform_(torch.empty(encoder.feature_dim, code_dim)))

@@ -65,8 +65,7 @@ class ContextPrediction(Objective):
         patch, gap, jitter = self.patch, self.gap, self.jitter
         if patch < 1 or gap < 0 or jitter < 0 or self.size < 1:
             raise ConfigError(
-                "context needs patch >= 1, gap >= 0, jitter >= 0, size >= 1; "
-                f"got {patch}, {gap}, {jitter}, {self.size}"
+                f"context needs patch >= 1, gap >= 0, jitter >= 0, size >= 1; got {patch}, {gap}, {jitter}, {self.size}"
             )
         if self.room < 0:
             fits = (data.size - 2 * gap - 2 * jitter) // 3

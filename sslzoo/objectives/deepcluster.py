@@ -35,8 +35,7 @@ class DeepCluster(Objective):
         super().__init__()
         if clusters < 2 or epochs < 1 or pca_dim < 1:
             raise ConfigError(
-                "deepcluster needs clusters >= 2, epochs >= 1, pca_dim >= 1; "
-                f"got {clusters}, {epochs}, {pca_dim}"
+                f"deepcluster needs clusters >= 2, epochs >= 1, pca_dim >= 1; got {clusters}, {epochs}, {pca_dim}"
             )
         views.check(encoder, data)
         self.views, self.clusters, self.epochs = views, clusters, epochs

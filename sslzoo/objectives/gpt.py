@@ -83,7 +83,9 @@ def logits(encoder, hidden: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def generate(encoder, ids: Tensor, steps: int, key: int = 0, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
+def generate(
+    encoder, ids: Tensor, steps: int, key: int = 0, temperature: float = 1.0, top_k: int | None = None
+) -> Tensor:
     """Texts of one length [B, T] with `steps` more tokens each, [B, T + steps]; encoder in eval mode.
 
     A token is drawn from the softmax of the logits divided by `temperature`, among the `top_k` best if that is

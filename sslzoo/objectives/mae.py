@@ -28,8 +28,7 @@ class MAE(Objective):
         self.kept = patches - round(ratio * patches)
         if not 0 < ratio < 1 or not 0 < self.kept < patches:
             raise ConfigError(
-                f"objective.ratio={ratio} leaves {self.kept} of {patches} patches: "
-                "choose it between 0 and 1"
+                f"objective.ratio={ratio} leaves {self.kept} of {patches} patches: choose it between 0 and 1"
             )
         self.decoder, self.standardize = decoder, standardize
         self.enter = nn.Linear(encoder.dim, decoder.dim)

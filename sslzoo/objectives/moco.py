@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import health, ranks
@@ -41,12 +40,13 @@ class MoCo(Objective):
         super().__init__()
         if not 0 <= decay < 1 or temperature <= 0 or splits < 1:
             raise ConfigError(
-                "moco needs 0 <= decay < 1, temperature > 0, splits >= 1; "
-                f"got {decay}, {temperature}, {splits}"
+                f"moco needs 0 <= decay < 1, temperature > 0, splits >= 1; got {decay}, {temperature}, {splits}"
             )
-        if not isinstance(data.batch, ByCount):
-            raise ConfigError("moco needs batches of one size, for its queue: set data.batch to one of ByCount (size: 64)")
-        size = data.batch.size
+        size = getattr(data.batch, "size", None)
+        if size is None:
+            raise ConfigError(
+                "moco needs batches of one size, for its queue: set data.batch to one of ByCount (size: 64)"
+            )
         if queue < size or queue % size:
             fits = max(1, round(queue / size)) * size
             raise ConfigError(

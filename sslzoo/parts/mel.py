@@ -23,9 +23,7 @@ class LogMel(nn.Module):
     hop, win: the step and the length of a frame, in samples.
     """
 
-    def __init__(
-        self, sample_rate: int = 16000, n_mels: int = 80, win_ms: float = 25.0, hop_ms: float = 10.0
-    ):
+    def __init__(self, sample_rate: int = 16000, n_mels: int = 80, win_ms: float = 25.0, hop_ms: float = 10.0):
         super().__init__()
         self.win, self.hop = round(sample_rate * win_ms / 1000), round(sample_rate * hop_ms / 1000)
         if self.hop < 1 or self.win < self.hop:
@@ -35,9 +33,7 @@ class LogMel(nn.Module):
             )
         self.fft = 1 << (self.win - 1).bit_length()
         if n_mels < 4 or sample_rate <= 2 * LOWEST:
-            raise ConfigError(
-                f"log-mel frames need n_mels >= 4 and a rate above 40 Hz, got {n_mels} and {sample_rate}"
-            )
+            raise ConfigError(f"log-mel frames need n_mels >= 4 and a rate above 40 Hz, got {n_mels} and {sample_rate}")
         with torch.device("cpu"):  # its numbers are looked at, which an encoder made on `meta` has none of
             banks, _ = kaldi.get_mel_banks(n_mels, self.fft, sample_rate, LOWEST, 0.0, 100.0, -500.0, 1.0)
         if empty := int((banks.sum(1) == 0).sum()):

@@ -44,9 +44,7 @@ class Probe:
             raise ConfigError(f"probe.penalties must be numbers above 0, got {list(penalties)}")
         if k < 1 or temperature <= 0 or max_gb <= 0:
             got = f"{k}, {temperature} and {max_gb}"
-            raise ConfigError(
-                f"probe.k must be 1 or more, probe.temperature and probe.max_gb above 0; got {got}"
-            )
+            raise ConfigError(f"probe.k must be 1 or more, probe.temperature and probe.max_gb above 0; got {got}")
         self.penalties = sorted(penalties, reverse=True)
         self.k, self.temperature, self.max_gb, self.by_layer = k, temperature, max_gb, by_layer
 

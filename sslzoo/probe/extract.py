@@ -41,9 +41,7 @@ def extract(
     Holds a batch and one file's rows at a time. Raises UserError for a folder that holds anything.
     """
     if what == "tokens" and "tokens" not in encoder.offers:
-        raise ConfigError(
-            f"{type(encoder).__name__} gives one vector an item and has no tokens — set what=items"
-        )
+        raise ConfigError(f"{type(encoder).__name__} gives one vector an item and has no tokens — set what=items")
     if layer != "all" and (type(layer) is not int or not -encoder.depth - 1 <= layer <= encoder.depth):
         raise ConfigError(f"layer must be all or from 0 to {encoder.depth}, got {layer}")
     out = Path(out)

@@ -150,9 +150,7 @@ class Reader:
         bad = ~features.isfinite().flatten(1).all(1)
         if bad.any():
             name = self.pool.names()[at[int(bad.nonzero()[0])]]
-            raise UserError(
-                f"the {self.kind} features of {name} are not finite: the run diverged, or the item is bad"
-            )
+            raise UserError(f"the {self.kind} features of {name} are not finite: the run diverged, or the item is bad")
         return features
 
 

@@ -33,9 +33,7 @@ class Linear:
         return mixed @ self.weight + self.bias
 
 
-def fit(
-    x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None = None, steps: int = 100
-) -> Linear:
+def fit(x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None = None, steps: int = 100) -> Linear:
     """Minimise the loss over all of x [L, N, D] at once, by L-BFGS.
 
     y: int64 [N] class numbers below `outputs`, for the mean cross-entropy; or float [N, outputs], for half

@@ -36,11 +36,7 @@ class Pool:
         if all(column is None for column in held):
             held[0] = self.splits["train"].column(name)
         columns = zip(held, self.splits.values(), strict=True)
-        return [
-            v
-            for column, split in columns
-            for v in ([None] * len(split) if column is None else column.tolist())
-        ]
+        return [v for column, split in columns for v in ([None] * len(split) if column is None else column.tolist())]
 
     def intervals(self, name: str) -> list[Intervals]:
         """[N], the time-aligned labels of that name."""
@@ -67,9 +63,7 @@ class Official:
 
 def _check(valid: float, test: float) -> None:
     if min(valid, test) <= 0 or valid + test >= 1:
-        raise ConfigError(
-            f"valid and test must be shares above 0 that leave some to train on, got {valid} and {test}"
-        )
+        raise ConfigError(f"valid and test must be shares above 0 that leave some to train on, got {valid} and {test}")
 
 
 def _ordered(names, seed: int) -> np.ndarray:

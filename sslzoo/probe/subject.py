@@ -20,9 +20,7 @@ class Opened:
 
     def __init__(self, data: Data, encoders: dict[str, Encoder], device: str | torch.device):
         self.pool = Pool(data)
-        self.readers = {
-            kind: Reader(Frozen(encoder, device), self.pool, kind) for kind, encoder in encoders.items()
-        }
+        self.readers = {kind: Reader(Frozen(encoder, device), self.pool, kind) for kind, encoder in encoders.items()}
 
     def reader(self, kind: str, train: np.ndarray) -> Reader:
         """Of an encoder, or of raw features; what those must learn of the data, they learn from `train`."""

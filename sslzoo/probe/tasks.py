@@ -70,14 +70,10 @@ class Task:
     ):
         modality = list(MODALITIES) if modality is None else list(modality)
         if not set(modality) <= set(MODALITIES):
-            raise ConfigError(
-                f"task {name}: modality must be some of {', '.join(MODALITIES)}; got {modality}"
-            )
+            raise ConfigError(f"task {name}: modality must be some of {', '.join(MODALITIES)}; got {modality}")
         fits = REGRESSION if kind == "regression" else CLASSIFICATION
         if metric not in fits:
-            raise ConfigError(
-                f"task {name}: metric={metric} does not score {kind}; one that does: {', '.join(fits)}"
-            )
+            raise ConfigError(f"task {name}: metric={metric} does not score {kind}; one that does: {', '.join(fits)}")
         if min(min_count, max_frames, 1 if max_items is None else max_items) < 1:
             raise ConfigError(f"task {name}: min_count, max_items and max_frames must be 1 or more")
         if kind == "regression" and (classes is not None or min_count > 1):
@@ -96,9 +92,7 @@ class Task:
                 f"and the encoder reads {encoder.modality} — `sslzoo list tasks` says which tasks there are"
             )
         if self.kind == "frames" and "tokens" not in encoder.offers:
-            raise ConfigError(
-                f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item"
-            )
+            raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
         readable(used, data, f"task {self.name}", "task.data")
 
     def put(self, pool: Pool, stride: int) -> Question:
@@ -167,9 +161,7 @@ class Task:
     def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Places of each part, in order, none of them empty."""
         if not len(places):
-            raise UserError(
-                f"task {self.name}: no item of this data has a label '{self.label}' that is asked for"
-            )
+            raise UserError(f"task {self.name}: no item of this data has a label '{self.label}' that is asked for")
         parts = self.split(pool, places, labels)
         for part in SPLITS:
             if not len(parts[part]):

@@ -57,9 +57,7 @@ def _labels(wanted: list[tuple[float, float, str, str]]) -> list[str]:
     for x, y, text, look in wanted:
         end = x + 6 * len(text)
         shifts = (step * sign for step in range(0, 200, 4) for sign in (1, -1))
-        free = (
-            y + s for s in shifts if all(abs(y + s - m) >= 11 or end < lo or x > hi for lo, hi, m in taken)
-        )
+        free = (y + s for s in shifts if all(abs(y + s - m) >= 11 or end < lo or x > hi for lo, hi, m in taken))
         place = next(free, y)
         taken.append((x, end, place))
         if abs(place - y) > 6:

@@ -7,7 +7,8 @@ from sslzoo.report.record import Record
 from sslzoo.report.tables import Score, pipe, quantity, safe, score
 
 NOTE = (
-    "The loss is the mean over the validation split after the last step, in nats; ± is the standard deviation over seeds."
+    "The loss is the mean over the validation split after the last step, in nats, of what an objective asks: those of "
+    "two objectives are not compared; ± is the standard deviation over seeds."
 )
 HEADINGS = ("run", "validation loss", "steps", "minutes", "GB")
 
@@ -34,7 +35,12 @@ class Row:
         return [self.entry, self.figure(), *cost]
 
     def json(self) -> dict:
-        figures = {"val_loss": self.loss, "steps": self.steps, "minutes": self.minutes, "peak_memory_gb": self.memory_gb}
+        figures = {
+            "val_loss": self.loss,
+            "steps": self.steps,
+            "minutes": self.minutes,
+            "peak_memory_gb": self.memory_gb,
+        }
         return {"entry": self.entry, **{name: s and s.json() for name, s in figures.items()}}
 
 

@@ -48,11 +48,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
             body.append(f"<h3>Quality against cost</h3>{_cost(rows)}")
     body.append(targets.html(targets.target_rows(groups)))
     for number, (label, members) in enumerate(groups.items()):
-        heading = (
-            f'<h2 id="run-{number}">{escape(label)}</h2>{header(members)}{missing(members)}'
-            if several
-            else ""
-        )
+        heading = f'<h2 id="run-{number}">{escape(label)}</h2>{header(members)}{missing(members)}' if several else ""
         body.append(f"<section>{heading}{section(members)}</section>")
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     head = (
@@ -118,9 +114,7 @@ def _table(rows: list[tables.Row], several: bool) -> str:
         lines.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
         if row.scores.get("knn"):
             best = row.best("knn")
-            near = "".join(
-                f"<td>{_figure(row.score(k, 'knn'), k in best, row.expected)}</td>" for k in tables.KINDS
-            )
+            near = "".join(f"<td>{_figure(row.score(k, 'knn'), k in best, row.expected)}</td>" for k in tables.KINDS)
             name = '<td class="left"></td><td class="gap">' if several else '<td class="left">'
             blank = '<td></td><td class="wide-only"></td><td class="wide-only"></td><td></td>'
             lines.append(f"<tr class=knn>{name}nearest neighbours</td>{near}{blank}</tr>")

@@ -101,7 +101,11 @@ def _frames(show: dict) -> str:
         place = f'x="0" y="{y:g}" width="{width:g}" height="{tall:g}"'
         return f'<image {place} href="{_mel(tensor)}" preserveAspectRatio="none" class="ink"/>'
 
-    body, bottom, says = [picture(show["frames"], 0)], tall, ["Log-mel frames" + ", the masked ones tinted" * bool(mask.any())]
+    body, bottom, says = (
+        [picture(show["frames"], 0)],
+        tall,
+        ["Log-mel frames" + ", the masked ones tinted" * bool(mask.any())],
+    )
     for start, stop in _stretches(mask):
         place = f'x="{start * unit:.1f}" y="0" width="{(stop - start) * unit:.1f}" height="{tall:g}"'
         body.append(f'<rect {place} class="masked"/>')
@@ -170,9 +174,7 @@ def classes(labels: list) -> dict[str, int]:
     """A colour for each class, or where there are too many for the most frequent; none for values."""
     if any(isinstance(label, float) for label in labels):
         return {}
-    names = [
-        name for name, _ in sorted(Counter(map(str, labels)).items(), key=lambda item: (-item[1], item[0]))
-    ]
+    names = [name for name, _ in sorted(Counter(map(str, labels)).items(), key=lambda item: (-item[1], item[0]))]
     return {name: number for number, name in enumerate(sorted(names[:COLOURS], key=lambda n: (len(n), n)))}
 
 
@@ -198,8 +200,6 @@ def plane(features: dict, colours: dict[str, int]) -> str:
         if good:
             paths.setdefault(kind, []).append(f"M{place[0]:.1f} {PLANE - place[1]:.1f}h0")
     # one path a class: round caps of no length are dots, at a tenth of the bytes of circles
-    body = "".join(
-        f'<path d="{"".join(d)}" class="{kind}"/>' for kind, d in sorted(paths.items(), reverse=True)
-    )
+    body = "".join(f'<path d="{"".join(d)}" class="{kind}"/>' for kind, d in sorted(paths.items(), reverse=True))
     head = f'<svg viewBox="0 0 {PLANE} {PLANE}" class="plane" role="img" aria-label="features in a plane">'
     return f"{head}{body}</svg>"

@@ -79,14 +79,14 @@ def at(value, *keys):
 def _mapping(text: str) -> dict:
     value = yaml.safe_load(text)
     if not isinstance(value, dict):
-        raise ValueError("it holds no mapping")
+        raise ValueError("it holds no mapping")  # noqa: TRY004 (of a file, not of an argument)
     return value
 
 
 def _json(text: str) -> dict:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError("it holds no object")
+        raise ValueError("it holds no object")  # noqa: TRY004
     return value
 
 
@@ -146,9 +146,7 @@ def read(run: Run, pictures: bool = True) -> Record:
         return None
 
     if not run.done:
-        record.missing.append(
-            "The run is not finished: there is no DONE. The same command again continues it."
-        )
+        record.missing.append("The run is not finished: there is no DONE. The same command again continues it.")
     record.config_text = attempt(run.config, str, "There is no config.yaml.") or ""
     if record.config_text:
         record.config = attempt(run.config, _mapping, None) or {}
@@ -162,9 +160,7 @@ def read(run: Run, pictures: bool = True) -> Record:
         record.targets = attempt(label, _json, f"There is no {given}/label.json, so nothing of its targets.") or {}
         record.iteration = _iteration(record.targets, run.folder.parent)
     if pictures:
-        record.show = attempt(
-            run.show, _show, "There is no show.pt, so no picture of what was asked.", whole=True
-        )
+        record.show = attempt(run.show, _show, "There is no show.pt, so no picture of what was asked.", whole=True)
     for path in sorted(run.probes.glob("*.json")):
         if (probe := attempt(path, _json, None)) is not None:
             record.probes[path.stem] = probe

@@ -117,9 +117,7 @@ def _features(record: Record) -> str:
     cells = ['<p class="over corner"></p>', *(f'<p class="over">{kind}</p>' for kind in tables.KINDS)]
     for task, probe in record.probes.items():
         kept = [p.get("features") for k in tables.KINDS if isinstance(p := probe.get(k), dict)]
-        labels = next(
-            (f["label"] for f in kept if isinstance(f, dict) and isinstance(f.get("label"), list)), []
-        )
+        labels = next((f["label"] for f in kept if isinstance(f, dict) and isinstance(f.get("label"), list)), [])
         colours = pictures.classes(labels)
         names = "".join(f'<span class="c{c}">{escape(name)}</span> ' for name, c in colours.items())
         others = len(set(map(str, labels))) - len(colours)
@@ -136,14 +134,12 @@ def _features(record: Record) -> str:
 def _layers(record: Record) -> str:
     drawn = []
     for task, probe in record.probes.items():
-        linear = (
-            (probe.get("pretrained") or {}).get("linear")
-            if isinstance(probe.get("pretrained"), dict)
-            else None
-        )
+        linear = (probe.get("pretrained") or {}).get("linear") if isinstance(probe.get("pretrained"), dict) else None
         weights = linear.get("layer_weights") if isinstance(linear, dict) else None
         if isinstance(weights, list) and len(weights) > 1:
-            drawn.append(f"<figure>{curves.bars(weights)}<figcaption>{escape(task)}{_alone(linear)}</figcaption></figure>")
+            drawn.append(
+                f"<figure>{curves.bars(weights)}<figcaption>{escape(task)}{_alone(linear)}</figcaption></figure>"
+            )
     if not drawn:
         return ""
     key = "How much each layer of the pretrained encoder counts for a task, from the trunk's input (0) on."
@@ -185,8 +181,5 @@ def _config(records: list[Record]) -> str:
         return ""
     kept = [(f"config.yaml of {first.run.name}", first.config_text)]
     kept += [("What it was measured with", json.dumps(first.summary, indent=1))] if first.summary else []
-    texts = (
-        f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
-        for name, text in kept
-    )
+    texts = (f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>" for name, text in kept)
     return f"<h3>Config</h3>{''.join(texts)}"

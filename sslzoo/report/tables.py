@@ -172,9 +172,7 @@ def summary(made: list[Row]) -> str:
     return f"A linear probe of the pretrained encoder beats {' and '.join(counts)}, {by}."
 
 
-NOTE = (
-    "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds."
-)
+NOTE = "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds."
 HEADINGS = ("task", "run", "pretrained", "untrained", "raw", "chance", "minutes", "GB", "beats")
 
 
@@ -215,9 +213,7 @@ def terminal(made: list[Row], title: str):
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if 2 <= place <= 7 else "left")
     for place, row in enumerate(made):

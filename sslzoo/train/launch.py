@@ -119,7 +119,9 @@ def pretrain(job, run: Run) -> bool:
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
     if stop.signal is not None and not run.done:
-        raise UserError(f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there")
+        raise UserError(
+            f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there"
+        )
     return run.done and trainer.is_global_zero
 
 

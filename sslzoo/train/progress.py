@@ -48,7 +48,9 @@ class ProgressReport(L.Callback):
         elif now - self.marked > self.EVERY or step == module.total_steps:
             self.marked = now
             left = (now - self.begun) / max(step - self.first, 1) * (module.total_steps - step)
-            print(f"{self.name}: step {step}/{module.total_steps}  {info}  {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.name}: step {step}/{module.total_steps}  {info}  {left:.0f} s left", file=sys.stderr, flush=True
+            )
 
     def stop(self) -> None:
         if self.bar is not None:

@@ -40,20 +40,14 @@ def test_idx_wherever_it_lies(tmp_path, inside, zipped):
     made = write_mnist(tmp_path / "here" / inside, zipped)
     data = Idx(str(tmp_path / "here"), **GREY)
     found = {name: data.split(name) for name in ("train", "valid", "test")}
-    assert (
-        len(found["train"]) + len(found["valid"]) == 60
-        and len(found["valid"]) > 0
-        and len(found["test"]) == 20
-    )
+    assert len(found["train"]) + len(found["valid"]) == 60 and len(found["valid"]) > 0 and len(found["test"]) == 20
     for name, split in found.items():
         images, labels = made["t10k" if name == "test" else "train"]
         for i in (0, len(split) - 1):
             place = int(split.names[i].split()[-1])
             assert (split.read(i).numpy()[0] == images[place]).all()
             assert split.columns["label"][i] == labels[place]
-    resized = Idx(
-        str(tmp_path / "here"), **{**GREY, "size": 32, "channels": 3, "mean": [0.5] * 3, "std": [1.0] * 3}
-    )
+    resized = Idx(str(tmp_path / "here"), **{**GREY, "size": 32, "channels": 3, "mean": [0.5] * 3, "std": [1.0] * 3})
     assert resized.split("test").read(0).shape == (3, 32, 32)
 
 
@@ -74,9 +68,7 @@ def test_bad_idx_files_are_named(tmp_path):
     with pytest.raises(UserError, match="train-images-idx3-ubyte.gz cannot be read"):
         Idx(str(tmp_path), **GREY).split("train")
     path.write_bytes(gzip.compress(gzip.decompress(whole)[:-1]))
-    with pytest.raises(
-        UserError, match=r"ubyte.gz is cut off: 47039 bytes, but its header says 60 x 28 x 28"
-    ):
+    with pytest.raises(UserError, match=r"ubyte.gz is cut off: 47039 bytes, but its header says 60 x 28 x 28"):
         Idx(str(tmp_path), **GREY).split("train")
     path.write_bytes(gzip.compress(b"something else"))
     with pytest.raises(UserError, match="is not an IDX file of bytes in 3 dimensions"):
@@ -144,9 +136,7 @@ def test_cifar100_as_numpy_2_and_python_3_pickle_it(tmp_path):
     labels = [b"fine_labels", b"coarse_labels"]
     write_pickle(root / "train", {k.decode(): v for k, v in batch(30, labels).items()})
     write_pickle(root / "test", batch(6, labels))
-    write_pickle(
-        root / "meta", {b"fine_label_names": ["a", "b", "c"], b"coarse_label_names": ["x", "y", "z"]}
-    )
+    write_pickle(root / "meta", {b"fine_label_names": ["a", "b", "c"], b"coarse_label_names": ["x", "y", "z"]})
     split = Cifar(str(tmp_path), **COLOUR, classes=100).split("test")
     assert split.columns["label"].tolist() == ["a", "b", "c"] * 2
     assert split.columns["coarse"].tolist() == ["x", "y", "z"] * 2
@@ -160,9 +150,7 @@ class Evil:
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, cifar10, capsys):
     write_pickle(cifar10 / "test_batch", {b"data": Evil()})
-    with pytest.raises(
-        UserError, match=r"test_batch is not a CIFAR file: it asks for (__builtin__|builtins).print"
-    ):
+    with pytest.raises(UserError, match=r"test_batch is not a CIFAR file: it asks for (__builtin__|builtins).print"):
         Cifar(str(tmp_path), **COLOUR).split("test")
     assert "run" not in capsys.readouterr().out
 
@@ -192,6 +180,4 @@ def test_bad_cifar_files_are_named(tmp_path, cifar10):
 
 
 def test_only_harmless_names_are_unpickled():
-    assert all(
-        module in ("numpy", "_codecs") or module.endswith("multiarray") for module, _ in arrays._HARMLESS
-    )
+    assert all(module in ("numpy", "_codecs") or module.endswith("multiarray") for module, _ in arrays._HARMLESS)

@@ -49,9 +49,7 @@ def test_any_rate_becomes_ours_and_lengths_are_known_without_reading(three, rate
 def test_resampling_keeps_a_tone_and_channels_are_averaged(three):
     t = np.arange(96000) / 96000
     left = 0.5 * np.sin(2 * np.pi * 440 * t)
-    soundfile.write(
-        three / "train" / "x.wav", np.stack([left, np.zeros_like(left)], 1), 96000, subtype="FLOAT"
-    )
+    soundfile.write(three / "train" / "x.wav", np.stack([left, np.zeros_like(left)], 1), 96000, subtype="FLOAT")
     got = folder(three).split("train").read(1).numpy()
     want = 0.25 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     np.testing.assert_allclose(got[200:-200], want[200:-200], atol=1e-3)
@@ -197,9 +195,7 @@ def test_a_plain_folder_is_split_by_names(tmp_path):
     for i in range(60):
         write_audio(tmp_path / "ann" / f"{i}.wav", 0.12, seed=i)
     found = {name: folder(tmp_path).split(name).names for name in ("train", "valid", "test")}
-    assert sorted(functools.reduce(operator.iadd, found.values(), [])) == sorted(
-        f"ann/{i}.wav" for i in range(60)
-    )
+    assert sorted(functools.reduce(operator.iadd, found.values(), [])) == sorted(f"ann/{i}.wav" for i in range(60))
     assert all(found.values())
     assert set(folder(tmp_path).split("test").columns["folder"]) == {"ann"}
 

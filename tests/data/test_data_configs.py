@@ -22,9 +22,7 @@ GIVEN = {
 
 def made(name: str, *overrides: str) -> Data:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = OmegaConf.to_container(
-            compose(overrides=["+seed=0", f"+data={name}", *overrides]), resolve=True
-        )["data"]
+        node = OmegaConf.to_container(compose(overrides=["+seed=0", f"+data={name}", *overrides]), resolve=True)["data"]
     build.check(node, "data")
     return build.make(node)
 

@@ -80,9 +80,7 @@ def test_a_set_that_is_too_large_for_memory_is_decoded_each_time(pets, monkeypat
 def test_workers_see_the_same(pets):
     for i in range(10):
         write(pets / "train" / "cat" / f"x{i}.png", i)
-    batches = [
-        list(train_loader(folder(pets).split("train"), ByCount(4), 0, 0, 5, workers=w)) for w in (0, 2)
-    ]
+    batches = [list(train_loader(folder(pets).split("train"), ByCount(4), 0, 0, 5, workers=w)) for w in (0, 2)]
     for a, b in zip(*batches, strict=True):
         assert torch.equal(a.inputs, b.inputs) and torch.equal(a.index, b.index)
 

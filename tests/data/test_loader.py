@@ -86,8 +86,7 @@ def test_ranks_and_indices_of_ordered_batches(data):
     split = data.split("test")
     chosen = np.array([5, 3, 11, 2, 7])
     halves = [
-        list(ordered_loader(split, data.batch.units(split.lengths), indices=chosen, rank=r, world=2))
-        for r in (0, 1)
+        list(ordered_loader(split, data.batch.units(split.lengths), indices=chosen, rank=r, world=2)) for r in (0, 1)
     ]
     assert len(halves[0]) == len(halves[1])
     found = [i for half in halves for b in half for i in b.index.tolist()]

@@ -49,9 +49,7 @@ def test_spans_are_distributed_as_transformers(prob, length, size):
     assert ours.mean() == pytest.approx(theirs.mean(), abs=0.01)
     assert ours.mean(1).std() == pytest.approx(theirs.mean(1).std(), rel=0.1)
     np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=0.06)  # edges are masked less, in both
-    a, b = (
-        np.bincount([n for row in m for n in runs(row)], minlength=size + 1) / rows for m in (ours, theirs)
-    )
+    a, b = (np.bincount([n for row in m for n in runs(row)], minlength=size + 1) / rows for m in (ours, theirs))
     np.testing.assert_allclose(a, b, atol=0.15 * b.max())
 
 
@@ -120,9 +118,7 @@ def test_pieces_are_of_the_allowed():
     chosen = Pieces(0.5)(keys_of(50), allowed)
     assert not (chosen & ~allowed).any()
     assert torch.equal(chosen.sum(1), (allowed.sum(1) * 0.5 + 0.5).long())
-    assert not Pieces()(keys_of(2), torch.zeros(2, 5, dtype=torch.bool)).any(), (
-        "nothing allowed, nothing chosen"
-    )
+    assert not Pieces()(keys_of(2), torch.zeros(2, 5, dtype=torch.bool)).any(), "nothing allowed, nothing chosen"
 
 
 def test_bert_corrupts_in_its_proportions():

@@ -71,9 +71,7 @@ def test_speech_commands(real):
 
 def test_librispeech(real):
     subsets = ["train-clean-100", "test-other", "test-clean"]
-    data = LibriSpeech(
-        str(real / "speech"), BySeconds(30.0), max_seconds=4.0, train=subsets, valid=[], test=[]
-    )
+    data = LibriSpeech(str(real / "speech"), BySeconds(30.0), max_seconds=4.0, train=subsets, valid=[], test=[])
     assert sum(sizes(data).values()) == 164
     columns = [data.split(name).columns for name in ("train", "valid", "test")]
     assert sum((c["transcript"] != "").sum() for c in columns) == 4
@@ -117,9 +115,7 @@ def test_tiny_shakespeare(real):
     texts = [data.opened(name).texts[0] for name in ("train", "valid", "test")]
     assert sum(map(len, texts)) == 1115394 and len(texts[0]) / 1115394 == pytest.approx(0.9, abs=1e-3)
     assert len(data.tokenizer) == 5 + 65
-    assert data.describe(data.split("train").read(0)).startswith(
-        "First Citizen:\nBefore we proceed any further"
-    )
+    assert data.describe(data.split("train").read(0)).startswith("First Citizen:\nBefore we proceed any further")
     trains(data)
     nano = PlainText(data.path, ByCount(8), 70, 65, "characters", shares={"valid": 0.1})
     assert [len(nano.opened(name).texts[0]) for name in ("train", "valid")] == [1003854, 111540]

@@ -107,14 +107,27 @@ def test_a_short_utterance_is_whole():
     views, frames = SpectrogramViews(frames=10), frames_of(2, 30)
     cut, lengths = views.cut(frames, torch.tensor([4, 30]), keys_of(2))
     assert lengths.tolist() == [4, 10] and torch.equal(cut[0, :4], frames[0, :4]) and not cut[0, 4:].any()
-    starts = {int(views.cut(frames_of(1, 30), torch.tensor([30]), keys_of(200)[i : i + 1])[0][0, 0].sub(
-        frames_of(1, 30)[0]).abs().sum(1).argmin()) for i in range(200)}
+    starts = {
+        int(
+            views.cut(frames_of(1, 30), torch.tensor([30]), keys_of(200)[i : i + 1])[0][0, 0]
+            .sub(frames_of(1, 30)[0])
+            .abs()
+            .sum(1)
+            .argmin()
+        )
+        for i in range(200)
+    }
     assert starts == set(range(21)), "from every place that leaves ten frames"
 
 
 @pytest.mark.parametrize(
     ("bad", "says"),
-    [({"frames": 1}, "frames >= 2"), ({"mix": 1.0}, "mix < 1"), ({"time": [0.0, 1.0]}, "views.time"), ({"frequency": [1.0, 2.0]}, "views.frequency")],
+    [
+        ({"frames": 1}, "frames >= 2"),
+        ({"mix": 1.0}, "mix < 1"),
+        ({"time": [0.0, 1.0]}, "views.time"),
+        ({"frequency": [1.0, 2.0]}, "views.frequency"),
+    ],
 )
 def test_refuses_what_it_cannot_draw(bad, says):
     with pytest.raises(ConfigError, match=says):

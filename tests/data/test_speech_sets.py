@@ -19,9 +19,7 @@ def test_free_spoken_digits(tmp_path):
                 write_audio(root / f"{digit}_{who}_{index}.wav", 0.15, 8000)
     found = every(FreeSpokenDigits(str(tmp_path), BySeconds()))
     assert sum(map(len, found.values())) == 48
-    assert len(found["test"]) == 20 and {int(n[:-4].split("_")[2]) for n in found["test"].names} == set(
-        range(5)
-    )
+    assert len(found["test"]) == 20 and {int(n[:-4].split("_")[2]) for n in found["test"].names} == set(range(5))
     assert set(found["train"].columns["digit"]) == {"0", "1"} and set(found["train"].columns["speaker"]) == {
         "ann",
         "bob",
@@ -31,9 +29,7 @@ def test_free_spoken_digits(tmp_path):
         name.rsplit("_", 1)[0] for name in split.names
     ]
     write_audio(root / "seven.wav")
-    with pytest.raises(
-        UserError, match="seven.wav is not named as this set's files are: digit_speaker_index"
-    ):
+    with pytest.raises(UserError, match="seven.wav is not named as this set's files are: digit_speaker_index"):
         FreeSpokenDigits(str(tmp_path), BySeconds()).split("train")
 
 
@@ -93,9 +89,7 @@ def test_librispeech_with_and_without_transcripts(books):
 
 
 def test_librispeech_takes_what_it_lacks_from_training(books):
-    data = LibriSpeech(
-        str(books), BySeconds(), train=["train-clean-100", "dev-clean"], valid=[], test=["test-clean"]
-    )
+    data = LibriSpeech(str(books), BySeconds(), train=["train-clean-100", "dev-clean"], valid=[], test=["test-clean"])
     found = every(data)
     assert len(found["train"]) + len(found["valid"]) == 21 and len(found["valid"]) >= 1
     assert found["test"].names == ["test-clean/8/1/8-1-0000.flac"]

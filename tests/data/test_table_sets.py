@@ -64,9 +64,7 @@ def test_a_csv_may_have_lines_in_quotes(tmp_path):
 def test_named_files_are_taken_whole_and_the_rest_from_train(tmp_path):
     write(tmp_path / "train.tsv", tsv())
     write(tmp_path / "dev.tsv", tsv([("unseen", "pair", "1")]))
-    data = TextTable(
-        str(tmp_path), ByCount(2), {"train": "train.tsv", "test": "dev.tsv"}, "text", label="label"
-    )
+    data = TextTable(str(tmp_path), ByCount(2), {"train": "train.tsv", "test": "dev.tsv"}, "text", label="label")
     assert data.opened("test").texts == ["unseen"]
     both = data.opened("train").texts + data.opened("valid").texts
     assert sorted(both) == sorted(row[0] for row in ROWS) and len(data.opened("valid").texts)
@@ -187,18 +185,14 @@ def test_parts_of_speech_hold_for_the_ids_of_their_word(tmp_path, warnings):  # 
     assert len(split) == 2
     pieces, tags = data.tokenizer.tokens(split.read(1)), split.intervals["upos"][1]
     assert tags.label.tolist() == ["AUX", "PART", "VERB", "PUNCT"]
-    said = [
-        "".join(pieces[int(a) : int(b)]).replace("##", "") for a, b in zip(tags.start, tags.end, strict=True)
-    ]
+    said = ["".join(pieces[int(a) : int(b)]).replace("##", "") for a, b in zip(tags.start, tags.end, strict=True)]
     assert said == ["do", "n't", "go", "."]
     short = ConllU(str(tmp_path), ByCount(2), vocab_size=40, max_tokens=8, tokens="characters").split("train")
     assert short.lengths.tolist() == [8, 8]
     assert short.intervals["upos"][0].label.tolist() == ["AUX", "PART"]
     assert short.intervals["upos"][0].end.tolist() == [3, 7]
     (tmp_path / "en_x-ud-train.conllu").write_text(SENTENCE + SENTENCE.replace("PUNCT", "DOT"))
-    with pytest.raises(
-        UserError, match="sentence that ends on line 15: 'DOT' is no universal part of speech"
-    ):
+    with pytest.raises(UserError, match="sentence that ends on line 15: 'DOT' is no universal part of speech"):
         ConllU(str(tmp_path), ByCount(2)).split("train")
     assert len(ConllU(str(tmp_path), ByCount(2), vocab_size=40, on_error="skip").split("train")) == 1
     assert "left out 1 of 2" in warnings()

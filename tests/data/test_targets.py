@@ -210,7 +210,9 @@ def test_a_damaged_file(made, name):
     flipped[-5] ^= 4
     for content in (bytes(flipped), whole[:-6], whole[: len(whole) // 2], b""):
         path.write_bytes(content)
-        assert re.search(rf"{name} is damaged.* delete the folder, and run `sslzoo label` again", refused(UserError, join))
+        assert re.search(
+            rf"{name} is damaged.* delete the folder, and run `sslzoo label` again", refused(UserError, join)
+        )
     path.unlink()
     assert name in refused(UserError, join)
     path.write_bytes(whole)

@@ -77,9 +77,7 @@ def test_pairs_share_the_room(letters):
     assert len(ids) == 8 and (ids == SEP).sum() == 2
 
 
-@pytest.mark.parametrize(
-    "how, words", [({"vocab_size": 5}, "data.vocab_size"), ({"max_tokens": 4}, "data.max_tokens")]
-)
+@pytest.mark.parametrize("how, words", [({"vocab_size": 5}, "data.vocab_size"), ({"max_tokens": 4}, "data.max_tokens")])
 def test_bad_values(how, words):
     with pytest.raises(ConfigError, match=words):
         PlainText("nowhere", ByCount(2), **how)
@@ -195,9 +193,7 @@ def test_files_name_the_splits(tmp_path):
     data = characters(tmp_path, files={"train": "x.txt", "test": "y.txt"})
     assert data.opened("train").texts[0] + data.opened("valid").texts[0] == BOOK
     assert whole(data, "test") == "says that a Line is an a"
-    with pytest.raises(
-        ConfigError, match="data.files names train and, if it likes, valid and test; got test"
-    ):
+    with pytest.raises(ConfigError, match="data.files names train and, if it likes, valid and test; got test"):
         characters(tmp_path, files={"test": "y.txt"})
 
 
@@ -249,9 +245,7 @@ def test_wikitext_without_its_training_file(wiki):
         UserError, match=r"has no wiki.train.tokens — set data.files={train: wiki.valid.tokens} to train"
     ):
         WikiText(str(wiki), ByCount(2)).split("test")
-    data = WikiText(
-        str(wiki), ByCount(2), 120, 40, files={"train": "wiki.valid.tokens", "test": "wiki.test.tokens"}
-    )
+    data = WikiText(str(wiki), ByCount(2), 120, 40, files={"train": "wiki.valid.tokens", "test": "wiki.test.tokens"})
     both = data.opened("train").texts[0] + data.opened("valid").texts[0]
     assert both == (wiki / "wiki.valid.tokens").read_text()
     assert len(data.split("train")) and len(data.split("valid")) and len(data.split("test"))

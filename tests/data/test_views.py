@@ -31,9 +31,7 @@ def test_hue(turn):
     x = images()
     x[0, :, 0] = torch.tensor([0.0, 1.0, 0.5]).view(3, 1)  # saturated and grey pixels too
     x[1, :, 0], x[1, :, 1], x[1, :, 2] = 0.4, 0.0, 1.0
-    torch.testing.assert_close(
-        views.shift_hue(x, torch.full((4,), turn)), T.adjust_hue(x, turn), atol=2e-5, rtol=0
-    )
+    torch.testing.assert_close(views.shift_hue(x, torch.full((4,), turn)), T.adjust_hue(x, turn), atol=2e-5, rtol=0)
 
 
 def test_hue_turns_each_row_by_its_own():
@@ -63,9 +61,7 @@ def test_jitter_factors(name, u):
 @pytest.mark.parametrize("u", [0.0, 0.3, 1.0])
 def test_jitter_of_hue(u):
     expected = T.adjust_hue(images(1), 0.2 * 0.5 * (2 * u - 1))
-    torch.testing.assert_close(
-        ImageViews(jitter=0.5).jittered(images(1), halves(hue=u)), expected, atol=2e-5, rtol=0
-    )
+    torch.testing.assert_close(ImageViews(jitter=0.5).jittered(images(1), halves(hue=u)), expected, atol=2e-5, rtol=0)
 
 
 def test_jitter_of_one_channel():
@@ -153,9 +149,7 @@ def test_chances():
 
     assert share()[0] == 0
     assert share(jitter=1.0)[0] == pytest.approx(0.8, abs=0.06)
-    assert share(blur=0.3)[0] == pytest.approx(
-        0.3, abs=0.07
-    )  # the least blur, of sigma 0.1, leaves all as it is
+    assert share(blur=0.3)[0] == pytest.approx(0.3, abs=0.07)  # the least blur, of sigma 0.1, leaves all as it is
     changed, seen = share(gray=0.2)
     assert changed == pytest.approx(0.2, abs=0.06)
     grey = (seen[:, 0] == seen[:, 1]).flatten(1).all(1)

@@ -165,9 +165,7 @@ def vit_layers(ours, theirs) -> None:
 
 def resnet(ours, theirs) -> None:
     """ResNet from torchvision's."""
-    blocks = [
-        block for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4) for block in stage
-    ]
+    blocks = [block for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4) for block in stage]
     take(ours.stem[0], theirs.conv1)
     take(ours.stem[1], theirs.bn1)
     for block, other in zip(ours.blocks, blocks, strict=True):
@@ -199,9 +197,7 @@ def assert_hidden(ours, theirs, lengths):
     assert len(ours) == len(theirs)
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         for row, length in enumerate(lengths.tolist()):
-            torch.testing.assert_close(
-                a[row, :length], b[row, :length], **CLOSE, msg=f"hidden[{number}], row {row}"
-            )
+            torch.testing.assert_close(a[row, :length], b[row, :length], **CLOSE, msg=f"hidden[{number}], row {row}")
 
 
 def shaken(module):

@@ -110,9 +110,7 @@ def test_vit_hidden_states():
     theirs = shaken(transformers.ViTModel(config, add_pooling_layer=False)).eval()
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
     front = Patches(16, 16, 4, 3, mean, std, position="learned")
-    encoder = SequenceEncoder(
-        front, Transformer(16, 3, 4, hidden=40, norm="pre", eps=1e-6), pool="first"
-    ).eval()
+    encoder = SequenceEncoder(front, Transformer(16, 3, 4, hidden=40, norm="pre", eps=1e-6), pool="first").eval()
     copies.vit_model(encoder, theirs)
 
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)

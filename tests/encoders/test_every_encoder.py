@@ -91,9 +91,7 @@ def batch_of(tensors, fill: float = 0, extra: int = 0):
 def assert_close(a, b, what: str):
     """Within 1e-5 of the values' size: an untrained residual network's grow with its depth."""
     assert torch.isfinite(a).all(), what
-    torch.testing.assert_close(
-        a, b, atol=1e-5 * max(1.0, float(b.abs().max())), rtol=0, msg=lambda m: f"{what}: {m}"
-    )
+    torch.testing.assert_close(a, b, atol=1e-5 * max(1.0, float(b.abs().max())), rtol=0, msg=lambda m: f"{what}: {m}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,9 +163,7 @@ def test_a_front_end_and_a_trunk_of_unlike_width_are_refused():
 def test_a_patch_that_does_not_divide_the_image_is_refused():
     node = config("tiny_image")
     node["front"]["patch"] = 5
-    with pytest.raises(
-        ConfigError, match="patch=5 does not divide the image size 32; the nearest that does is 4"
-    ):
+    with pytest.raises(ConfigError, match="patch=5 does not divide the image size 32; the nearest that does is 4"):
         make(node)
 
 

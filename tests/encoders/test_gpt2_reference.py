@@ -25,9 +25,7 @@ def pair():
     theirs = shaken(
         transformers.GPT2LMHeadModel(transformers.GPT2Config(**size, **DROP, bos_token_id=1, eos_token_id=None))
     ).eval()
-    trunk = Transformer(
-        16, 3, 4, hidden=40, norm="pre", activation="gelu_tanh", causal=True, scale_residuals=True
-    )
+    trunk = Transformer(16, 3, 4, hidden=40, norm="pre", activation="gelu_tanh", causal=True, scale_residuals=True)
     encoder = SequenceEncoder(WordPieces(16, 50, 20, segments=0), trunk).eval()
     copies.gpt2_model(encoder, theirs.transformer)
     return encoder, GPT(encoder, SimpleNamespace(vocab_size=50, describe=str)), theirs
@@ -81,9 +79,7 @@ def test_it_starts_as_theirs_does():
     dim, depth = node["trunk"]["dim"], node["trunk"]["depth"]
     size = {"vocab_size": 60, "n_embd": dim, "n_layer": depth, "n_head": 4, "n_positions": 24}
     theirs = transformers.GPT2Model(transformers.GPT2Config(**size))
-    like = SequenceEncoder(
-        WordPieces(dim, 60, 24, segments=0), Transformer(dim, depth, 4, norm="pre", causal=True)
-    )
+    like = SequenceEncoder(WordPieces(dim, 60, 24, segments=0), Transformer(dim, depth, 4, norm="pre", causal=True))
     copies.gpt2_model(like, theirs)
     for (name, a), (other, b) in zip(ours.named_parameters(), like.named_parameters(), strict=True):
         assert name == other and a.shape == b.shape

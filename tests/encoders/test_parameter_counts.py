@@ -48,9 +48,7 @@ def test_wav2vec2_base(transformers):
     position = 768 * 48 * 128 + 128 + 768
     closed = conv_stack(False, 1) + 2 * 512 + (512 * 768 + 768) + position + 2 * 768 + layers(768, 12)
     theirs = meta(lambda: transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()))
-    assert (
-        ours == closed == theirs - 768 == 94_370_944
-    )  # they hold the mask's embedding, the objective does here
+    assert ours == closed == theirs - 768 == 94_370_944  # they hold the mask's embedding, the objective does here
 
 
 def test_hubert_base(monkeypatch):

@@ -47,11 +47,7 @@ def test_small_images_keep_their_pixels():
     net.blocks[-1].register_forward_hook(lambda m, args, out: seen.append(out.shape))
     encoded = net(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), torch.ones(2, dtype=torch.long))
     assert seen == [(2, 32, 4, 4)] and net.stride == 8 and net.dim == 32
-    assert (
-        encoded.pooled.shape == (2, 32)
-        and encoded.last.shape == (2, 1, 32)
-        and encoded.lengths.tolist() == [1, 1]
-    )
+    assert encoded.pooled.shape == (2, 32) and encoded.last.shape == (2, 1, 32) and encoded.lengths.tolist() == [1, 1]
 
 
 def test_bytes_and_floats_are_one_image():

@@ -10,9 +10,7 @@ from sslzoo.parts.positions import sinusoids
 
 def trunk(**more) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(
-        **{"dim": 16, "depth": 3, "heads": 2, "init_std": 0.3, "position": SinePosition(16), **more}
-    )
+    return Transformer(**{"dim": 16, "depth": 3, "heads": 2, "init_std": 0.3, "position": SinePosition(16), **more})
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -47,7 +45,11 @@ def test_a_cache_goes_on_where_it_was(norm):
 @torch.no_grad()
 def test_a_prefix_is_seen_by_every_token_and_takes_no_place(causal, lengths):
     """As attention over the prefix's keys and then one's own would be, head by head, in float64."""
-    net, x, lengths = trunk(causal=causal, depth=1).eval().double(), torch.randn(2, 7, 16).double(), torch.tensor(lengths)
+    net, x, lengths = (
+        trunk(causal=causal, depth=1).eval().double(),
+        torch.randn(2, 7, 16).double(),
+        torch.tensor(lengths),
+    )
     key, value = (torch.randn(2, 2, 3, 8).double() for _ in range(2))
     cache = Cache([Past(key, value)])
     found = net(x, lengths, cache)

@@ -52,9 +52,7 @@ def wav2vec2_pair(norm: str):
     )
     theirs = shaken(transformers.Wav2Vec2ForPreTraining(config))
     front = Waveform(16, layers=CONVS, norm=norm, bias=stable)
-    trunk = Transformer(
-        16, 3, 2, hidden=40, norm="pre" if stable else "post", position=ConvPosition(16, 8, 4)
-    )
+    trunk = Transformer(16, 3, 2, hidden=40, norm="pre" if stable else "post", position=ConvPosition(16, 8, 4))
     encoder = SequenceEncoder(front, trunk)
     objective = Wav2Vec2(
         encoder,
@@ -163,12 +161,8 @@ def test_wav2vec2_loss_and_gradients(norm, lengths, monkeypatch):
     loss = objective(encoder, batch, step)
     assert loss.count == int(mask.sum())
     torch.testing.assert_close(loss.value, expected.loss / loss.count, **CLOSE)
-    torch.testing.assert_close(
-        loss.logs["contrastive"], expected.contrastive_loss.detach() / loss.count, **CLOSE
-    )
-    torch.testing.assert_close(
-        loss.logs["code_perplexity"], expected.codevector_perplexity.detach(), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(loss.logs["contrastive"], expected.contrastive_loss.detach() / loss.count, **CLOSE)
+    torch.testing.assert_close(loss.logs["code_perplexity"], expected.codevector_perplexity.detach(), atol=1e-4, rtol=0)
 
     loss.value.backward()
     (expected.loss / loss.count).backward()

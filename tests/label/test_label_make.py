@@ -216,5 +216,3 @@ def test_layers_and_encoders_that_are_not_there():
             Layer(Counting(), layer)
     with pytest.raises(ConfigError, match="has none"):
         Layer(type("Silent", (Counting,), {"offers": frozenset()})(), 0)
-
-

@@ -34,9 +34,7 @@ def test_the_loss_is_the_papers():
         hidden = encoder(ids[row : row + 1, :length], torch.tensor([length])).last[0].double()
         for place in chosen[row].nonzero().flatten().tolist():
             x = objective.dense.weight.double() @ hidden[place] + objective.dense.bias.double()
-            x = torch.tensor(
-                [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()], dtype=torch.float64
-            )
+            x = torch.tensor([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()], dtype=torch.float64)
             x = (x - x.mean()) / (x.var(unbiased=False) + 1e-12).sqrt()
             scores = (table @ (x * objective.norm.weight + objective.norm.bias) + objective.bias).tolist()
             answer = int(given.inputs[row, place])

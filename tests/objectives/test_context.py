@@ -78,7 +78,10 @@ def test_every_side_is_as_likely_and_nothing_else_tells_it():
 
 def test_of_each_patch_one_channel_is_kept():
     made, given = job("data.mean=[0.2,0.5,0.7]"), noise(3000)
-    plain, dropped = (job(f"objective.drop={drop}", "data.mean=[0.2,0.5,0.7]").objective.pairs(given)[:2] for drop in ("false", "true"))
+    plain, dropped = (
+        job(f"objective.drop={drop}", "data.mean=[0.2,0.5,0.7]").objective.pairs(given)[:2]
+        for drop in ("false", "true")
+    )
     kept_of = []
     for whole, patches in zip(plain, dropped, strict=True):
         same = (whole == patches).flatten(2).all(2)

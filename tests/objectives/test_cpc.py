@@ -91,7 +91,9 @@ def test_a_context_knows_of_no_later_sample(name):
 @torch.no_grad()
 def test_the_other_norms_do_know(front):
     """Which is why cpc.yaml has neither."""
-    encoder = make(compose("objective=cpc", "data=tiny_speech", "encoder=cpc_small", f"encoder.front.{front}")["encoder"])
+    encoder = make(
+        compose("objective=cpc", "data=tiny_speech", "encoder=cpc_small", f"encoder.front.{front}")["encoder"]
+    )
     wave, changed = 0.1 * torch.randn(2, 1, 4000).expand(2, 1, 4000).clone()
     changed[:, :2000] = wave[:, :2000]
     a, b = (encoder.eval()(x, torch.tensor([4000])).last for x in (wave, changed))
@@ -119,7 +121,9 @@ def test_utterances_too_short_for_a_step_count_nothing():
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match="needs an encoder with a causal trunk; these fit: encoder=cpc, cpc_small, .*gru_small"):
+    with pytest.raises(
+        ConfigError, match="needs an encoder with a causal trunk; these fit: encoder=cpc, cpc_small, .*gru_small"
+    ):
         build(tiny("cpc", "encoder=logmel_small"))
     for bad in ("ahead=0", "negatives=0"):
         with pytest.raises(ConfigError, match="cpc needs ahead >= 1 and negatives >= 1"):

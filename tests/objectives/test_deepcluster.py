@@ -103,7 +103,9 @@ def test_training_assigns_anew_each_epoch_and_the_optimiser_forgets_the_head(tmp
     def noted(self, *args, **kwargs):
         step(self, *args, **kwargs)
         state = self.optimizers().optimizer.state
-        steps[self.global_step] = [int(state[p]["step"]) for p in (self.objective.head.weight, next(self.encoder.parameters()))]
+        steps[self.global_step] = [
+            int(state[p]["step"]) for p in (self.objective.head.weight, next(self.encoder.parameters()))
+        ]
 
     monkeypatch.setattr(Pretrain, "optimizer_step", noted)
     run = train(config, tmp_path / "run")

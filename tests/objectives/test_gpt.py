@@ -164,7 +164,9 @@ def test_what_cannot_be_written_is_refused(how, says):
 
 
 def test_an_encoder_that_sees_what_comes_is_refused():
-    with pytest.raises(ConfigError, match="GPT on this data needs an encoder with a causal trunk; these fit: .*gpt2, gpt_small"):
+    with pytest.raises(
+        ConfigError, match="GPT on this data needs an encoder with a causal trunk; these fit: .*gpt2, gpt_small"
+    ):
         build(tiny("gpt", "encoder=tiny_text"))
     with pytest.raises(ConfigError, match="GPT is for text, but the data is speech"):
         build(tiny("gpt", "data=tiny_speech", "encoder=tiny_gru"))
@@ -175,7 +177,9 @@ def test_a_text_without_a_next_token_is_refused():
     split = job.data.split("train")
     split.items[5] = split.items[5][:1]
     split.lengths[5] = 1
-    with pytest.raises(UserError, match="^item 5 has 1 tokens, fewer than the 2 that GPT needs — leave such texts out$"):
+    with pytest.raises(
+        UserError, match="^item 5 has 1 tokens, fewer than the 2 that GPT needs — leave such texts out$"
+    ):
         check_lengths(split, job.encoder, job.objective, job.data)
 
 

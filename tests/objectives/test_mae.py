@@ -17,7 +17,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.objectives.mae import MAE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
-import copies  # noqa: E402
+import copies
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 

@@ -12,12 +12,8 @@ from sslzoo.data.base import Batch
 
 
 def batch(n: int = 3) -> Batch:
-    images = torch.randint(
-        0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
-    return Batch(
-        images, torch.ones(n).long(), torch.tensor([draws.key(0, i) for i in range(n)]), torch.arange(n)
-    )
+    images = torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Batch(images, torch.ones(n).long(), torch.tensor([draws.key(0, i) for i in range(n)]), torch.arange(n))
 
 
 def test_labels_count_quarter_turns_to_the_left():
@@ -29,9 +25,7 @@ def test_labels_count_quarter_turns_to_the_left():
     assert angles.tolist() == [0, 1, 2, 3] * 2
     corners = {0: (0, 0), 1: (-1, 0), 2: (-1, -1), 3: (0, -1)}
     for image, angle in zip(images, angles.tolist(), strict=True):
-        assert (image[:, corners[angle][0], corners[angle][1]] == 255).all() and int(
-            image.long().sum()
-        ) == 3 * 255
+        assert (image[:, corners[angle][0], corners[angle][1]] == 255).all() and int(image.long().sum()) == 3 * 255
 
 
 def test_turning_back_gives_the_image():

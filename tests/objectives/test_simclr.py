@@ -13,12 +13,8 @@ from sslzoo.errors import ConfigError
 
 
 def batch(n: int = 6) -> Batch:
-    images = torch.randint(
-        0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
-    return Batch(
-        images, torch.ones(n).long(), torch.tensor([draws.key(0, i) for i in range(n)]), torch.arange(n)
-    )
+    images = torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Batch(images, torch.ones(n).long(), torch.tensor([draws.key(0, i) for i in range(n)]), torch.arange(n))
 
 
 @torch.no_grad()

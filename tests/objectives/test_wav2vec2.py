@@ -104,9 +104,7 @@ def test_a_distractor_of_the_right_code_is_left_out():
 @torch.no_grad()
 def test_the_loss_is_the_papers(step):
     """Equations 2 to 4, frame by frame and candidate by candidate, in float64."""
-    encoder, objective = job(
-        "objective.temperature=0.3", "objective.diversity=0.4", "objective.feature_penalty=2.5"
-    )
+    encoder, objective = job("objective.temperature=0.3", "objective.diversity=0.4", "objective.feature_penalty=2.5")
     objective.train(), encoder.train()
     given = batch()
     tau = max(2.0 * 0.999995**step, 0.5)

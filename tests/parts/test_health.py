@@ -18,9 +18,7 @@ def test_one_point():
 
 
 def test_a_point_with_a_little_noise_is_a_collapse_too():
-    std, _ = numbers(
-        torch.ones(64, 8) + 1e-3 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    )
+    std, _ = numbers(torch.ones(64, 8) + 1e-3 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))
     assert std < 0.01
 
 

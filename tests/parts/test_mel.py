@@ -18,9 +18,7 @@ def test_frames_are_kaldis(rate, mels):
 
 def test_padding_changes_nothing_whatever_it_holds():
     mel = LogMel()
-    waves = [
-        0.1 * torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (3000, 1999, 400, 399, 7, 1)
-    ]
+    waves = [0.1 * torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (3000, 1999, 400, 399, 7, 1)]
     padded = torch.full((len(waves), 4000), 9.0)
     for row, wave in zip(padded, waves, strict=True):
         row[: len(wave)] = wave

@@ -66,9 +66,7 @@ def test_noise_draws_from_the_softmax():
         quantizer.logits.bias.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]).log())
         noise = torch.rand(40000, 1, 4, generator=torch.Generator().manual_seed(0)).clamp(min=1e-7)
         chosen = quantizer(torch.zeros(40000, 1), noise, 0.5)[2]
-    assert (chosen.flatten().bincount(minlength=4) / 40000).tolist() == pytest.approx(
-        [0.1, 0.2, 0.3, 0.4], abs=0.01
-    )
+    assert (chosen.flatten().bincount(minlength=4) / 40000).tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.01)
 
 
 def test_perplexity_counts_the_codes_in_use():

@@ -168,9 +168,7 @@ def test_batch_norm_is_of_the_joined_batch(ours, theirs, shape, counts, tmp_path
     for one in found:
         for a, b in zip(one["buffers"], norm.buffers(), strict=True):
             torch.testing.assert_close(a, b, **close)
-    torch.testing.assert_close(
-        torch.cat([one["after"] for one in found]), norm.eval()(rows).detach(), **close
-    )
+    torch.testing.assert_close(torch.cat([one["after"] for one in found]), norm.eval()(rows).detach(), **close)
 
 
 def test_batch_norm_far_from_zero(tmp_path):

@@ -58,20 +58,15 @@ def test_a_run_of_each_modality_is_probed(tmp_path, capsys, kind, encoder):
 
 def test_frames_of_a_run_are_probed(tmp_path):
     run = finished(tmp_path, "speech")
-    found = json.loads(
-        run_probe(probing(run, {"name": "half", "label": "half", "kind": "frames"}), {}).read_text()
-    )
+    found = json.loads(run_probe(probing(run, {"name": "half", "label": "half", "kind": "frames"}), {}).read_text())
     assert (
-        found["pretrained"]["classes"] == ["a", "b"]
-        and found["raw"]["n_test"] == found["pretrained"]["n_test"] > 100
+        found["pretrained"]["classes"] == ["a", "b"] and found["raw"]["n_test"] == found["pretrained"]["n_test"] > 100
     )
 
 
 def test_a_runs_features_are_written(tmp_path):
     run = finished(tmp_path, "text")
-    config = compose(
-        "run=one", f"root={run.folder.parent}", f"out={tmp_path / 'out'}", "device=cpu", command="extract"
-    )
+    config = compose("run=one", f"root={run.folder.parent}", f"out={tmp_path / 'out'}", "device=cpu", command="extract")
     out = run_extract(config)
     rows = np.load(out / "features-00000.npy")
     encoder, data = build.load_encoder(run)
@@ -81,9 +76,7 @@ def test_a_runs_features_are_written(tmp_path):
         "out": str(tmp_path / "other"),
         "data": compose("data=tiny_image", "encoder=tiny_image")["data"],
     }
-    with pytest.raises(
-        ConfigError, match="reads data of modality image, but the encoder was trained on text"
-    ):
+    with pytest.raises(ConfigError, match="reads data of modality image, but the encoder was trained on text"):
         run_extract(other)
     for key, wrong in (("split", "nope"), ("what", "things")):
         with pytest.raises(ConfigError, match=f"{key} must be one of .*, got {wrong}"):
@@ -136,9 +129,7 @@ def _paths(name: str) -> list[str]:
 
 
 def test_a_task_can_be_put_to_another_set():
-    config = compose(
-        "run=one", "task=speaker", "+data@task.data=fsdd", "task.data.path=there", command="probe"
-    )
+    config = compose("run=one", "task=speaker", "+data@task.data=fsdd", "task.data.path=there", command="probe")
     assert type(build.make(config["task"]).data).__name__ == "FreeSpokenDigits"
 
 

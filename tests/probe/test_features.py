@@ -115,9 +115,7 @@ def test_progress_counts_items():
     assert said[-1] == ("test features", 35, 35) and all(what == "test features" for what, _, _ in said)
 
 
-@pytest.mark.parametrize(
-    "rows", [part(*range(30)), part(*range(30), centres=[2.5] * 30)], ids=["items", "frames"]
-)
+@pytest.mark.parametrize("rows", [part(*range(30)), part(*range(30), centres=[2.5] * 30)], ids=["items", "frames"])
 def test_what_would_not_fit_is_refused_with_the_mend(rows):
     read = reader(Frozen(Framed()), spoken((30, 10, 10)), max_gb=30 * 3 * 2 * 4 / 2**30 - 1e-9)
     with pytest.raises(UserError, match="30 features of 3 x 2 would take .* more than probe.max_gb"):
@@ -133,10 +131,7 @@ def test_an_item_whose_features_are_no_numbers_is_named(centres):
 
 
 def test_dimensions_are_scaled_one_by_one_or_together():
-    x = (
-        torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 10.0, 0.0])
-        + 5
-    )
+    x = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 10.0, 0.0]) + 5
     apart = Scale.of(x, apart=True)(x.clone())
     torch.testing.assert_close(apart.mean(1), torch.zeros(2, 3), atol=1e-4, rtol=0)
     torch.testing.assert_close(apart[..., :2].std(1, correction=0), torch.ones(2, 2))
@@ -181,9 +176,7 @@ def test_raw_speech_is_the_mean_of_its_log_mels_or_the_frame_nearest():
 
 def test_raw_text_is_a_bag_of_its_tokens_without_specials():
     texts = [torch.tensor(t) for t in ([2, 7, 7, 8, 3], [2, 9, 3], [2, 7, 1, 3, 8, 3])]
-    pool = Pool(
-        Held(Items(texts), Items(texts[:1]), Items(texts), modality="text", vocab_size=12, max_tokens=9)
-    )
+    pool = Pool(Held(Items(texts), Items(texts[:1]), Items(texts), modality="text", vocab_size=12, max_tokens=9))
     source = raw.source(pool, np.array([0, 2]))
     assert source.size == 2  # 9 is not in what it learned from
     found = source.items(batch(*texts))[:, 0]

@@ -21,12 +21,8 @@ def test_one_layer_is_scikit_learns_logistic_regression(penalty):
     slow = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-9, max_iter=10000).fit(x.double(), y)
     np.testing.assert_allclose(head(x[None]).softmax(1), slow.predict_proba(x.double()), atol=5e-3)
     # and its loss is as low
-    theirs = Linear(
-        torch.zeros(1), *(torch.tensor(v, dtype=torch.float32) for v in (slow.coef_.T, slow.intercept_))
-    )
-    ours, best = (
-        cross_entropy(h(x[None]), y) + penalty / 2 * h.weight.square().sum() for h in (head, theirs)
-    )
+    theirs = Linear(torch.zeros(1), *(torch.tensor(v, dtype=torch.float32) for v in (slow.coef_.T, slow.intercept_)))
+    ours, best = (cross_entropy(h(x[None]), y) + penalty / 2 * h.weight.square().sum() for h in (head, theirs))
     assert ours.item() == pytest.approx(best.item(), abs=2e-5)
 
 
@@ -90,7 +86,5 @@ def test_fewer_items_than_neighbours_all_vote():
 
 def test_neighbours_of_values_give_their_mean():
     x = torch.tensor([[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0]])
-    found = Neighbours.of(x, torch.tensor([[2.0], [4.0], [100.0]]), k=2, temperature=0.07)(
-        torch.tensor([[5.0, 0.025]])
-    )
+    found = Neighbours.of(x, torch.tensor([[2.0], [4.0], [100.0]]), k=2, temperature=0.07)(torch.tensor([[5.0, 0.025]]))
     assert found.item() == pytest.approx(3.0, abs=1e-3)

@@ -15,9 +15,7 @@ def silent(*columns, name="x", start=0):
     for number, column in enumerate(columns):
         items = [torch.zeros(4) for _ in column]
         values = np.array(column, dtype=object if any(v is None for v in column) else None)
-        splits.append(
-            Items(items, {name: values}, names=[f"{number}/{i}" for i in range(start, start + len(column))])
-        )
+        splits.append(Items(items, {name: values}, names=[f"{number}/{i}" for i in range(start, start + len(column))]))
     return Pool(Held(*splits))
 
 
@@ -59,11 +57,7 @@ def test_max_items_takes_the_same_items_again():
     first, second = (Task("t", "x", max_items=30).put(pool, 1).parts for _ in range(2))
     assert [len(first[p]) for p in first] == [30, 30, 30]
     for part in first:
-        assert (
-            first[part].items.tolist()
-            == second[part].items.tolist()
-            == sorted(set(first[part].items.tolist()))
-        )
+        assert first[part].items.tolist() == second[part].items.tolist() == sorted(set(first[part].items.tolist()))
 
 
 def test_a_label_that_train_has_not_is_named():
@@ -89,9 +83,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are():
 
 
 def test_a_column_that_only_some_splits_have_is_enough_to_split_anew():
-    data = Held(
-        *(Items([torch.zeros(4)] * 10, columns) for columns in ({"x": np.array(["a", "b"] * 5)}, {}, {}))
-    )
+    data = Held(*(Items([torch.zeros(4)] * 10, columns) for columns in ({"x": np.array(["a", "b"] * 5)}, {}, {})))
     question = Task("t", "x", split=ByItem()).put(Pool(data), 1)
     assert sum(len(part) for part in question.parts.values()) == 10
 
@@ -111,9 +103,7 @@ def phones(*items):
     """Splits of one utterance each: (samples, starts, ends, labels) at 10 samples a second."""
     splits = []
     for samples, *stretch in items:
-        splits.append(
-            Items([torch.zeros(samples)], intervals={"phone": [Intervals(*map(np.array, stretch))]})
-        )
+        splits.append(Items([torch.zeros(samples)], intervals={"phone": [Intervals(*map(np.array, stretch))]}))
     return Pool(Held(*splits))
 
 
@@ -140,9 +130,7 @@ def test_a_phone_that_train_has_not_is_scored_nevertheless():
 
 def test_max_frames_takes_the_same_frames_again():
     item = (500, [0.0], [50.0], ["a"])
-    first, second = (
-        Task("t", "phone", kind="frames", max_frames=20).put(phones(item, item, item), 5) for _ in "ab"
-    )
+    first, second = (Task("t", "phone", kind="frames", max_frames=20).put(phones(item, item, item), 5) for _ in "ab")
     assert len(first.parts["train"]) == 20
     assert first.parts["train"].centres.tolist() == second.parts["train"].centres.tolist()
     assert np.ptp(first.parts["train"].centres) > 250  # from all of the utterance

@@ -52,13 +52,9 @@ class Framed(Encoder):
 
     def forward(self, inputs, lengths):
         size = -(-inputs.shape[1] // self.stride) * self.stride
-        tokens = (
-            nn.functional.pad(inputs, (0, size - inputs.shape[1])).view(len(inputs), -1, self.stride).mean(2)
-        )
+        tokens = nn.functional.pad(inputs, (0, size - inputs.shape[1])).view(len(inputs), -1, self.stride).mean(2)
         noise = torch.frac(tokens.double() * 12345.678).float() - 0.5
-        hidden = [
-            torch.stack([gain * tokens + (1 - gain) * noise, noise], 2) * self.weight for gain in self.gains
-        ]
+        hidden = [torch.stack([gain * tokens + (1 - gain) * noise, noise], 2) * self.weight for gain in self.gains]
         if self.prefix:
             hidden = [torch.cat([torch.full((len(h), self.prefix, 2), 1e3), h], 1) for h in hidden]
         lengths = -(-lengths // self.stride) + self.prefix

@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,11 +37,7 @@ def test_smoothing_keeps_a_constant_and_the_length():
 
 def test_what_is_not_finite_is_counted_and_left_out():
     svg = curves.curve("loss", [([0, 1, 2], [3.0, math.nan, math.inf])])
-    assert (
-        "2 not finite" in svg
-        and "nan" not in svg.lower()
-        and "inf" not in svg.replace("infinite", "").lower()
-    )
+    assert "2 not finite" in svg and "nan" not in svg.lower() and "inf" not in svg.replace("infinite", "").lower()
     assert "nothing finite" in curves.curve("loss", [([0], [math.nan])])
 
 
@@ -73,8 +70,7 @@ def test_cost_puts_the_better_higher_and_the_slower_to_the_right(tmp_path):
     made = rows(tmp_path, ("slow", (0.9, 0.5, 0.4), 4.0), ("fast", (0.7, 0.5, 0.4), 1.0))
     svg = curves.cost("digit", made)
     slow, fast = (
-        (float(x), float(y))
-        for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="3.4" class="pretrained"', svg)
+        (float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="3.4" class="pretrained"', svg)
     )
     assert slow[0] > fast[0] and slow[1] < fast[1]
     assert all(word in svg for word in ("slow", "fast", "raw", "4.0 min"))
@@ -94,11 +90,10 @@ def test_labels_do_not_cover_each_other():
         (200.0, 50.0, "far", "last"),
     ]
     texts = {
-        t: float(y)
-        for y, t in re.findall(r'y="([\d.]+)" class="last"[^>]*>(\w+)<', "".join(curves._labels(wanted)))
+        t: float(y) for y, t in re.findall(r'y="([\d.]+)" class="last"[^>]*>(\w+)<', "".join(curves._labels(wanted)))
     }
     near = sorted(texts[t] for t in ("first", "second", "third"))
-    assert all(b - a >= 10.9 for a, b in zip(near, near[1:], strict=False))
+    assert all(b - a >= 10.9 for a, b in pairwise(near))
     assert texts["first"] == texts["far"] == 54
 
 

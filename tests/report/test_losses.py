@@ -48,7 +48,9 @@ def test_probes_and_losses_stand_beside_each_other(tmp_path):
     probed, lost = tables.rows(groups), losses.rows(groups)
     for said in (losses.markdown(probed, lost), losses.summary(probed, lost), losses.note(probed, lost)):
         assert "robe" in said or "Scores" in said
-    assert tables.markdown(probed) in losses.markdown(probed, lost) and "| gpt | 1.500 |" in losses.markdown(probed, lost)
+    assert tables.markdown(probed) in losses.markdown(probed, lost) and "| gpt | 1.500 |" in losses.markdown(
+        probed, lost
+    )
     assert losses.summary(probed, lost) == f"{tables.summary(probed)} Validation loss: gpt 1.500."
 
 

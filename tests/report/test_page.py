@@ -122,8 +122,7 @@ def test_a_picture_of_an_unknown_kind_is_said(run, tmp_path):
 
     torch.save({"kind": "sculpture"}, run.show)
     assert (
-        "show.pt cannot be drawn: no picture is known of the kind 'sculpture'"
-        in Reader(written([run], tmp_path)).words
+        "show.pt cannot be drawn: no picture is known of the kind 'sculpture'" in Reader(written([run], tmp_path)).words
     )
 
 
@@ -135,11 +134,7 @@ def test_a_probe_without_features_or_layers_is_said(run, tmp_path):
     del probe["pretrained"]["linear"]["layer_weights"]
     path.write_text(json.dumps(probe))
     words = Reader(written([run], tmp_path)).words
-    assert (
-        "no features were kept" in words
-        and "cannot be drawn: 1 points have 0 labels" in words
-        and "93.4" in words
-    )
+    assert "no features were kept" in words and "cannot be drawn: 1 points have 0 labels" in words and "93.4" in words
 
 
 def test_warnings_are_told_once_with_their_count(run, tmp_path):
@@ -153,11 +148,7 @@ def test_seeds_are_shown_as_one_with_their_spread(tmp_path):
     runs = [make_run(tmp_path / f"cnn-s{s}", s, {"digit": (0.90 + 0.02 * s, 0.5, 0.3)}) for s in range(3)]
     html = written(runs, tmp_path)
     reader = Reader(html)
-    assert (
-        "92.0 ± 2.0" in reader.words
-        and "seeds 0, 1, 2" in reader.words
-        and "the spread of 3 seeds" in reader.words
-    )
+    assert "92.0 ± 2.0" in reader.words and "seeds 0, 1, 2" in reader.words and "the spread of 3 seeds" in reader.words
     assert html.count('class="line"') >= 3
 
 

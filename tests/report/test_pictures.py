@@ -11,10 +11,7 @@ from sslzoo.report import pictures
 
 
 def drawn(html: str) -> list[np.ndarray]:
-    return [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(u))))
-        for u in re.findall(r"base64,([\w+/=]+)", html)
-    ]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(u)))) for u in re.findall(r"base64,([\w+/=]+)", html)]
 
 
 def images(**more) -> dict:
@@ -59,11 +56,7 @@ def test_nothing_is_said_of_a_mask_that_is_not_there():
 
 def test_frames_are_tinted_and_counted():
     html = pictures.show(frames())
-    assert (
-        html.count('class="masked"') == 1
-        and html.count('class="right"') == 2
-        and html.count('class="wrong"') == 1
-    )
+    assert html.count('class="masked"') == 1 and html.count('class="right"') == 2 and html.count('class="wrong"') == 1
     assert "2 of 3" in html and "(chance: 0.6)" in html
     [mel] = drawn(html)
     assert mel.shape == (8, 20)

@@ -38,9 +38,7 @@ def test_says_what_is_missing(run, name, word):
     assert word in said
 
 
-@pytest.mark.parametrize(
-    "name", ["summary.json", "show.pt", "probe/digit.json", "config.yaml", "events.jsonl"]
-)
+@pytest.mark.parametrize("name", ["summary.json", "show.pt", "probe/digit.json", "config.yaml", "events.jsonl"])
 def test_a_damaged_file_is_named(run, name):
     (run.folder / name).write_bytes(b"\x80\x04{ [not: this\n")
     said = [line for line in read(run).missing if "cannot be read" in line]
@@ -67,9 +65,7 @@ def test_a_row_that_was_cut_by_a_kill_is_left_out(run):
 def test_a_number_that_is_none_is_not_a_number(run):
     run.summary.write_text(json.dumps({"minutes": None, "peak_memory_gb": "much", "steps": float("nan")}))
     record = read(run)
-    assert (
-        record.minutes is None and record.number("peak_memory_gb") is None and record.number("steps") is None
-    )
+    assert record.minutes is None and record.number("peak_memory_gb") is None and record.number("steps") is None
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):

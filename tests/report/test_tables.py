@@ -54,9 +54,7 @@ def test_a_metric_is_named_where_it_is_not_accuracy(tmp_path):
 
 
 def test_best_keeps_what_the_spread_cannot_tell_apart(tmp_path):
-    [row] = tables.rows(
-        {"cnn": records(tmp_path, {"digit": (0.90, 0.3, 0.91)}, {"digit": (0.94, 0.3, 0.91)})}
-    )
+    [row] = tables.rows({"cnn": records(tmp_path, {"digit": (0.90, 0.3, 0.91)}, {"digit": (0.94, 0.3, 0.91)})})
     assert row.best() == {"pretrained", "raw"}
     assert row.beaten() == ["untrained"] and tables.verdict(row) == "untrained"
 
@@ -71,9 +69,7 @@ def test_entries_of_a_task_stand_together_the_best_first(tmp_path):
 
 
 def test_what_is_not_probed_is_said(tmp_path):
-    made = tables.rows(
-        {"cnn": records(tmp_path, {"digit": (0.9, 0.5, 0.3)}, {})}, {"cnn": ["digit", "shape"]}
-    )
+    made = tables.rows({"cnn": records(tmp_path, {"digit": (0.9, 0.5, 0.3)}, {})}, {"cnn": ["digit", "shape"]})
     digit, shape = made
     assert tables.cells(digit)[2] == "90.0 (1/2)"
     assert tables.cells(shape)[2:5] == ["—"] * 3 and tables.verdict(shape) == "not probed"
@@ -91,20 +87,14 @@ def test_a_probe_without_a_kind_or_with_nonsense_has_a_blank(tmp_path):
     record.probes["digit"]["raw"] = None
     record.probes["digit"]["untrained"]["linear"] = {"test": float("nan")}
     [row] = tables.rows({"r": [record]})
-    assert (
-        row.score("raw") is None and row.score("untrained") is None and row.score("pretrained").mean == 0.934
-    )
+    assert row.score("raw") is None and row.score("untrained") is None and row.score("pretrained").mean == 0.934
 
 
 @pytest.mark.parametrize("count, words", [(1, "one seed has no spread"), (3, "the spread of 3 seeds")])
 def test_the_sentence_counts_and_says_how_sure(tmp_path, count, words):
     made = tables.rows({"cnn": records(tmp_path, *[{"a": (0.9, 0.5, 0.3), "b": (0.5, 0.4, 0.6)}] * count)})
     said = tables.summary(made)
-    assert (
-        "untrained encoder on 2 of 2 tasks" in said
-        and "raw features on 1 of 2 tasks" in said
-        and words in said
-    )
+    assert "untrained encoder on 2 of 2 tasks" in said and "raw features on 1 of 2 tasks" in said and words in said
 
 
 def test_markdown_marks_the_best_and_keeps_its_columns(tmp_path):

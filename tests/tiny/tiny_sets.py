@@ -23,7 +23,14 @@ class TinySplit(Split):
 class TinyImages(Data):
     modality = "image"
 
-    def __init__(self, batch: object, size: int = 16, channels: int = 3, mean: list[float] = [0.5], std: list[float] = [0.25]):
+    def __init__(
+        self,
+        batch: object,
+        size: int = 16,
+        channels: int = 3,
+        mean: list[float] = [0.5],  # noqa: B006 (read, never written)
+        std: list[float] = [0.25],  # noqa: B006
+    ):
         self.batch, self.size, self.channels, self.mean, self.std = batch, size, channels, mean, std
 
     def split(self, name):
@@ -47,7 +54,9 @@ class TinySpeech(Data):
         labels, items = g.integers(0, 4, 40), []
         for label in labels:
             n = int(g.integers(5000, 11000))
-            wave = np.sin(2 * np.pi * (200 + 150 * label) * np.arange(n) / self.sample_rate) + 0.3 * g.standard_normal(n)
+            wave = np.sin(2 * np.pi * (200 + 150 * label) * np.arange(n) / self.sample_rate) + 0.3 * g.standard_normal(
+                n
+            )
             items.append(torch.tensor(wave, dtype=torch.float32))
         split = TinySplit(items, {"label": labels}, self.cut)
         ends = split.lengths / self.sample_rate

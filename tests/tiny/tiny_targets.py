@@ -21,7 +21,9 @@ def frames(samples: int) -> int:
     return -(-(1 + (samples - 400) // 160) // 2)
 
 
-def write_targets(folder: Path, data, codes_of, clusters: int = CLUSTERS, hop: int = HOP, splits=("train", "valid", "test")):
+def write_targets(
+    folder: Path, data, codes_of, clusters: int = CLUSTERS, hop: int = HOP, splits=("train", "valid", "test")
+):
     """A folder of labels. codes_of: from a split and an item's place, its labels."""
     said = {"clusters": clusters, "hop": hop, "sample_rate": data.sample_rate, "splits": {}}
     for name in splits:

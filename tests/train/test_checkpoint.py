@@ -17,9 +17,7 @@ from sslzoo.train import checkpoint, launch
 
 
 def start(run: Run, *overrides: str) -> Run:
-    config = tiny(
-        "rotation", "trainer.max_steps=6", "trainer.save_every=2", "encoder=tiny_resnet", *overrides
-    )
+    config = tiny("rotation", "trainer.max_steps=6", "trainer.save_every=2", "encoder=tiny_resnet", *overrides)
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     job = build(config)
     settle(run, config)

@@ -51,6 +51,4 @@ def test_two_ranks_follow_one(objective, tmp_path):
         for name in ("loss", "lr", "val_loss"):
             if x[name]:
                 assert float(y[name]) == pytest.approx(float(x[name]), rel=2e-3, abs=1e-4), (name, x["step"])
-    assert sorted(p.name for p in one.checkpoints.iterdir()) == sorted(
-        p.name for p in two.checkpoints.iterdir()
-    )
+    assert sorted(p.name for p in one.checkpoints.iterdir()) == sorted(p.name for p in two.checkpoints.iterdir())

@@ -108,9 +108,7 @@ def test_its_count_is_continued_with_the_run(tmp_path):
     guard = CollapseGuard(run, 1, 100, True, print)
     module = SimpleNamespace(logged=HEALTHY | SICK["one code"])
     for step in (0, 1):
-        guard.on_train_batch_end(
-            SimpleNamespace(global_step=step + 1, is_global_zero=True), module, None, None, step
-        )
+        guard.on_train_batch_end(SimpleNamespace(global_step=step + 1, is_global_zero=True), module, None, None, step)
     again = CollapseGuard(run, 1, 100, True, print)
     again.load_state_dict(guard.state_dict())
     with pytest.raises(UserError, match="stopped at step 2.*trainer.on_collapse=warn goes on"):
@@ -160,9 +158,7 @@ def test_a_run_that_cannot_tell_is_said_to_guess(tmp_path, monkeypatch):
     monkeypatch.setattr(SimCLR, "project", blind)
     run = start(tiny("simclr", "trainer.max_steps=60", "trainer.log_every=2"), tmp_path / "run")
     assert "loss of a guesser" in [e["kind"] for e in events(run)]
-    assert f"({math.log(15):.3f})" in next(
-        e["message"] for e in events(run) if e["kind"] == "loss of a guesser"
-    )
+    assert f"({math.log(15):.3f})" in next(e["message"] for e in events(run) if e["kind"] == "loss of a guesser")
 
 
 def test_healthy_runs_are_left_alone(objective, tmp_path):
@@ -179,11 +175,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(objective, tmp_pa
         if self.global_step != 5:
             return weigh(self, loss)
         kept.update(
-            {
-                n: p.detach().clone()
-                for n, p in self.state_dict().items()
-                if "running" not in n and "tracked" not in n
-            }
+            {n: p.detach().clone() for n, p in self.state_dict().items() if "running" not in n and "tracked" not in n}
         )
         kept["module"] = self
         value, share = weigh(self, loss)

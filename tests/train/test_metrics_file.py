@@ -17,9 +17,7 @@ def trainer_at(step: int, **more):
 
 
 def log(file: MetricsFile, step: int, logged: dict, total: int = 100) -> None:
-    file.on_train_batch_end(
-        trainer_at(step + 1), SimpleNamespace(logged=logged, total_steps=total), None, None, step
-    )
+    file.on_train_batch_end(trainer_at(step + 1), SimpleNamespace(logged=logged, total_steps=total), None, None, step)
 
 
 def rows(run: Run) -> list[dict]:
@@ -97,14 +95,14 @@ def test_other_ranks_write_nothing(run):
 
 def test_validation_in_a_run(objective, tmp_path):
     """The validation loss is there at its steps, of a split and draws that stay the same."""
-    config = tiny(
-        objective, "trainer.max_steps=6", "trainer.val_every=3", "trainer.log_every=3", "optim.lr=1.0e-12"
-    )
+    config = tiny(objective, "trainer.max_steps=6", "trainer.val_every=3", "trainer.log_every=3", "optim.lr=1.0e-12")
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(tmp_path / "run"), build(config)
     settle(run, config)
     launch.pretrain(job, run)
     found = [(r["step"], float(r["val_loss"])) for r in rows(run) if r["val_loss"]]
     assert [step for step, _ in found] == ["2", "5"]
-    if not any("running" in n for part in (job.encoder, job.objective) for n, _ in part.named_buffers()):  # batch norm learns at any rate
+    if not any(
+        "running" in n for part in (job.encoder, job.objective) for n, _ in part.named_buffers()
+    ):  # batch norm learns at any rate
         assert found[0][1] == pytest.approx(found[1][1], abs=1e-4)

@@ -11,9 +11,7 @@ from sslzoo.train.schedule import Constant, Linear
 
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.LayerNorm(5)
-    )
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.LayerNorm(5))
 
 
 def train(net, optimizer, steps=5, rates=None):
@@ -83,9 +81,7 @@ def test_lars_moves_weights_of_zero():
     assert torch.isfinite(w).all()
 
 
-@pytest.mark.parametrize(
-    "optim", [AdamW(Constant(), 0.1, 0.3), SGD(Constant(), 0.1, 0.3), LARS(Constant(), 0.1, 0.3)]
-)
+@pytest.mark.parametrize("optim", [AdamW(Constant(), 0.1, 0.3), SGD(Constant(), 0.1, 0.3), LARS(Constant(), 0.1, 0.3)])
 def test_matrices_decay_and_vectors_do_not(optim):
     net = model()
     net[0].weight.requires_grad_(False)

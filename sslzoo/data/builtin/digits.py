@@ -48,9 +48,7 @@ class Digits(ImageData):
 
     def split(self, name: str) -> ImageSplit:
         if self._arrays is None:
-            self._arrays = kept(
-                "digits", [__file__], (self.counts, self.size), lambda: make(self.counts, self.size)
-            )
+            self._arrays = kept("digits", [__file__], (self.counts, self.size), lambda: make(self.counts, self.size))
         images, digits = self._arrays[f"{name}_images"], self._arrays[f"{name}_digits"]
         return _Scenes(name, images, {"digit": digits}, self.channels)
 

@@ -71,9 +71,7 @@ class Docstrings(TextData):
                 f"data=docstrings reads packages that sslzoo brings with it, but {missing} is not here — pip install sslzoo"
             )
         versions = [version(distribution) for distribution in PACKAGES.values()]
-        arrays = kept(
-            "docstrings", [__file__], (versions, self.per_package), lambda: make(found, self.per_package)
-        )
+        arrays = kept("docstrings", [__file__], (versions, self.per_package), lambda: make(found, self.per_package))
         rows = np.flatnonzero(arrays["split"] == split)
         sentences = arrays["sentences"].tobytes().decode().split("\n")
         columns = {"package": arrays["package"][rows]}
@@ -187,9 +185,7 @@ def prose(docstring: str) -> Iterator[str]:
             words = sentence.split()
             if not (5 <= len(words) <= 30 and _SENTENCE.fullmatch(sentence)):
                 continue
-            if len(_ENGLISH.intersection(w.lower() for w in words)) >= 2 and sentence.count(
-                "("
-            ) == sentence.count(")"):
+            if len(_ENGLISH.intersection(w.lower() for w in words)) >= 2 and sentence.count("(") == sentence.count(")"):
                 yield sentence
 
 

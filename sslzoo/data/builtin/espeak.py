@@ -62,17 +62,13 @@ def speak(lines: Sequence[Line]) -> Iterator[Utterance]:
     """Say the lines, in a process of their own. Raises UserError where the library fails."""
     installed()
     root = str(Path(__file__).parents[3])
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     asked = json.dumps([list(vars(line).values()) for line in lines]).encode()
     # -P: a file of the folder that the user is in must not stand in for a module
     command = [sys.executable, "-P", "-m", __name__]
     answer = subprocess.run(command, input=asked, capture_output=True, env=environment, check=False)
     if answer.returncode:
-        said = answer.stderr.decode(errors="replace").strip().splitlines() or [
-            f"exit code {answer.returncode}"
-        ]
+        said = answer.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {answer.returncode}"]
         raise UserError(f"eSpeak NG failed: {said[-1]}")
     yield from _parse(answer.stdout, len(lines))
 
@@ -104,9 +100,7 @@ class _Event(ctypes.Structure):
     ]
 
 
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 def _main() -> None:

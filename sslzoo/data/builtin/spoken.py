@@ -102,9 +102,7 @@ class _Items(Split):
         self.names = [f"spoken {name} {i}: {voice}, {text}" for i, (voice, text) in enumerate(said)]
         cuts = np.cumsum(arrays["phones"])[:-1]
         start, end, phone = (np.split(arrays[f"phone_{key}"], cuts) for key in ("start", "end", "label"))
-        self.intervals = {
-            "phone": [Intervals(start[i] / sample_rate, end[i] / sample_rate, phone[i]) for i in rows]
-        }
+        self.intervals = {"phone": [Intervals(start[i] / sample_rate, end[i] / sample_rate, phone[i]) for i in rows]}
 
     def read(self, index: int, key: int | None = None) -> Tensor:
         start, stop = (int(self.starts[index]) + at for at in self.window(index, key))
@@ -159,9 +157,7 @@ def _items(words: int, takes: int, sentences: int):
             # every voice begins with another intent, so that a few sentences each make a balanced set
             intent = INTENTS[(turn + number) % len(INTENTS)]
             action, thing = intent.split()
-            said.append(
-                ("", intent, str(rng.choice(ASKED[action])).format(thing=thing, room=rng.choice(ROOMS)))
-            )
+            said.append(("", intent, str(rng.choice(ASKED[action])).format(thing=thing, room=rng.choice(ROOMS))))
         for place, (word, intent, text) in enumerate(said):
             speed, pitch, span = (int(rng.integers(*limits)) for limits in ((150, 221), (35, 66), (30, 71)))
             yield _Item(split, word, intent, Line(text, voice, speed, pitch, span), (SEED, number, place))
@@ -208,7 +204,5 @@ def _phones(utterance: Utterance) -> tuple[np.ndarray, list[str]]:
     # what is over within a millisecond is not said; the last is a pause, which padding makes longer
     length = np.diff(starts, append=np.iinfo(np.int64).max)
     kept = [i for i in range(len(labels)) if length[i] > espeak.RATE // 1000]
-    kept = [
-        i for at, i in enumerate(kept) if at == 0 or labels[i] != SILENCE or labels[kept[at - 1]] != SILENCE
-    ]
+    kept = [i for at, i in enumerate(kept) if at == 0 or labels[i] != SILENCE or labels[kept[at - 1]] != SILENCE]
     return starts[kept], [labels[i] for i in kept]

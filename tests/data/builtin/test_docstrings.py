@@ -82,9 +82,7 @@ def test_two_makings_are_the_same():
 def test_modules_are_in_one_split_and_sentences_occur_once(plain):
     texts = {name: plain.opened(name) for name in SPLITS}
     modules = {name: {n.split(",")[0] for n in found.names} for name, found in texts.items()}
-    assert (
-        not modules["train"] & (modules["valid"] | modules["test"]) and not modules["valid"] & modules["test"]
-    )
+    assert not modules["train"] & (modules["valid"] | modules["test"]) and not modules["valid"] & modules["test"]
     sentences = [text.lower() for found in texts.values() for text in found.texts]
     assert len(sentences) == len(set(sentences)) == 60 * len(PACKAGES)
 
@@ -135,9 +133,7 @@ def test_half_of_the_sentences_are_swapped(swapped):
 def test_swapping_leaves_the_tokens_what_they_are(plain, swapped):
     names = {name: i for i, name in enumerate(plain.opened("train").names)}
     split, ids = plain.split("train"), plain.tokenizer
-    for text, where in list(zip(swapped.opened("train").texts, swapped.opened("train").names, strict=True))[
-        :80
-    ]:
+    for text, where in list(zip(swapped.opened("train").texts, swapped.opened("train").names, strict=True))[:80]:
         assert sorted(ids.encode(text, max_tokens=64)) == sorted(split.read(names[where]).tolist())
 
 

@@ -38,9 +38,7 @@ def test_other_ingredients_and_an_edited_recipe_make_another(tmp_path):
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda content: content[:100], lambda content: b"", lambda content: b"x" * 300]
-)
+@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: b"", lambda content: b"x" * 300])
 def test_a_damaged_file_is_named_with_the_mend(tmp_path, own_cache, damage):
     source = tmp_path / "recipe.py"
     source.write_text("one")
