@@ -99,9 +99,13 @@ def pretrain(job, run: Run) -> bool:
     stop = GracefulStop()
     module = Pretrain(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps)
     made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
+    validation = []
+    if settings.val_every:
+        every = settings.val_every
+        validation.append(Validate(job.data, splits["valid"], config["seed"], every, settings.workers))
     callbacks = [
-        Refresh(job.data, splits["train"]),
-        *([Validate(job.data, splits["valid"], config["seed"], settings.val_every)] if settings.val_every else []),
+        Refresh(job.data, splits["train"], settings.workers),
+        *validation,
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run, settings.log_every),
         *([ProgressReport(run.name, job.data.modality, rate)] if settings.progress else []),

@@ -14,8 +14,8 @@ class Validate(L.Callback):
     `val_loss`: without dropout, and with the same draws every time. (Lightning's own validation leaves out a last
     step that `every` does not divide, and adds one where a signal stops the run.)"""
 
-    def __init__(self, data, split, seed: int, every: int):
-        self.data, self.split, self.seed, self.every = data, split, seed, every
+    def __init__(self, data, split, seed: int, every: int, workers: int = 0):
+        self.data, self.split, self.seed, self.every, self.workers = data, split, seed, every, workers
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
@@ -33,7 +33,7 @@ class Validate(L.Callback):
     def loss(self, module) -> float:
         units, key = self.data.batch.units(self.split.cut_lengths), draws.key(self.seed, "valid")
         total, items = 0.0, 0
-        for batch in ordered_loader(self.split, units, key, rank=ranks.rank(), world=ranks.world()):
+        for batch in ordered_loader(self.split, units, key, self.workers, rank=ranks.rank(), world=ranks.world()):
             loss = module.objective(module.encoder, batch.to(module.device), module.global_step)
             if count := int(loss.count):
                 total, items = total + count * float(loss.value), items + count

@@ -174,3 +174,10 @@ def test_names_a_collapse_into_one_point():
     job.objective.prepare(48, 6)
     with pytest.raises(UserError, match="too much alike"):
         job.objective.refresh(torch.ones(48, 16))
+
+
+def test_workers_read_the_same_features():
+    job = ready(tiny("deepcluster"))
+    split = job.data.split("train")
+    plain, read = (pooled_features(job.encoder, split, 9, "cpu", workers) for workers in (0, 2))
+    assert torch.equal(plain, read)
