@@ -3,10 +3,11 @@
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from sslzoo.command import ended_with_us
 
 HERE = Path(__file__).parent
 SHARED = "../shared/data"  # the real sets, from the project's root; --data says where else
@@ -25,18 +26,10 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
     """Run `sslzoo compare comparison=<comparison>`, which goes on where it was stopped, store its results, and
     return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA."""
     name = f"bench_{comparison}"
-    command = [
-        sys.executable,
-        "-m",
-        "sslzoo",
-        "compare",
-        f"comparison={comparison}",
-        f"name={name}",
-        f"seeds=[{seeds}]",
-    ]
+    overrides = [f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
     if data is not None:
         os.environ["SSLZOO_DATA"] = data
-    code = _run(command)
+    code = _run([sys.executable, "-m", "sslzoo", "compare", *overrides])
     for kind in ("json", "md"):
         found = Path("runs") / name / f"results.{kind}"
         if found.exists():
@@ -47,18 +40,14 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
 
 def _run(command: list[str]) -> int:
     """A command's exit code. An interrupt or SIGTERM is passed on and waited for, for the command ends its own."""
-
-    def interrupt(number, _):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    child = subprocess.Popen(command)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        raise SystemExit("stopped: the same command goes on from here") from None
+    with ended_with_us():
+        child = subprocess.Popen(command)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise SystemExit("stopped: the same command goes on from here") from None
 
 
 def measure(comparison: str, about: str, data: bool) -> None:

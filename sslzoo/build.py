@@ -120,19 +120,11 @@ class Job:
 
 def encoders_that(fit) -> list[str]:
     """The names in conf/encoder of the encoders that `fit`, made without memory."""
-    found = []
+    images = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.5]}
+    data, found = {**images, "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}, []
     for path in sorted((CONF / "encoder").glob("*.yaml")):
-        config = OmegaConf.load(path)
-        sample = {
-            "size": 32,
-            "channels": 3,
-            "mean": [0.5],
-            "std": [0.5],
-            "vocab_size": 100,
-            "max_tokens": 64,
-            "sample_rate": 16000,
-        }
-        node = OmegaConf.to_container(OmegaConf.create({"data": sample, "encoder": config}), resolve=True)["encoder"]
+        config = OmegaConf.create({"data": data, "encoder": OmegaConf.load(path)})
+        node = OmegaConf.to_container(config, resolve=True)["encoder"]
         with torch.device("meta"):
             encoder = make(node)
         if fit(encoder):

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from sslzoo.config import CONF, fingerprint, one_line, plain
+from sslzoo.config import CONF, fingerprint, one_line, plain, protocol
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
 
@@ -110,11 +110,11 @@ class Command:
             build.settle(run, config)
         for name, more in tasks.items():
             config = self.compose("probe", [override("task", name), override("run", run.folder), *more])
-            protocol = {node: config[node] for node in ("task", "probe")}
-            for node, said in protocol.items():
+            settings = protocol(config)
+            for node, said in settings.items():
                 build.check(said, node)
             path = run.probes / f"{name}.json"
-            if _protocol(path) not in (None, fingerprint(protocol)):
+            if _protocol(path) not in (None, fingerprint(settings)):
                 raise ConfigError(
                     f"{path} was measured with other settings of task {name} or of the probe — "
                     "choose another name=… or delete it"

@@ -90,6 +90,11 @@ def fingerprint(config: dict) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:6]
 
 
+def protocol(config: dict) -> dict:
+    """What of `sslzoo probe`'s config decides a run's score: the task and the probe."""
+    return {node: config[node] for node in ("task", "probe")}
+
+
 def keys_of(folder: Path) -> list[str]:
     """Every dotted key that the files of a config folder set, as an override names it."""
 

@@ -14,7 +14,7 @@ from folders import make_labels, make_run, part
 
 from sslzoo.command import Command, last_words, override
 from sslzoo.compare import compare, plan
-from sslzoo.config import fingerprint, options
+from sslzoo.config import fingerprint, options, protocol
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run, write_json
 
@@ -413,8 +413,7 @@ def test_every_comparison_can_be_carried_out(name, tmp_path):
 def test_the_check_refuses_a_probe_of_other_settings(tmp_path):
     command, run = Command([TINY]), Run(tmp_path / "r")
     config = command.compose("probe", ["task=image_class", f"run={run.folder}"])
-    protocol = fingerprint({node: config[node] for node in ("task", "probe")})
-    write_json(run.probes / "image_class.json", {"pretrained": {"protocol": protocol}})
+    write_json(run.probes / "image_class.json", {"pretrained": {"protocol": fingerprint(protocol(config))}})
     command.check(run, SMALL, {"image_class": []})
     with pytest.raises(ConfigError, match="image_class.json was measured with other settings of task image_class"):
         command.check(run, SMALL, {"image_class": ["probe.k=3"]})

@@ -10,7 +10,7 @@ from conftest import CONF
 import sslzoo
 
 ROOT = Path(sslzoo.__file__).parent
-LEAVES = {"errors", "draws", "run", "config"}
+LEAVES = {"errors", "draws", "run", "config", "progress"}
 MAY = {  # what a package may import of ours, beside itself and the leaves
     "data": {"data.base", "parts.ranks"},
     "parts": set(),

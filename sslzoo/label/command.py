@@ -12,8 +12,9 @@ from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
-from sslzoo.probe.command import bars, chosen_device
+from sslzoo.probe.command import chosen_device
 from sslzoo.probe.tasks import readable
+from sslzoo.progress import bars
 from sslzoo.run import Run
 
 NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # the least of each

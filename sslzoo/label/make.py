@@ -17,8 +17,9 @@ from sslzoo.label.agreement import agreement
 from sslzoo.label.sources import Cepstra, Layer
 from sslzoo.parts import cluster
 from sslzoo.probe.extract import save_array
-from sslzoo.probe.features import SECONDS, Progress
+from sslzoo.probe.features import SECONDS
 from sslzoo.probe.tasks import labels_at
+from sslzoo.progress import Progress, quiet
 from sslzoo.run import commit, machine, write_json, write_signed, write_whole
 
 NARROW = 2**16  # clusters that two bytes tell apart
@@ -35,7 +36,7 @@ def label(
     against: str | None = "phone",
     workers: int = 0,
     seconds: float = SECONDS,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = quiet,
     about: dict | None = None,
 ) -> dict:
     """Write labels of all splits of `data` to `folder`, and return what its label.json says: `about` and more.

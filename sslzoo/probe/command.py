@@ -1,40 +1,37 @@
 """`sslzoo probe` and `sslzoo extract`: from a composed config and a finished run to files."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress as Bar
 
 from sslzoo import build
-from sslzoo.config import fingerprint
+from sslzoo.config import fingerprint, protocol
 from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
 from sslzoo.probe.baselines import Baselines
 from sslzoo.probe.extract import extract
-from sslzoo.probe.features import Progress
 from sslzoo.probe.subject import Subject
 from sslzoo.probe.tasks import adopted, readable
+from sslzoo.progress import bars
 from sslzoo.run import Run, write_json
 
 
 def run_probe(config: dict, choices: dict[str, str]) -> Path:
     """Put config.task to the run, print the scores, and return the file that they were written to."""
-    for node in ("task", "probe"):
-        build.check(config[node], node)
+    settings = protocol(config)
+    for node, said in settings.items():
+        build.check(said, node)
     task, probe, device = build.make(config["task"]), build.make(config["probe"]), chosen_device(config["device"])
     run = Run.find(config["run"], Path(config["root"]))
     subject = _subject(run.folder.resolve(), _identity(run), device)
-    protocol, more = {key: config[key] for key in ("task", "probe")}, {}
+    more = {}
     if config["baselines"] is not None:
-        more["known"] = Baselines(Path(config["baselines"]), run, subject.data, protocol)
+        more["known"] = Baselines(Path(config["baselines"]), run, subject.data, settings)
     with bars() as progress:
         results = probe(subject, task, progress, **more)
     path = run.probes / f"{task.name}.json"
-    write_json(path, {kind: {**result, "protocol": fingerprint(protocol)} for kind, result in results.items()})
+    write_json(path, {kind: {**result, "protocol": fingerprint(settings)} for kind, result in results.items()})
     print(summary(task.name, results))
     return path
 
@@ -95,18 +92,3 @@ def chosen_device(name: str) -> str:
             f"device={name} cannot be used here: {str(error).splitlines()[0]} — set device=auto"
         ) from error
     return name
-
-
-@contextmanager
-def bars() -> Iterator[Progress]:
-    """A bar for each thing that is said to progress, on a terminal only."""
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        rows: dict[str, int] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in rows:
-                rows[what] = bar.add_task(what)
-            bar.update(rows[what], completed=done, total=total)
-
-        yield progress

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from sslzoo.errors import ConfigError
-from sslzoo.probe.features import Progress, Scale, Source
+from sslzoo.probe.features import Scale, Source
 from sslzoo.probe.heads import Linear, Neighbours, fit
 from sslzoo.probe.metrics import score
 from sslzoo.probe.subject import Subject
 from sslzoo.probe.tasks import Part, Question, Task
+from sslzoo.progress import Progress, quiet
 
 Read = Callable[[Part], Tensor]  # a part's features
 Known = Callable[[str, str, Callable[[], dict]], dict]  # task, kind, how it is measured -> the result
@@ -52,7 +53,7 @@ class Probe:
         self,
         subject: Subject,
         task: Task,
-        progress: Progress = lambda what, done, total: None,
+        progress: Progress = quiet,
         known: Known = lambda task, kind, measure: measure(),
     ) -> dict:
         """{"pretrained": result, "untrained": result, "raw": result}, ready for JSON. known: gives the results

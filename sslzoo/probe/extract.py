@@ -18,7 +18,8 @@ from sslzoo.data.base import Data
 from sslzoo.data.loader import ordered_loader
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.probe.features import Frozen, Progress, units
+from sslzoo.probe.features import Frozen, units
+from sslzoo.progress import Progress, quiet
 from sslzoo.run import write_json, write_whole
 
 FILE_BYTES = 2**28
@@ -32,7 +33,7 @@ def extract(
     layer: int | str = "all",
     what: Literal["tokens", "items"] = "tokens",
     device: str | torch.device = "cpu",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = quiet,
 ) -> dict:
     """Write the features of every item of a split, and return what about.json says.
 

@@ -1,6 +1,6 @@
 """Frozen features: what a source says of items and frames, read once each and standardised on train."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,8 +14,7 @@ from sslzoo.encoders.base import Encoder
 from sslzoo.errors import UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Part
-
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+from sslzoo.progress import Progress
 
 IMAGES, SECONDS, TOKENS = 256, 60, 16384  # of one batch
 

@@ -101,11 +101,8 @@ def _frames(show: dict) -> str:
         place = f'x="0" y="{y:g}" width="{width:g}" height="{tall:g}"'
         return f'<image {place} href="{_mel(tensor)}" preserveAspectRatio="none" class="ink"/>'
 
-    body, bottom, says = (
-        [picture(show["frames"], 0)],
-        tall,
-        ["Log-mel frames" + ", the masked ones tinted" * bool(mask.any())],
-    )
+    body, bottom = [picture(show["frames"], 0)], tall
+    says = ["Log-mel frames" + ", the masked ones tinted" * bool(mask.any())]
     for start, stop in _stretches(mask):
         place = f'x="{start * unit:.1f}" y="0" width="{(stop - start) * unit:.1f}" height="{tall:g}"'
         body.append(f'<rect {place} class="masked"/>')

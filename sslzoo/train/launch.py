@@ -13,6 +13,7 @@ from sslzoo.data.loader import collate, train_loader
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
+from sslzoo.progress import quiet
 from sslzoo.run import Run
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, load, newest
 from sslzoo.train.finish import Finish, GracefulStop
@@ -80,8 +81,9 @@ def check_lengths(split, encoder, objective, data) -> None:
 def pretrain(job, run: Run) -> bool:
     """Train a run to its end, from where it is. True on the first rank, when the last step is done."""
     settings, config, smallest = job.trainer, job.config, job.objective.min_batch
+    every, workers = settings.val_every, settings.workers
     splits = {"train": job.data.split("train")}
-    if settings.val_every:
+    if every:
         splits["valid"] = job.data.split("valid")
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
@@ -99,26 +101,23 @@ def pretrain(job, run: Run) -> bool:
     stop = GracefulStop()
     module = Pretrain(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps)
     made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
-    validation = []
-    if settings.val_every:
-        every = settings.val_every
-        validation.append(Validate(job.data, splits["valid"], config["seed"], every, settings.workers))
+    report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
-        Refresh(job.data, splits["train"], settings.workers),
-        *validation,
+        Refresh(job.data, splits["train"], workers, report.reading if report else quiet),
+        Validate(job.data, splits["valid"], config["seed"], every, workers) if every else None,
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run, settings.log_every),
-        *([ProgressReport(run.name, job.data.modality, rate)] if settings.progress else []),
+        report,
         stop,
         Finish(run, made, example),
         Checkpoints(run, settings.save_every, settings.keep),
     ]
-    trainer = lightning_trainer(settings, run, callbacks)
+    trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback])
     resume = newest(run)
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")
-    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, smallest, settings.workers)
+    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, smallest, workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)

@@ -23,7 +23,8 @@ class ProgressReport(L.Callback):
         self.begun = self.marked = time.monotonic()
         self.first = trainer.global_step
         self.amount = self.speed = 0.0
-        if trainer.is_global_zero and sys.stderr.isatty():
+        self.first_rank = trainer.is_global_zero
+        if self.first_rank and sys.stderr.isatty():
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -40,7 +41,7 @@ class ProgressReport(L.Callback):
         self.amount += units * world
         now, step = time.monotonic(), trainer.global_step
         self.speed = self.amount / max(now - self.begun, 1e-6)
-        if not trainer.is_global_zero:
+        if not self.first_rank:
             return
         info = f"loss {module.logged['loss']:.4f}  {self.speed:,.0f} {self.unit}"
         if self.bar is not None:
@@ -51,6 +52,14 @@ class ProgressReport(L.Callback):
             print(
                 f"{self.name}: step {step}/{module.total_steps}  {info}  {left:.0f} s left", file=sys.stderr, flush=True
             )
+
+    def reading(self, what: str, done: int, total: int) -> None:
+        """Say how far this rank is with what is done between two steps."""
+        if self.bar is not None:
+            self.bar.update(self.task, info=f"{what} {done:,}/{total:,}")
+        elif self.first_rank and time.monotonic() - self.marked > self.EVERY:
+            self.marked = time.monotonic()
+            print(f"{self.name}: {what} {done:,}/{total:,}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         if self.bar is not None:

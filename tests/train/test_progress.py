@@ -8,6 +8,7 @@ from conftest import tiny
 from sslzoo.build import build, settle
 from sslzoo.run import Run
 from sslzoo.train import launch
+from sslzoo.train.progress import ProgressReport
 
 UNITS = {"rotation": "images/s", "wav2vec2": "s of audio/s", "bert": "tokens/s"}
 
@@ -21,3 +22,17 @@ def test_a_line_with_loss_speed_and_time_left(objective, tmp_path, capsys):
     launch.pretrain(job, run)
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mine: ")]
     assert re.fullmatch(rf"mine: step 3/3  loss [0-9.]+  [0-9,]+ {UNITS[objective]}  0 s left", line), line
+
+
+def test_what_is_read_between_two_steps_is_said_too(tmp_path, capsys, monkeypatch):
+    """DeepCluster reads the whole training set before an epoch."""
+    monkeypatch.setattr(ProgressReport, "EVERY", 0.0)
+    config = tiny("deepcluster", "trainer.max_steps=1", "trainer.progress=true")
+    config = {k: v for k, v in config.items() if k not in ("name", "root")}
+    run, job = Run(tmp_path / "mine"), build(config)
+    settle(run, config)
+    launch.pretrain(job, run)
+    said = re.findall(r"mine: features of train ([0-9,]+)/([0-9,]+)\n", capsys.readouterr().err)
+    assert said[-1][0] == said[-1][1]
+    done = [int(done.replace(",", "")) for done, _ in said]
+    assert done == sorted(set(done)) and done[0] > 0
