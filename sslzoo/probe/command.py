@@ -75,7 +75,8 @@ def summary(name: str, results: dict[str, dict]) -> str:
     lines = [f"{name}: {one['metric']} on {one['n_test']} of test, chance {100 * one['chance']:.1f}"]
     for kind, result in results.items():
         linear, knn = (100 * result[head]["test"] for head in ("linear", "knn"))
-        lines.append(f"  {kind:10}  linear {linear:5.1f}   {result['knn']['k']} neighbours {knn:5.1f}")
+        edge = f"   at the edge of the penalties, {result['linear']['penalty']:g}" if result["linear"]["edge"] else ""
+        lines.append(f"  {kind:10}  linear {linear:5.1f}   {result['knn']['k']} neighbours {knn:5.1f}{edge}")
         if "by_layer" in result["linear"]:
             said = zip(result["linear"]["layers"], result["linear"]["by_layer"]["test"], strict=True)
             lines.append("    each layer  " + "  ".join(f"{name}: {100 * value:.1f}" for name, value in said))

@@ -27,7 +27,7 @@ class Probe:
 
     Features are standardised on train. A softmax-weighted sum of the layers with a linear head is fitted
     to train for each of `penalties`, from the strongest to the weakest, each from where the last one ended,
-    until two in a row are no better; the best on valid (of equals, the strongest penalty) is the one that
+    until two in a row are worse than the best; the best on valid (of equals, the strongest penalty) is the one that
     reads test, once. Beside it, `k` weighted nearest neighbours in the last layer, which have nothing to
     choose. by_layer: also a head on each layer alone, with the penalty that was chosen for their sum.
     Nothing is random.
@@ -35,7 +35,7 @@ class Probe:
 
     def __init__(
         self,
-        penalties: list[float] = [1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001],  # noqa: B006 (read, never written)
+        penalties: list[float] = [10.0, 1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001, 0.000001],  # noqa: B006 (read, never written)
         k: int = 20,
         temperature: float = 0.07,
         max_gb: float = 4.0,
@@ -112,6 +112,7 @@ class Probe:
                 "test": score(metric, truth["test"], guess),
                 "valid": max(sweep.values()),
                 "penalty": penalty,
+                "edge": len(sweep) > 1 and penalty in (max(sweep), min(sweep)),  # another might have been better
                 "sweep": {f"{penalty:g}": value for penalty, value in sweep.items()},
                 "layers": source.layers,
                 "layer_weights": head.layers.softmax(0).tolist(),
@@ -133,7 +134,8 @@ class Probe:
 
     def _choose(self, metric, train, targets, valid, truth, decide) -> tuple[Linear, dict[float, float]]:
         """The head that is best on valid, and each penalty's score there. Weaker penalties take the longest
-        to fit: once `PATIENCE` in a row are no better than the best, they only fit noise, and it ends."""
+        to fit: once `PATIENCE` are worse than the best, they only fit noise, and it ends. (As good is not
+        worse: under strong penalties a head may name one class only.)"""
         outputs = targets.shape[1] if targets.is_floating_point() else int(targets.max()) + 1
         best, head, sweep, worse = None, None, {}, 0
         for penalty in self.penalties:
@@ -141,7 +143,7 @@ class Probe:
             found = score(metric, truth, decide(head(valid)))
             if best is None or found > max(sweep.values()):
                 best, worse = head, 0
-            else:
+            elif found < max(sweep.values()):
                 worse += 1
             sweep[penalty] = found
             if worse == PATIENCE:

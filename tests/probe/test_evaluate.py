@@ -7,6 +7,7 @@ from worlds import Framed, Held, Items, spoken, waves
 
 from sslzoo.data.base import Intervals
 from sslzoo.errors import ConfigError
+from sslzoo.probe import evaluate
 from sslzoo.probe.evaluate import Probe
 from sslzoo.probe.subject import Subject
 from sslzoo.probe.tasks import Task
@@ -82,10 +83,28 @@ def test_the_penalty_is_the_best_on_valid_and_of_equals_the_strongest():
     assert easy["layer_weights"] == strong["layer_weights"]
 
 
-def test_the_sweep_ends_when_weaker_penalties_are_no_better():
-    probe = Probe(penalties=[1e-2, 1e-3, 1e-4, 1e-5])
-    easy = put(Task(**WORD), spoken(noise=0.01), probe)["pretrained"]["linear"]
-    assert list(easy["sweep"]) == ["0.01", "0.001", "0.0001"]
+@pytest.mark.parametrize(
+    ("found", "tried", "chosen"),
+    [
+        ([0.0, 0.0, 0.0, 0.2, 0.1, 0.15, 0.3], 6, 1e-4),  # a metric that stands still is not worse
+        ([0.3, 0.2, 0.3, 0.1, 0.9, 0.9, 0.9], 4, 1e-1),  # two worse ones end it, of equals the strongest counts
+        ([0.1, 0.2, 0.1, 0.3, 0.4, 0.3, 0.5], 7, 1e-7),
+    ],
+)
+def test_the_sweep_ends_when_two_weaker_penalties_are_worse(found, tried, chosen, monkeypatch):
+    penalties, left = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7], iter(found)
+    monkeypatch.setattr(evaluate, "score", lambda metric, truth, guess: next(left))
+    x, y = torch.randn(1, 20, 3), torch.arange(20) % 2
+    _, sweep = Probe(penalties)._choose("accuracy", x, y, x, y.numpy(), lambda answers: answers)
+    assert sweep == dict(zip(penalties[:tried], found, strict=False)) and max(sweep, key=sweep.get) == chosen
+
+
+def test_a_choice_at_an_edge_is_said():
+    def edge(penalties):
+        return put(Task(**WORD), spoken(noise=3.0), Probe(penalties))["pretrained"]["linear"]
+
+    assert edge([100.0, 10.0])["edge"] and not edge([10.0])["edge"]
+    assert not edge([10.0**-n for n in range(-3, 7)])["edge"]
 
 
 def test_valid_decides_and_test_does_not():

@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch.nn.functional import cross_entropy
 
-from sslzoo.probe.heads import Linear, Neighbours, fit
+from sslzoo.probe.heads import WIDE, Linear, Neighbours, fit
 
 
 def problem(n=300, d=6, classes=4, seed=0):
@@ -24,6 +24,30 @@ def test_one_layer_is_scikit_learns_logistic_regression(penalty):
     theirs = Linear(torch.zeros(1), *(torch.tensor(v, dtype=torch.float32) for v in (slow.coef_.T, slow.intercept_)))
     ours, best = (cross_entropy(h(x[None]), y) + penalty / 2 * h.weight.square().sum() for h in (head, theirs))
     assert ours.item() == pytest.approx(best.item(), abs=2e-5)
+
+
+@pytest.mark.parametrize("penalty", [1e-2, 1e-4, 1e-6])
+def test_dimensions_that_go_together_end_at_the_minimum_too(penalty):
+    """As an encoder's do: plain L-BFGS is far from it after as many steps."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(2000) % 5
+    x = torch.randn(2000, 64, generator=g) + 0.3 * torch.randn(5, 64, generator=g)[y]
+    x = x @ torch.diag(torch.logspace(0, -3, 64)) @ torch.randn(64, 64, generator=g)
+    x = (x - x.mean(0)) / x.std(0)
+
+    def loss(h):
+        return (cross_entropy(h(x[None]), y) + penalty / 2 * h.weight.square().sum()).item()
+
+    slow = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-10, max_iter=1000, solver="newton-cholesky")
+    slow.fit(x.double(), y)
+    theirs = Linear(torch.zeros(1), *(torch.tensor(v, dtype=torch.float32) for v in (slow.coef_.T, slow.intercept_)))
+    assert loss(fit(x[None], y, 5, penalty)) == pytest.approx(loss(theirs), abs=2e-4)
+
+
+def test_features_of_many_dimensions_are_fitted_too():
+    x, y = problem(n=60, d=WIDE + 1)
+    slow = LogisticRegression(C=1 / (0.1 * len(x)), tol=1e-9, max_iter=10000).fit(x.double(), y)
+    np.testing.assert_allclose(fit(x[None], y, 4, 0.1)(x[None]).softmax(1), slow.predict_proba(x.double()), atol=5e-3)
 
 
 def test_values_are_scikit_learns_ridge():
