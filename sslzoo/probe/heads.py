@@ -51,11 +51,11 @@ def fit(x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None
         shapes = (len(x),), (x.shape[2], outputs), (outputs,)
         start = Linear(*(torch.zeros(shape, device=x.device) for shape in shapes))
     root = _root(x, y, start, penalty)
-    free = start.layers.clone(), root @ start.weight, start.bias.clone()
-    layers, v, bias = (p.requires_grad_() for p in free)
+    v = start.weight.clone() if root is None else root @ start.weight
+    layers, v, bias = (p.requires_grad_() for p in (start.layers.clone(), v, start.bias.clone()))
 
     def head() -> Linear:
-        return Linear(layers, torch.linalg.solve_triangular(root, v, upper=True), bias)
+        return Linear(layers, v if root is None else torch.linalg.solve_triangular(root, v, upper=True), bias)
 
     optimizer = torch.optim.LBFGS(
         [layers, v, bias],
@@ -83,18 +83,17 @@ def fit(x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None
 
 
 @torch.no_grad()
-def _root(x: Tensor, y: Tensor, start: Linear, penalty: float) -> Tensor:
-    """Upper triangular [D, D]: root^T root is the loss's curvature in one column of the weight, at the start."""
-    size = x.shape[2]
-    unit = torch.eye(size, device=x.device)
-    if size > WIDE:
-        return unit
+def _root(x: Tensor, y: Tensor, start: Linear, penalty: float) -> Tensor | None:
+    """Upper triangular [D, D]: root^T root is the loss's curvature in one column of the weight, at the start.
+    None where there are too many dimensions for it."""
+    if x.shape[2] > WIDE:
+        return None
     mixed, curved = start.mix(x), 1.0
     if not y.is_floating_point():
         p = start(x).softmax(1)
         curved = float((p * (1 - p)).mean())
     hessian = curved * (mixed.T @ mixed).double() / len(mixed)
-    hessian += (penalty + 1e-6 * float(hessian.diagonal().mean())) * unit  # of rounding
+    hessian.diagonal().add_(penalty + 1e-6 * float(hessian.diagonal().mean()))  # that much is rounding
     return torch.linalg.cholesky(hessian, upper=True).float()
 
 
