@@ -19,7 +19,7 @@ from sslzoo.data import cache
 from sslzoo.errors import UserError
 from sslzoo.run import write_whole
 
-_SHOWN = 10  # bad files that are named; the others are counted
+_SHOWN = 3  # bad files that are named; the others are counted
 _log = logging.getLogger("sslzoo")
 
 
