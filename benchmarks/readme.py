@@ -63,10 +63,13 @@ def kinds(name: str) -> str:
 def measured(name: str, said: dict) -> str:
     """What a stored result was measured with, in a line."""
     machine, seeds = said["machine"], ", ".join(map(str, said["seeds"]))
-    commits = sorted({str(run.get("commit") or said["commit"])[:7] for run in said["runs"]})
+    made = {run.get("commit") for run in said["runs"]}  # runs once did not say theirs
+    commits = [name[:7] for name in sorted(made - {None})] + ["earlier"] * (None in made)
+    end = said["commit"][:7]  # where the last probe was
+    since = "" if end in commits else f", probed at {end}"
     return (
         f"<sub>`benchmarks/results/{name}.json`: seeds {seeds}; {machine['cores']} cores ({machine['arch']}); "
-        f"{said['minutes']:.0f} minutes in all; commit {' and '.join(commits)}, config {said['config_hash']}.</sub>"
+        f"{said['minutes']:.0f} minutes in all; commit {' and '.join(commits)}{since}, config {said['config_hash']}.</sub>"
     )
 
 
