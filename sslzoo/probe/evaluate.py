@@ -27,7 +27,7 @@ class Probe:
 
     Features are standardised on train. A softmax-weighted sum of the layers with a linear head is fitted
     to train for each of `penalties`, from the strongest to the weakest, each from where the last one ended,
-    until two in a row are worse than the best; the best on valid (of equals, the strongest penalty) is the one that
+    until two after the best are worse than it; the best on valid (of equals, the strongest penalty) is the one that
     reads test, once. Beside it, `k` weighted nearest neighbours in the last layer, which have nothing to
     choose. by_layer: also a head on each layer alone, with the penalty that was chosen for their sum.
     Nothing is random.
