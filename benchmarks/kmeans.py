@@ -78,17 +78,18 @@ def main() -> None:
     }
     for way in ways.values():
         way(99)  # libraries are loaded and pools of threads made
-    runs = []
+    timed = []
     for seed in map(int, said.seeds.split(",")):
         for name, way in ways.items():
             wall, used = time.perf_counter(), time.process_time()
             centroids = way(seed)
             wall, used = time.perf_counter() - wall, time.process_time() - used
-            runs.append({"seed": seed, "way": name, "seconds": wall, "cpu_seconds": used, "inertia": centroids})
-    for run in runs:  # after all were timed: the memory that it takes and gives back slows what comes next
-        run["inertia"] = inertia(wide, run["inertia"])
-        wall, used = run["seconds"], run["cpu_seconds"]
-        print(f"seed {run['seed']}  {run['way']:42} {wall:6.2f} s  {used:6.2f} s of CPU  inertia {run['inertia']:.2f}")
+            timed.append((seed, name, wall, used, centroids))
+    runs = []
+    for seed, name, wall, used, centroids in timed:  # not between them: its memory slows what comes next
+        found = inertia(wide, centroids)
+        runs.append({"seed": seed, "way": name, "seconds": wall, "cpu_seconds": used, "inertia": found})
+        print(f"seed {seed}  {name:42} {wall:6.2f} s  {used:6.2f} s of CPU  inertia {found:.2f}")
     of = {name: [run for run in runs if run["way"] == name] for name in ways}
     best = [min(a, b, key=lambda run: run["seconds"]) for a, b in zip(*list(of.values())[1:3], strict=True)]
     pairs = list(zip(of["sslzoo"], best, strict=True))

@@ -90,7 +90,7 @@ def _root(x: Tensor, y: Tensor, start: Linear, penalty: float) -> Tensor | None:
         return None
     mixed, curved = start.mix(x), 1.0
     if not y.is_floating_point():
-        p = start(x).softmax(1)
+        p = (mixed @ start.weight + start.bias).softmax(1)
         curved = float((p * (1 - p)).mean())
     hessian = curved * (mixed.T @ mixed).double() / len(mixed)
     hessian.diagonal().add_(penalty + 1e-6 * float(hessian.diagonal().mean()))  # that much is rounding
