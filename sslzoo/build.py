@@ -182,7 +182,7 @@ def build(config: dict, promised: Promised | None = None) -> Job:
         objective = target(config["objective"]["_target_"], "objective")
         misfits(data, encoder, objective)
         objective = make(config["objective"], encoder=encoder, data=data)
-    data.batch.check(max(objective.min_batch, trainer.ranks))
+    data.batch.check(max(objective.min_batch, trainer.ranks) * trainer.accumulate)
     return Job(config, data, encoder, objective, optim, trainer)
 
 

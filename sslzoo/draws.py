@@ -33,6 +33,18 @@ def key(*words: int | str) -> int:
     return h >> 1
 
 
+def keys_of(*words: int | str, rows: np.ndarray) -> np.ndarray:
+    """`key(*words, row)` of every row, int64 [N], without a loop."""
+    h = _GOLDEN
+    for word in words:
+        value = crc32(word.encode()) if isinstance(word, str) else int(word)
+        h = _mix((h + _GOLDEN + (value & _WORD)) & _WORD)
+    x = np.asarray(rows, np.int64).astype(np.uint64) + np.uint64((h + _GOLDEN) & _WORD)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_M1)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_M2)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
+
+
 def _signed(x: int) -> int:
     return x - (1 << 64) if x >= 1 << 63 else x
 
@@ -52,8 +64,13 @@ def _mixed(x: Tensor) -> Tensor:
     return x.bitwise_xor_(shifted.bitwise_and_((1 << 33) - 1))
 
 
-def uniform(keys: Tensor, name: str, *shape: int) -> Tensor:
-    """Uniform draws in (0, 1), float32 [B, *shape], on the device of `keys` [B] (int64)."""
+def uniform(keys: Tensor, name: str, *shape: int, device: torch.device | str | None = None) -> Tensor:
+    """Uniform draws in (0, 1), float32 [B, *shape], for the keys [B] (int64); the same numbers on any device.
+
+    device: where they are drawn, None for where the keys are.
+    """
+    if device is not None:
+        keys = keys.to(device, non_blocking=True)
     count = math.prod(shape)
     stream = _signed(_mix(crc32(name.encode()) + _GOLDEN))
     base = keys[:, None] + stream
@@ -67,16 +84,18 @@ def children(keys: Tensor, places: Tensor) -> Tensor:
     return _mixed(keys + (places + 1) * _signed(_M1))
 
 
-def integers(keys: Tensor, name: str, high: Tensor | int, *shape: int) -> Tensor:
+def integers(
+    keys: Tensor, name: str, high: Tensor | int, *shape: int, device: torch.device | str | None = None
+) -> Tensor:
     """Integers in [0, high), int64 [B, *shape]; `high` broadcasts against the result."""
     # float64: float32 cannot index past 2^23, and rounds up to `high` itself
-    return (uniform(keys, name, *shape).double() * high).long()
+    return (uniform(keys, name, *shape, device=device).double() * high).long()
 
 
-def normal(keys: Tensor, name: str, *shape: int) -> Tensor:
+def normal(keys: Tensor, name: str, *shape: int, device: torch.device | str | None = None) -> Tensor:
     """Standard normal draws, float32 [B, *shape] (Box and Muller)."""
     # the pair last, so that element i depends on i alone
-    radius, angle = uniform(keys, name, *shape, 2).unbind(-1)
+    radius, angle = uniform(keys, name, *shape, 2, device=device).unbind(-1)
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(2 * math.pi * angle)
 
 

@@ -10,57 +10,99 @@ from sslzoo.parts import ranks
 
 
 class Pretrain(L.LightningModule):
-    """One step: the objective's loss on a batch, weighed so that ranks together minimise its mean over the
-    global batch. Dropout is seeded by (seed, step, rank), so that a continued run draws what an
-    uninterrupted one draws.
+    """A step is an update of the weights, from `parts` parts of the global batch. The loss is its mean over all that
+    is counted in the global batch: over ranks and parts. Dropout is seeded by (seed, step, rank, part), so that a
+    continued run draws what an uninterrupted one draws.
+
+    Between two logged steps nothing is read from the device: losses and gradient norms stay there until `look`.
     """
 
-    def __init__(self, encoder, objective, optim, seed: int, total_steps: int):
+    def __init__(self, encoder, objective, optim, seed: int, total_steps: int, log_every: int = 1, parts: int = 1):
         super().__init__()
         self.encoder, self.objective, self.optim = encoder, objective, optim
-        self.seed, self.total_steps = seed, total_steps
-        self.logged: dict[str, float] = {}  # of the last step; for callbacks
-        self.batch_index: Tensor | None = None
+        self.seed, self.total_steps, self.log_every, self.parts = seed, total_steps, log_every, parts
+        self.also_log: int | None = None  # where there is a validation
+        self.logged: dict[str, float] = {}  # of this step, if it is a logged one; for callbacks
+        self.features: Tensor | None = None  # of a logged step
+        self.part = 0  # of the step: 0 when an update has just been made
+        self.sums: list[tuple[list[str], Tensor]] = []  # of a logged step's parts
+        self.unseen: list[tuple[int, list[int], Tensor, Tensor]] = []  # step, items, loss, gradient norm
 
     def configure_optimizers(self):
         return self.optim.build(self)
 
+    def logs_at(self, step: int) -> bool:
+        validated = self.also_log is not None and (step + 1) % self.also_log == 0
+        return step % self.log_every == 0 or validated or step + 1 == self.total_steps
+
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        step = self.global_step
+        step, words = self.global_step, [self.part] if self.part else []
         # dropout alone draws from torch's own generator; everything else from the batch's keys
-        torch.manual_seed(draws.key(self.seed, "dropout", step, self.global_rank))
-        self.batch_index = batch.index
+        torch.manual_seed(draws.key(self.seed, "dropout", step, self.global_rank, *words))
+        for module in self.modules():
+            if hasattr(module, "layer_drop_seed"):
+                module.layer_drop_seed = draws.key(self.seed, "layer drop", step)
         loss = self.objective(self.encoder, batch, step)
         value, weight = self.weigh(loss)
-        self.logged = self.reduce(loss, weight)
+        if self.part == 0:
+            self.logged, self.sums, self.items = {}, [], batch.index[:8].tolist()
+        if self.logs_at(step):
+            self.features = None if loss.features is None else loss.features.detach()
+            self.sums.append(self.reduce(loss, weight))
+        self.loss = loss.value.detach() if self.part == 0 else self.loss + loss.value.detach()
+        self.part += 1
         return value
 
     def weigh(self, loss) -> tuple[Tensor, Tensor]:
-        """This rank's loss, so that the mean over ranks is the mean over the global batch, and its share."""
+        """This rank's loss of a part, so that the mean over ranks (and, as Lightning takes it, over parts) is the
+        mean over the global batch but for a factor that `on_before_optimizer_step` knows; and its weight."""
         count = torch.as_tensor(loss.count, dtype=torch.float32, device=loss.value.device)
-        share = count / ranks.total(count)
-        return loss.value * share * ranks.world(), share
+        total = ranks.total(count).clamp(min=1e-12)
+        if self.part == 0:
+            self.first_total, self.total = total, total
+        else:
+            self.total = self.total + total
+        weight = count / self.first_total
+        return loss.value * weight * ranks.world() * self.parts, weight
 
-    def reduce(self, loss, share: Tensor) -> dict[str, float]:
-        """The global loss and logs. A rank logs the same names as every other."""
-        logs = {"loss": loss.value.detach(), **loss.logs}
-        values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=share.device) for v in logs.values()])
-        return dict(zip(logs, ranks.total(values.detach() * share).tolist(), strict=True))
+    def reduce(self, loss, weight: Tensor) -> tuple[list[str], Tensor]:
+        """Names, and the sums over ranks of the weighed loss and logs. A rank logs the same names as every other."""
+        logs = {"loss": loss.value.detach(), **loss.logs()}
+        values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=weight.device) for v in logs.values()])
+        return list(logs), ranks.total(values.detach() * weight)
 
     def on_before_optimizer_step(self, optimizer) -> None:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if not bool(torch.isfinite(norm)):
-            items = ", ".join(map(str, self.batch_index[:8].tolist()))
-            raise UserError(
-                f"the gradient is not finite at step {self.global_step} (loss {self.logged['loss']:.4g}, batch of items "
-                f"{items}, …): stopped before the update — try a lower optim.lr or trainer.gradient_clip=1"
-            )
-        self.logged["gradient_norm"] = float(norm)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if self.parts > 1:
+            torch._foreach_mul_(gradients, self.first_total / self.total)
+        self.unseen.append((self.global_step, self.items, self.loss, torch.nn.utils.get_total_norm(gradients)))
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         step = self.global_step
         lr = self.optim.set_rate(optimizer, step, self.total_steps)
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.logged["lr"] = lr
+        self.part = 0
+        if self.logs_at(step):
+            self.logged = self.look() | {"lr": lr}
         # here, and not in a callback after the batch, whose work a checkpoint of this step would miss
         self.objective.after_step(self.encoder, step, self.total_steps)
+
+    def look(self) -> dict[str, float]:
+        """Read what the device knows of the steps since the last look: the logs of this one, and whether all of
+        them were finite. Raises UserError naming the first that was not, and its items."""
+        if not self.unseen:
+            return {}
+        losses, norms = (torch.stack([x.float() for x in xs]) for xs in list(zip(*self.unseen, strict=True))[2:])
+        names = self.sums[0][0] if self.sums else []
+        logs = sum(values for _, values in self.sums) * (self.first_total / self.total) if self.sums else norms[:0]
+        found = torch.cat([losses, norms, logs]).tolist()
+        seen, self.unseen, self.sums = self.unseen, [], []
+        losses, norms, values = found[: len(seen)], found[len(seen) : 2 * len(seen)], found[2 * len(seen) :]
+        for (step, items, *_), loss, norm in zip(seen, losses, norms, strict=True):
+            if not (abs(loss) < float("inf") and norm < float("inf")):
+                raise UserError(
+                    f"the gradient is not finite at step {step} (loss {loss / self.parts:.4g}, batch of items "
+                    f"{', '.join(map(str, items))}, …): stopped, and nothing was saved since — "
+                    "try a lower optim.lr or trainer.gradient_clip=1"
+                )
+        return dict(zip(names, values, strict=True)) | {"gradient_norm": norms[-1]}

@@ -14,7 +14,7 @@ from conftest import modality_of, node_of, tiny
 from two_ranks import on_two_ranks
 
 from sslzoo.build import build, settle
-from sslzoo.data.loader import collate
+from sslzoo.data.loader import read_rows
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
@@ -44,7 +44,7 @@ def batch_of(job, step: int, rank: int = 0, world: int = 1):
     split = job.data.split("train")
     sampler = StepSampler(job.data.batch, split.cut_lengths, 0, step, step + 1, rank, world, job.objective.min_batch)
     [rows] = list(sampler)
-    return collate([split.item(i, key) for i, key in rows])
+    return read_rows(split, rows)
 
 
 def train(config: dict, folder: Path) -> Run:
@@ -67,9 +67,10 @@ def gradients(job, batch, step: int = 3):
     """The loss and the gradients as the trainer has them before it averages over ranks."""
     module = Pretrain(job.encoder, job.objective, job.optim, 0, 10)
     loss = job.objective(job.encoder, batch, step)
-    value, share = module.weigh(loss)
+    value, weight = module.weigh(loss)
     value.backward()
-    return module.reduce(loss, share), {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
+    names, logs = module.reduce(loss, weight)
+    return dict(zip(names, logs.tolist(), strict=True)), {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
 
 
 def test_composes_and_takes_a_step(objective):

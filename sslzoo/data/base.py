@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sslzoo import draws
 from sslzoo.errors import UserError
+from sslzoo.parts import ranks
 
 MODALITIES = ("image", "speech", "text")
 SPLITS = ("train", "valid", "test")
@@ -24,13 +25,19 @@ SPECIALS = 5
 
 @dataclass
 class Batch:
-    """A padded batch.
+    """A padded batch. `inputs` are where the model is; all else stays in host memory, where Python may read it
+    without waiting for an accelerator, and goes to the device as it is needed.
 
     inputs: image uint8 or float in 0..1 [B, C, H, W]; speech float [B, N]; text int64 [B, T].
-    lengths: int64 [B], valid samples or tokens of each row (for images, 1).
-    keys: int64 [B], the seed of everything random about a row (see `sslzoo.draws`).
-    index: int64 [B], each row's place in its split.
-    targets: labels of frames made beforehand, by name, int64 [B, T], padded with -100.
+    lengths: int64 [B] on the host, valid samples or tokens of each row (for images, 1).
+    keys: int64 [B] on the host, the seed of everything random about a row (see `sslzoo.draws`).
+    index: int64 [B] on the host, each row's place in its split.
+    targets: what is known of a row beforehand, by name, on the host: labels of frames made by `sslzoo label`,
+    int64 [B, T] padded with -100, or one number a row [B].
+    global_keys: int64 [N] on the host, the keys of all rows of the global batch; rank r has rows r, r + world, ….
+    None stands for a batch of this rank alone.
+    host_inputs: the inputs in host memory, for ids of text; see `ids`.
+    skipped: rows whose item could not be read, and another was read instead.
     """
 
     inputs: Tensor
@@ -38,21 +45,42 @@ class Batch:
     keys: Tensor
     index: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
+    global_keys: Tensor | None = None
+    host_inputs: Tensor | None = None
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def to(self, device, non_blocking: bool = False) -> "Batch":
-        def move(x):
-            return x.to(device, non_blocking=non_blocking)
+    @property
+    def ids(self) -> Tensor:
+        """The inputs in host memory (text)."""
+        return self.inputs if self.host_inputs is None else self.host_inputs
 
+    def rows(self) -> list[int] | None:
+        """How many rows of the global batch each rank has; None where only this rank's are known."""
+        if self.global_keys is None:
+            return None
+        return [len(range(r, len(self.global_keys), ranks.world())) for r in range(ranks.world())]
+
+    def gathered_keys(self) -> Tensor:
+        """The keys of the global batch in the order in which ranks are gathered: rank by rank."""
+        if self.global_keys is None:
+            return self.keys
+        return torch.cat([self.global_keys[r :: ranks.world()] for r in range(ranks.world())])
+
+    def to(self, device) -> "Batch":
+        """The same batch with its inputs on `device`; from pinned memory the copy is asynchronous."""
+        text = self.inputs.dtype == torch.int64
+        moved = self.inputs.to(device, non_blocking=torch.device(device).type != "cpu")
+        return replace(self, inputs=moved, host_inputs=self.ids if text else None)
+
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU copies from while the host goes on; torch's loader calls it."""
         return replace(
             self,
-            inputs=move(self.inputs),
-            lengths=move(self.lengths),
-            keys=move(self.keys),
-            index=move(self.index),
-            targets={k: move(v) for k, v in self.targets.items()},
+            **{name: getattr(self, name).pin_memory() for name in ("inputs", "lengths", "keys", "index")},
+            targets={name: x.pin_memory() for name, x in self.targets.items()},
         )
 
 
@@ -75,6 +103,8 @@ class Split(torch.utils.data.Dataset):
     grain: a cut begins at a multiple of so many samples or tokens.
     columns: label columns by name, each an array [N] of strings, integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
+    on_error: what a loader does with an item that cannot be read: "raise", or "skip", which reads another of like
+    length instead.
     """
 
     names: list[str]
@@ -83,6 +113,7 @@ class Split(torch.utils.data.Dataset):
     grain: int = 1
     columns: dict[str, np.ndarray]
     intervals: dict[str, list[Intervals]]
+    on_error: str = "raise"
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -149,22 +180,3 @@ class Data:
     def describe(self, inputs: Tensor) -> str:
         """An input in words, for a report; speech and images are drawn, so only text says more."""
         return ""
-
-
-def valid(lengths: Tensor, size: int) -> Tensor:
-    """bool [B, size], True before each row's length."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
-
-
-def standardize(x: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
-    """x [B, T, C] with zero mean and unit variance over each row's valid steps; padding becomes zero."""
-    inside = valid(lengths, x.shape[1])[..., None].to(x.dtype)
-    count = lengths[:, None, None].clamp(min=1)
-    mean = (x * inside).sum(1, keepdim=True) / count
-    var = ((x - mean).square() * inside).sum(1, keepdim=True) / count
-    return (x - mean) * torch.rsqrt(var + eps) * inside
-
-
-def pixels(images: Tensor) -> Tensor:
-    """uint8 or float images as floats in 0..1."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images

@@ -7,20 +7,45 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslzoo import draws
 from sslzoo.data.base import Batch, Split
-from sslzoo.data.sampler import Row, StepSampler
+from sslzoo.data.sampler import Rows, StepSampler
+from sslzoo.errors import UserError
 
 IGNORE = -100  # the target of padding, as torch's losses have it
 
 
-class _Keyed(Dataset):
-    """A split read by (index, key); a key below 0 stands for none."""
+class _ReadRows(Dataset):
+    """A split that is read a batch at a time."""
 
     def __init__(self, split: Split):
         self.split = split
 
-    def __getitem__(self, row: Row):
-        index, key = row
-        return self.split.item(index, key if key >= 0 else None)
+    def __getitems__(self, rows: Rows) -> Batch:
+        return read_rows(self.split, rows)
+
+
+def read_rows(split: Split, rows: Rows) -> Batch:
+    """The batch of these rows. Of a split with on_error="skip" an item that cannot be read is replaced by the
+    first of its spares that can: the same one whatever the number of workers, and after a stop."""
+    read = [_read(split, rows, place) for place in range(len(rows))]
+    batch = collate([row for row, _ in read])
+    batch.skipped = sum(bad for _, bad in read)
+    if rows.global_keys is not None:
+        batch.global_keys = torch.from_numpy(rows.global_keys)
+    return batch
+
+
+def _read(split: Split, rows: Rows, place: int) -> tuple[tuple, bool]:
+    """One row, and whether it is another's."""
+    key = int(rows.keys[place])
+    spares = () if rows.spares is None or split.on_error != "skip" else rows.spares[:, place]
+    tried = [rows.index[place], *spares]
+    for number, index in enumerate(tried):
+        try:
+            return split.item(int(index), key if key >= 0 else None), number > 0
+        except UserError:
+            if number == len(tried) - 1:
+                raise
+    raise AssertionError  # one of them was returned or raised
 
 
 def pad(items: list[Tensor], value: float = 0) -> Tensor:
@@ -42,11 +67,15 @@ def _thread_per_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
 def _loader(split: Split, batches, workers: int) -> DataLoader:
     return DataLoader(
-        _Keyed(split),
+        _ReadRows(split),
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=_as_it_is,
         num_workers=workers,
         worker_init_fn=_thread_per_worker,
         pin_memory=torch.cuda.is_available(),
@@ -54,9 +83,9 @@ def _loader(split: Split, batches, workers: int) -> DataLoader:
     )
 
 
-def train_loader(split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0) -> DataLoader:
-    """Batches of steps `start` to `stop`, the same whatever `workers` is and wherever it starts."""
-    sampler = StepSampler(batching, split.cut_lengths, seed, start, stop, rank, world, smallest)
+def train_loader(split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0, parts=1) -> DataLoader:
+    """Batches of steps `start` to `stop`, `parts` of each, the same whatever `workers` is and wherever it starts."""
+    sampler = StepSampler(batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts)
     return _loader(split, sampler, workers)
 
 
@@ -77,5 +106,9 @@ def ordered_loader(
             batch = []
         batch.append(i)
     batches.append(batch)
-    rows = [[(i, draws.key(key, i) if key is not None else -1) for i in batch] for batch in batches]
-    return _loader(split, [b[rank::world] for b in rows if len(b) >= world], workers)
+    rows = [_ordered(np.array(batch[rank::world], np.int64), key) for batch in batches if len(batch) >= world]
+    return _loader(split, rows, workers)
+
+
+def _ordered(index: np.ndarray, key: int | None) -> Rows:
+    return Rows(index, np.full(len(index), -1) if key is None else draws.keys_of(key, rows=index))

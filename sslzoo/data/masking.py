@@ -1,11 +1,14 @@
-"""Which positions of a padded batch are masked, drawn row by row from the rows' keys."""
+"""Which positions of a padded batch are masked, drawn row by row from the rows' keys.
+
+They are drawn on the host, where keys and lengths are, so that Python knows how many there are.
+"""
 
 import torch
 from torch import Tensor
 
 from sslzoo import draws
-from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
+from sslzoo.parts.masked import valid
 
 
 def ranks_among(scores: Tensor, allowed: Tensor) -> Tensor:
@@ -88,10 +91,11 @@ class Frames:
 
     def __call__(self, keys: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """frames [B, T, F] -> altered frames and which values count, bool, both [B, T, F]."""
-        size = frames.shape[1]
-        chosen = self.spans(keys, lengths, size)[..., None]
-        fate = draws.uniform(keys, "fate", 1, 1)
-        other = draws.integers(keys, "other frame", lengths[:, None], size)
+        size, device = frames.shape[1], frames.device
+        chosen = self.spans(keys, lengths, size)[..., None].to(device, non_blocking=True)
+        fate = draws.uniform(keys, "fate", 1, 1, device=device)
+        lengths = lengths.to(device, non_blocking=True)
+        other = draws.integers(keys, "other frame", lengths[:, None], size, device=device)
         others = frames.gather(1, other[..., None].expand_as(frames))
         instead = torch.where(fate < self.zero, torch.zeros_like(frames), others)
         altered = torch.where(chosen & (fate < self.zero + self.random), instead, frames)
@@ -127,12 +131,12 @@ class FramesAndChannels(Frames):
 
     def __call__(self, keys: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         altered, counts = super().__call__(keys, frames, lengths)
-        channels = frames.shape[2]
+        channels, device = frames.shape[2], frames.device
         wide = draws.integers(keys, "width", self.width + 1, 1)
         first = draws.integers(keys, "channel", channels - wide + 1, 1)
-        here = torch.arange(channels, device=keys.device)
-        block = ((here >= first) & (here < first + wide))[:, None]
-        loud = draws.uniform(keys, "noisy", 1, 1) < self.noisy
-        noise = self.noise * draws.normal(keys, "noise", *frames.shape[1:])
+        here = torch.arange(channels)
+        block = ((here >= first) & (here < first + wide))[:, None].to(device, non_blocking=True)
+        loud = draws.uniform(keys, "noisy", 1, 1, device=device) < self.noisy
+        noise = self.noise * draws.normal(keys, "noise", *frames.shape[1:], device=device)
         altered = torch.where(loud, altered + noise, altered).masked_fill(block, 0.0)
-        return altered, (counts | block | loud) & valid(lengths, frames.shape[1])[..., None]
+        return altered, (counts | block | loud) & valid(lengths, frames.shape[1], device)[..., None]

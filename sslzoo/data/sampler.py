@@ -6,6 +6,7 @@ every `world`-th row of the global batch.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -13,7 +14,32 @@ from torch.utils.data import Sampler
 from sslzoo import draws
 from sslzoo.errors import ConfigError, UserError
 
-Row = tuple[int, int]  # (index into the split, key)
+SPARES = 3  # items that may be read instead of one that cannot be
+
+
+@dataclass
+class Rows:
+    """What one rank reads for a batch. index, keys: int64 [B], places in the split and keys; a key below 0 stands
+    for none: the item is read whole. global_keys: int64 [N], those of the global batch, None where it is this
+    rank's alone. spares: int64 [SPARES, B], what is read instead of an item that is bad; None for nothing."""
+
+    index: np.ndarray
+    keys: np.ndarray
+    global_keys: np.ndarray | None = None
+    spares: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def of(self, rank: int, world: int) -> "Rows":
+        """A rank's rows of a global batch."""
+        spares = None if self.spares is None else self.spares[:, rank::world]
+        return Rows(self.index[rank::world], self.keys[rank::world], self.global_keys, spares)
+
+    def parts(self, number: int) -> list["Rows"]:
+        """A global batch in `number` runs of rows, each a global batch of its own."""
+        cuts = np.array_split(np.arange(len(self)), number)
+        return [Rows(self.index[c], self.keys[c], self.global_keys[c], self.spares[:, c]) for c in cuts]
 
 
 class ByCount:
@@ -103,35 +129,46 @@ class ByTokens(BySeconds):
         super().__init__(tokens, buckets, max_items)
 
 
-class StepSampler(Sampler[list[Row]]):
-    """This rank's rows of the global batch of every step from `start` to `stop`.
+class StepSampler(Sampler[Rows]):
+    """This rank's rows of the global batch of every step from `start` to `stop`, in `parts` parts each.
 
     `lengths` are the units that count for batching, after cutting. It has no length: a loop that counted
     batches from its own start would end a continued run too soon.
     """
 
-    def __init__(self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1):
-        self.buckets = batching.plan(np.asarray(lengths), max(smallest, world))
+    def __init__(self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1, parts=1):
+        self.buckets = batching.plan(np.asarray(lengths), max(smallest, world) * parts)
         self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
-        self.steps_per_epoch = sum(len(part) // size for part, size in self.buckets)
-        self._epoch, self._batches = -1, []
+        self.parts = parts
+        batches = [len(part) // size for part, size in self.buckets]
+        self.ends = np.cumsum(batches)  # of the buckets' batches, one bucket after the other
+        self.steps_per_epoch = int(self.ends[-1])
+        self._epoch, self._order, self._shuffled = -1, None, []
 
-    def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
+    def _begin(self, epoch: int) -> None:
+        """Shuffle the items of each bucket, and the batches."""
         if epoch != self._epoch:
-            batches = []
-            for number, (part, size) in enumerate(self.buckets):
-                shuffled = part[draws.permutation(self.seed, "items", epoch, number, n=len(part))]
-                batches += [shuffled[i * size : (i + 1) * size] for i in range(len(part) // size)]
-            order = draws.permutation(self.seed, "batches", epoch, n=len(batches))
-            self._epoch, self._batches = epoch, [batches[i] for i in order]
-        return self._batches
+            self._shuffled = [
+                part[draws.permutation(self.seed, "items", epoch, number, n=len(part))]
+                for number, (part, _) in enumerate(self.buckets)
+            ]
+            self._order = draws.permutation(self.seed, "batches", epoch, n=self.steps_per_epoch)
+            self._epoch = epoch
 
-    def global_batch(self, step: int) -> list[Row]:
+    def global_batch(self, step: int) -> Rows:
         """All rows of one step, over all ranks."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        indices = self._epoch_batches(epoch)[place]
-        return [(int(index), draws.key(self.seed, step, row)) for row, index in enumerate(indices)]
+        self._begin(epoch)
+        batch = int(self._order[place])
+        bucket = int(np.searchsorted(self.ends, batch, side="right"))
+        members, size = self._shuffled[bucket], self.buckets[bucket][1]
+        first = (batch - int(self.ends[bucket]) + len(members) // size) * size
+        keys = draws.keys_of(self.seed, step, rows=np.arange(size))
+        # of the same bucket, so of like length
+        spares = np.stack([members[draws.keys_of(i, rows=keys) % len(members)] for i in range(SPARES)])
+        return Rows(members[first : first + size], keys, keys, spares)
 
-    def __iter__(self) -> Iterator[list[Row]]:
+    def __iter__(self) -> Iterator[Rows]:
         for step in range(self.start, self.stop):
-            yield self.global_batch(step)[self.rank :: self.world]
+            for part in self.global_batch(step).parts(self.parts):
+                yield part.of(self.rank, self.world)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslzoo import draws
-from sslzoo.data.base import standardize, valid
-from sslzoo.data.views import Views
+from sslzoo.data.views import Drawn, Views
 from sslzoo.errors import ConfigError
 from sslzoo.parts import ranks
+from sslzoo.parts.masked import standardize, valid
 
 
 class SpectrogramViews(Views):
@@ -41,17 +41,17 @@ class SpectrogramViews(Views):
         self.frames, self.mix, self.time, self.frequency = frames, mix, time, frequency
 
     @torch.no_grad()
-    def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, encoder, batch) -> Drawn:
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         front = encoder.front
         cut, lengths = self.cut(front.single(features), lengths * front.stack, batch.keys)
-        everyone = self.gather(cut, lengths, batch.keys)
-        a, b = (
+        everyone = self.gather(cut, lengths, batch)
+        longest = int(lengths.numpy().max())  # short words need no whole second of padding
+        views = [
             self.stretched(self.mixed(cut, lengths, batch.keys, name, *everyone), lengths, batch.keys, name)
             for name in ("view a", "view b")
-        )
-        longest = int(lengths.max())  # short words need no whole second of padding
-        return a[:, :longest], b[:, :longest], lengths
+        ]
+        return Drawn([view[:, :longest] for view in views], lengths)
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
         """view [B, T, F], lengths [B] frames, which the encoder stacks as it stacks its own."""
@@ -62,17 +62,16 @@ class SpectrogramViews(Views):
         room = (lengths - self.frames).clamp(min=0)
         start = draws.integers(keys, "cut", room[:, None] + 1, 1)
         lengths = lengths.clamp(max=self.frames)
-        here = torch.arange(self.frames, device=frames.device)
-        at = (start + here).clamp(max=frames.shape[1] - 1)
+        at = (start + torch.arange(self.frames)).clamp(max=frames.shape[1] - 1).to(frames.device, non_blocking=True)
         found = frames.gather(1, at[..., None].expand(-1, -1, frames.shape[2]))
-        return found * valid(lengths, self.frames)[..., None], lengths
+        return found * valid(lengths, self.frames, frames.device)[..., None], lengths
 
-    def gather(self, cut: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def gather(self, cut: Tensor, lengths: Tensor, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Cuts and lengths of the global batch in the order of their keys, which no number of ranks changes,
-        and the place of each row of this rank."""
-        keys, start = ranks.gather(keys)
-        cuts, _ = ranks.gather(cut)
-        lengths, _ = ranks.gather(lengths)
+        and the place of each row of this rank, all where the cuts are."""
+        rows, keys = batch.rows(), batch.gathered_keys().to(cut.device, non_blocking=True)
+        cuts, start = ranks.gather(cut, rows)
+        lengths, _ = ranks.gather(lengths.to(cut.device, non_blocking=True), rows)
         order = keys.argsort()
         return cuts[order], lengths[order], order.argsort()[start : start + len(cut)]
 
@@ -80,17 +79,19 @@ class SpectrogramViews(Views):
         """log((1 - l) exp(x) + l exp(x_k)), l in 0..mix, x_k another row (eq. 1), for log-mels x."""
         if not self.mix or len(cuts) < 2:
             return cut
-        share = self.mix * draws.uniform(keys, f"{name}, share", 1, 1)
-        other = (place + 1 + draws.integers(keys, f"{name}, other", len(cuts) - 1, 1)[:, 0]) % len(cuts)
+        device = cut.device
+        share = self.mix * draws.uniform(keys, f"{name}, share", 1, 1, device=device)
+        other = place + 1 + draws.integers(keys, f"{name}, other", len(cuts) - 1, 1, device=device)[:, 0]
+        other = other % len(cuts)
         beside = cuts[other].masked_fill(~valid(all_lengths[other], self.frames)[..., None], -math.inf)
         heard = torch.logaddexp(cut + torch.log1p(-share), beside + torch.log(share))
-        return heard * valid(lengths, self.frames)[..., None]
+        return heard * valid(lengths, self.frames, device)[..., None]
 
     def stretched(self, cut: Tensor, lengths: Tensor, keys: Tensor, name: str) -> Tensor:
         """A random part of a canvas half as long again as the cut, and as high, over the cut's size, by bilinear
         sampling; standardised, for mixing and stretching have moved its level."""
-        u = draws.uniform(keys, name, 4)
-        size = lengths.to(cut.dtype)
+        u = draws.uniform(keys, name, 4, device=cut.device)
+        size = lengths.to(cut.device, cut.dtype, non_blocking=True)
         wide = size * (self.time[0] + (self.time[1] - self.time[0]) * u[:, 0])
         left = -size / 4 + (1.5 * size - wide) * u[:, 1]
         bands = cut.shape[2]

@@ -2,14 +2,15 @@
 and on its device, so that no worker process is needed."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import draws
-from sslzoo.data.base import pixels
 from sslzoo.errors import ConfigError
+from sslzoo.parts.images import pixels
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision and PIL
 
@@ -36,13 +37,41 @@ class Views(nn.Module):
                 f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))} (`sslzoo list encoders`)"
             )
 
-    def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Two views [B, ...] and the length of each row of either [B]."""
+    def draw(self, encoder, batch) -> "Drawn":
+        """Two views or more of every item."""
         raise NotImplementedError
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
-        """What an encoder makes of a view."""
+        """What an encoder makes of a view [B, ...]."""
         raise NotImplementedError
+
+    def embed(self, encoder, drawn: "Drawn", joint: bool = False) -> list[Tensor]:
+        """The pooled vector [B, D] of each item, view by view.
+
+        joint: views of one shape go through the encoder as one batch, of which batch norm then takes its
+        statistics (SimCLR); else each view is a batch of its own (BYOL).
+        """
+        groups: list[list[Tensor]] = []
+        for view in drawn.views:
+            if joint and groups and groups[-1][0].shape == view.shape:
+                groups[-1].append(view)
+            else:
+                groups.append([view])
+        found = []
+        for group in groups:
+            many = len(group) > 1
+            images = torch.cat(group) if many else group[0]
+            pooled = self.encode(encoder, images, drawn.lengths.repeat(len(group)) if many else drawn.lengths).pooled
+            found += pooled.chunk(len(group))
+        return found
+
+
+@dataclass
+class Drawn:
+    """views: [B, ...] each, row i of all of them of item i. lengths: int64 [B] on the host, of a row of any view."""
+
+    views: list[Tensor]
+    lengths: Tensor
 
 
 def _column(x: Tensor) -> Tensor:
@@ -112,9 +141,8 @@ class ImageViews(Views):
         self.scale, self.ratio, self.flip, self.jitter, self.gray, self.blur = scale, ratio, flip, jitter, gray, blur
         self.size = size
 
-    def pair(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        a, b = (self(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
-        return a, b, batch.lengths
+    def draw(self, encoder, batch) -> Drawn:
+        return Drawn([self(batch.inputs, batch.keys, name) for name in ("view a", "view b")], batch.lengths)
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
         return encoder(view, lengths)
@@ -122,7 +150,7 @@ class ImageViews(Views):
     @torch.no_grad()
     def forward(self, inputs: Tensor, keys: Tensor, name: str) -> Tensor:
         """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. `name` tells one view of a row from another."""
-        u = draws.uniform(keys, name, 16)
+        u = draws.uniform(keys, name, 16, device=inputs.device)
         images = self.crop(pixels(inputs), *u[:, :6].unbind(1))
         if self.jitter:
             images = torch.where(_column(u[:, 6] < 0.8), self.jittered(images, u[:, 7:11]), images)

@@ -4,7 +4,8 @@
     project(features, lengths)      [B, T, D]  tokens: projected, with absolute positions
     contextualize(tokens, lengths)  Encoded    what the trunk makes of them
 
-`embed` is the first two. An objective steps in wherever its paper does: masks tokens before
+`embed` is the first two. Lengths are in host memory, so that whether a batch is padded is known without waiting
+for an accelerator (those of a device are copied there). An objective steps in wherever its paper does: masks tokens before
 `contextualize`, takes `features` as what is to be rebuilt or quantised, drops patches in between.
 """
 
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 @dataclass
 class Encoded:
     """hidden: the trunk's input and each layer's output, [B, T, D] each; the last one is the result.
-    lengths: int64 [B], valid tokens of each row. pooled: [B, D], one vector an item."""
+    lengths: int64 [B], valid tokens of each row, on the host. pooled: [B, D], one vector an item. cache: what a
+    causal trunk keeps for the tokens to come, where it was given one."""
 
     hidden: list[Tensor]
     lengths: Tensor
     pooled: Tensor
+    cache: object = None
 
     @property
     def last(self) -> Tensor:

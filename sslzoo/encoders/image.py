@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslzoo.data.base import pixels
 from sslzoo.encoders.base import Front
 from sslzoo.errors import ConfigError
+from sslzoo.parts.images import pixels
 from sslzoo.parts.positions import sinusoids_2d
 
 
@@ -62,7 +62,7 @@ class Patches(Front):
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         patches = patchify((pixels(inputs) - self.mean) / self.std, self.patch)
-        return patches, torch.full_like(lengths, patches.shape[1])
+        return patches, torch.full((len(patches),), patches.shape[1])
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.linear(features)

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.base import pixels
 from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.errors import ConfigError
 from sslzoo.parts.batchnorm import BatchNorm2d
+from sslzoo.parts.images import pixels
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:

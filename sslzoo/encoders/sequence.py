@@ -2,12 +2,13 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from sslzoo.data.base import valid
 from sslzoo.encoders.base import Encoded, Encoder, Front
-from sslzoo.encoders.transformer import Cache, Transformer
+from sslzoo.encoders.transformer import KVCache, Transformer
 from sslzoo.errors import ConfigError
+from sslzoo.parts.masked import masked_mean, valid
 
 
 class SequenceEncoder(Encoder):
@@ -34,24 +35,31 @@ class SequenceEncoder(Encoder):
     def project(self, features: Tensor, lengths: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
         return self.front.project(features, lengths, first) if first else self.front.project(features, lengths)
 
-    def cache(self) -> Cache | None:
+    def cache(self) -> KVCache | None:
         """An empty cache to begin a text with, or None where nothing can be kept for the next token."""
         keeps = isinstance(self.trunk, Transformer) and self.trunk.causal and self.front.resumes
-        return Cache.empty(self.depth) if keeps else None
+        return KVCache() if keeps else None
 
-    def forward(self, inputs: Tensor, lengths: Tensor, cache: Cache | None = None) -> Encoded:
-        """cache: what came before these inputs, which are added to it; the hidden states are theirs alone."""
+    def forward(self, inputs: Tensor, lengths: Tensor, cache: KVCache | None = None) -> Encoded:
+        """cache: what came before these inputs; the hidden states are those of the inputs alone, and the cache
+        for the next ones is in what is returned."""
         features, lengths = self.features(inputs, lengths)
         tokens, lengths = self.project(features, lengths, 0 if cache is None else cache.place)
         return self.contextualize(tokens, lengths, cache)
 
-    def contextualize(self, tokens: Tensor, lengths: Tensor, cache: Cache | None = None) -> Encoded:
-        hidden = self.trunk(tokens, lengths) if cache is None else self.trunk(tokens, lengths, cache)
-        last = hidden[-1]
+    def contextualize(self, tokens: Tensor, lengths: Tensor, cache: KVCache | None = None) -> Encoded:
+        if cache is None:
+            hidden = self.trunk(tokens, lengths)
+        else:
+            hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache))
+            cache = self.trunk.cache(state)
+        return Encoded(hidden, lengths, self.pooled(hidden[-1], lengths), cache)
+
+    def pooled(self, last: Tensor, lengths: Tensor) -> Tensor:
+        """One vector an item [B, D] of the trunk's result [B, T, D]."""
         if self.pool == "first":
-            return Encoded(hidden, lengths, last[:, 0])
-        inside = valid(lengths, last.shape[1])[..., None].to(last.dtype)
+            return last[:, 0]
+        inside = valid(lengths, last.shape[1], last.device)
         if self.prefix:
-            inside = inside.clone()
-            inside[:, : self.prefix] = 0
-        return Encoded(hidden, lengths, (last * inside).sum(1) / inside.sum(1).clamp(min=1))
+            inside = inside & (torch.arange(last.shape[1], device=last.device) >= self.prefix)
+        return masked_mean(last, inside)

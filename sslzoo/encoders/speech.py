@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.base import standardize, valid
 from sslzoo.encoders.base import Front
 from sslzoo.errors import ConfigError
+from sslzoo.parts.masked import host, padded, standardize, valid
 from sslzoo.parts.mel import LogMel
 
 WAV2VEC2 = [[512, 10, 5], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 2, 2], [512, 2, 2]]
@@ -20,10 +20,10 @@ class MaskedGroupNorm(nn.GroupNorm):
     padding of a batch changes every frame.)"""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        if bool((lengths >= x.shape[-1]).all()):
+        if not padded(lengths, x.shape[-1]):
             return super().forward(x)
-        inside = valid(lengths, x.shape[-1])[:, None].to(x.dtype)
-        count = lengths[:, None, None].clamp(min=1)
+        inside = valid(lengths, x.shape[-1], x.device)[:, None].to(x.dtype)
+        count = lengths.clamp(min=1).to(x.device, non_blocking=True)[:, None, None]
         mean = (x * inside).sum(-1, keepdim=True) / count
         var = ((x - mean).square() * inside).sum(-1, keepdim=True) / count
         return (x - mean) * torch.rsqrt(var + self.eps) * self.weight[:, None] + self.bias[:, None]
@@ -97,12 +97,13 @@ class Waveform(Front):
         self.drop = nn.Dropout(dropout)
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = host(lengths)
         if inputs.shape[1] < self.receptive_field:
             inputs = F.pad(inputs, (0, self.receptive_field - inputs.shape[1]))
         if self.normalize_input:
             inputs = standardize(inputs[..., None], lengths)[..., 0]
         else:  # an utterance shorter than the receptive field reads its own padding
-            inputs = inputs.where(valid(lengths, inputs.shape[1]), 0.0)
+            inputs = inputs.where(valid(lengths, inputs.shape[1], inputs.device), 0.0)
         x, lengths = inputs[:, None], lengths.clamp(min=self.receptive_field)
         for layer in self.layers:
             x, lengths = layer(x, lengths)

@@ -4,62 +4,83 @@ wav2vec 2.0 large), with or without a causal mask, for frames, patches and word 
 Post-norm normalises the trunk's input, pre-norm its output; that is the one norm outside the layers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.base import valid
+from sslzoo import draws
 from sslzoo.errors import ConfigError
+from sslzoo.parts.masked import host, padded, valid
 from sslzoo.parts.positions import sinusoids
 
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu}
 
 
-@dataclass
-class Past:
-    """Keys and values [B, H, S, D / H] that a layer's tokens may look at beside their own."""
+@dataclass(frozen=True)
+class LayerKV:
+    """Keys and values [B, H, S, D / H] that a block's tokens may look at beside their own."""
 
-    key: Tensor | None = None
-    value: Tensor | None = None
+    key: Tensor
+    value: Tensor
 
     @property
     def size(self) -> int:
-        return 0 if self.key is None else self.key.shape[2]
+        return self.key.shape[2]
 
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """What was there and then these, which are kept."""
-        if self.key is not None:
-            key, value = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
-        self.key, self.value = key, value
-        return key, value
+    def followed_by(self, key: Tensor, value: Tensor) -> "LayerKV":
+        """These and then those."""
+        return LayerKV(torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2))
+
+    def select(self, rows: Tensor) -> "LayerKV":
+        return LayerKV(self.key[rows], self.value[rows])
 
 
-@dataclass
-class Cache:
-    """What a trunk keeps of the tokens before, so that the next one costs one token's work; or a learned prefix.
+@dataclass(frozen=True)
+class KVCache:
+    """What a trunk knows of the tokens before, so that the next one costs one token's work. A trunk that goes on
+    from a cache returns another; none is ever changed. Rows are of one length: a cache has no padding.
 
-    layers: a `Past` each. place: the position of the next token: how many went in, 0 behind a prefix. Rows that
-    are continued are of one length: what is kept has no padding.
+    layers: a `LayerKV` each, none before the first token. place: the position of the next token.
     """
 
-    layers: list[Past]
+    layers: tuple[LayerKV, ...] = ()
     place: int = 0
 
-    @classmethod
-    def empty(cls, depth: int) -> "Cache":
-        return cls([Past() for _ in range(depth)])
 
-    @property
-    def size(self) -> int:
-        return self.layers[0].size
+@dataclass(frozen=True)
+class TrunkState:
+    """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B, 1, 1 or T, S + T],
+    True where a query may look, None for everywhere (or for what came before, if causal). prefix, cache: what
+    stands before the tokens, a `LayerKV` a block. made: keys and values of the blocks so far, if they are kept."""
+
+    x: Tensor
+    lengths: Tensor
+    mask: Tensor | None = None
+    prefix: tuple[LayerKV, ...] = ()
+    cache: KVCache | None = None
+    made: tuple[LayerKV, ...] = ()
+
+    def select(self, rows: Tensor) -> "TrunkState":
+        """The state of some rows, int64 [n] on the host: the others have left."""
+        here = rows.to(self.x.device, non_blocking=True)
+        cache = self.cache and replace(self.cache, layers=tuple(kv.select(here) for kv in self.cache.layers))
+        return replace(
+            self,
+            x=self.x[here],
+            lengths=self.lengths[rows],
+            mask=None if self.mask is None else self.mask[here],
+            prefix=tuple(kv.select(here) for kv in self.prefix),
+            cache=cache,
+            made=tuple(kv.select(here) for kv in self.made),
+        )
 
 
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) of a sequence to itself, and to what
-    `past` holds."""
+    stands before it."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0):
         super().__init__()
@@ -69,17 +90,18 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, past: Past | None = None) -> Tensor:
-        """x [B, T, D]; mask bool [B, 1, 1 or T, S + T], True where a query may look, or None for everywhere
-        (for what came before, if `causal`)."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, before: LayerKV | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, D]; mask: see `TrunkState`; before: keys and values in front of the tokens' own
+        -> [B, T, D], and the tokens' own keys and values [B, H, T, D / H]."""
         q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
-        if past is not None:
-            k, v = past.extend(k, v)
+        keys, values = (k, v) if before is None else (torch.cat(pair, 2) for pair in ((before.key, k), (before.value, v)))
         dropout = self.dropout if self.training else 0.0
         # without a mask there is nothing before these tokens, or only one of them, which may look everywhere
-        causal = causal and mask is None and k.shape[2] == q.shape[2]
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        causal = causal and mask is None and before is None
+        mixed = F.scaled_dot_product_attention(q, keys, values, mask, dropout, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2)), k, v
 
 
 class Layer(nn.Module):
@@ -100,16 +122,24 @@ class Layer(nn.Module):
     def mlp(self, x: Tensor) -> Tensor:
         return self.down(self.drop_activation(self.activation(self.up(x))))
 
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool, past: Past | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, before: LayerKV | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Attention`."""
         if self.pre:
-            x = x + self.drop(self.attention(self.attention_norm(x), mask, causal, past))
-            return x + self.drop(self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self.drop(self.attention(x, mask, causal, past)))
-        return self.mlp_norm(x + self.drop(self.mlp(x)))
+            mixed, k, v = self.attention(self.attention_norm(x), mask, causal, before)
+            x = x + self.drop(mixed)
+            return x + self.drop(self.mlp(self.mlp_norm(x))), k, v
+        mixed, k, v = self.attention(x, mask, causal, before)
+        x = self.attention_norm(x + self.drop(mixed))
+        return self.mlp_norm(x + self.drop(self.mlp(x))), k, v
 
 
 class Transformer(nn.Module):
     """tokens [B, T, D], lengths [B] -> hidden states, a list of depth + 1 tensors [B, T, D].
+
+    `forward` is a loop over `prepare`, `block` and `finish`, which whoever leaves early, enters late or stops
+    rows on the way calls by itself.
 
     position: a module that is added to the tokens after an objective has masked them, or None where the
     front end has placed them already. layer_drop: the chance that training skips a layer (Fan et al. 2020).
@@ -142,6 +172,7 @@ class Transformer(nn.Module):
             raise ConfigError("a causal transformer cannot have ConvPosition, which sees what comes: use SinePosition")
         self.dim, self.depth, self.causal, self.layer_drop, self.pre = dim, depth, causal, layer_drop, norm == "pre"
         self.position = position
+        self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
         self.norm = nn.LayerNorm(dim, eps)
         self.drop = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
@@ -154,40 +185,71 @@ class Transformer(nn.Module):
                 nn.init.normal_(module.weight, std=init_std / (2 * depth) ** 0.5 if ends else init_std)
                 nn.init.zeros_(module.bias)
 
-    def attention_mask(self, lengths: Tensor, size: int, before: int = 0) -> Tensor | None:
-        """bool [B, 1, 1 or T, S + T], or None where nothing is padded and the layers know what came before.
-        before: S, what a cache holds, which every token may look at."""
-        whole = bool((lengths >= size).all())
-        if whole and not (self.causal and before and size > 1):
+    def attention_mask(self, lengths: Tensor, size: int, prefix: int, cached: int, device) -> Tensor | None:
+        """bool [B, 1, 1 or T, P + S + T], or None where nothing is padded and blocks know what came before.
+        prefix, cached: P and S, of what stands before the tokens; each of them may look at all of it."""
+        before = prefix + cached
+        if not padded(lengths, size) and not (self.causal and before and size > 1):
             return None
-        mask = valid(lengths + before, before + size)[:, None, None]
+        mask = valid(lengths + before, before + size, device)[:, None, None]
         if self.causal:
-            mask = mask & torch.ones(size, before + size, dtype=torch.bool, device=lengths.device).tril(before)
+            mask = mask & torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before)
         return mask
 
-    def forward(self, tokens: Tensor, lengths: Tensor, cache: Cache | None = None) -> list[Tensor]:
-        """cache: what came before these tokens, which are added to it."""
-        size, first = tokens.shape[1], 0 if cache is None else cache.place
-        mask = self.attention_mask(lengths, size, 0 if cache is None else cache.size)
-        x = tokens if mask is None else tokens * valid(lengths, size)[..., None]
+    def prepare(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        cache: KVCache | None = None,
+        prefix: tuple[LayerKV, ...] = (),
+    ) -> TrunkState:
+        """The state before the first block. cache: what came before these tokens. prefix: keys and values, a
+        `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190)."""
+        size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.place
+        mask = self.attention_mask(lengths, size, prefix[0].size if prefix else 0, place, tokens.device)
+        x = tokens * valid(lengths, size, tokens.device)[..., None] if padded(lengths, size) else tokens
         if self.position is not None:
-            x = x + (self.position(x, first) if first else self.position(x))
-        x = self.drop(x if self.pre else self.norm(x))
-        hidden = [x]
-        for number, layer in enumerate(self.layers):
-            x = self._maybe(layer, x, mask, None if cache is None else cache.layers[number])
-            hidden.append(x)
-        if self.pre:
-            hidden[-1] = self.norm(x)
-        if cache is not None:
-            cache.place += size
-        return hidden
+            x = x + (self.position(x, place) if place else self.position(x))
+        return TrunkState(self.drop(x if self.pre else self.norm(x)), lengths, mask, tuple(prefix), cache)
 
-    def _maybe(self, layer: Layer, x: Tensor, mask: Tensor | None, past: Past | None) -> Tensor:
-        if self.training and self.layer_drop and torch.rand(()) < self.layer_drop:
-            # a zero that reaches every weight: each has a gradient on every rank, whoever drops what
-            return x + 0.0 * sum(p.sum() for p in layer.parameters())
-        return layer(x, mask, self.causal, past)
+    def block(self, number: int, state: TrunkState) -> TrunkState:
+        """The state after block `number`."""
+        layer = self.layers[number]
+        if self.training and self.layer_drop and self._dropped(number):
+            # a zero that reaches every weight, so that each has a gradient
+            return replace(state, x=state.x + 0.0 * sum(p.sum() for p in layer.parameters()))
+        before = state.prefix[number] if state.prefix else None
+        past = state.cache.layers[number] if state.cache is not None and state.cache.layers else None
+        if past is not None:
+            before = past if before is None else before.followed_by(past.key, past.value)
+        x, k, v = layer(state.x, state.mask, self.causal, before)
+        if state.cache is None:
+            return replace(state, x=x)
+        made = LayerKV(k, v) if past is None else past.followed_by(k, v)
+        return replace(state, x=x, made=(*state.made, made))
+
+    def _dropped(self, number: int) -> bool:
+        return draws.key(self.layer_drop_seed, "layer drop", number) / 2**63 < self.layer_drop
+
+    def finish(self, state: TrunkState) -> Tensor:
+        """The result [B, T, D] of the state after the last block, or after an earlier one."""
+        return self.norm(state.x) if self.pre else state.x
+
+    def cache(self, state: TrunkState) -> KVCache | None:
+        """What the tokens so far leave for the next ones, after the last block; None if none was asked for."""
+        return None if state.cache is None else KVCache(state.made, state.cache.place + state.x.shape[1])
+
+    def run(self, state: TrunkState) -> tuple[list[Tensor], TrunkState]:
+        """All blocks: the hidden states, and the state after the last one."""
+        hidden = [state.x]
+        for number in range(self.depth):
+            state = self.block(number, state)
+            hidden.append(state.x)
+        hidden[-1] = self.finish(state)
+        return hidden, state
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
+        return self.run(self.prepare(tokens, lengths))[0]
 
 
 class ConvPosition(nn.Module):
@@ -216,7 +278,11 @@ class SinePosition(nn.Module):
         if dim % 2:
             raise ConfigError(f"SinePosition needs an even dim, got {dim}")
         self.dim = dim
+        self.register_buffer("table", sinusoids(512, dim), persistent=False)
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """first: the place of the first token."""
-        return sinusoids(first + x.shape[1], self.dim)[first:].to(x)
+        size = first + x.shape[1]
+        if size > len(self.table):  # once for a length, and not once a step
+            self.table = sinusoids(2 * size, self.dim).to(self.table.device)
+        return self.table[first:size].to(x.dtype)

@@ -30,7 +30,7 @@ class Cepstra:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B, T, 39] and the frames of each row [B], on the CPU."""
-        frames, lengths = self.mfcc(batch.inputs.to(self.device), batch.lengths.to(self.device))
+        frames, lengths = self.mfcc(batch.inputs.to(self.device), batch.lengths)
         return frames[:, :: self.every].cpu(), ((lengths - 1) // self.every + 1).cpu()
 
 
@@ -49,6 +49,6 @@ class Layer:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B, T, D] and the frames of each row [B], on the CPU."""
-        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths.to(self.device))
+        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
         prefix = self.encoder.prefix
         return encoded.hidden[self.layer][:, prefix:].float().cpu(), (encoded.lengths - prefix).cpu()

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.masked import valid
 
 
 class APC(Objective):
@@ -28,17 +28,18 @@ class APC(Objective):
 
     def predict(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Frames [B, T, C], what was predicted of frames `ahead` and on [B, T - ahead, C], and which of those
-        are there, bool [B, T - ahead]."""
+        are there, bool [B, T - ahead] on the host."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         tokens, lengths = encoder.project(features, lengths)
         hidden = encoder.contextualize(tokens, lengths).last
         size = max(features.shape[1] - self.ahead, 0)  # what is validated on may be too short
-        return features, self.head(hidden[:, :size]).float(), valid(lengths - self.ahead, size)
+        return features, self.head(hidden[:, :size]).float(), valid((lengths - self.ahead).clamp(min=0), size)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, predicted, there = self.predict(encoder, batch)
-        error = F.l1_loss(predicted, features[:, self.ahead :], reduction="none").mean(-1)[there]
-        return Loss(error.sum() / max(len(error), 1), len(error))
+        error = F.l1_loss(predicted, features[:, self.ahead :], reduction="none").mean(-1)
+        count = int(there.numpy().sum())
+        return Loss((error * there.to(error.device, non_blocking=True)).sum() / max(count, 1), count)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

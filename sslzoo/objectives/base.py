@@ -1,21 +1,28 @@
 """What an objective is: a loss over an encoder and a batch."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 
+def no_logs() -> dict:
+    return {}
+
+
 @dataclass
 class Loss:
-    """value: the mean over this rank's items, a scalar with gradient. count: how many items that is
-    (masked frames, images, tokens); the trainer weighs ranks by it, so that the loss is the mean over
-    the global batch. logs: numbers to write down, averaged in the same way; see `train.guards` for the
-    names that are watched for collapse.
+    """value: the mean over this rank's items, a scalar with gradient; a finite zero where there is none. count: how
+    many items that is (masked frames, images, tokens); the trainer weighs ranks by it, so that the loss is the
+    mean over the global batch. logs: makes numbers to write down, averaged in the same way; it is called at logged
+    steps alone (on all ranks, so it may gather). See `train.guards` for the names that are watched for collapse.
+    features: representations [N, D] whose health is measured at logged steps, over all ranks.
     """
 
     value: Tensor
     count: Tensor | int
-    logs: dict[str, Tensor | float] = field(default_factory=dict)
+    logs: Callable[[], dict[str, Tensor | float]] = no_logs
+    features: Tensor | None = None
 
 
 class Objective(nn.Module):

@@ -1,14 +1,14 @@
 """BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import draws
-from sslzoo.data.base import MASK, SPECIALS, valid
+from sslzoo.data.base import MASK, SPECIALS
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.masked import indices, take, valid
+from sslzoo.parts.metrics import choice_logs
 
 
 class BERT(Objective):
@@ -33,7 +33,7 @@ class BERT(Objective):
         self.bias = nn.Parameter(torch.zeros(data.vocab_size))
 
     def corrupt(self, ids: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]."""
+        """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]; all on the host."""
         size = ids.shape[1]
         chosen = self.mask(keys, valid(lengths, size) & (ids >= SPECIALS))
         fate = draws.uniform(keys, "fate", size)
@@ -47,17 +47,17 @@ class BERT(Objective):
         return F.linear(hidden, encoder.front.pieces.weight, self.bias).float()
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        ids, chosen = self.corrupt(batch.inputs, batch.lengths, batch.keys)
-        hidden = encoder(ids, batch.lengths).last
-        logits, target = self.predict(encoder, hidden[chosen]), batch.inputs[chosen]
-        accuracy = (logits.argmax(-1) == target).float().mean()
-        logs = {"accuracy": accuracy, "uniform_loss": math.log(self.vocab_size)}
-        return Loss(F.cross_entropy(logits, target), len(target), logs)
+        ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
+        at = indices(chosen)
+        hidden = encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last
+        logits, target = self.predict(encoder, take(hidden, at)), take(batch.inputs, at)
+        value = F.cross_entropy(logits, target, reduction="sum") / max(len(at), 1)
+        return Loss(value, len(at), lambda: choice_logs(logits, target))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        ids, chosen = self.corrupt(batch.inputs, batch.lengths, batch.keys)
-        guess = self.predict(encoder, encoder(ids, batch.lengths).last).argmax(-1)
+        ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
+        guess = self.predict(encoder, encoder(ids.to(batch.inputs.device), batch.lengths).last).argmax(-1)
         rows = []
         for i in range(min(8, len(ids))):
             n = int(batch.lengths[i])

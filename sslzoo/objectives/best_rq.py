@@ -1,7 +1,5 @@
 """BEST-RQ: name the random code of each masked frame (Chiu et al. 2022, 2202.01855)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +8,8 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
+from sslzoo.parts.masked import indices, take
+from sslzoo.parts.metrics import choice_logs
 from sslzoo.parts.quantize import perplexity
 from sslzoo.parts.shown import asked_frames
 
@@ -44,24 +44,24 @@ class BestRQ(Objective):
         return (projected @ self.codebook.T).argmax(-1)
 
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Masked tokens bool [B, T], their logits [M, entries] and their codes [M]."""
+        """Masked tokens bool [B, T] (on the host), their logits [M, entries] and their codes [M]."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         mask = self.mask(batch.keys, lengths, features.shape[1])
-        noise = self.noise * draws.normal(batch.keys, "noise", *features.shape[1:])
-        tokens, lengths = encoder.project(torch.where(mask[..., None], noise, features), lengths)
-        logits = self.head(encoder.contextualize(tokens, lengths).last[mask]).float()
-        return mask, logits, self.codes(features[mask])
+        at, device = indices(mask), features.device
+        noise = self.noise * draws.normal(batch.keys, "noise", *features.shape[1:], device=device)
+        masked = torch.where(mask.to(device, non_blocking=True)[..., None], noise, features)
+        tokens, lengths = encoder.project(masked, lengths)
+        logits = self.head(take(encoder.contextualize(tokens, lengths).last, at)).float()
+        return mask, logits, self.codes(take(features, at))
 
     def forward(self, encoder, batch, step: int) -> Loss:
         _, logits, codes = self.answer(encoder, batch)
-        share = ranks.mean(codes.bincount(minlength=len(self.codebook)).float(), len(codes))
-        logs = {
-            "accuracy": (logits.argmax(1) == codes).float().mean(),
-            "chance": share.max(),  # of one who always names the commonest
-            "code_perplexity": perplexity(share),
-            "uniform_loss": math.log(len(self.codebook)),
-        }
-        return Loss(F.cross_entropy(logits, codes), len(codes), logs)
+
+        def logs() -> dict:
+            share = ranks.mean(codes.bincount(minlength=len(self.codebook)).float(), len(codes))
+            return {**choice_logs(logits, codes), "code_perplexity": perplexity(share)}
+
+        return Loss(F.cross_entropy(logits, codes, reduction="sum") / max(len(codes), 1), len(codes), logs)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

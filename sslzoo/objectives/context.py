@@ -1,17 +1,17 @@
 """Context prediction: where does the other patch lie? (Doersch et al. 2015, 1505.05192)."""
 
-import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sslzoo import draws
-from sslzoo.data.base import pixels
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import health
 from sslzoo.parts.heads import mlp
+from sslzoo.parts.images import pixels
+from sslzoo.parts.metrics import choice_logs
 from sslzoo.parts.shown import view_pairs
 
 PLACES = ("up left", "up", "up right", "left", "right", "down left", "down", "down right")
@@ -88,26 +88,28 @@ class ContextPrediction(Objective):
 
     def cut(self, images: Tensor, keys: Tensor, corner: Tensor, cell: Tensor, name: str) -> Tensor:
         """The patches [B, C, size, size] in each row's cell of the grid (0 to 8) that begins at its corner [B, 2]."""
-        moved = draws.integers(keys, f"jitter of the {name}", 2 * self.jitter + 1, 2)
+        moved = draws.integers(keys, f"jitter of the {name}", 2 * self.jitter + 1, 2, device=images.device)
         first = corner + torch.stack([cell // 3, cell % 3], dim=1) * (self.patch + self.gap) + moved
-        down, right = (first[:, :, None] + torch.arange(self.patch, device=keys.device)).unbind(1)
-        row = torch.arange(len(images), device=keys.device)[:, None, None]
+        down, right = (first[:, :, None] + torch.arange(self.patch, device=images.device)).unbind(1)
+        row = torch.arange(len(images), device=images.device)[:, None, None]
         patches = pixels(images[row, :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2))
         if self.size != self.patch:
             patches = F.interpolate(patches, self.size, mode="bilinear", align_corners=False)
         return self.one_channel(patches, keys, name) if self.drop else patches
 
     def one_channel(self, patches: Tensor, keys: Tensor, name: str) -> Tensor:
-        kept = F.one_hot(draws.integers(keys, f"channel of the {name}", 3), 3).bool()
-        deviation = patches.std((2, 3), correction=0)[kept].view(-1, 1, 1, 1)
-        noise = self.mean + 0.01 * deviation * draws.normal(keys, f"noise of the {name}", *patches.shape[1:])
-        return torch.where(kept[:, :, None, None], patches, noise)
+        device = patches.device
+        channel = draws.integers(keys, f"channel of the {name}", 3, device=device)
+        deviation = patches.std((2, 3), correction=0).gather(1, channel[:, None])[..., None, None]
+        noise = draws.normal(keys, f"noise of the {name}", *patches.shape[1:], device=device)
+        kept = channel[:, None] == torch.arange(3, device=device)
+        return torch.where(kept[:, :, None, None], patches, self.mean + 0.01 * deviation * noise)
 
     def pairs(self, batch) -> tuple[Tensor, Tensor, Tensor]:
         """The patches in the centre and their neighbours, [B, C, size, size] each, and the neighbours' places [B]."""
-        keys = batch.keys
-        corner = draws.integers(keys, "grid", self.room + 1, 2)
-        place = draws.integers(keys, "place", len(PLACES))
+        keys, device = batch.keys, batch.inputs.device
+        corner = draws.integers(keys, "grid", self.room + 1, 2, device=device)
+        place = draws.integers(keys, "place", len(PLACES), device=device)
         centre = torch.full_like(place, 4)
         a = self.cut(batch.inputs, keys, corner, centre, "centre")
         return a, self.cut(batch.inputs, keys, corner, place + (place >= centre), "neighbour"), place
@@ -121,14 +123,8 @@ class ContextPrediction(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         a, b, place = self.pairs(batch)
         pooled, logits = self.name(encoder, batch, a, b)
-        logs = {
-            "accuracy": (logits.argmax(1) == place).float().mean(),
-            "chance": 1 / len(PLACES),
-            "uniform_loss": math.log(len(PLACES)),
-        }
-        if step % health.EVERY == 0:
-            logs |= health.spread(pooled)
-        return Loss(F.cross_entropy(logits, place), len(place), logs)
+        logs = partial(choice_logs, logits, place, chance=1 / len(PLACES))
+        return Loss(F.cross_entropy(logits, place), len(place), logs, features=pooled)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

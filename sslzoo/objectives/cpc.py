@@ -1,15 +1,16 @@
 """CPC: tell the tokens that are to come from others of the utterance (van den Oord et al. 2018, 1807.03748)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.masked import valid
 from sslzoo.parts.mel import LogMel
 from sslzoo.parts.negatives import others
 
@@ -43,10 +44,10 @@ class CPC(Objective):
         self.min_tokens, self.sample_rate = ahead + 1, data.sample_rate
         self.predict = nn.ModuleList(nn.Linear(encoder.dim, encoder.dim, bias=False) for _ in range(ahead))
 
-    def candidates(self, keys: Tensor, lengths: Tensor, size: int) -> Tensor:
+    def candidates(self, keys: Tensor, lengths: Tensor, size: int, device=None) -> Tensor:
         """For each token as the one to be found the places of itself and of the others, int64 [B, T, 1 + negatives]."""
-        own = torch.arange(size, device=keys.device).view(1, -1, 1).expand(len(keys), -1, 1)
-        return torch.cat([own, others(keys, lengths, size, self.negatives)], dim=2)
+        own = torch.arange(size, device=device).view(1, -1, 1).expand(len(keys), -1, 1)
+        return torch.cat([own, others(keys, lengths, size, self.negatives, device=device)], dim=2)
 
     def scores(self, tokens: Tensor, context: Tensor, candidates: Tensor) -> Iterator[Tensor]:
         """For each step k from 1 on: log f_k [B, T - k, 1 + negatives] of candidates, the right one first."""
@@ -56,34 +57,46 @@ class CPC(Objective):
             every = predict(context[:, : size - k]) @ tokens.transpose(1, 2)
             yield every.float().gather(2, candidates[:, k:])
 
-    def ask(self, encoder, batch) -> tuple[Tensor, Tensor, Iterator[Tensor]]:
-        """Valid tokens of each row [B], candidates and the scores of each step."""
+    def ask(self, encoder, batch) -> tuple[Tensor, Tensor, Callable[[], Iterator[Tensor]]]:
+        """Valid tokens of each row [B], candidates, and what makes the scores of each step."""
         tokens, lengths = encoder.embed(batch.inputs, batch.lengths)
         context = encoder.contextualize(tokens, lengths).last
-        candidates = self.candidates(batch.keys, lengths, tokens.shape[1])
-        return lengths, candidates, self.scores(tokens, context, candidates)
+        candidates = self.candidates(batch.keys, lengths, tokens.shape[1], tokens.device)
+        return lengths, candidates, partial(self.scores, tokens, context, candidates)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         lengths, candidates, scores = self.ask(encoder, batch)
+        # on the host: how many tokens of each row have one k steps on
+        there = [(lengths - k).clamp(min=0) for k in range(1, min(self.ahead, candidates.shape[1] - 1) + 1)]
+        count = sum(int(left.numpy().sum()) for left in there)
+        total = sum(p.sum() for p in self.predict.parameters()) * 0.0  # reached even where there is nothing to ask
+        for left, logits in zip(there, scores(), strict=True):
+            total = total - (logits.log_softmax(2)[..., 0] * valid(left, logits.shape[1], logits.device)).sum()
+        return Loss(total / max(count, 1), count, lambda: self.logs(candidates, scores, there, count))
+
+    @torch.no_grad()
+    def logs(self, candidates: Tensor, scores: Callable[[], Iterator[Tensor]], there: list[Tensor], count: int) -> dict:
+        """Accuracy, and that of one who guesses among a token's candidates, each counted once."""
         size = candidates.shape[1]
-        once = torch.zeros(len(batch), size, size, device=lengths.device).scatter_(2, candidates, 1.0)
+        once = torch.zeros(len(candidates), size, size, device=candidates.device).scatter_(2, candidates, 1.0)
         guess = 1 / once.sum(2)
-        total, right, chance, count = guess.new_zeros(4)
-        for k, logits in enumerate(scores, start=1):
-            there = valid(lengths - k, size - k)
-            total = total - logits.log_softmax(2)[..., 0][there].sum()
-            right = right + (logits[..., 0] > logits[..., 1:].amax(2))[there].sum()
-            chance, count = chance + guess[:, k:][there].sum(), count + there.sum()
-        n = count.clamp(min=1)  # utterances to validate on may be too short for every step
-        logs = {"accuracy": right / n, "chance": chance / n, "uniform_loss": math.log(1 + self.negatives)}
-        return Loss(total / n, count, logs)
+        right = chance = guess.new_zeros(())
+        for k, (left, logits) in enumerate(zip(there, scores(), strict=True), start=1):
+            asked = valid(left, size - k, logits.device)
+            right = right + ((logits[..., 0] > logits[..., 1:].amax(2)) & asked).sum()
+            chance = chance + (guess[:, k:] * asked).sum()
+        return {
+            "accuracy": right / max(count, 1),
+            "chance": chance / max(count, 1),
+            "uniform_loss": math.log(1 + self.negatives),
+        }
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
         lengths, _, scores = self.ask(encoder, batch)
         size = int(lengths[0])
         ahead, place = min(self.ahead, size - 1), torch.full((size,), -1)
-        for logits in islice(scores, max(ahead - 1, 0), ahead):
+        for logits in islice(scores(), max(ahead - 1, 0), ahead):
             found = logits[0, : size - ahead]
             place[ahead:] = (found[:, 1:] >= found[:, :1]).sum(1).cpu()
         mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())

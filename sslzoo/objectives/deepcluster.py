@@ -89,7 +89,7 @@ class DeepCluster(Objective):
         view = self.views(batch.inputs, batch.keys, "view")
         logits = self.head(encoder(view, batch.lengths).pooled).float()
         if self.training:
-            return view, logits, self.labels[batch.index]
+            return view, logits, self.labels[batch.index.to(logits.device, non_blocking=True)]
         with torch.no_grad():
             return view, logits, self.assign(encoder(batch.inputs, batch.lengths).pooled)
 
@@ -99,13 +99,15 @@ class DeepCluster(Objective):
         used = (self.sizes > 0).sum()
         weights = self.sizes.sum() / used / self.sizes[labels].clamp(min=1)
         losses = F.cross_entropy(logits, labels, reduction="none")
-        share = self.sizes / self.sizes.sum()
-        logs = {
-            "accuracy": (weights * (logits.argmax(1) == labels)).sum() / weights.sum(),
-            "chance": 1 / used,
-            "uniform_loss": math.log(self.clusters),
-            "code_perplexity": perplexity(share),
-        }
+
+        def logs() -> dict:
+            return {
+                "accuracy": (weights * (logits.argmax(1) == labels)).sum() / weights.sum(),
+                "chance": 1 / used,
+                "uniform_loss": math.log(self.clusters),
+                "code_perplexity": perplexity(self.sizes / self.sizes.sum()),
+            }
+
         return Loss((weights * losses).sum() / weights.sum(), weights.sum(), logs)
 
     @torch.no_grad()

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslzoo import draws
-from sslzoo.data.base import valid
 from sslzoo.errors import UserError
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import ranks
+from sslzoo.parts.masked import indices, take, valid
+from sslzoo.parts.metrics import choice_logs
 from sslzoo.parts.shown import visible
 
 
@@ -32,15 +32,10 @@ class GPT(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden = encoder(batch.inputs, batch.lengths).last
-        asked = valid(batch.lengths - 1, hidden.shape[1] - 1)
-        scores, target = logits(encoder, hidden[:, :-1][asked]), batch.inputs[:, 1:][asked]
-        counts = ranks.total(torch.bincount(target, minlength=scores.shape[1]).float())
-        logs = {
-            "accuracy": (scores.argmax(-1) == target).float().mean(),
-            "chance": counts.max() / counts.sum(),  # of one who always names the commonest token
-            "uniform_loss": math.log(self.vocab_size),
-        }
-        return Loss(F.cross_entropy(scores, target), len(target), logs)
+        at = indices(valid(batch.lengths - 1, hidden.shape[1] - 1))
+        scores, target = logits(encoder, take(hidden[:, :-1], at)), take(batch.inputs[:, 1:], at)
+        value = F.cross_entropy(scores, target, reduction="sum") / max(len(at), 1)
+        return Loss(value, len(at), lambda: choice_logs(scores, target))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
@@ -105,8 +100,8 @@ def generate(
     cache = encoder.cache()
     for _ in range(steps):
         new = ids if cache is None else ids[:, cache.place :]
-        lengths = torch.full((len(ids),), new.shape[1], device=ids.device)
-        scores = logits(encoder, encoder(new, lengths, cache).last[:, -1])
+        encoded = encoder(new, torch.full((len(ids),), new.shape[1]), cache)
+        cache, scores = encoded.cache, logits(encoder, encoded.last[:, -1])
         if top_k is not None and top_k < scores.shape[1]:
             scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
         # the largest of logits with Gumbel noise is a draw from their softmax

@@ -1,16 +1,15 @@
 """HuBERT: name the cluster of each masked frame (Hsu et al. 2021, 2106.07447)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
+from sslzoo.parts.masked import indices, take
 from sslzoo.parts.mel import LogMel
+from sslzoo.parts.metrics import choice_logs
 from sslzoo.parts.quantize import perplexity
 from sslzoo.parts.shown import asked_frames
 from sslzoo.parts.slow import mean_square, slowed
@@ -61,14 +60,14 @@ class HuBERT(Objective):
         self.embeddings = nn.Parameter(torch.rand(self.clusters, output_dim))
 
     def labels(self, batch, lengths: Tensor, size: int) -> Tensor:
-        """Labels of frames, int64 [B, size]. Frames and labels of a row may differ by one at its end."""
+        """Labels of frames, int64 [B, size], on the host. Frames and labels of a row may differ by one at its end."""
         labels = batch.targets["codes"]
-        apart = (labels != NONE).sum(1) - lengths
-        if bool((apart.abs() > 1).any()):
-            worst = int(apart.abs().argmax())
-            frames = int(lengths[worst])
+        apart = ((labels != NONE).sum(1) - lengths).numpy()
+        if (abs(apart) > 1).any():
+            worst = int(abs(apart).argmax())
+            frames = int(lengths.numpy()[worst])
             raise UserError(
-                f"the targets of item {int(batch.index[worst])} are of another length: {int(apart[worst]) + frames} "
+                f"the targets of item {batch.index.tolist()[worst]} are of another length: {apart[worst] + frames} "
                 f"labels for {frames} frames — make them with `sslzoo label` for this encoder's frames"
             )
         return F.pad(labels, (0, max(size - labels.shape[1], 0)), value=NONE)[:, :size]
@@ -79,30 +78,33 @@ class HuBERT(Objective):
         return asked @ F.normalize(self.embeddings.float(), dim=1).T / self.temperature
 
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features, their lengths, which masked frames have labels bool [B, T], those frames' logits [M, C]
-        and labels [M]."""
+        """Features, their lengths, which masked frames have labels bool [B, T] (on the host), those frames' logits
+        [M, C] and labels [M]."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         features = slowed(features, self.feature_grad)
         mask = self.mask(batch.keys, lengths, features.shape[1])
         labels = self.labels(batch, lengths, features.shape[1])
-        tokens, lengths = encoder.project(features, lengths)
-        tokens = torch.where(mask[..., None], self.masked.to(tokens.dtype), tokens)
         asked = mask & (labels != NONE)
-        return features, lengths, asked, self.logits(encoder.contextualize(tokens, lengths).last[asked]), labels[asked]
+        at, device = indices(asked), features.device
+        tokens, lengths = encoder.project(features, lengths)
+        tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.masked.to(tokens.dtype), tokens)
+        logits = self.logits(take(encoder.contextualize(tokens, lengths).last, at))
+        return features, lengths, asked, logits, take(labels, at).to(device, non_blocking=True)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, lengths, asked, logits, labels = self.answer(encoder, batch)
         value = F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
         if self.feature_penalty and features.requires_grad:
-            value = value + self.feature_penalty * mean_square(features, valid(lengths, features.shape[1]))
-        share = ranks.mean(labels.bincount(minlength=self.clusters).float(), len(labels))
-        logs = {
-            "accuracy": (logits.argmax(1) == labels).sum() / max(len(labels), 1),
-            "chance": share.max(),  # of one who always names the commonest
-            "label_perplexity": perplexity(share),
-            "uniform_loss": math.log(self.clusters),
-            "masked": asked.sum() / lengths.sum(),
-        }
+            value = value + self.feature_penalty * mean_square(features, lengths)
+
+        def logs() -> dict:
+            share = ranks.mean(labels.bincount(minlength=self.clusters).float(), len(labels))
+            return {
+                **choice_logs(logits, labels),
+                "label_perplexity": perplexity(share),
+                "masked": asked.sum() / lengths.sum(),
+            }
+
         return Loss(value, len(labels), logs)
 
     @torch.no_grad()

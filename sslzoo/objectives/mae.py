@@ -40,9 +40,9 @@ class MAE(Objective):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def shuffle(self, keys: Tensor, patches: int) -> tuple[Tensor, Tensor]:
+    def shuffle(self, keys: Tensor, patches: int, device) -> tuple[Tensor, Tensor]:
         """A random order of each row's patches [B, P], the first `kept` of which are seen, and its inverse."""
-        order = draws.uniform(keys, "mask", patches).argsort(dim=1, stable=True)
+        order = draws.uniform(keys, "mask", patches, device=device).argsort(dim=1, stable=True)
         return order, order.argsort(dim=1)
 
     def target(self, features: Tensor) -> Tensor:
@@ -54,21 +54,22 @@ class MAE(Objective):
     def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches as they are, as they are rebuilt [B, P, C], and which were masked, bool [B, P]."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        order, back = self.shuffle(batch.keys, features.shape[1])
+        order, back = self.shuffle(batch.keys, features.shape[1], features.device)
         tokens, _ = encoder.project(features, lengths)
         first, tokens = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
         seen = torch.cat([first, pick(tokens, order[:, : self.kept])], dim=1)
-        hidden = self.enter(encoder.contextualize(seen, torch.full_like(lengths, seen.shape[1])).last)
+        hidden = self.enter(encoder.contextualize(seen, torch.full((len(seen),), seen.shape[1])).last)
         blank = self.masked.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
         whole = pick(torch.cat([hidden[:, encoder.prefix :], blank], dim=1), back)
         whole = torch.cat([hidden[:, : encoder.prefix], whole], dim=1) + self.place
-        rebuilt = self.decoder(whole, torch.full_like(lengths, whole.shape[1]))[-1]
+        rebuilt = self.decoder(whole, torch.full((len(whole),), whole.shape[1]))[-1]
         return features, self.leave(rebuilt[:, encoder.prefix :]).float(), back >= self.kept
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, rebuilt, masked = self.rebuild(encoder, batch)
         error = (rebuilt - self.target(features)).square().mean(-1)
-        return Loss(error[masked].mean(), int(masked.sum()))
+        count = len(error) * (error.shape[1] - self.kept)
+        return Loss((error * masked).sum() / count, count)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

@@ -1,12 +1,13 @@
 """RotNet: which way is up? (Gidaris et al. 2018, 1803.07728)."""
 
-import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.metrics import choice_logs
 
 ANGLES = (0, 90, 180, 270)
 
@@ -33,8 +34,7 @@ class Rotation(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         images, angles = self.rotated(batch)
         logits = self.head(encoder(images, batch.lengths.repeat_interleave(len(ANGLES))).pooled)
-        accuracy = (logits.argmax(1) == angles).float().mean()
-        logs = {"accuracy": accuracy, "chance": 1 / len(ANGLES), "uniform_loss": math.log(len(ANGLES))}
+        logs = partial(choice_logs, logits, angles, chance=1 / len(ANGLES))
         return Loss(F.cross_entropy(logits.float(), angles), len(images), logs)
 
     @torch.no_grad()

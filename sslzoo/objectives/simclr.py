@@ -1,11 +1,12 @@
 """SimCLR: two views of an image are nearer to each other than to any other view (Chen et al. 2020, 2002.05709)."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sslzoo.data.views import Drawn
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import health, ranks
+from sslzoo.parts import ranks
 from sslzoo.parts.contrastive import nt_xent
 from sslzoo.parts.heads import projector
 from sslzoo.parts.shown import view_pairs
@@ -36,26 +37,29 @@ class SimCLR(Objective):
         self.views, self.temperature = views, temperature
         self.projector = projector(encoder.dim, hidden_dim, output_dim)
 
-    def project(self, encoder, batch):
-        """Both views [B, C, S, S], their representations [2B, D] and their projections [B, P]."""
-        a, b, lengths = self.views.pair(encoder, batch)
+    def project(self, encoder, batch) -> tuple[Drawn, list[Tensor], list[Tensor]]:
+        """Both views, their representations [B, D] and their projections [B, P], view by view."""
+        drawn = self.views.draw(encoder, batch)
         # one pass over both, so that batch norm sees one batch of 2N, as in the paper
-        pooled = self.views.encode(encoder, torch.cat([a, b]), lengths.repeat(2)).pooled
-        return (a, b), pooled, self.projector(pooled).chunk(2)
+        features = self.views.embed(encoder, drawn, joint=True)
+        return drawn, features, self.projector(torch.cat(features)).chunk(2)
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        _, pooled, (a, b) = self.project(encoder, batch)
-        losses, place = nt_xent(a, b, self.temperature)
-        views = ranks.total(losses.new_tensor(len(losses)))
-        logs = {"accuracy": (place == 0).float().mean(), "uniform_loss": torch.log(views - 1)}
-        if step % health.EVERY == 0:
-            logs |= health.spread(pooled)  # not of the projections, whose batch norm hides a collapse
-        return Loss(losses.mean(), len(losses), logs)
+        _, features, (a, b) = self.project(encoder, batch)
+        losses, place = nt_xent(a, b, self.temperature, batch.rows())
+
+        def logs() -> dict:
+            views = ranks.total(losses.new_tensor(float(len(losses))))
+            return {"accuracy": (place == 0).float().mean(), "uniform_loss": torch.log(views - 1)}
+
+        # not of the projections, whose batch norm hides a collapse
+        return Loss(losses.mean(), len(losses), logs, features=torch.cat(features))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
-        (a, b), _, (za, zb) = self.project(encoder, batch)
-        _, place = nt_xent(za, zb, self.temperature)
+        drawn, _, (za, zb) = self.project(encoder, batch)
+        a, b = drawn.views
+        _, place = nt_xent(za, zb, self.temperature, batch.rows())
         place = place[: len(a)]
         title = f"Two views of each image; where the second came among {2 * len(a) - 1} candidates"
         return view_pairs(title, a, b, [f"rank {p + 1}" for p in place.tolist()], place == 0)

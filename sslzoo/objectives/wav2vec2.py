@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import draws
-from sslzoo.data.base import valid
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.masked import indices, take
 from sslzoo.parts.mel import LogMel
+from sslzoo.parts.metrics import choice_logs
 from sslzoo.parts.negatives import others
 from sslzoo.parts.quantize import GumbelQuantizer, perplexity
 from sslzoo.parts.shown import asked_frames
@@ -63,15 +64,17 @@ class Wav2Vec2(Objective):
         start, end, decay = self.gumbel
         return max(start * decay**step, end)
 
-    def distractors(self, keys: Tensor, mask: Tensor) -> Tensor:
-        """For each masked frame, in the order of `mask.nonzero()`, the places among masked frames of
-        `negatives` others of its utterance, int64 [M, K]."""
+    def distractors(self, keys: Tensor, mask: Tensor, device=None) -> Tensor:
+        """For each masked frame, in the order of `indices(mask)`, the places among masked frames of
+        `negatives` others of its utterance, int64 [M, K] on `device`."""
         counts = mask.sum(1)
-        row, _ = mask.nonzero(as_tuple=True)
+        row = indices(mask) // mask.shape[1]
         first = (counts.cumsum(0) - counts)[row]
-        own = torch.arange(len(row), device=mask.device) - first
+        own = torch.arange(len(row)) - first
+        most = int(counts.numpy().max())
         # the only masked frame of an utterance has no others: it stands for them, and `contrast` leaves it out
-        return first[:, None] + others(keys, counts, int(counts.max()), self.negatives)[row, own]
+        places = others(keys, counts, most, self.negatives, device=device)
+        return first[:, None].to(places.device, non_blocking=True) + take(places, row * most + own)
 
     def contrast(self, context: Tensor, codes: Tensor, distractors: Tensor) -> Tensor:
         """context, codes [M, D], distractors [M, K] -> logits [M, 1 + K], the right code first."""
@@ -83,38 +86,42 @@ class Wav2Vec2(Objective):
         return logits.masked_fill(F.pad(same, (1, 0)), float("-inf"))
 
     def answer(self, encoder, batch, step: int):
-        """Everything up to the logits: (features, lengths, mask, logits, share)."""
+        """Everything up to the logits: (features, lengths, mask (on the host), logits, share)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         features = slowed(features, self.feature_grad)
         mask = self.mask(batch.keys, lengths, features.shape[1])
+        at, device = indices(mask), features.device
         tokens, lengths = encoder.project(features, lengths)
-        tokens = torch.where(mask[..., None], self.masked.to(tokens.dtype), tokens)
-        context = self.project_context(encoder.contextualize(tokens, lengths).last[mask])
-        target = self.drop(encoder.normalize(features)[mask])
-        row, column = mask.nonzero(as_tuple=True)
+        tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.masked.to(tokens.dtype), tokens)
+        context = self.project_context(take(encoder.contextualize(tokens, lengths).last, at))
+        target = self.drop(take(encoder.normalize(features), at))
         noise = None
         if self.training:
-            size = self.quantizer.groups, self.quantizer.entries
-            noise = draws.uniform(draws.children(batch.keys[row], column), "gumbel", *size)
+            frames = draws.children(batch.keys[at // mask.shape[1]], at % mask.shape[1])
+            noise = draws.uniform(frames, "gumbel", self.quantizer.groups, self.quantizer.entries, device=device)
         codes, share, _ = self.quantizer(target, noise, self.tau(step))
-        distractors = self.distractors(batch.keys, mask)
+        distractors = self.distractors(batch.keys, mask, device)
         return features, lengths, mask, self.contrast(context, self.project_code(codes), distractors), share
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, lengths, mask, logits, share = self.answer(encoder, batch, step)
-        loss = -logits.log_softmax(1)[:, 0].mean()
+        loss = -logits.log_softmax(1)[:, 0].sum() / max(len(logits), 1)
         codes = perplexity(share)
         most = share.numel()
         value = loss + self.diversity * (most - codes) / most
         if self.feature_penalty and features.requires_grad:
-            value = value + self.feature_penalty * mean_square(features, valid(lengths, features.shape[1]))
-        logs = {
-            "contrastive": loss.detach(),
-            "accuracy": (logits.argmax(1) == 0).float().mean(),
-            "chance": 1 / (1 + self.negatives),
-            "code_perplexity": codes.detach(),
-            "masked": mask.sum() / lengths.sum(),
-        }
+            value = value + self.feature_penalty * mean_square(features, lengths)
+
+        def logs() -> dict:
+            choice = choice_logs(logits, None, chance=1 / (1 + self.negatives))
+            return {
+                "contrastive": loss.detach(),
+                "accuracy": choice["accuracy"],
+                "chance": choice["chance"],
+                "code_perplexity": codes.detach(),
+                "masked": mask.sum() / lengths.sum(),
+            }
+
         return Loss(value, len(logits), logs)
 
     @torch.no_grad()

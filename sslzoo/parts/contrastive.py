@@ -7,15 +7,15 @@ from torch import Tensor
 from sslzoo.parts import ranks
 
 
-def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def nt_xent(a: Tensor, b: Tensor, temperature: float, rows: list[int] | None = None) -> tuple[Tensor, Tensor]:
     """The normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1), over the global batch.
 
-    a, b: [n, D], row i of each a view of item i. Returns the loss of each of this rank's 2n views [2n] and
+    a, b: [n, D], row i of each a view of item i. rows: of each rank, see `ranks.gather`. Returns the loss of each of this rank's 2n views [2n] and
     the place of its positive among all 2N - 1 others [2n], 0 for the most similar.
     """
     a, b = F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)
-    all_a, start = ranks.gather(a)
-    all_b, _ = ranks.gather(b)
+    all_a, start = ranks.gather(a, rows)
+    all_b, _ = ranks.gather(b, rows)
     everyone = torch.cat([all_a, all_b])
     logits = torch.cat([a, b]) @ everyone.T / temperature
     mine = torch.arange(start, start + len(a), device=a.device)

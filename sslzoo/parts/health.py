@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EVERY = 10  # steps between measurements: cheap, but not free
-
 
 @torch.no_grad()
 def spread(z: Tensor) -> dict[str, Tensor]:

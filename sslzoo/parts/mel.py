@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
 from sslzoo.errors import ConfigError
+from sslzoo.parts.masked import host, valid
 
 PREEMPHASIS = 0.97
 LOWEST = 20.0  # Hz, the foot of the first filter
@@ -47,7 +48,8 @@ class LogMel(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """float [B, N] and [B] samples -> float32 [B, T, n_mels] and [B] frames, T that of N samples."""
-        inside = torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]
+        lengths = host(lengths)
+        inside = valid(lengths, wave.shape[1], wave.device)
         wave = wave.float().where(inside, 0.0)  # an utterance shorter than the window reads its own padding
         wave = nn.functional.pad(wave, (0, max(self.win - wave.shape[1], 0)))
         frames = wave.unfold(1, self.win, self.hop)
@@ -91,9 +93,10 @@ def differences(x: Tensor, lengths: Tensor) -> Tensor:
     """The slope over two frames to each side, [B, T, C]; before the first and behind the last valid frame of a
     row it goes on as that frame (HTK's and Kaldi's deltas)."""
     place = torch.arange(x.shape[1], device=x.device)
+    last = lengths.to(x.device, non_blocking=True)[:, None] - 1
 
     def at(shift: int) -> Tensor:
-        taken = (place + shift).clamp(min=0).minimum(lengths[:, None] - 1)
+        taken = (place + shift).clamp(min=0).minimum(last)
         return x.gather(1, taken[..., None].expand_as(x))
 
     return (at(1) - at(-1) + 2 * (at(2) - at(-2))) / 10

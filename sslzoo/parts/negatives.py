@@ -6,13 +6,14 @@ from torch import Tensor
 from sslzoo import draws
 
 
-def others(keys: Tensor, counts: Tensor, size: int, number: int, name: str = "negatives") -> Tensor:
+def others(keys: Tensor, counts: Tensor, size: int, number: int, name: str = "negatives", device=None) -> Tensor:
     """For each of a row's `counts` [B] things the places of `number` others of that row, never its own,
     each as likely as any other and drawn anew, so that in a short row some come twice: int64 [B, size, number].
 
-    The only thing of a row has no others and stands for itself; past `counts` there is nothing to ask.
+    The only thing of a row has no others and stands for itself; past `counts` there is nothing to ask. keys and
+    counts are the host's; device: where the places are wanted.
     """
-    most = (counts[:, None, None] - 1).clamp(min=0)
-    own = torch.arange(size, device=keys.device)[:, None]
-    place = (draws.uniform(keys, name, size, number).double() * most).long()
+    most = (counts[:, None, None] - 1).clamp(min=0).to(device, non_blocking=True)
+    own = torch.arange(size, device=most.device)[:, None]
+    place = (draws.uniform(keys, name, size, number, device=device).double() * most).long()
     return torch.minimum(place + (place >= own), most)  # one of the others, counted with its own place left out

@@ -61,7 +61,7 @@ def first(x: Tensor) -> Tensor:
 
 
 def row_counts(count: int, device) -> list[int]:
-    """How many rows each rank has."""
+    """How many rows each rank has, asked of them: the host waits for the answer."""
     if world() == 1:
         return [count]
     counts = torch.zeros(world(), dtype=torch.int64, device=device)
@@ -70,16 +70,17 @@ def row_counts(count: int, device) -> list[int]:
     return counts.tolist()
 
 
-def gather(x: Tensor) -> tuple[Tensor, int]:
-    """Every rank's rows [sum of n, ...] in order of rank, with gradient, and where this rank's begin."""
+def gather(x: Tensor, rows: list[int] | None = None) -> tuple[Tensor, int]:
+    """Every rank's rows [sum of n, ...] in order of rank, with gradient, and where this rank's begin.
+
+    rows: how many each rank has, as `Batch.rows` says; None to ask for them, for which the host waits.
+    """
     if world() == 1:
         return x, 0
-    counts = row_counts(len(x), x.device)
+    counts = row_counts(len(x), x.device) if rows is None else rows
     return _Gather.apply(x, counts), sum(counts[: rank()])
 
 
 def mean(sums: Tensor, count: Tensor | float) -> Tensor:
     """The global mean, with gradient, from this rank's sums and how many items they are over."""
-    if world() == 1:
-        return sums / count
     return total(sums) / total(torch.as_tensor(count, dtype=sums.dtype, device=sums.device)).clamp(min=1)

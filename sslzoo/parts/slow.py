@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from sslzoo.parts import ranks
+from sslzoo.parts.masked import valid
 
 
 def slowed(features: Tensor, share: float) -> Tensor:
@@ -12,6 +13,7 @@ def slowed(features: Tensor, share: float) -> Tensor:
     return share * features + (1 - share) * features.detach()
 
 
-def mean_square(features: Tensor, inside: Tensor) -> Tensor:
-    """Of the features [B, T, C] of the frames that are there, bool [B, T], over all ranks, with gradient."""
-    return ranks.mean((features.float().square().mean(-1) * inside).sum(), inside.sum())
+def mean_square(features: Tensor, lengths: Tensor) -> Tensor:
+    """Of the features [B, T, C] of the frames that are there, [B] of each row, over all ranks, with gradient."""
+    inside = valid(lengths, features.shape[1], features.device)
+    return ranks.mean((features.float().square().mean(-1) * inside).sum(), float(lengths.numpy().sum()))

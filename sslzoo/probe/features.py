@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data.base import Batch, Data, valid
+from sslzoo.data.base import Batch, Data
 from sslzoo.data.loader import ordered_loader
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import UserError
+from sslzoo.parts.masked import valid
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Part
 from sslzoo.progress import Progress
@@ -62,10 +63,10 @@ class Frozen:
 
     @torch.inference_mode()
     def items(self, batch: Batch) -> Tensor:
-        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths.to(self.device))
+        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
         if not self.in_tokens:
             return encoded.pooled[:, None].float().cpu()
-        inside = valid(encoded.lengths, encoded.last.shape[1])[..., None].clone()
+        inside = valid(encoded.lengths, encoded.last.shape[1], self.device)[..., None].clone()
         inside[:, : self.encoder.prefix] = False
         count = inside.sum(1).clamp(min=1)
         means = torch.stack([(h.float() * inside).sum(1) / count for h in encoded.hidden], 1)
@@ -77,7 +78,7 @@ class Frozen:
 
     @torch.inference_mode()
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths.to(self.device))
+        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
         prefix = self.encoder.prefix
         hidden = torch.stack([h[:, prefix:].float() for h in encoded.hidden], 2)
         return hidden.cpu(), (encoded.lengths - prefix).cpu()

@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data.base import SPECIALS, Batch, pixels, valid
+from sslzoo.data.base import SPECIALS, Batch
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import ConfigError
+from sslzoo.parts.images import pixels
+from sslzoo.parts.masked import valid
 from sslzoo.probe.features import Source, units
 from sslzoo.probe.splits import Pool
 

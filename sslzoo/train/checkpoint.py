@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import lightning as L
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from sslzoo.errors import UserError
 from sslzoo.run import Run, check_signed, write_signed
+from sslzoo.train.callback import StepCallback
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict:
@@ -38,7 +38,7 @@ def newest(run: Run) -> Path | None:
     return max(run.checkpoints.glob("step=*.ckpt"), default=None)
 
 
-class Checkpoints(L.Callback):
+class Checkpoints(StepCallback):
     """A checkpoint every `every` steps, the last `keep` of them, and one wherever training stops."""
 
     def __init__(self, run: Run, every: int, keep: int):
@@ -49,13 +49,14 @@ class Checkpoints(L.Callback):
         step = trainer.global_step
         if step == self.saved:
             return
+        trainer.lightning_module.look()  # nothing is saved that is not finite
         trainer.save_checkpoint(self.run.checkpoints / f"step={step:08d}.ckpt")
         self.saved = step
         if trainer.is_global_zero:
             for old in sorted(self.run.checkpoints.glob("step=*.ckpt"))[: -self.keep]:
                 trainer.strategy.remove_checkpoint(old)
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+    def after_step(self, trainer, module) -> None:
         if trainer.global_step % self.every == 0 or trainer.should_stop:
             self.save(trainer)
 

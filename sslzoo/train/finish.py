@@ -5,14 +5,14 @@ import resource
 import signal
 import time
 
-import lightning as L
 import torch
 from safetensors.torch import save_file
 
 from sslzoo.run import Run, commit, machine, write_json, write_signed, write_whole
+from sslzoo.train.callback import StepCallback
 
 
-class GracefulStop(L.Callback):
+class GracefulStop(StepCallback):
     """On SIGTERM or SIGINT: finish the step, save, stop. A second signal ends the process at once."""
 
     def __init__(self):
@@ -27,9 +27,11 @@ class GracefulStop(L.Callback):
         # after Lightning's own, which would end the run without a checkpoint of ours
         self.before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+    def after_step(self, trainer, module) -> None:
         asked = self.signal is not None
         if trainer.world_size > 1:  # one rank stopping alone would leave the others waiting
+            if module.device.type != "cpu" and not module.logged:
+                return  # to ask the others is to wait for the device
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
             trainer.should_stop = True
@@ -39,7 +41,7 @@ class GracefulStop(L.Callback):
             signal.signal(number, handler)
 
 
-class Finish(L.Callback):
+class Finish(StepCallback):
     """Counts a run's time over all its parts, and writes its results when the last step is done."""
 
     def __init__(self, run: Run, encoder: dict, example):
@@ -61,8 +63,8 @@ class Finish(L.Callback):
     def on_fit_start(self, trainer, module) -> None:
         self.begun = time.monotonic()
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self.logs = module.logged
+    def after_step(self, trainer, module) -> None:
+        self.logs = module.logged or self.logs
 
     def on_fit_end(self, trainer, module) -> None:
         # not on_train_end: a run that was killed after its last checkpoint has no step left to train

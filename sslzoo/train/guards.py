@@ -7,10 +7,9 @@ loss with uniform_loss (the loss of one who guesses).
 import json
 import math
 
-import lightning as L
-
 from sslzoo.errors import UserError
 from sslzoo.run import Run
+from sslzoo.train.callback import StepCallback
 
 WATCHED = {  # what each symptom is read from
     "constant features": "feature_std",
@@ -54,7 +53,7 @@ def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
     return found
 
 
-class CollapseGuard(L.Callback):
+class CollapseGuard(StepCallback):
     """Writes each new symptom into events.jsonl and to the terminal once it held at three measurements in a
     row; with stop=True ends the run there."""
 
@@ -69,7 +68,7 @@ class CollapseGuard(L.Callback):
     def load_state_dict(self, state: dict) -> None:
         self.held = dict(state["held"])
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+    def after_step(self, trainer, module) -> None:
         step = trainer.global_step - 1
         if step % self.every:
             return

@@ -18,6 +18,7 @@ from sslzoo.run import Run
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, load, newest
 from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard
+from sslzoo.train.health import FeatureHealth
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.refresh import Refresh
@@ -27,16 +28,16 @@ from sslzoo.train.validate import Validate
 class Loaders(L.LightningDataModule):
     """A loader that begins at the trainer's step, for its rank."""
 
-    def __init__(self, data, split, seed: int, stop: int, smallest: int, workers: int):
+    def __init__(self, data, split, seed: int, stop: int, smallest: int, workers: int, parts: int):
         super().__init__()
         self.data, self.split, self.seed = data, split, seed
-        self.stop, self.smallest, self.workers = stop, smallest, workers
+        self.stop, self.smallest, self.workers, self.parts = stop, smallest, workers, parts
 
     def train_dataloader(self):
         t = self.trainer
         return train_loader(
             self.split, self.data.batch, self.seed, t.global_step, self.stop,
-            t.global_rank, t.world_size, self.smallest, self.workers,
+            t.global_rank, t.world_size, self.smallest, self.workers, self.parts,
         )  # fmt: skip
 
 
@@ -99,14 +100,19 @@ def pretrain(job, run: Run) -> bool:
 
     rate = getattr(job.data, "sample_rate", None)
     stop = GracefulStop()
-    module = Pretrain(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps)
+    parts = settings.accumulate
+    module = Pretrain(
+        job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts
+    )
+    module.also_log = every
     made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
         Refresh(job.data, splits["train"], workers, report.reading if report else quiet),
         Validate(job.data, splits["valid"], config["seed"], every, workers) if every else None,
+        FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
-        MetricsFile(run, settings.log_every),
+        MetricsFile(run),
         report,
         stop,
         Finish(run, made, example),
@@ -117,7 +123,7 @@ def pretrain(job, run: Run) -> bool:
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")
-    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, smallest, workers)
+    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, smallest, workers, parts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
@@ -148,6 +154,7 @@ def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
         max_steps=settings.max_steps,
         max_epochs=-1,
         gradient_clip_val=settings.gradient_clip,
+        accumulate_grad_batches=settings.accumulate,
         limit_val_batches=0,
         log_every_n_steps=settings.log_every,
         logger=loggers or False,

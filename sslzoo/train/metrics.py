@@ -3,17 +3,15 @@
 import csv
 import os
 
-import lightning as L
-
 from sslzoo.run import Run
+from sslzoo.train.callback import StepCallback
 
 
-class MetricsFile(L.Callback):
-    """Writes the module's logs, every so many steps, where there is a validation loss, and at the last. A continued
-    run drops the rows that the lost steps had written."""
+class MetricsFile(StepCallback):
+    """Writes the module's logs of every step that it logs. A continued run drops the rows that the lost steps had written."""
 
-    def __init__(self, run: Run, every: int):
-        self.path, self.every = run.metrics, every
+    def __init__(self, run: Run):
+        self.path = run.metrics
         self.columns: list[str] = []
 
     def on_train_start(self, trainer, module) -> None:
@@ -44,10 +42,9 @@ class MetricsFile(L.Callback):
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="").writerow(row)
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+    def after_step(self, trainer, module) -> None:
         step = trainer.global_step - 1
-        last = trainer.global_step == module.total_steps
-        if trainer.is_global_zero and (step % self.every == 0 or last or "val_loss" in module.logged):
+        if trainer.is_global_zero and module.logged:
             self.write({"step": step, **{name: f"{value:.6g}" for name, value in module.logged.items()}})
             for logger in trainer.loggers:
                 logger.log_metrics(module.logged, step)

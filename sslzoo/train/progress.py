@@ -3,12 +3,13 @@
 import sys
 import time
 
-import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sslzoo.train.callback import StepCallback
 
-class ProgressReport(L.Callback):
+
+class ProgressReport(StepCallback):
     """Loss, items or seconds of audio a second, time left. rate: samples a second, for speech."""
 
     EVERY = 15.0  # seconds between lines where there is no terminal
@@ -22,7 +23,7 @@ class ProgressReport(L.Callback):
     def on_train_start(self, trainer, module) -> None:
         self.begun = self.marked = time.monotonic()
         self.first = trainer.global_step
-        self.amount = self.speed = 0.0
+        self.amount = self.speed = self.loss = 0.0
         self.first_rank = trainer.is_global_zero
         if self.first_rank and sys.stderr.isatty():
             self.bar = Progress(
@@ -36,14 +37,17 @@ class ProgressReport(L.Callback):
             self.task = self.bar.add_task(self.name, total=module.total_steps, completed=self.first, info="")
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        world = trainer.world_size
-        units = len(batch) if self.modality == "image" else float(batch.lengths.sum()) / (self.rate or 1)
-        self.amount += units * world
+        units = len(batch) if self.modality == "image" else float(batch.lengths.numpy().sum()) / (self.rate or 1)
+        self.amount += units * trainer.world_size
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+    def after_step(self, trainer, module) -> None:
         now, step = time.monotonic(), trainer.global_step
         self.speed = self.amount / max(now - self.begun, 1e-6)
+        self.loss = module.logged.get("loss", self.loss)
         if not self.first_rank:
             return
-        info = f"loss {module.logged['loss']:.4f}  {self.speed:,.0f} {self.unit}"
+        info = f"loss {self.loss:.4f}  {self.speed:,.0f} {self.unit}"
         if self.bar is not None:
             self.bar.update(self.task, completed=step, info=info)
         elif now - self.marked > self.EVERY or step == module.total_steps:

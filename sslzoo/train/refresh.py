@@ -1,6 +1,5 @@
 """What changes during a run: an objective's `refresh`, with the training set's features."""
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,6 +7,7 @@ from torch import Tensor
 from sslzoo.data.loader import ordered_loader
 from sslzoo.parts import ranks
 from sslzoo.progress import Progress, quiet
+from sslzoo.train.callback import StepCallback
 
 CHUNK = 65536  # items whose features are added up over ranks at a time
 
@@ -21,7 +21,7 @@ def pooled_features(encoder, split, units: float, device, workers: int = 0, prog
     training = encoder.training
     encoder.eval()
     for batch in ordered_loader(split, units, workers=workers, indices=mine):
-        found[batch.index] = encoder(batch.inputs.to(device), batch.lengths.to(device)).pooled.float().cpu()
+        found[batch.index] = encoder(batch.inputs.to(device), batch.lengths).pooled.float().cpu()
         done += len(batch)
         progress("features of train", done, len(mine))
     encoder.train(training)
@@ -30,7 +30,7 @@ def pooled_features(encoder, split, units: float, device, workers: int = 0, prog
     return found
 
 
-class Refresh(L.Callback):
+class Refresh(StepCallback):
     """Calls `objective.refresh` before every `refresh_every`-th step, and drops the optimiser's state of the
     parameters that it made anew. A checkpoint of that step holds what was before; a run that continues from it
     refreshes again, from the same weights."""
@@ -38,7 +38,7 @@ class Refresh(L.Callback):
     def __init__(self, data, split, workers: int = 0, progress: Progress = quiet):
         self.data, self.split, self.workers, self.progress = data, split, workers, progress
 
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+    def before_step(self, trainer, module) -> None:
         every = module.objective.refresh_every
         if every is None or trainer.global_step % every:
             return

@@ -14,7 +14,9 @@ class Settings:
     """max_steps: optimiser steps. devices, nodes: ranks a host and hosts. strategy: Lightning's name; "auto"
     is one process, "ddp" one a rank. precision: "auto" is bf16 where the accelerator computes in it and
     32 bits elsewhere. save_every, keep: checkpoints. val_every: steps between validations, the last of
-    which is at the last step, or None. on_collapse: warn, or stop. workers: loader processes a rank. loggers:
+    which is at the last step, or None. accumulate: parts in which a step's batch is read, each forward and backward
+    by itself; the gradient is that of the whole batch, except where rows of a batch are compared (negatives, batch
+    norm), which see those of their part. on_collapse: warn, or stop. workers: loader processes a rank. loggers:
     beside metrics.csv.
     """
 
@@ -29,13 +31,14 @@ class Settings:
     save_every: int = 500
     keep: int = 2
     val_every: int | None = None
+    accumulate: int = 1
     on_collapse: Literal["warn", "stop"] = "warn"
     workers: int = 0
     progress: bool = True
     loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
 
     def __post_init__(self):
-        for name in ("max_steps", "devices", "nodes", "log_every", "save_every", "keep"):
+        for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0 or (self.val_every is not None and self.val_every < 1):

@@ -1,15 +1,15 @@
 """The loss on the validation split: as a run goes on, and at its last step."""
 
-import lightning as L
 import torch
 
 from sslzoo import draws
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import UserError
 from sslzoo.parts import ranks
+from sslzoo.train.callback import StepCallback
 
 
-class Validate(L.Callback):
+class Validate(StepCallback):
     """Every `every` steps, and at the last, the mean loss over the validation split's items is logged as
     `val_loss`: without dropout, and with the same draws every time. (Lightning's own validation leaves out a last
     step that `every` does not divide, and adds one where a signal stops the run.)"""
@@ -17,7 +17,7 @@ class Validate(L.Callback):
     def __init__(self, data, split, seed: int, every: int, workers: int = 0):
         self.data, self.split, self.seed, self.every, self.workers = data, split, seed, every, workers
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+    def after_step(self, trainer, module) -> None:
         step = trainer.global_step
         if step % self.every and step != module.total_steps:
             return

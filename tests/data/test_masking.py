@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sslzoo import draws
-from sslzoo.data.base import CLS, MASK, SEP, SPECIALS, valid
+from sslzoo.data.base import CLS, MASK, SEP, SPECIALS
+from sslzoo.parts.masked import valid
 from sslzoo.data.masking import Pieces, Spans, ranks_among
 from sslzoo.errors import ConfigError
 

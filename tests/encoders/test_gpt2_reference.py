@@ -9,7 +9,8 @@ from copies import CLOSE, assert_hidden, batch_of, shaken
 from test_every_encoder import config
 
 from sslzoo.build import make
-from sslzoo.data.base import PAD, valid
+from sslzoo.data.base import PAD
+from sslzoo.parts.masked import valid
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
 from sslzoo.encoders.transformer import Transformer

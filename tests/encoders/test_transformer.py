@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslzoo.encoders.transformer import Cache, ConvPosition, Past, SinePosition, Transformer
+from sslzoo.encoders.transformer import ConvPosition, KVCache, LayerKV, SinePosition, Transformer
 from sslzoo.errors import ConfigError
 from sslzoo.parts.positions import sinusoids
 
@@ -33,11 +33,31 @@ def test_causal_never_sees_later_tokens(norm, lengths):
 def test_a_cache_goes_on_where_it_was(norm):
     """In parts, each from the place that it has in the whole."""
     net, x = trunk(causal=True, norm=norm).eval(), torch.randn(2, 12, 16)
-    whole, cache = net(x, torch.tensor([12, 12])), Cache.empty(3)
-    parts = [net(part, torch.full((2,), part.shape[1]), cache) for part in x.split([1, 4, 1, 6], dim=1)]
+    whole, cache, parts = net(x, torch.tensor([12, 12])), KVCache(), []
+    for part in x.split([1, 4, 1, 6], dim=1):
+        hidden, state = net.run(net.prepare(part, torch.full((2,), part.shape[1]), cache))
+        parts.append(hidden)
+        cache = net.cache(state)
     for number, hidden in enumerate(whole):
         torch.testing.assert_close(torch.cat([p[number] for p in parts], 1), hidden, atol=1e-5, rtol=0)
-    assert cache.place == cache.size == 12
+    assert cache.place == cache.layers[0].size == 12
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("causal", [True, False])
+@torch.no_grad()
+def test_rows_may_leave_between_blocks(norm, causal):
+    """The others go on as if those had never been there, and an early end is `finish` of the state."""
+    net, x, lengths = trunk(causal=causal, norm=norm).eval(), torch.randn(4, 9, 16), torch.tensor([9, 4, 7, 9])
+    whole, state, left = net(x, lengths), net.prepare(x, lengths), torch.arange(4)
+    for number, leaving in enumerate([1, 2, None]):
+        state = net.block(number, state)
+        if number < 2:
+            torch.testing.assert_close(state.x, whole[number + 1][left])
+            left = left[left != leaving]
+            state = state.select(torch.tensor([i for i, row in enumerate(range(len(state.x))) if i != 1]))
+    assert left.tolist() == [0, 3]
+    torch.testing.assert_close(net.finish(state), whole[-1][left])
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -51,9 +71,16 @@ def test_a_prefix_is_seen_by_every_token_and_takes_no_place(causal, lengths):
         torch.tensor(lengths),
     )
     key, value = (torch.randn(2, 2, 3, 8).double() for _ in range(2))
-    cache = Cache([Past(key, value)])
-    found = net(x, lengths, cache)
-    assert cache.size == 10 and cache.place == 7
+    prefix = (LayerKV(key, value),)
+    found, _ = net.run(net.prepare(x, lengths, prefix=prefix))
+    if causal and int(lengths.min()) == 7:
+        parts, cache = [], KVCache()  # a prefix and a cache together
+        for part in x.split([3, 4], dim=1):
+            hidden, state = net.run(net.prepare(part, torch.full((2,), part.shape[1]), cache, prefix))
+            parts.append(hidden[-1])
+            cache = net.cache(state)
+        assert cache.place == cache.layers[0].size == 7, "a prefix takes no place"
+        torch.testing.assert_close(torch.cat(parts, 1), found[-1])
     plain = net(x, lengths)
     torch.testing.assert_close(found[0], plain[0])
     layer, attention = net.layers[0], net.layers[0].attention
@@ -72,9 +99,10 @@ def test_a_prefix_is_seen_by_every_token_and_takes_no_place(causal, lengths):
 
 
 def test_gradients_reach_a_prefix():
-    net, past = trunk(causal=True, depth=1), Past(*torch.randn(2, 1, 2, 3, 8))
-    key = past.key.requires_grad_()
-    net(torch.randn(1, 5, 16), torch.tensor([5]), Cache([past]))[-1].square().sum().backward()
+    net, prefix = trunk(causal=True, depth=1), LayerKV(*torch.randn(2, 1, 2, 3, 8))
+    key = prefix.key.requires_grad_()
+    hidden, _ = net.run(net.prepare(torch.randn(1, 5, 16), torch.tensor([5]), prefix=(prefix,)))
+    hidden[-1].square().sum().backward()
     assert (key.grad.abs().sum(-1) > 0).all()
 
 
@@ -97,6 +125,26 @@ def test_dropped_layers_reach_every_weight():
     assert all(p.grad is not None for p in net.parameters())
     assert all((p.grad == 0).all() for p in net.layers.parameters())
     assert not torch.allclose(net.eval()(x, lengths)[1], hidden[1]), "none is dropped in evaluation"
+
+
+def test_layers_are_dropped_by_the_seed_that_the_trainer_sets():
+    """So that all ranks drop the same ones, whatever their own generators have drawn."""
+    net, lengths, x = trunk(layer_drop=0.5).train(), torch.tensor([5]), torch.randn(1, 5, 16)
+
+    def dropped(seed: int) -> list[bool]:
+        net.layer_drop_seed = seed
+        state, found = net.prepare(x, lengths), []
+        for number in range(net.depth):
+            after = net.block(number, state)
+            found.append(torch.equal(after.x, state.x))
+            state = after
+        return found
+
+    many = [dropped(seed) for seed in range(200)]
+    torch.manual_seed(1)
+    assert [dropped(seed) for seed in range(200)] == many
+    share = torch.tensor(many).float().mean(0)
+    assert ((share - 0.5).abs() < 0.15).all(), "each layer half of the time"
 
 
 def test_dropout_is_for_training():

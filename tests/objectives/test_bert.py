@@ -44,7 +44,7 @@ def test_the_loss_is_the_papers():
     loss = objective(encoder, given, 0)
     assert loss.count == count == 6 and chosen.any(1).all()
     assert float(loss.value) == pytest.approx(total / count, abs=1e-5)
-    assert float(loss.logs["accuracy"]) == pytest.approx(right / count)
+    assert float(loss.logs()["accuracy"]) == pytest.approx(right / count)
 
 
 def test_the_output_embedding_is_the_inputs():

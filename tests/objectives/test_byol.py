@@ -10,7 +10,7 @@ from test_contracts import batch_of, gradients
 
 from sslzoo.build import build
 from sslzoo.objectives.byol import regression
-from sslzoo.parts.ema import cosine_decay, follow, frozen_copy
+from sslzoo.parts.teacher import Teacher, ema_update, frozen_copy
 
 
 def test_regression_is_the_slow_loop_and_lightlys():
@@ -33,7 +33,7 @@ def test_the_loss_is_both_directions_of_the_papers_networks():
     total = 0.0
     for one, other in ((a, b), (b, a)):
         q = objective.predictor(objective.projector(job.encoder(one, batch.lengths).pooled)).double()
-        z = objective.target_projector(objective.target_encoder(other, batch.lengths).pooled).double()
+        z = objective.teacher.projector(objective.teacher.encoder(other, batch.lengths).pooled).double()
         for x, y in zip(q, z, strict=True):
             total += 2 - 2 * float(x @ y) / float(x.norm() * y.norm())
     assert float(loss.value) == pytest.approx(total / len(a), abs=1e-5)
@@ -41,27 +41,27 @@ def test_the_loss_is_both_directions_of_the_papers_networks():
 
 def test_the_teacher_follows_and_takes_no_gradient():
     job = build(tiny("byol"))
-    objective, before = job.objective, copy.deepcopy(job.objective.target_encoder)
+    objective, before = job.objective, copy.deepcopy(job.objective.teacher.encoder)
     _, grads = gradients(job, batch_of(job, 0))
-    assert not any("target" in name for name in grads)
+    assert not any("teacher" in name for name in grads)
     with torch.no_grad():
         for p in job.encoder.parameters():
             p.add_(1.0)
     objective.after_step(job.encoder, 25, 100)
     tau = 1 - (1 - 0.996) * (math.cos(math.pi * 25 / 100) + 1) / 2
-    old, new, now = before.parameters(), objective.target_encoder.parameters(), job.encoder.parameters()
+    old, new, now = before.parameters(), objective.teacher.encoder.parameters(), job.encoder.parameters()
     for p, q, r in zip(old, new, now, strict=True):
         torch.testing.assert_close(q, tau * p + (1 - tau) * r)
 
 
-def test_the_decay_rises_to_one():
-    assert cosine_decay(0.99, 0, 10) == pytest.approx(0.99)
-    assert cosine_decay(0.99, 5, 10) == pytest.approx(0.995)
-    assert cosine_decay(0.99, 10, 10) == pytest.approx(1.0)
+def test_the_momentum_rises_to_one_or_stays():
+    rises, stays = (Teacher(torch.nn.Linear(1, 1), torch.nn.Identity(), 0.99, end) for end in (1.0, 0.99))
+    assert [rises.momentum_at(step, 10) for step in (0, 5, 10)] == pytest.approx([0.99, 0.995, 1.0])
+    assert [stays.momentum_at(step, 10) for step in (0, 5, 10)] == [0.99] * 3
 
 
-def test_follow_with_decay_zero_is_a_copy():
+def test_following_with_momentum_zero_is_a_copy():
     student = torch.nn.Linear(3, 3)
     teacher = frozen_copy(torch.nn.Linear(3, 3))
-    follow(teacher, student, 0.0)
+    ema_update(teacher, student, 0.0)
     assert torch.equal(teacher.weight, student.weight) and not teacher.weight.requires_grad

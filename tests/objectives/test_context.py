@@ -133,8 +133,8 @@ def test_the_loss_is_the_papers():
         right += scores[side] == max(scores)
     loss = objective(encoder, given, 0)
     assert loss.count == 6 and float(loss.value) == pytest.approx(total / 6, abs=1e-5)
-    assert float(loss.logs["accuracy"]) == pytest.approx(right / 6)
-    assert loss.logs["chance"] == 1 / 8 and loss.logs["uniform_loss"] == math.log(8)
+    assert float(loss.logs()["accuracy"]) == pytest.approx(right / 6)
+    assert loss.logs()["chance"] == 1 / 8 and loss.logs()["uniform_loss"] == math.log(8)
     assert objective.show(encoder, given, 0)["captions"][1].split(": said ")[0] == PLACES[place[0]]
 
 

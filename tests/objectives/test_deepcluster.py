@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_images_drawn_uniformly_over_clusters():
     _, logits, labels = objective.answer(job.encoder, batch)
     losses = -logits.double().log_softmax(1).gather(1, labels[:, None])[:, 0]
     right = (logits.argmax(1) == labels).double()
-    for value, one in ((found.value, losses), (found.logs["accuracy"], right)):
+    for value, one in ((found.value, losses), (found.logs()["accuracy"], right)):
         uniform = torch.stack([one[labels == k].mean() for k in range(5)]).mean()
         assert float(value) == pytest.approx(float(uniform), abs=1e-5)
     assert float(found.count) == pytest.approx(len(split), rel=1e-5)

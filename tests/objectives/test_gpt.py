@@ -47,9 +47,9 @@ def test_the_loss_is_the_papers():
     loss = objective(encoder, given, 0)
     assert loss.count == len(targets) == 19 + 1 + 12
     assert float(loss.value) == pytest.approx(total / len(targets), abs=1e-5)
-    assert float(loss.logs["accuracy"]) == pytest.approx(right / len(targets))
-    assert float(loss.logs["chance"]) == pytest.approx(max(map(targets.count, targets)) / len(targets))
-    assert loss.logs["uniform_loss"] == math.log(60)
+    assert float(loss.logs()["accuracy"]) == pytest.approx(right / len(targets))
+    assert float(loss.logs()["chance"]) == pytest.approx(max(map(targets.count, targets)) / len(targets))
+    assert loss.logs()["uniform_loss"] == math.log(60)
 
 
 @torch.no_grad()
@@ -90,12 +90,15 @@ def test_a_cache_changes_nothing_but_the_work(pieces):
     whole = encoder(ids, torch.tensor([24, 24]))
     cache, found = encoder.cache(), []
     for new in ids.split(pieces, dim=1):
-        found.append(encoder(new, torch.full((2,), new.shape[1]), cache).hidden)
+        encoded, before = encoder(new, torch.full((2,), new.shape[1]), cache), cache
+        assert encoded.cache is not cache and cache == before, "a cache is never changed"
+        cache = encoded.cache
+        found.append(encoded.hidden)
         assert all(h.shape[1] == new.shape[1] for h in found[-1]), "the work is that of the new tokens"
     for number, hidden in enumerate(whole.hidden):
         joined = torch.cat([part[number] for part in found], dim=1)
         torch.testing.assert_close(joined, hidden, atol=1e-5, rtol=0)
-    assert cache.place == cache.size == 24
+    assert cache.place == cache.layers[0].size == 24
     with pytest.raises(UserError, match="a text of 25 tokens is longer than the encoder's 24: set data.max_tokens"):
         encoder(ids[:, :1], torch.tensor([1, 1]), cache)
 

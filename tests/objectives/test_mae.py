@@ -9,7 +9,8 @@ from conftest import tiny
 
 from sslzoo import draws
 from sslzoo.build import build
-from sslzoo.data.base import Batch, pixels
+from sslzoo.data.base import Batch
+from sslzoo.parts.images import pixels
 from sslzoo.encoders.image import Patches, patchify
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.transformer import Transformer

@@ -39,12 +39,12 @@ def test_the_queue_holds_the_last_keys_and_never_its_own_positives():
     for step in range(5):
         batch = batch_of(job, step)
         before = objective.queue.clone()
-        place = int(objective.place)
+        place = int(objective.queue_ptr)
         keys = objective.keys_of(objective.views(batch.inputs, batch.keys, "view b"), batch)
         similar = (keys @ before.T).max()
         assert similar < 1 - 1e-6, "a key is in the queue before its batch is done"
         objective(job.encoder, batch, step)
-        assert int(objective.place) == (place + 8) % 24
+        assert int(objective.queue_ptr) == (place + 8) % 24
         held = objective.queue[place : place + 8]
         torch.testing.assert_close(held, keys, atol=1e-5, rtol=0)
         others = torch.ones(24, dtype=torch.bool)
@@ -52,15 +52,15 @@ def test_the_queue_holds_the_last_keys_and_never_its_own_positives():
         assert torch.equal(objective.queue[others], before[others])
     objective.eval()
     objective(job.encoder, batch, 5)
-    assert int(objective.place) == 40 % 24, "validation must not fill the queue"
+    assert int(objective.queue_ptr) == 40 % 24, "validation must not fill the queue"
 
 
 def test_stopped_with_its_queue_half_way_round(tmp_path):
     config = tiny("moco", "objective.queue=32", "trainer.max_steps=11", "trainer.save_every=4", "trainer.log_every=2")
     middle = stopped_is_never_stopped(config, 6, tmp_path)
-    assert int(middle["objective.place"]) == 16, "on its second way round"
+    assert int(middle["objective.queue_ptr"]) == 16, "on its second way round"
     whole = checkpoint.load(checkpoint.newest(Run(tmp_path / "whole")))["state_dict"]
-    assert int(whole["objective.place"]) == 11 * 8 % 32
+    assert int(whole["objective.queue_ptr"]) == 11 * 8 % 32
     assert not torch.equal(whole["objective.queue"], middle["objective.queue"])
 
 
@@ -72,7 +72,7 @@ def test_two_ranks_fill_one_queue(tmp_path):
         job = build(config)
         for step in range(4):
             job.objective(job.encoder, batch_of(job, step, rank, world), step)
-        return {"queue": job.objective.queue, "place": job.objective.place}
+        return {"queue": job.objective.queue, "place": job.objective.queue_ptr}
 
     first, second = on_two_ranks(work, tmp_path)
     one = work(0, 1)
@@ -91,7 +91,7 @@ def test_each_part_of_the_keys_has_its_own_statistics():
     for number in range(4):
         mine = part == number
         assert int(mine.sum()) == 2
-        alone = objective.key_projector(objective.key_encoder(batch.inputs[mine], batch.lengths[mine]).pooled)
+        alone = objective.teacher.projector(objective.teacher.encoder(batch.inputs[mine], batch.lengths[mine]).pooled)
         torch.testing.assert_close(whole[mine], F.normalize(alone, dim=1), atol=1e-5, rtol=0)
 
 

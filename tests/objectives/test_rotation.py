@@ -51,7 +51,7 @@ def test_the_loss_is_the_papers():
     loss = objective(encoder, given, 0)
     assert loss.count == 12
     assert float(loss.value) == pytest.approx(total / 12, abs=1e-5)
-    assert float(loss.logs["accuracy"]) == pytest.approx(right / 12) and loss.logs["chance"] == 0.25
+    assert float(loss.logs()["accuracy"]) == pytest.approx(right / 12) and loss.logs()["chance"] == 0.25
 
 
 def test_views_come_before_the_turn():

@@ -149,13 +149,13 @@ def test_the_loss_is_the_papers(step):
 
     loss = objective(encoder, given, step)
     assert loss.count == len(places)
-    assert float(loss.logs["contrastive"]) == pytest.approx(contrastive, abs=1e-5)
+    assert float(loss.logs()["contrastive"]) == pytest.approx(contrastive, abs=1e-5)
     assert float(loss.value) == pytest.approx(expected, abs=1e-5), "no penalty where nothing learns"
     with torch.enable_grad():
         trained = objective(encoder, given, step)
     assert float(trained.value) == pytest.approx(expected + 2.5 * sum(squares) / len(squares), abs=1e-5)
-    assert float(loss.logs["masked"]) == pytest.approx(len(places) / int(frames.sum()))
-    assert 0 <= float(loss.logs["accuracy"]) <= 1 and loss.logs["chance"] == 1 / 7
+    assert float(loss.logs()["masked"]) == pytest.approx(len(places) / int(frames.sum()))
+    assert 0 <= float(loss.logs()["accuracy"]) <= 1 and loss.logs()["chance"] == 1 / 7
 
 
 def test_features_learn_at_a_tenth_of_the_rate():

@@ -1,0 +1,28 @@
+"""Numbers about a training step, for logs: nothing here is trained on."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sslzoo.parts import ranks
+
+
+@torch.no_grad()
+def choice_logs(logits: Tensor, targets: Tensor | None, chance: float | Tensor | None = None) -> dict[str, Tensor | float]:
+    """What a choice among K candidates was worth, from logits [M, K] and the right ones, int64 [M] (None: the
+    first of each).
+
+    accuracy; chance, the accuracy of one who always names the commonest target of all ranks, unless it is given;
+    uniform_loss, the cross-entropy of one who guesses.
+    """
+    targets = logits.new_zeros(len(logits), dtype=torch.int64) if targets is None else targets
+    found = (logits >= logits.gather(1, targets[:, None])).sum(1) == 1  # a tie is not the right answer
+    if chance is None:
+        counts = ranks.total(targets.bincount(minlength=logits.shape[1]).float())
+        chance = counts.max() / counts.sum().clamp(min=1)
+    return {
+        "accuracy": found.sum() / max(len(targets), 1),
+        "chance": chance,
+        "uniform_loss": math.log(logits.shape[1]),
+    }

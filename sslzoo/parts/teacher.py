@@ -1,0 +1,51 @@
+"""A teacher: a slow copy of a student, which follows it and is never trained."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo.errors import ConfigError
+
+
+class Teacher(nn.Module):
+    """A copy of an encoder and of the projector on it (nn.Identity for none), whose weights follow theirs:
+
+    teacher <- m teacher + (1 - m) student        (MoCo, 1911.05722, eq. 2; BYOL, 2006.07733, eq. 1)
+
+    m goes from `momentum` at the first step to `momentum_end` at the last by half a cosine (BYOL, section 3.3);
+    where both are equal it is fixed. Running statistics are the teacher's own.
+    """
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module, momentum: float, momentum_end: float):
+        super().__init__()
+        if not (0 <= momentum <= 1 and 0 <= momentum_end <= 1):
+            raise ConfigError(
+                f"objective.momentum and objective.momentum_end must be between 0 and 1, got {momentum} and {momentum_end}"
+            )
+        self.momentum, self.momentum_end = momentum, momentum_end
+        self.encoder, self.projector = frozen_copy(encoder), frozen_copy(projector)
+
+    def momentum_at(self, step: int, total_steps: int) -> float:
+        fall = (math.cos(math.pi * step / total_steps) + 1) / 2
+        return self.momentum_end - (self.momentum_end - self.momentum) * fall
+
+    def update(self, encoder: nn.Module, projector: nn.Module, step: int, total_steps: int) -> None:
+        """Follow the student, once the optimiser has stepped."""
+        momentum = self.momentum_at(step, total_steps)
+        ema_update(self.encoder, encoder, momentum)
+        ema_update(self.projector, projector, momentum)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy whose weights take no gradient."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, all weights at once."""
+    slow: list[Tensor] = list(teacher.parameters())
+    if slow:
+        torch._foreach_lerp_(slow, list(student.parameters()), 1 - momentum)

@@ -1,0 +1,21 @@
+"""A callback that is told of steps: updates of the weights, however many batches they are made of."""
+
+import lightning as L
+
+
+class StepCallback(L.Callback):
+    """Lightning calls back for every batch; with gradient accumulation a step has several."""
+
+    def before_step(self, trainer, module) -> None:
+        """Before the first batch of a step."""
+
+    def after_step(self, trainer, module) -> None:
+        """Once the weights were updated; `trainer.global_step` counts that step."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        if module.part == 0:
+            self.before_step(trainer, module)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if module.part == 0:
+            self.after_step(trainer, module)
