@@ -183,6 +183,8 @@ def build(config: dict, promised: Promised | None = None) -> Job:
         misfits(data, encoder, objective)
         objective = make(config["objective"], encoder=encoder, data=data)
     data.batch.check(max(objective.min_batch, trainer.ranks) * trainer.accumulate)
+    optim = optim.scaled(getattr(data.batch, "size", getattr(data.batch, "seconds", None)))  # tokens are `seconds`, too
+    optim.param_groups(torch.nn.ModuleDict({"encoder": encoder, "objective": objective}))  # refuses what fits nothing
     return Job(config, data, encoder, objective, optim, trainer)
 
 

@@ -20,6 +20,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "tasks": "task",
     "recipes": "recipe",
     "optims": "optim",
+    "schedules": "optim/schedule",
     "trainers": "trainer",
     "comparisons": "comparison",
 }
@@ -106,15 +107,16 @@ def keys_of(folder: Path) -> list[str]:
     found = []
     for path in folder.rglob("*.yaml"):
         parts = path.relative_to(folder).parts
-        prefix = "" if len(parts) == 1 or parts[0] in ("recipe", "comparison") else f"{parts[0]}."
-        found += walk(yaml.safe_load(path.read_text()) or {}, prefix)
+        prefix = "" if parts[0] in ("recipe", "comparison") else "".join(f"{part}." for part in parts[:-1])
+        node = yaml.safe_load(path.read_text()) or {}
+        found += walk({name: value for name, value in node.items() if name != "defaults"}, prefix)
     return sorted(set(found))
 
 
 def one_line(error: Exception, folders: list[Path]) -> str:
     """What Hydra or OmegaConf complains of, and the nearest right name."""
     text = str(error)
-    if found := re.search(r"Could not find '([\w-]+)/([^']+)'", text):
+    if found := re.search(r"Could not find '([\w/-]+)/([^'/]+)'", text):
         group, name = found.groups()
         names = list(options(group, folders))
         return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"

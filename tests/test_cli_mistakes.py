@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY
+from conftest import TINY, compose
 from test_cli import IMAGES, pretrain
-
-from sslzoo.config import CONF
 
 MISTAKES = {
     "unknown command": (["pretrian"], "there is no command 'pretrian' — did you mean 'pretrain'?"),
@@ -29,6 +27,9 @@ def test_wrong_commands(mistake, sslzoo):
 WRONG = {
     "unknown objective": (["objective=simcrl"], "there is no objective 'simcrl' — did you mean 'simclr'?"),
     "unknown encoder": (["encoder=resnet_smal"], "did you mean 'resnet_small'?"),
+    "unknown schedule": (["optim/schedule=wds"], "there is no optim/schedule 'wds' — did you mean 'wsd'?"),
+    "group of no parameter": (["optim.groups={encodr:0.1}"], "that starts with 'encodr' — did you mean 'encoder'?"),
+    "frozen by a rate": (["optim.groups={encoder:0}"], "optim.groups.encoder is a factor of lr above 0, got 0"),
     "unknown data": (["data=ditigs"], "there is no data 'ditigs'"),
     "unknown key": (["optim.lrr=0.1"], "there is no setting 'optim.lrr' — did you mean 'optim.lr'?"),
     "a key of what lies deeper": (
@@ -106,7 +107,7 @@ def test_a_run_of_another_config(sslzoo):
     assert "runs/mine is a run of another config (optim.lr: 0.001 -> 0.7) — choose another name=" in err[0]
 
 
-OPTIM = yaml.safe_load((CONF / "optim" / "sgd.yaml").read_text())
+OPTIM = compose("optim=sgd")["optim"]
 FILES = {
     "unknown key": (
         {**OPTIM, "momentun": 0.5},

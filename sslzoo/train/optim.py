@@ -1,122 +1,151 @@
 """Optimisers as a config names them: what they are made of, and `build` for a model's weights.
 
-Weights of two or more dimensions decay; biases and norms do not.
+What decays is said by `groups.no_decay`: matrices and kernels; not biases, norms, tokens, gains.
 """
 
+import copy
+import math
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal, Self
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sslzoo.errors import ConfigError
+from sslzoo.train.groups import param_groups
+from sslzoo.train.lars import LARSOptimizer
+
+FUSED = {"cpu", "cuda", "mps", "xpu"}  # devices for which torch has fused steps of AdamW and SGD
 
 
+@dataclass
 class Optim:
-    """Settings of an optimiser. lr is the highest rate; schedule(step, total) scales it."""
+    """Settings of an optimiser.
 
-    def __init__(self, lr: float, weight_decay: float, schedule: object):
-        if lr <= 0 or weight_decay < 0:
-            raise ConfigError(f"optim needs lr > 0 and weight_decay >= 0, got {lr} and {weight_decay}")
-        self.lr, self.weight_decay, self.schedule = lr, weight_decay, schedule
+    lr: the highest rate; schedule(step, total) scales it. weight_decay_end: what weight decay ends at, along half a
+    cosine over the run (Caron et al. 2021, DINO, section 3.2), or None for a constant one. groups: factors of the
+    rate for parameters by the start of their name, such as {encoder: 0.1}; the longest start counts. layer_decay:
+    the rate of a block over that of the block above it (BEiT, MAE: 0.65 to 0.75 to fine-tune), or None for one rate.
+    scale_from: the batch that lr was chosen for, in the units of data.batch (items, seconds or tokens over all
+    ranks); then `scaled` gives lr * batch / scale_from, or by the root of that (scale_rule), or None for lr as it is.
+    """
 
-    def groups(self, module: nn.Module) -> list[dict]:
-        weights = [p for p in module.parameters() if p.requires_grad]
-        return [
-            {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+    schedule: object
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    _: KW_ONLY
+    weight_decay_end: float | None = None
+    groups: dict[str, float] | None = None
+    layer_decay: float | None = None
+    scale_from: float | None = None
+    scale_rule: Literal["linear", "sqrt"] = "linear"
+
+    def __post_init__(self):
+        if self.lr <= 0 or self.weight_decay < 0:
+            raise ConfigError(f"optim needs lr > 0 and weight_decay >= 0, got {self.lr} and {self.weight_decay}")
+        if self.weight_decay_end is not None and self.weight_decay_end < 0:
+            raise ConfigError(f"optim.weight_decay_end must be at least 0 or null, got {self.weight_decay_end}")
+        for prefix, factor in (self.groups or {}).items():
+            if factor <= 0:
+                raise ConfigError(
+                    f"optim.groups.{prefix} is a factor of lr above 0, got {factor}: a part that shall not learn is "
+                    "frozen (requires_grad_(False)), since at a rate of 0 its gradients and statistics still run"
+                )
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"optim.layer_decay must be above 0 and at most 1, or null; got {self.layer_decay}")
+        if self.scale_from is not None and self.scale_from <= 0:
+            raise ConfigError(f"optim.scale_from is the batch that optim.lr is for, above 0; got {self.scale_from}")
+
+    def scaled(self, batch: float | None) -> Self:
+        """These settings with the rate for a global batch of so many units, `scale_from` being what lr is for:
+        linear (Goyal et al. 2017, section 2.1) or by the square root (Krizhevsky 2014, section 5), as SimCLR has
+        either (Chen et al. 2020, appendix B.1). batch: None where the batches have no such number."""
+        if self.scale_from is None:
+            return self
+        if batch is None:
+            raise ConfigError(
+                "optim.scale_from needs a batch of a known size, which this data.batch has not: "
+                "set optim.scale_from=null and optim.lr to the rate itself"
+            )
+        factor = batch / self.scale_from
+        new = copy.copy(self)
+        new.lr, new.scale_from = self.lr * (math.sqrt(factor) if self.scale_rule == "sqrt" else factor), None
+        return new
+
+    def param_groups(self, module: nn.Module) -> list[dict]:
+        """The groups of `groups.param_groups` with these settings. Raises ConfigError where a prefix fits no
+        parameter of the module, or there are no layers for layer_decay."""
+        found = param_groups(module, self.weight_decay, self.groups, self.layer_decay)
+        return [{**group, "lr": self.lr * group["lr_scale"]} for group in found]
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         raise NotImplementedError
 
+    def decay(self, step: int, total: int) -> float:
+        """The weight decay of a step."""
+        if self.weight_decay_end is None:
+            return self.weight_decay
+        end = self.weight_decay_end
+        return end + (self.weight_decay - end) * 0.5 * (1 + math.cos(math.pi * step / total))
+
     def set_rate(self, optimizer: torch.optim.Optimizer, step: int, total: int) -> float:
-        """Give the optimiser the learning rate of `step`."""
-        lr = self.lr * self.schedule(step, total)
+        """Give every group its learning rate and weight decay of `step`; returns the rate of a group whose
+        lr_scale is 1."""
+        lr, decay = self.lr * self.schedule(step, total), self.decay(step, total)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
+            group["weight_decay"] = decay if group["decays"] else 0.0
         return lr
 
 
+def fastest(kind: type[torch.optim.Optimizer], groups: list[dict], **settings) -> torch.optim.Optimizer:
+    """An optimiser of torch, fused where torch has kernels for the parameters, else over lists of tensors. (torch's
+    own test comes at the first step, too late to choose.)"""
+    parameters = [p for group in groups for p in group["params"]]
+    if not all(type(p) is nn.Parameter and p.is_floating_point() and p.device.type in FUSED for p in parameters):
+        return kind(groups, foreach=True, **settings)
+    optimizer = kind(groups, fused=True, **settings)
+    # a fused step would divide by fp16's loss scale itself: too late for the gradient's norm and clipping, which
+    # come before it. So the scaler divides, as for any other optimiser
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
+
+
+@dataclass
 class AdamW(Optim):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
-    def __init__(
-        self,
-        schedule: object,
-        lr: float = 1e-3,
-        weight_decay: float = 0.01,
-        betas: list[float] = [0.9, 0.98],  # noqa: B006 (read, never written)
-        eps: float = 1e-6,
-    ):
-        super().__init__(lr, weight_decay, schedule)
-        self.betas, self.eps = tuple(betas), eps
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    eps: float = 1e-6
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.groups(module), lr=self.lr, betas=self.betas, eps=self.eps)
+        groups = self.param_groups(module)
+        return fastest(torch.optim.AdamW, groups, lr=self.lr, betas=tuple(self.betas), eps=self.eps)
 
 
+@dataclass
 class SGD(Optim):
     """Stochastic gradient descent with momentum."""
 
-    def __init__(
-        self,
-        schedule: object,
-        lr: float = 0.03,
-        weight_decay: float = 1e-4,
-        momentum: float = 0.9,
-        nesterov: bool = False,
-    ):
-        super().__init__(lr, weight_decay, schedule)
-        self.momentum, self.nesterov = momentum, nesterov
+    lr: float = 0.03
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    nesterov: bool = False
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.groups(module), lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        groups = self.param_groups(module)
+        return fastest(torch.optim.SGD, groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
 
 
+@dataclass
 class LARS(Optim):
-    """Layer-wise adaptive rates (You et al. 2017, algorithm 1): what SimCLR and BYOL use on large batches.
-    Biases and norms neither decay nor adapt."""
+    """Layer-wise adaptive rates (You et al. 2017, algorithm 1): what SimCLR and BYOL use on large batches. What
+    does not decay does not adapt."""
 
-    def __init__(
-        self,
-        schedule: object,
-        lr: float = 0.3,
-        weight_decay: float = 1e-6,
-        momentum: float = 0.9,
-        trust: float = 0.001,
-    ):
-        super().__init__(lr, weight_decay, schedule)
-        self.momentum, self.trust = momentum, trust
+    lr: float = 0.3
+    weight_decay: float = 1e-6
+    momentum: float = 0.9
+    trust: float = 0.001
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        return LARSOptimizer(self.groups(module), self.lr, self.momentum, self.trust)
-
-
-class LARSOptimizer(torch.optim.Optimizer):
-    """v <- m v + lr * local * (g + decay w); w <- w - v, local = trust |w| / (|g + decay w|) for weights of two or
-    more dimensions and 1 for the rest."""
-
-    def __init__(self, groups, lr: float, momentum: float, trust: float):
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure=None) -> Tensor | None:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for w in group["params"]:
-                if w.grad is not None:
-                    self._update(w, group)
-        return loss
-
-    def _update(self, w: Tensor, group: dict) -> None:
-        g = w.grad.add(w, alpha=group["weight_decay"])
-        if w.ndim > 1:
-            w_norm, g_norm = w.norm(), g.norm()
-            local = torch.where((w_norm > 0) & (g_norm > 0), group["trust"] * w_norm / g_norm, 1.0)
-            g = g * local
-        state = self.state[w]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(w)
-        v = state["momentum"].mul_(group["momentum"]).add_(g, alpha=group["lr"])
-        w.sub_(v)
+        return LARSOptimizer(self.param_groups(module), self.lr, self.momentum, self.trust)

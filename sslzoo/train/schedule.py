@@ -49,3 +49,21 @@ class Linear(Constant):
         if step < start:
             return super().__call__(step, total)
         return self.final + (1 - self.final) * (total - step) / max(1.0, total - start)
+
+
+class WarmupStableDecay(Constant):
+    """Warm-up, level, and over the last `decay` of the steps down to `final`: by 1 - sqrt(x), x the part of the decay
+    that is done (Hägele et al. 2024, arXiv 2405.18392, their (1-sqrt) cooldown; the name is Hu et al.'s, 2024). What
+    comes before the decay does not depend on the length of the run."""
+
+    def __init__(self, warmup: float = 0.05, decay: float = 0.2, final: float = 0.0):
+        super().__init__(warmup)
+        self.decay, self.final = _share("decay", decay), _share("final", final)
+        if warmup + decay > 1 + 1e-9:
+            raise ConfigError(f"schedule.warmup + schedule.decay is more than the whole run: {warmup} + {decay}")
+
+    def __call__(self, step: int, total: int) -> float:
+        start = (1 - self.decay) * total
+        if step <= start:
+            return super().__call__(step, total)
+        return self.final + (1 - self.final) * (1 - math.sqrt((step - start) / (self.decay * total)))

@@ -3,13 +3,17 @@
 import math
 
 import pytest
+import yaml
+from conftest import CONF, compose
 
+from sslzoo import build
 from sslzoo.errors import ConfigError
-from sslzoo.train.schedule import Constant, Cosine, Linear
+from sslzoo.train import schedule as schedules
+from sslzoo.train.schedule import Constant, Cosine, Linear, WarmupStableDecay
 
 
 def test_warm_up_is_a_straight_line_that_starts_above_zero():
-    for schedule in (Constant(0.1), Cosine(0.1), Linear(0.1)):
+    for schedule in (Constant(0.1), Cosine(0.1), Linear(0.1), WarmupStableDecay(0.1)):
         assert [schedule(step, 1000) for step in (0, 1, 49, 99)] == pytest.approx([0.01, 0.02, 0.5, 1.0])
 
 
@@ -37,8 +41,41 @@ def test_linear(final):
     assert schedule(200, 1000) == 1.0 and schedule(1000, 1000) == final
 
 
+@pytest.mark.parametrize("final", [0.0, 0.2])
+def test_warmup_stable_decay(final):
+    schedule = WarmupStableDecay(0.1, 0.25, final)
+    assert {schedule(step, 1000) for step in range(100, 751)} == {1.0}
+    for step, left in ((760, 0.8), (790, 0.6), (840, 0.4), (910, 0.2)):  # 1 - sqrt of .04, .16, .36, .64
+        assert schedule(step, 1000) == pytest.approx(final + (1 - final) * left)
+    assert schedule(1000, 1000) == pytest.approx(final)
+    assert schedule(400, 1000) == schedule(400, 2000) == 1.0, "the length of the run is not known before the decay"
+    assert [WarmupStableDecay(0.1, 0.0)(step, 10) for step in (1, 9)] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "optim" / "schedule").glob("*.yaml")))
+def test_each_is_a_choice_of_its_own(name):
+    """Whatever the optimiser's own choice was, of which no setting is left."""
+    for optim in ("adamw", "sgd"):
+        node = compose(f"optim={optim}", f"optim/schedule={name}", "optim.schedule.warmup=0.5")["optim"]
+        build.check(node, "optim")
+        schedule = build.make(node).schedule
+        assert schedule(0, 10) == pytest.approx(0.2) and schedule(5, 10) == 1.0
+    alone = compose("optim=adamw", f"optim/schedule={name}")["optim"]["schedule"]
+    assert alone == yaml.safe_load((CONF / "optim" / "schedule" / f"{name}.yaml").read_text())
+
+
+def test_every_schedule_has_a_config():
+    paths = (CONF / "optim" / "schedule").glob("*.yaml")
+    named = {yaml.safe_load(path.read_text())["_target_"].rpartition(".")[2] for path in paths}
+    assert named == {name for name, value in vars(schedules).items() if isinstance(value, type)} - {"ConfigError"}
+
+
 @pytest.mark.parametrize(
-    "schedule", [Cosine(0.0), Linear(0.0), Cosine(1.0), Linear(1.0), Constant(1.0), Cosine(0.1), Linear(0.1)]
+    "schedule",
+    [
+        *(Cosine(0.0), Linear(0.0), Cosine(1.0), Linear(1.0), Constant(1.0), Cosine(0.1), Linear(0.1)),
+        *(WarmupStableDecay(), WarmupStableDecay(0.0, 1.0), WarmupStableDecay(1.0, 0.0), WarmupStableDecay(0.5, 0.5)),
+    ],
 )
 @pytest.mark.parametrize("total", [1, 2, 7])
 def test_short_runs_too(schedule, total):
@@ -53,3 +90,10 @@ def test_short_runs_too(schedule, total):
 def test_refuses_what_is_no_share(make):
     with pytest.raises(ConfigError, match="schedule.(warmup|final) is a share"):
         make()
+
+
+def test_refuses_more_than_the_whole_run():
+    with pytest.raises(ConfigError, match="is more than the whole run: 0.5 . 0.6"):
+        WarmupStableDecay(0.5, 0.6)
+    with pytest.raises(ConfigError, match="schedule.decay is a share"):
+        WarmupStableDecay(0.0, 1.2)

@@ -1,0 +1,98 @@
+"""Parameter groups: which parameters share a learning rate and a weight decay. Names decide, as the
+LightningModule has them (`encoder.trunk…`, `objective.…`), so the layout is a function of the model and the
+config alone, and an optimiser's state can be loaded again."""
+
+import re
+
+from torch import Tensor, nn
+
+from sslzoo.errors import ConfigError, nearest
+
+GAIN = re.compile(r"(^|\.)(parametrizations\.\w+\.original0|weight_g)$")  # of weight norm, new and old
+EMBEDDING = re.compile(r"(^|\.)(position|pos_embed|decoder_pos_embed|cls_token|mask_token)$")
+WRAPPER = re.compile(
+    r"\b_(fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\."
+)  # what sharding and compiling add
+BLOCK = re.compile(r"^encoder\.(?:trunk\.)?(?:layers|blocks)\.(\d+)\.")
+
+
+def no_decay(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is left out of weight decay (and of LARS's adaptation).
+
+    Left out: all of at most one dimension (biases, norms, class and mask tokens; DINO's and MAE's code), the gains
+    of weight norm, which are a norm's scale of another shape, and an image encoder's learned positions (timm's and
+    BEiT's `no_weight_decay`). Decayed: every other matrix and kernel, the direction `original1` of weight norm, and
+    text's embeddings of tokens, positions and segments, as BERT's and GPT-2's code has it.
+    """
+    return parameter.ndim <= 1 or bool(GAIN.search(name) or EMBEDDING.search(name))
+
+
+def layer_number(name: str, depth: int, norm_last: bool = True) -> int:
+    """The layer of a parameter for layer-wise decay, as MAE's `get_layer_id_for_vit` counts: 0 for the front end,
+    its tokens and positions, i + 1 for the encoder's block i of `depth`, depth + 1 for what comes after the blocks
+    (the norm of a pre-norm trunk, and all outside the encoder). norm_last: whether `trunk.norm` comes after the
+    blocks, and not, as with post-norm, before them."""
+    if found := BLOCK.match(name):
+        return int(found[1]) + 1
+    if name.startswith("encoder.") and not (norm_last and name.startswith("encoder.trunk.norm.")):
+        return 0
+    return depth + 1
+
+
+def layer_scales(module: nn.Module, names: list[str], decay: float) -> dict[str, float]:
+    """name -> decay ** (depth + 1 - layer): 1 for a head, `decay` for the last block (Bao et al. 2022, BEiT,
+    appendix; He et al. 2022, MAE, A.1)."""
+    depth = max((int(found[1]) + 1 for found in map(BLOCK.match, names) if found), default=0)
+    if depth == 0:
+        raise ConfigError(
+            "optim.layer_decay needs an encoder made of blocks whose weights learn: set optim.layer_decay=null"
+        )
+    norm_last = getattr(getattr(module.encoder, "trunk", None), "pre", True)
+    return {name: decay ** (depth + 1 - layer_number(name, depth, norm_last)) for name in names}
+
+
+def prefix_scales(names: list[str], factors: dict[str, float]) -> dict[str, float]:
+    """name -> the factor of the longest of the prefixes that it starts with, whole words only; 1 without one."""
+    prefixes = {}  # of each name, the longest first
+    for name in names:
+        words = name.split(".")
+        prefixes[name] = [".".join(words[:count]) for count in range(len(words), 0, -1)]
+    known = dict.fromkeys(prefix for found in prefixes.values() for prefix in reversed(found))
+    for prefix in factors:
+        if prefix not in known:
+            raise ConfigError(
+                f"optim.groups: no parameter that learns has a name that starts with '{prefix}'"
+                f"{nearest(prefix, known)} — names begin with: {', '.join(dict.fromkeys(n.split('.')[0] for n in names))}"
+            )
+    return {name: next((factors[p] for p in found if p in factors), 1.0) for name, found in prefixes.items()}
+
+
+def param_groups(
+    module: nn.Module,
+    weight_decay: float = 0.0,
+    factors: dict[str, float] | None = None,
+    layer_decay: float | None = None,
+) -> list[dict]:
+    """Groups for a torch optimiser, of all parameters that learn: {params, weight_decay, lr_scale, decays}.
+
+    factors: of the base rate, by prefix of the name. lr_scale: the product of a parameter's factor and its layer's.
+    decays: whether weight decay and LARS's adaptation apply. Groups and their members are in the order of
+    `module.named_parameters()`, those that decay before those that do not.
+    """
+    named = {WRAPPER.sub("", name): p for name, p in module.named_parameters() if p.requires_grad}
+    if not named:
+        raise ConfigError("no parameter learns: all are frozen")
+    scales = prefix_scales(list(named), factors or {})
+    if layer_decay is not None:
+        layers = layer_scales(module, list(named), layer_decay)
+        scales = {name: scale * layers[name] for name, scale in scales.items()}
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for name, parameter in named.items():
+        groups.setdefault((scales[name], not no_decay(name, parameter)), []).append(parameter)
+    order = list(dict.fromkeys(scales.values()))
+    return [
+        {"params": members, "weight_decay": weight_decay if decays else 0.0, "lr_scale": scale, "decays": decays}
+        for (scale, decays), members in sorted(
+            groups.items(), key=lambda group: (order.index(group[0][0]), not group[0][1])
+        )
+    ]

@@ -1,0 +1,46 @@
+"""LARS as a torch optimiser, over lists of tensors."""
+
+import torch
+from torch import Tensor
+
+
+class LARSOptimizer(torch.optim.Optimizer):
+    """v <- m v + lr * local * (g + decay w); w <- w - v (You et al. 2017, algorithm 1, with the rate inside the
+    momentum, as SimCLR's code has it). local = trust |w| / |g + decay w| in groups with `decays`, else 1; 1 too
+    where either norm is 0. No result is copied to the host.
+
+    A group's weights are updated together: seven kernels for all of them on a GPU, but for the product with
+    `local`, one a weight, whose operands differ in shape.
+    """
+
+    def __init__(self, groups, lr: float, momentum: float, trust: float):
+        defaults = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "decays": True}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if weights := [w for w in group["params"] if w.grad is not None]:
+                self._update(weights, group)
+        return loss
+
+    def _update(self, weights: list[Tensor], group: dict) -> None:
+        momenta = []
+        for w in weights:
+            state = self.state[w]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(w)
+            momenta.append(state["momentum"])
+        grads = [w.grad for w in weights]
+        if group["decays"]:
+            grads = torch._foreach_add(grads, weights, alpha=group["weight_decay"])
+            w_norm, g_norm = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, grads))
+            local = torch.where((w_norm > 0) & (g_norm > 0), group["trust"] * w_norm / g_norm, 1.0)
+            torch._foreach_mul_(grads, local.unbind())
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, grads, alpha=group["lr"])
+        torch._foreach_sub_(weights, momenta)
