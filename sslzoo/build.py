@@ -183,8 +183,10 @@ def build(config: dict, promised: Promised | None = None) -> Job:
         misfits(data, encoder, objective)
         objective = make(config["objective"], encoder=encoder, data=data)
     data.batch.check(max(objective.min_batch, trainer.ranks) * trainer.accumulate)
-    optim = optim.scaled(getattr(data.batch, "size", getattr(data.batch, "seconds", None)))  # tokens are `seconds`, too
-    optim.param_groups(torch.nn.ModuleDict({"encoder": encoder, "objective": objective}))  # refuses what fits nothing
+    # tokens are `seconds`, too
+    optim = optim.scaled(getattr(data.batch, "size", getattr(data.batch, "seconds", None)))
+    # refused here, before any data is read, is what fits no parameter
+    optim.param_groups(torch.nn.ModuleDict({"encoder": encoder, "objective": objective}))
     return Job(config, data, encoder, objective, optim, trainer)
 
 

@@ -4,7 +4,7 @@ import copy
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sslzoo.errors import ConfigError
 
@@ -46,6 +46,8 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 @torch.no_grad()
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student, all weights at once."""
-    slow: list[Tensor] = list(teacher.parameters())
+    slow, fast = list(teacher.parameters()), list(student.parameters())
+    if len(slow) != len(fast):
+        raise ValueError(f"a teacher of {len(slow)} parameters cannot follow a student of {len(fast)}")
     if slow:
-        torch._foreach_lerp_(slow, list(student.parameters()), 1 - momentum)
+        torch._foreach_lerp_(slow, fast, 1 - momentum)
