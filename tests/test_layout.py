@@ -12,13 +12,13 @@ import sslzoo
 ROOT = Path(sslzoo.__file__).parent
 LEAVES = {"errors", "draws", "run", "config", "progress"}
 MAY = {  # what a package may import of ours, beside itself and the leaves
-    "data": {"data.base", "parts.ranks"},
+    "data": {"data.base", "parts.ranks", "parts.masked", "parts.images"},
     "parts": set(),
     "encoders": {"data.base", "parts"},
-    "objectives": {"parts", "data.base"},
+    "objectives": {"parts", "data.base", "data.views"},
     "pretrain": {"parts.ranks"},
-    "train": {"pretrain", "data", "parts.ranks"},
-    "probe": {"data", "encoders", "parts.mel", "build"},
+    "train": {"pretrain", "data", "parts"},
+    "probe": {"data", "encoders", "parts.mel", "parts.masked", "parts.images", "build"},
     "label": {"data", "encoders.base", "parts", "build", "probe"},
     "report": set(),
 }

@@ -1,7 +1,6 @@
 """Turning continuous frames into codes."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.errors import ConfigError
@@ -31,14 +30,18 @@ class GumbelQuantizer(nn.Module):
         share = ranks.mean(logits.softmax(-1).sum(0), len(x))
         if noise is None:
             chosen = logits.argmax(-1)
-            weight = F.one_hot(chosen, self.entries).to(logits.dtype)
+            weight = _one_hot(chosen, logits)
         else:
             gumbel = -torch.log(-torch.log(noise))
             soft = ((logits + gumbel) / temperature).softmax(-1)
             chosen = soft.argmax(-1)
-            hard = F.one_hot(chosen, self.entries).to(soft.dtype)
-            weight = hard - soft.detach() + soft
+            weight = _one_hot(chosen, soft) - soft.detach() + soft
         return torch.einsum("mge,ged->mgd", weight, self.codes).flatten(1), share, chosen
+
+
+def _one_hot(chosen: Tensor, like: Tensor) -> Tensor:
+    """[M, G] -> [M, G, entries]; torch's own reads the largest number first."""
+    return torch.zeros_like(like).scatter_(-1, chosen[..., None], 1.0)
 
 
 def perplexity(share: Tensor) -> Tensor:
