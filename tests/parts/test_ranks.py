@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from closeness import assert_sum_close
 from torch import nn
 from two_ranks import on_two_ranks
 
@@ -17,12 +18,12 @@ def part(x: torch.Tensor, counts, rank: int) -> torch.Tensor:
     return x.split(list(counts))[rank]
 
 
-def data(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+def data(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def weight() -> torch.Tensor:
-    return data(5, 4).mul(0.7).requires_grad_()
+def weight(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return data(5, 4, dtype=dtype).mul(0.7).requires_grad_()
 
 
 def together(grads) -> torch.Tensor:
@@ -46,15 +47,15 @@ def test_the_first_ranks_is_everyones(tmp_path):
 
 @pytest.mark.parametrize("counts", [*SHARES, (4, 0)], ids=str)
 def test_gather_and_its_gradient(counts, tmp_path):
-    x, n = data(sum(counts), 5), sum(counts)
-    pull = data(n, n)
+    x, n = data(sum(counts), 5, dtype=torch.float64), sum(counts)
+    pull = data(n, n, dtype=torch.float64)
 
     def loss(mine, everyone, w_rows):
         """Each row's loss looks at all rows, so that a gradient comes to a row from the other rank."""
         return ((mine @ everyone.T).sin() * w_rows).sum() / n
 
     def work(rank):
-        w = weight()
+        w = weight(torch.float64)
         mine = part(x, counts, rank) @ w
         everyone, start = ranks.gather(mine)
         rows = pull[start : start + len(mine)]
@@ -62,39 +63,39 @@ def test_gather_and_its_gradient(counts, tmp_path):
         return {"all": everyone.detach(), "start": start, "grad": w.grad}
 
     found = on_two_ranks(work, tmp_path)
-    w = weight()
+    w = weight(torch.float64)
     y = x @ w
     loss(y, y, pull).backward()
     for one in found:
         assert torch.equal(one["all"], torch.cat([part(x, counts, r) @ w for r in (0, 1)]).detach())
     assert [one["start"] for one in found] == [0, counts[0]]
-    torch.testing.assert_close(together(one["grad"] for one in found), w.grad)
+    assert_sum_close(together(one["grad"] for one in found), w.grad)
 
 
 @pytest.mark.parametrize("counts", SHARES, ids=str)
 def test_total_and_mean_and_their_gradients(counts, tmp_path):
     """A loss that is no sum over rows, such as an entropy of means, is the same on all ranks."""
-    x = data(sum(counts), 5)
+    x = data(sum(counts), 5, dtype=torch.float64)
 
     def loss(total, mean):
         return total.tanh().sum() + mean.softmax(0).log().square().sum()
 
     def work(rank):
-        w = weight()
+        w = weight(torch.float64)
         y = part(x, counts, rank) @ w
         value = loss(ranks.total(y.sum(0)), ranks.mean(y.square().sum(0), len(y)))
-        share = len(y) / ranks.total(torch.tensor(float(len(y))))
+        share = len(y) / ranks.total(torch.tensor(len(y), dtype=y.dtype))
         (value * share * 2).backward()  # as the trainer weighs a rank
         return {"value": value.detach(), "grad": w.grad}
 
     found = on_two_ranks(work, tmp_path)
-    w = weight()
+    w = weight(torch.float64)
     y = x @ w
     value = loss(y.sum(0), y.square().mean(0))
     value.backward()
     for one in found:
-        torch.testing.assert_close(one["value"], value.detach())
-    torch.testing.assert_close(together(one["grad"] for one in found), w.grad)
+        assert_sum_close(one["value"], value.detach())
+    assert_sum_close(together(one["grad"] for one in found), w.grad)
 
 
 @pytest.mark.parametrize("counts", SHARES, ids=str)
@@ -112,9 +113,9 @@ def test_nt_xent_over_ranks(counts, tmp_path):
     w = weight()
     losses, place = nt_xent(xa @ w, xb @ w, 0.3)
     losses.mean().backward()
-    torch.testing.assert_close(torch.cat([one["losses"] for one in found], 1).flatten(), losses.detach())
+    assert_sum_close(torch.cat([one["losses"] for one in found], 1).flatten(), losses.detach())
     assert torch.equal(torch.cat([one["place"] for one in found], 1).flatten(), place)
-    torch.testing.assert_close(together(one["grad"] for one in found), w.grad)
+    assert_sum_close(together(one["grad"] for one in found), w.grad)
 
 
 @pytest.mark.parametrize(
@@ -160,15 +161,14 @@ def test_batch_norm_is_of_the_joined_batch(ours, theirs, shape, counts, tmp_path
     for _ in range(2):
         y = norm(rows)
     loss(y, pull).backward()
-    close = {"atol": 2e-5, "rtol": 1e-4}
-    torch.testing.assert_close(torch.cat([one["y"] for one in found]), y.detach(), **close)
-    torch.testing.assert_close(torch.cat([one["x"] for one in found]) / 2, rows.grad, **close)
+    assert_sum_close(torch.cat([one["y"] for one in found]), y.detach(), x)
+    assert_sum_close(torch.cat([one["x"] for one in found]) / 2, rows.grad)
     for name in ("weight", "bias"):
-        torch.testing.assert_close(together(one[name] for one in found), getattr(norm, name).grad, **close)
+        assert_sum_close(together(one[name] for one in found), getattr(norm, name).grad)
     for one in found:
         for a, b in zip(one["buffers"], norm.buffers(), strict=True):
-            torch.testing.assert_close(a, b, **close)
-    torch.testing.assert_close(torch.cat([one["after"] for one in found]), norm.eval()(rows).detach(), **close)
+            assert_sum_close(a, b, x)
+    assert_sum_close(torch.cat([one["after"] for one in found]), norm.eval()(rows).detach(), x)
 
 
 def test_batch_norm_far_from_zero(tmp_path):
