@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors; and processes are forked
+if "OMP_WAIT_POLICY" not in os.environ:  # with more threads: as the command has it
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
 
 import pytest
 import torch
 
 TINY = Path(__file__).parent / "tiny"
 sys.path.insert(0, str(TINY))
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))  # of nested levels, the first
 
 from tiny_targets import tiny_targets
 
