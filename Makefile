@@ -1,4 +1,5 @@
 # make demo: install, and run the main job.  make test: install with the test extras, and run the tests.
+# make test-kernels: the numeric tests again, with other threads and vector instructions than make test's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -8,12 +9,17 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-all clean
+# what holds numbers to numbers; of the contracts, those that do
+NUMERIC := tests/parts tests/objectives tests/encoders tests/train/test_ddp.py tests/test_contracts.py \
+	-k "not test_contracts or ranks or padding or golden"
+
+.PHONY: help demo test test-all test-kernels clean
 
 help:
 	@echo "make demo      install into $(VENV) and run the demo: three modalities, one table, runs/demo/report.html"
 	@echo "make test      install with the test extras and run the tests (under 10 minutes on two cores)"
 	@echo "make test-all  the tests that are slower, too"
+	@echo "make test-kernels  the numeric tests as on other processors: two threads, AVX2, no vector instructions"
 	@echo "make clean     remove $(VENV) (runs/ stays)"
 
 $(BIN)/python:
@@ -38,6 +44,14 @@ test: $(VENV)/.installed-test
 
 test-all: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not gpu"
+
+# both runs, whatever the first says
+test-kernels: $(VENV)/.installed-test
+	@failed=0; \
+	numeric() { echo "numeric tests with $$*"; env "$$@" $(BIN)/python -m pytest $(NUMERIC) || failed=1; }; \
+	numeric OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2; \
+	numeric OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBILITY ONEDNN_MAX_CPU_ISA=SSE41; \
+	exit $$failed
 
 clean:
 	rm -rf $(VENV)

@@ -18,4 +18,6 @@ def assert_sum_close(actual: Tensor, expected: Tensor, scale: float | Tensor | N
         scale = expected
     eps = torch.finfo(expected.dtype).eps if expected.is_floating_point() else 0  # counts are exact
     atol = ROUNDINGS * eps * float(torch.as_tensor(scale).detach().abs().max())
-    torch.testing.assert_close(actual, expected, atol=atol, rtol=0, msg=lambda said: f"{what}: {said}" if what else said)
+    torch.testing.assert_close(
+        actual, expected, atol=atol, rtol=0, msg=lambda said: f"{what}: {said}" if what else said
+    )
