@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
 
 from sslzoo import draws
 from sslzoo.data.loader import collate, train_loader
@@ -134,6 +135,17 @@ def pretrain(job, run: Run) -> bool:
     return run.done and trainer.is_global_zero
 
 
+def strategy_of(name: str) -> str | Strategy:
+    """The strategy of a Lightning name. Those that average gradients (ddp, ddp_fork, ddp_spawn, …) are made here,
+    without the broadcast of every buffer (a queue, a label an image) from the first rank at each step: buffers are
+    made by the seed and changed by what all ranks gathered, so they are equal already. Gradients live in the buckets
+    that are reduced, not beside them. The graph is not promised to be the same each step: layer drop changes it."""
+    made = StrategyRegistry[name] if name in StrategyRegistry else None
+    if made is None or not issubclass(made["strategy"], DDPStrategy):
+        return name  # "auto", or what Lightning makes of it
+    return made["strategy"](**made["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
 def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     loggers = []
@@ -149,7 +161,7 @@ def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
         accelerator="gpu" if settings.on_gpu else "cpu",
         devices=settings.devices,
         num_nodes=settings.nodes,
-        strategy=settings.strategy,
+        strategy=strategy_of(settings.strategy),
         precision=settings.arithmetic,
         max_steps=settings.max_steps,
         max_epochs=-1,

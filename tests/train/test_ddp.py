@@ -4,10 +4,14 @@ import csv
 import json
 
 import pytest
+import torch
 from conftest import tiny
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from safetensors.torch import load_file
+from test_contracts import assert_equal
 
 from sslzoo.build import build, settle
+from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run, check_signed
 from sslzoo.train import launch
 
@@ -33,8 +37,17 @@ def start(run: Run, objective: str, *overrides: str) -> Run:
     return run
 
 
-def test_two_ranks_follow_one(objective, tmp_path):
-    one, two = start(Run(tmp_path / "one"), objective), start(Run(tmp_path / "two"), objective, *TWO)
+def test_two_ranks_follow_one(objective, tmp_path, monkeypatch):
+    one = start(Run(tmp_path / "one"), objective)
+
+    def note(self):
+        assert not self.trainer.strategy.model.broadcast_buffers
+        torch.save(self.state_dict(), tmp_path / f"rank{self.global_rank}.pt")
+
+    monkeypatch.setattr(Pretrain, "on_train_end", note)
+    two = start(Run(tmp_path / "two"), objective, *TWO)
+    states = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert_equal(*states)  # every buffer, without being broadcast; and a teacher, which no gradient reaches
     assert two.done and json.loads(two.summary.read_text())["ranks"] == 2
     check_signed(two.weights)
     a, b = load_file(one.weights), load_file(two.weights)
@@ -52,3 +65,15 @@ def test_two_ranks_follow_one(objective, tmp_path):
             if x[name]:
                 assert float(y[name]) == pytest.approx(float(x[name]), rel=2e-3, abs=1e-4), (name, x["step"])
     assert sorted(p.name for p in one.checkpoints.iterdir()) == sorted(p.name for p in two.checkpoints.iterdir())
+
+
+@pytest.mark.parametrize("name", [n for n in StrategyRegistry.available_strategies() if n.startswith("ddp")])
+def test_no_strategy_broadcasts_buffers(name):
+    made, plain = launch.strategy_of(name), StrategyRegistry.get(name)
+    assert isinstance(made, DDPStrategy) and made._start_method == plain._start_method
+    assert made._ddp_kwargs == plain._ddp_kwargs | {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+
+
+def test_other_strategies_are_lightnings():
+    for name in ("auto", "fsdp", "deepspeed", "no such"):
+        assert launch.strategy_of(name) == name
