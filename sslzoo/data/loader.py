@@ -89,25 +89,41 @@ def train_loader(split, batching, seed, start, stop, rank=0, world=1, smallest=1
     return _loader(split, sampler, workers)
 
 
-def ordered_loader(
-    split, units: float, key: int | None = None, workers: int = 0, indices=None, rank: int = 0, world: int = 1
-) -> DataLoader:
-    """Every item once, sorted by length into batches of at most `units` (items, samples or tokens).
-
-    With `key`, items are cut and drawn for as in training, but always in the same way (validation). Of
-    several ranks each takes rows of every batch; a batch with fewer rows than ranks is left out.
-    """
-    indices = np.arange(len(split)) if indices is None else np.asarray(indices)
-    order = indices[np.argsort(split.lengths[indices], kind="stable")]
+def ordered_batches(lengths: np.ndarray, indices: np.ndarray, units: float, smallest: int = 1) -> list[list[int]]:
+    """Every one of `indices` once, sorted by length, in batches of at most `units` when padded, but of no fewer than
+    `smallest` items: what would be less goes to the batch before. lengths: of all items [N]."""
     batches, batch = [], []
-    for i in order.tolist():
-        if batch and (len(batch) + 1) * split.lengths[i] > units:
+    for i in indices[np.argsort(lengths[indices], kind="stable")].tolist():
+        if len(batch) >= smallest and (len(batch) + 1) * lengths[i] > units:
             batches.append(batch)
             batch = []
         batch.append(i)
-    batches.append(batch)
-    rows = [_ordered(np.array(batch[rank::world], np.int64), key) for batch in batches if len(batch) >= world]
-    return _loader(split, rows, workers)
+    if batches and len(batch) < smallest:
+        batches[-1] += batch
+    elif batch:
+        batches.append(batch)
+    return batches
+
+
+def ordered_loader(
+    split,
+    units: float,
+    key: int | None = None,
+    workers: int = 0,
+    indices=None,
+    rank: int = 0,
+    world: int = 1,
+    smallest: int = 1,
+) -> DataLoader:
+    """Every item once, sorted by length into batches of at most `units` (items, samples or tokens), and of at least
+    `smallest` items. The batches do not depend on the number of ranks; of several each takes whole ones in turn.
+
+    With `key`, items are cut and drawn for as in training, but always in the same way (validation).
+    """
+    indices = np.arange(len(split)) if indices is None else np.asarray(indices)
+    lengths = split.lengths if key is None else split.cut_lengths
+    batches = ordered_batches(lengths, indices, units, smallest)[rank::world]
+    return _loader(split, [_ordered(np.array(batch, np.int64), key) for batch in batches], workers)
 
 
 def _ordered(index: np.ndarray, key: int | None) -> Rows:

@@ -4,12 +4,30 @@ The trainer averages gradients over ranks. A rank's loss is weighed so that the 
 of the global loss; hence the backward of a gather is the sum of what every rank asks of its rows.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_alone = False  # whether this rank works by itself just now
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this rank is the only one: nothing is summed or gathered, so ranks may do different work."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
 
 def world() -> int:
+    if _alone:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

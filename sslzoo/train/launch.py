@@ -140,10 +140,9 @@ def strategy_of(name: str) -> str | Strategy:
     without the broadcast of every buffer (a queue, a label an image) from the first rank at each step: buffers are
     made by the seed and changed by what all ranks gathered, so they are equal already. Gradients live in the buckets
     that are reduced, not beside them. The graph is not promised to be the same each step: layer drop changes it."""
-    made = StrategyRegistry[name] if name in StrategyRegistry else None
-    if made is None or not issubclass(made["strategy"], DDPStrategy):
+    if name not in StrategyRegistry or StrategyRegistry[name]["strategy"] is not DDPStrategy:
         return name  # "auto", or what Lightning makes of it
-    return made["strategy"](**made["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DDPStrategy(**StrategyRegistry[name]["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:

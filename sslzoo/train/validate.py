@@ -1,6 +1,10 @@
 """The loss on the validation split: as a run goes on, and at its last step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import Tensor, nn
 
 from sslzoo import draws
 from sslzoo.data.loader import ordered_loader
@@ -9,35 +13,60 @@ from sslzoo.parts import ranks
 from sslzoo.train.callback import StepCallback
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Inside, a module is in eval mode; then each part is in the mode that it was in."""
+    training = [part for part in module.modules() if part.training]  # not all: a teacher may be at rest
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 class Validate(StepCallback):
     """Every `every` steps, and at the last, the mean loss over the validation split's items is logged as
     `val_loss`: without dropout, and with the same draws every time. (Lightning's own validation leaves out a last
-    step that `every` does not divide, and adds one where a signal stops the run.)"""
+    step that `every` does not divide, and adds one where a signal stops the run.)
+
+    A batch is a whole one of training, and one rank measures it by itself: so a loss that compares a batch's rows
+    has as many to compare with, whatever the number of ranks, and none is left out.
+    """
 
     def __init__(self, data, split, seed: int, every: int, workers: int = 0):
         self.data, self.split, self.seed, self.every, self.workers = data, split, seed, every, workers
+
+    def on_fit_start(self, trainer, module) -> None:
+        if len(self.split) < (least := module.objective.min_batch):
+            raise UserError(
+                f"the validation split has {len(self.split)} items, fewer than the {least} that this objective's loss "
+                "needs: set trainer.val_every=null"
+            )
 
     def after_step(self, trainer, module) -> None:
         step = trainer.global_step
         if step % self.every and step != module.total_steps:
             return
-        training = [part for part in module.modules() if part.training]  # not all: a teacher may be at rest
-        module.eval()
-        try:
-            with torch.no_grad(), trainer.precision_plugin.val_step_context():
-                module.logged["val_loss"] = self.loss(module)
-        finally:
-            for part in training:
-                part.training = True
+        with evaluating(module), torch.no_grad(), trainer.precision_plugin.val_step_context():
+            module.logged["val_loss"] = self.loss(module)
 
     def loss(self, module) -> float:
         units, key = self.data.batch.units(self.split.cut_lengths), draws.key(self.seed, "valid")
-        total, items = 0.0, 0
-        for batch in ordered_loader(self.split, units, key, self.workers, rank=ranks.rank(), world=ranks.world()):
-            loss = module.objective(module.encoder, batch.to(module.device), module.global_step)
-            if count := int(loss.count):
-                total, items = total + count * float(loss.value), items + count
-        total, items = ranks.total(torch.tensor([total, items], dtype=torch.float64, device=module.device)).tolist()
+        batches = ordered_loader(
+            self.split, units, key, self.workers,
+            rank=ranks.rank(), world=ranks.world(), smallest=module.objective.min_batch,
+        )  # fmt: skip
+        sums = torch.zeros(2, dtype=torch.float64, device=module.device)  # of losses, and of what they are over
+        with ranks.alone():
+            for batch in batches:
+                sums += self.sums(module.objective(module.encoder, batch.to(module.device), module.global_step))
+        total, items = ranks.total(sums).tolist()
         if not items:
             raise UserError("the validation split is too small to measure a loss on: set trainer.val_every=null")
         return total / items
+
+    def sums(self, loss) -> Tensor:
+        count = torch.as_tensor(loss.count, dtype=torch.float64, device=loss.value.device)
+        # a mean over nothing may be NaN
+        return torch.stack([torch.where(count > 0, loss.value.double() * count, 0.0), count])

@@ -7,7 +7,7 @@ from conftest import tiny
 
 from sslzoo import draws
 from sslzoo.build import make
-from sslzoo.data.loader import collate, ordered_loader, pad, train_loader
+from sslzoo.data.loader import collate, ordered_batches, ordered_loader, pad, train_loader
 
 KINDS = {"image": "rotation", "speech": "wav2vec2", "text": "bert"}
 
@@ -82,15 +82,44 @@ def test_validation_draws_but_always_the_same(data):
     assert (keys >= 0).all() and len(keys.unique()) == len(keys)
 
 
-def test_ranks_and_indices_of_ordered_batches(data):
+def test_validation_plans_by_the_length_that_is_read():
+    data = make(tiny("wav2vec2", "+data.cut=6000")["data"])
+    split = data.split("valid")
+    batches = list(ordered_loader(split, 12_500, key=5))
+    assert [len(b) for b in batches] == [2] * (len(split) // 2), "two cut ones fit, of no more than 6000 each"
+    lengths = torch.cat([b.lengths for b in batches])
+    assert torch.equal(lengths, lengths.sort().values) and lengths.max() == 6000
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_ranks_deal_whole_batches_of_what_was_chosen(data, world):
     split = data.split("test")
-    chosen = np.array([5, 3, 11, 2, 7])
-    halves = [
-        list(ordered_loader(split, data.batch.units(split.lengths), indices=chosen, rank=r, world=2)) for r in (0, 1)
-    ]
-    assert len(halves[0]) == len(halves[1])
-    found = [i for half in halves for b in half for i in b.index.tolist()]
-    assert len(found) == len(set(found)) and set(found) <= set(chosen.tolist()) and len(found) >= 4
+    chosen, units = np.array([5, 3, 11, 2, 7]), 2 * split.lengths.max()
+    whole = list(ordered_loader(split, units, indices=chosen))
+    assert len(whole) >= 2 and sorted(i for b in whole for i in b.index.tolist()) == sorted(chosen)
+    for rank in range(world):
+        dealt = list(ordered_loader(split, units, indices=chosen, rank=rank, world=world))
+        assert len(dealt) == len(whole[rank::world])
+        for a, b in zip(dealt, whole[rank::world], strict=True):
+            assert_same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("units", "smallest", "planned"),
+    [
+        (24, 1, [[4, 0], [3], [1], [2]]),
+        (24, 2, [[4, 0], [3, 1, 2]]),
+        (99, 1, [[4, 0, 3, 1], [2]]),
+        (99, 2, [[4, 0, 3, 1, 2]]),
+        (10, 4, [[4, 0, 3, 1, 2]]),
+        (10, 9, [[4, 0, 3, 1, 2]]),
+    ],
+    ids=str,
+)
+def test_no_batch_is_smaller_than_it_may_be(units, smallest, planned):
+    lengths = np.array([12, 16, 20, 14, 10, 1])
+    assert ordered_batches(lengths, np.arange(5), units, smallest) == planned
+    assert ordered_batches(lengths, np.arange(0), units, smallest) == []
 
 
 def test_padding_and_stacking():

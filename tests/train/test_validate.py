@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny
+from test_contracts import ready
+from two_ranks import on_ranks
 
 from sslzoo import draws
 from sslzoo.build import build, settle
-from sslzoo.data.loader import collate
+from sslzoo.data.base import Split
+from sslzoo.data.loader import collate, ordered_loader
 from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import launch
-from sslzoo.train.validate import Validate
+from sslzoo.train.validate import Validate, evaluating
 
 
 def train(folder: Path, objective: str, *overrides: str):
@@ -101,3 +104,45 @@ def test_a_split_with_nothing_to_measure_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sslzoo.train.validate.ordered_loader", lambda *args, **how: [])
     with pytest.raises(UserError, match="too small to measure a loss on: set trainer.val_every=null"):
         train(tmp_path, "gpt", "trainer.val_every=3")
+
+
+class First(Split):
+    """The first items of a split."""
+
+    def __init__(self, split, items: int):
+        self.lengths, self.cut, self.item = split.lengths[:items], split.cut, split.item
+
+
+def test_the_number_of_ranks_changes_nothing(objective, tmp_path, monkeypatch):
+    """Of an odd number of items, of which one makes a batch alone where the loss may be of one; and of so few that
+    not every rank has some. What a loss compares a row with is the same too."""
+    job = ready(tiny(objective))
+    units = (3 if job.data.modality == "image" else 1.9) * job.data.split("valid").cut_lengths.max()
+    monkeypatch.setattr(job.data.batch, "units", lambda lengths: units)
+    least = job.objective.min_batch
+    splits = [First(job.data.split("valid"), items) for items in (25, max(least, 2))]
+    many, few = ([len(batch) for batch in ordered_loader(split, units, 0, smallest=least)] for split in splits)
+    assert len(many) >= 3 and sum(many) == 25 and (min(many) == 1 if least == 1 else min(many) >= least)
+    assert len(few) < 3
+
+    def work(rank):
+        module = Pretrain(job.encoder, job.objective, job.optim, 0, 10)
+        with evaluating(module), torch.no_grad():
+            return torch.tensor([Validate(job.data, split, 0, 1).loss(module) for split in splits]).double()
+
+    one = work(0)
+    assert one.isfinite().all() and one.all()
+    for world in (2, 3):
+        for found in on_ranks(work, tmp_path / f"{world}", world):
+            torch.testing.assert_close(found, one, rtol=1e-6, atol=0)
+
+
+def test_a_split_with_too_few_items_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    class One(Validate):
+        def __init__(self, data, split, *how):
+            super().__init__(data, First(split, 1), *how)
+
+    monkeypatch.setattr(launch, "Validate", One)
+    with pytest.raises(UserError, match=r"has 1 items, fewer than the 2 .* needs: set trainer.val_every=null"):
+        train(tmp_path, "simclr", "trainer.val_every=3")
+    assert not Run(tmp_path).metrics.exists()
