@@ -29,7 +29,8 @@ def ready(config: dict):
     """A job as the trainer has it before its first step."""
     job = build(config)
     split = job.data.split("train")
-    job.objective.prepare(len(split), launch.epoch_steps(split, job.data.batch, job.objective.min_batch))
+    steps = launch.epoch_steps(split, job.data.batch, job.objective.min_batch)
+    job.objective.prepare(len(split), steps, config["seed"])
     refresh(job)
     return job
 
@@ -37,7 +38,7 @@ def ready(config: dict):
 def refresh(job) -> None:
     if job.objective.refresh_every is not None:
         split = job.data.split("train")
-        job.objective.refresh(pooled_features(job.encoder, split, job.data.batch.units(split.cut_lengths), "cpu"))
+        job.objective.refresh(*pooled_features(job.encoder, split, job.data.batch.units(split.cut_lengths), "cpu"))
 
 
 def batch_of(job, step: int, rank: int = 0, world: int = 1):

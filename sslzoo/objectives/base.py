@@ -49,16 +49,17 @@ class Objective(nn.Module):
     def forward(self, encoder: nn.Module, batch, step: int) -> Loss:
         raise NotImplementedError
 
-    def prepare(self, items: int, epoch_steps: int) -> None:
-        """Called once, before the first step or a checkpoint is loaded, with the items of the training split
-        and the steps of an epoch: to size a buffer, to refuse what cannot be."""
+    def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
+        """Called once, before the first step or a checkpoint is loaded, with the items of the training split,
+        the steps of an epoch and the run's seed: to size a buffer, to refuse what cannot be."""
 
     def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:
         """Called once the optimiser has stepped: a teacher's average, a queue."""
 
-    def refresh(self, features: Tensor) -> list[nn.Parameter]:
-        """Called before every `refresh_every`-th step with the training split's pooled features [N, D], the
-        same on every rank. Returns the parameters that it made anew: the optimiser forgets them."""
+    def refresh(self, features: Tensor, index: Tensor) -> list[nn.Parameter]:
+        """Called on every rank before every `refresh_every`-th step, with the pooled features of this rank's share
+        of the training split, float32 [n, D], and the places in the split that they are of, int64 [n]; both on the
+        CPU, n may be 0. Returns the parameters that it made anew: the optimiser forgets them."""
         return []
 
     def show(self, encoder: nn.Module, batch, step: int) -> dict:

@@ -1,7 +1,6 @@
 """DeepCluster: name the cluster that an image's own features put it into (Caron et al. 2018, 1807.05520)."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -48,32 +47,60 @@ class DeepCluster(Objective):
         self.register_buffer("whitening", torch.eye(encoder.dim, reduced))
         self.register_buffer("centroids", torch.zeros(clusters, reduced))
 
-    def prepare(self, items: int, epoch_steps: int) -> None:
+    def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         if items < self.clusters:
             raise UserError(
                 f"{items} images cannot make {self.clusters} clusters: "
                 f"set objective.clusters={max(items // 10, 2)} or less"
             )
         self.labels = torch.zeros(items, dtype=torch.int64)
-        self.refresh_every = self.epochs * epoch_steps
+        self.refresh_every, self.seed = self.epochs * epoch_steps, seed
 
     @torch.no_grad()
-    def refresh(self, features: Tensor) -> list[nn.Parameter]:
-        seed = draws.key("deepcluster", int(self.rounds))
-        parts = features.split(CHUNK)
+    def refresh(self, features: Tensor, index: Tensor) -> list[nn.Parameter]:
+        seed = draws.key(self.seed, "deepcluster", int(self.rounds))
+        device = self.mean.device
+        mean, whitening = pca(features, self.whitening.shape[1], device)
         # here and below the first rank's, lest rounding differ from host to host
-        mean, whitening = pca(parts, self.whitening.shape[1])
-        self.mean.copy_(ranks.first(mean.to(self.mean)))
-        self.whitening.copy_(ranks.first(whitening.to(self.mean)))
-        reduced = torch.cat([self.reduce(part.to(self.mean)).cpu() for part in parts])
-        self.centroids.copy_(ranks.first(cluster.fit(reduced, self.clusters, seed).centroids.to(self.mean)))
-        self.labels.copy_(torch.cat([self.assign(part.to(self.mean)) for part in parts]))
+        self.mean.copy_(ranks.first(mean))
+        self.whitening.copy_(ranks.first(whitening))
+        self.centroids.copy_(self.fit(features, index, seed))
+        self.labels.zero_()
+        for rows, places in zip(features.split(CHUNK), index.to(device).split(CHUNK), strict=True):
+            self.labels[places] = self.assign(rows.to(device))
+        self.labels.copy_(ranks.total(self.labels))  # 0 where it is another rank's
         self.sizes.copy_(torch.bincount(self.labels, minlength=self.clusters))
         generator = torch.Generator().manual_seed(seed)
         self.head.weight.copy_(torch.empty(self.head.weight.shape).normal_(std=0.01, generator=generator))
         self.head.bias.zero_()
         self.rounds.add_(1)
         return [self.head.weight, self.head.bias]
+
+    def fit(self, features: Tensor, index: Tensor, seed: int) -> Tensor:
+        """Centroids [K, pca_dim] of the reduced features of as many images as k-means looks at, which are the same
+        ones whatever the number of ranks. They come to the first, which alone clusters them."""
+        items = len(self.labels)
+        chosen = torch.from_numpy(draws.permutation(seed, "sample", n=items)[: cluster.ROWS * self.clusters])
+        row = torch.full((items,), -1)  # of each image here, or -1
+        row[index] = torch.arange(len(index))
+        sample = []
+        for part in row[chosen.sort().values].split(CHUNK):
+            here = (part >= 0).nonzero()[:, 0]
+            reduced = self.centroids.new_zeros(len(part), self.centroids.shape[1])
+            reduced[here.to(reduced.device)] = self.reduce(features[part[here]].to(reduced.device))
+            reduced = ranks.total(reduced)  # 0 where the row is another rank's
+            if ranks.rank() == 0:
+                sample.append(reduced.cpu())
+        found, problem = torch.zeros_like(self.centroids), None
+        if ranks.rank() == 0:
+            try:
+                found.copy_(cluster.fit(torch.cat(sample), self.clusters, seed).centroids)
+            except UserError as error:  # told to the others, which wait for centroids
+                found, problem = found.fill_(math.nan), error
+        found = ranks.first(found)
+        if found.isnan().any():
+            raise problem or UserError("the first rank could not cluster the features: it says why")
+        return found
 
     def reduce(self, features: Tensor) -> Tensor:
         """Features [N, D] -> [N, pca_dim], whitened, of length 1."""
@@ -124,13 +151,21 @@ class DeepCluster(Objective):
         }
 
 
-def pca(parts: Sequence[Tensor], dim: int) -> tuple[Tensor, Tensor]:
-    """The mean [D] and the whitening matrix [D, dim] of features [n, D], part by part: principal directions over
-    the deviations along them. Directions in which nothing varies are left out (zero)."""
-    count = sum(map(len, parts))
-    mean = sum(part.double().sum(0) for part in parts) / count
-    centred = ((part - mean) for part in parts)
-    values, vectors = torch.linalg.eigh(sum(x.T @ x for x in centred) / count)
+def pca(features: Tensor, dim: int, device="cpu") -> tuple[Tensor, Tensor]:
+    """The mean [D] and the whitening matrix [D, dim], float32, of the features [n, D] of all ranks: principal
+    directions over the deviations along them. Directions in which nothing varies are left out (zero). Sums are
+    float64, of CHUNK rows at a time on `device`."""
+
+    def parts():
+        return (part.to(device).double() for part in features.split(CHUNK))
+
+    zero = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
+    count = ranks.total(torch.tensor(len(features), dtype=torch.float64, device=device))
+    mean = ranks.total(sum((part.sum(0) for part in parts()), zero)) / count
+    covariance = sum(((part - mean).T @ (part - mean) for part in parts()), zero.outer(zero))
+    values, vectors = torch.linalg.eigh(ranks.total(covariance) / count)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
+    # a direction and its opposite are alike: the one whose largest entry is positive
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     there = values > 1e-9 * values[0].clamp(min=1e-30)
     return mean.float(), (vectors * torch.where(there, values.clamp(min=1e-30).rsqrt(), 0.0)).float()

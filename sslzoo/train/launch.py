@@ -89,7 +89,8 @@ def pretrain(job, run: Run) -> bool:
         splits["valid"] = job.data.split("valid")
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
-    job.objective.prepare(len(splits["train"]), epoch_steps(splits["train"], job.data.batch, smallest))
+    steps = epoch_steps(splits["train"], job.data.batch, smallest)
+    job.objective.prepare(len(splits["train"]), steps, config["seed"])
 
     def example():
         split = splits.get("valid") or job.data.split("valid")

@@ -8,26 +8,24 @@ from sslzoo.data.loader import ordered_loader
 from sslzoo.parts import ranks
 from sslzoo.progress import Progress, quiet
 from sslzoo.train.callback import StepCallback
-
-CHUNK = 65536  # items whose features are added up over ranks at a time
+from sslzoo.train.validate import evaluating
 
 
 @torch.inference_mode()
-def pooled_features(encoder, split, units: float, device, workers: int = 0, progress: Progress = quiet) -> Tensor:
-    """One vector an item of a split, float32 [N, D] on the CPU, in the split's order, the same on every rank.
-    Each rank reads its share. units: what a batch may hold; see `ordered_loader`."""
+def pooled_features(
+    encoder, split, units: float, device, workers: int = 0, progress: Progress = quiet
+) -> tuple[Tensor, Tensor]:
+    """One vector an item of this rank's share of a split, float32 [n, D], and the items' places in the split,
+    int64 [n], ascending; on the CPU. units: what a batch may hold; see `ordered_loader`."""
     mine = np.arange(len(split))[ranks.rank() :: ranks.world()]
-    found, done = torch.zeros(len(split), encoder.dim), 0
-    training = encoder.training
-    encoder.eval()
-    for batch in ordered_loader(split, units, workers=workers, indices=mine):
-        found[batch.index] = encoder(batch.inputs.to(device), batch.lengths).pooled.float().cpu()
-        done += len(batch)
-        progress("features of train", done, len(mine))
-    encoder.train(training)
-    for part in found.split(CHUNK):  # not at once: all of a large set's may be more than an accelerator holds
-        part.copy_(ranks.total(part.to(device)))
-    return found
+    found, done = torch.zeros(len(mine), encoder.dim, dtype=torch.float32), 0
+    with evaluating(encoder):
+        for batch in ordered_loader(split, units, workers=workers, indices=mine):
+            pooled = encoder(batch.inputs.to(device), batch.lengths).pooled
+            found[np.searchsorted(mine, batch.index.numpy())] = pooled.float().cpu()
+            done += len(batch)
+            progress("features of train", done, len(mine))
+    return found, torch.from_numpy(mine)
 
 
 class Refresh(StepCallback):
@@ -43,7 +41,8 @@ class Refresh(StepCallback):
         if every is None or trainer.global_step % every:
             return
         units = self.data.batch.units(self.split.cut_lengths)
-        features = pooled_features(module.encoder, self.split, units, module.device, self.workers, self.progress)
-        for parameter in module.objective.refresh(features):
+        with trainer.precision_plugin.forward_context():
+            share = pooled_features(module.encoder, self.split, units, module.device, self.workers, self.progress)
+        for parameter in module.objective.refresh(*share):
             for optimizer in trainer.optimizers:
                 optimizer.state.pop(parameter, None)

@@ -3,22 +3,31 @@
 import pytest
 import torch
 from conftest import tiny
-from test_contracts import assert_equal, batch_of, ready, stopped_is_never_stopped, train
-from two_ranks import on_two_ranks
+from test_contracts import assert_equal, batch_of, ready, refresh, stopped_is_never_stopped, train
+from two_ranks import on_ranks, on_two_ranks
 
 from sslzoo import draws
-from sslzoo.build import build
+from sslzoo.build import build, settle
 from sslzoo.data.loader import collate
 from sslzoo.errors import UserError
 from sslzoo.objectives.deepcluster import pca
+from sslzoo.parts import cluster
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
-from sslzoo.train import checkpoint
+from sslzoo.train import checkpoint, launch
 from sslzoo.train.refresh import pooled_features
 
 
 def features_of(n: int, dim: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def refreshed(n: int, features: torch.Tensor, seed: int = 0):
+    """A tiny objective, made for n images and refreshed with their features."""
+    objective = build(tiny("deepcluster")).objective
+    objective.prepare(n, 6, seed)
+    objective.refresh(features, torch.arange(n))
+    return objective
 
 
 def test_loss_against_a_slow_loop():
@@ -55,45 +64,64 @@ def test_the_loss_is_that_of_images_drawn_uniformly_over_clusters():
     assert float(found.count) == pytest.approx(len(split), rel=1e-5)
 
 
-def test_pca_whitens():
+def test_pca_whitens(monkeypatch):
+    monkeypatch.setattr("sslzoo.objectives.deepcluster.CHUNK", 70)
     x = features_of(300) @ features_of(16, seed=1) + 3
-    mean, whitening = pca(x.split(70), 10)
+    mean, whitening = pca(x, 10)
     y = (x - mean).double() @ whitening.double()
     torch.testing.assert_close(y.T @ y / len(y), torch.eye(10, dtype=torch.float64), atol=1e-4, rtol=0)
     u, _, _ = torch.linalg.svd((x - x.mean(0)).double(), full_matrices=False)
     slow = u[:, :10] * len(x) ** 0.5
     torch.testing.assert_close(y.abs(), slow.abs(), atol=1e-3, rtol=1e-3)
     flat = torch.cat([features_of(50, 3), torch.zeros(50, 13)], 1)
-    assert torch.isfinite(pca([flat], 10)[1]).all(), "directions without variance"
+    assert torch.isfinite(pca(flat, 10)[1]).all(), "directions without variance"
 
 
 def test_a_refresh_makes_new_labels_and_a_new_head():
     job = build(tiny("deepcluster"))
     objective = job.objective
-    objective.prepare(48, 6)
+    objective.prepare(48, 6, 0)
     assert objective.refresh_every == 6
-    made = objective.refresh(features_of(48))
+    made = objective.refresh(features_of(48), torch.arange(48))
     labels, head = objective.labels.clone(), objective.head.weight.clone()
     assert {id(p) for p in made} == {id(p) for p in objective.head.parameters()}
     assert sorted(set(labels.tolist())) == list(range(5)), "no cluster is empty"
     assert objective.sizes.tolist() == torch.bincount(labels).tolist()
-    objective.refresh(features_of(48, seed=2))
+    objective.refresh(features_of(48, seed=2), torch.arange(48))
     assert not torch.equal(objective.labels, labels) and not torch.equal(objective.head.weight, head)
-    again = build(tiny("deepcluster")).objective
-    again.prepare(48, 6)
-    again.refresh(features_of(48))
+    again = refreshed(48, features_of(48))
     assert torch.equal(again.labels, labels) and torch.equal(again.head.weight, head)
+
+
+def test_a_run_of_another_seed_finds_other_clusters():
+    one, two = (refreshed(48, features_of(48), seed) for seed in (0, 1))
+    assert torch.equal(one.mean, two.mean) and not torch.equal(one.head.weight, two.head.weight)
+    alike = one.labels[:, None] == one.labels, two.labels[:, None] == two.labels
+    assert not torch.equal(*alike), "clusters are the same ones, whatever they are called"
+
+
+def test_the_runs_seed_reaches_it(monkeypatch, tmp_path):
+    config = tiny("deepcluster", "seed=7", "trainer.max_steps=1")
+    labels = []
+    after = Pretrain.optimizer_step
+    monkeypatch.setattr(
+        Pretrain, "optimizer_step", lambda self, *a, **k: (labels.append(self.objective.labels), after(self, *a, **k))
+    )
+    train(config, tmp_path / "run")
+    assert torch.equal(labels[0], ready(config).objective.labels)
+    other = build(config)
+    other.objective.prepare(48, 6, 8)
+    refresh(other)
+    assert not torch.equal(labels[0], other.objective.labels)
 
 
 def test_clusters_that_are_there_are_found():
     centres = 10 * features_of(5, seed=3)
     truth = torch.arange(100) % 5
-    job = build(tiny("deepcluster"))
-    job.objective.prepare(100, 6)
-    job.objective.refresh(centres[truth] + 0.1 * features_of(100))
+    objective = refreshed(100, centres[truth] + 0.1 * features_of(100))
     for k in range(5):
-        assert len(set(job.objective.labels[truth == k].tolist())) == 1
-    assert len(set(job.objective.labels[:5].tolist())) == 5
+        assert len(set(objective.labels[truth == k].tolist())) == 1
+    assert len(set(objective.labels[:5].tolist())) == 5
 
 
 def test_training_assigns_anew_each_epoch_and_the_optimiser_forgets_the_head(tmp_path, monkeypatch):
@@ -126,32 +154,92 @@ def test_stopped_at_a_reassignment_and_between_two(stop, rounds, tmp_path):
     assert int(checkpoint.load(checkpoint.newest(Run(tmp_path / "whole")))["state_dict"]["objective.rounds"]) == 3
 
 
-def test_two_ranks_read_a_share_each_and_assign_as_one_does(tmp_path, monkeypatch):
+@pytest.mark.parametrize("rows", [cluster.ROWS, 6], ids=["of all", "of a sample"])
+def test_ranks_read_a_share_each_and_assign_as_one_does(rows, tmp_path, monkeypatch):
     config = tiny("deepcluster", "data.batch.size=9")
-    monkeypatch.setattr("sslzoo.train.refresh.CHUNK", 7)
     monkeypatch.setattr("sslzoo.objectives.deepcluster.CHUNK", 7)
+    monkeypatch.setattr(cluster, "ROWS", rows)
+    fit = cluster.fit
 
     def work(rank):
         job = build(config)
         split = job.data.split("train")
-        read, items = split.read, []
+        read, items, fitted = split.read, [], []
         split.read = lambda index, key=None: items.append(index) or read(index, key)
-        job.objective.prepare(len(split), 5)
-        features = pooled_features(job.encoder, split, 9, "cpu")
-        job.objective.refresh(features)
+        cluster.fit = lambda x, *how: fitted.append(x) or fit(x, *how)
+        job.objective.prepare(len(split), 5, 3)
+        features, index = pooled_features(job.encoder, split, 9, "cpu")
+        assert sorted(items) == index.tolist() and features.shape == (len(index), 16)
+        job.objective.refresh(features, index)
+        cluster.fit = fit
         state = dict(job.objective.named_buffers())
-        return {"items": items, "features": features, "state": state, "head": job.objective.head.weight.detach()}
+        return {
+            "features": features,
+            "index": index,
+            "fitted": fitted,
+            "state": state,
+            "head": job.objective.head.weight.detach(),
+        }
 
-    first, second = on_two_ranks(work, tmp_path)
-    monkeypatch.undo()
     one = work(0)
-    assert sorted(first["items"] + second["items"]) == sorted(one["items"]) == list(range(48))
-    assert len(first["items"]) == len(second["items"]) == 24
-    torch.testing.assert_close(first["features"], one["features"], atol=1e-6, rtol=0)
-    assert_equal(first["state"], second["state"])
-    assert torch.equal(first["head"], second["head"]) and torch.equal(first["head"], one["head"])
-    for name in ("labels", "sizes", "rounds"):
-        assert torch.equal(first["state"][name], one["state"][name]), name
+    assert one["index"].tolist() == list(range(48)) and len(one["fitted"][0]) == min(48, 5 * rows)
+    for world in (2, 3):
+        found = on_ranks(work, tmp_path / f"{world}", world)
+        for rank, part in enumerate(found):
+            assert part["index"].tolist() == list(range(rank, 48, world))
+            torch.testing.assert_close(part["features"], one["features"][rank::world], atol=1e-6, rtol=0)
+            assert_equal(part["state"], found[0]["state"])
+            assert torch.equal(part["head"], one["head"])
+            assert len(part["fitted"]) == (rank == 0), "the first rank clusters, for all"
+            for name, value in one["state"].items():
+                torch.testing.assert_close(part["state"][name], value, atol=1e-3, rtol=0, msg=name)
+            assert torch.equal(part["state"]["labels"], one["state"]["labels"])
+        torch.testing.assert_close(found[0]["fitted"][0], one["fitted"][0], atol=1e-4, rtol=0)
+
+
+def test_a_rank_without_rows_takes_part(tmp_path):
+    """Of fewer images than ranks, say, or of shares that differ."""
+    features = features_of(48)
+
+    def work(rank):
+        objective = build(tiny("deepcluster")).objective
+        objective.prepare(48, 6, 0)
+        rows = torch.arange(48)[: 48 * rank]
+        objective.refresh(features[rows], rows)
+        return objective.labels
+
+    one = refreshed(48, features).labels
+    assert all(torch.equal(labels, one) for labels in on_two_ranks(work, tmp_path))
+
+
+def test_features_that_cannot_be_clustered_stop_every_rank(tmp_path):
+    def work(rank):
+        objective = build(tiny("deepcluster")).objective
+        objective.prepare(48, 6, 0)
+        with pytest.raises(UserError, match="the first rank could not" if rank else "too much alike"):
+            objective.refresh(torch.ones(24, 16), torch.arange(24) * 2 + rank)
+        return torch.ones(1)
+
+    assert len(on_two_ranks(work, tmp_path)) == 2
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_features_are_taken_in_the_trainers_precision_and_in_eval_mode(precision, tmp_path, monkeypatch):
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, x):
+            if torch.is_inference_mode_enabled():
+                seen.append((torch.is_autocast_enabled("cpu"), self.training))
+            return x
+
+    config = tiny("deepcluster", "trainer.max_steps=1", "trainer.accelerator=cpu", f"trainer.precision={precision}")
+    config = {k: v for k, v in config.items() if k not in ("name", "root")}
+    run, job = Run(tmp_path / "run"), build(config)
+    settle(run, config)
+    job.encoder.blocks.append(Watching())
+    launch.pretrain(job, run)
+    assert set(seen) == {(precision == "bf16-mixed", False)}
 
 
 def test_an_image_of_another_split_gets_the_nearest_cluster():
@@ -170,14 +258,12 @@ def test_refuses_fewer_images_than_clusters(tmp_path):
 
 
 def test_names_a_collapse_into_one_point():
-    job = build(tiny("deepcluster"))
-    job.objective.prepare(48, 6)
     with pytest.raises(UserError, match="too much alike"):
-        job.objective.refresh(torch.ones(48, 16))
+        refreshed(48, torch.ones(48, 16))
 
 
 def test_workers_read_the_same_features():
     job = ready(tiny("deepcluster"))
     split = job.data.split("train")
     plain, read = (pooled_features(job.encoder, split, 9, "cpu", workers) for workers in (0, 2))
-    assert torch.equal(plain, read)
+    assert torch.equal(plain[0], read[0]) and torch.equal(plain[1], read[1])
