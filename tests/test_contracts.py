@@ -14,7 +14,7 @@ from conftest import modality_of, node_of, tiny
 from two_ranks import on_two_ranks
 
 from sslzoo.build import build, settle
-from sslzoo.data.loader import read_rows
+from sslzoo.data.loader import IGNORE, read_rows
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
@@ -123,6 +123,45 @@ def test_two_ranks_give_one_ranks_gradients(objective, tmp_path):
     scale = max(float(g.abs().max()) for g in one_grads.values())
     for name, grad in one_grads.items():
         assert torch.allclose(grads[name], grad, atol=5e-5 * scale), name  # one process is 3e-5 from float64 itself
+
+
+def test_a_rank_with_nothing_to_lose_changes_nothing(objective, tmp_path):
+    """Its rows are too short to be asked anything: then gradients and logs are those of the other's."""
+    if modality_of(objective) == "image":
+        pytest.skip("every image is asked something")
+    config = tiny(objective)
+
+    def short(batch, first: int, every: int):
+        lengths, targets = batch.lengths.clone(), {name: y.clone() for name, y in batch.targets.items()}
+        lengths[first::every] = 400 if batch.inputs.is_floating_point() else 1  # a token
+        for labels in targets.values():
+            labels[first::every, 1:] = IGNORE
+        return replace(batch, lengths=lengths, targets=targets)
+
+    def work(rank):
+        job = still(ready(config))
+        batch = batch_of(job, 0, rank, 2)
+        if rank == 1:
+            batch = short(batch, 0, 1)
+        count = torch.as_tensor(job.objective(job.encoder, batch, 3).count).clone()
+        logs, grads = gradients(job, batch)
+        for grad in grads.values():
+            dist.all_reduce(grad)
+            grad /= 2
+        return {"count": count, "logs": logs, "grads": grads}
+
+    first, second = on_two_ranks(work, tmp_path)
+    if second["count"]:
+        pytest.skip("every row is asked something")
+    assert first["count"]
+    job = still(ready(config))
+    one_logs, one_grads = gradients(job, short(batch_of(job, 0), 1, 2))
+    assert first["logs"] == second["logs"]
+    assert torch.isfinite(torch.tensor([*first["logs"].values(), *one_logs.values()])).all()
+    assert first["logs"]["loss"] == pytest.approx(one_logs["loss"], abs=1e-5)
+    scale = max(float(g.abs().max()) for g in one_grads.values())
+    for name, grad in one_grads.items():
+        assert torch.allclose(first["grads"][name], grad, atol=5e-5 * scale), name
 
 
 @pytest.mark.parametrize("stop", [3, 5, 9], ids=["first steps", "mid-epoch", "across an epoch"])
