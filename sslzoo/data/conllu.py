@@ -8,7 +8,8 @@ import numpy as np
 from sslzoo.data import files
 from sslzoo.data.base import Intervals
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text import TextData, Texts, TextSplit
+from sslzoo.data.text import TextData, Texts, TextSplit, file_stamps
+from sslzoo.data.token_store import digest, token_dtype
 from sslzoo.errors import UserError
 
 UPOS = (
@@ -60,13 +61,16 @@ class ConllU(TextData):
         names = [f"{path.name}, the sentence that ends on line {lines[i]}" for i in kept]
         return Texts([" ".join(words) for words, _ in self._sentences[split]], names)
 
-    def split(self, name: str) -> TextSplit:
+    def fingerprint(self, split: str) -> str:
+        return digest(file_stamps([self._file(split)]), split, self.on_error)
+
+    def write(self, name: str, folder: Path) -> None:
         texts = self.opened(name)
-        encoded = [self.tokenizer.encode_words(words, self.max_tokens) for words, _ in self._sentences[name]]
-        split = TextSplit([ids for ids, _ in encoded], texts.names)
-        tags = [labels for _, labels in self._sentences[name]]
-        split.intervals["upos"] = [_stretches(word, labels) for (_, word), labels in zip(encoded, tags, strict=True)]
-        return split
+        words = [words for words, _ in self._sentences[name]]
+        encoded = [self.tokenizer.encode_words(sentence, self.max_tokens) for sentence in words]
+        upos = [_stretches(word, tags) for (_, word), (_, tags) in zip(encoded, self._sentences[name], strict=True)]
+        ids, dtype = (item for item, _ in encoded), token_dtype(len(self.tokenizer))
+        TextSplit.write(folder, ids, dtype, texts.names, texts.columns, {"upos": upos})
 
     def _file(self, split: str) -> Path:
         root = files.rooted(self.path)

@@ -1,16 +1,22 @@
 """Running text, cut into blocks."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import files
+from sslzoo.data import files, text_files
 from sslzoo.data.base import SPLITS, UNK
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text import TextBlocks, TextData, Texts, check_files
+from sslzoo.data.text import TextBlocks, TextData, Texts, check_files, file_stamps
+from sslzoo.data.text_files import Repeatable
+from sslzoo.data.token_store import digest, open_array, stored, write_ids
 from sslzoo.errors import ConfigError, UserError
 
+_VERSION = 1  # of the cached tokens: another one makes them anew
 _SHARE = 0.05  # of every file's end, for each split that has no file of its own
 
 
@@ -44,27 +50,72 @@ class PlainText(TextData):
             _check_shares(shares, files or {})
         self.path, self.files, self.on_error = path, dict(files) if files else None, on_error
         self.shares = dict(shares) if shares else None
+        self._planned: dict[str, list[_Portion]] = {}
+        self._found: dict[_Portion, tuple[int, int]] = {}
 
     def texts(self, split: str) -> Texts:
-        root, own = self._files()
-        lacking = [name for name in SPLITS if name not in own and (self.shares is None or name in self.shares)]
-        if split not in own and split not in lacking:
-            raise UserError(f"this text has no {split} split: data.shares gives it none — set data.shares.{split}=0.05")
-        found = self._read(root, own.get(split, own["train"]))
-        if split in own and split != "train":
-            return found
-        part = 1 + lacking.index(split) if split in lacking else 0
-        shares = self.shares and [self.shares[name] for name in lacking]
-        return Texts([_divide(text, len(lacking), shares)[part] for text in found.texts], found.names)
+        """All of a split's text in memory, a file an item; `split` and the tokenizer read it by line."""
+        portions = self._portions(split)
+        return Texts(["".join(self._pieces(portion)) for portion in portions], [portion.name for portion in portions])
+
+    def fingerprint(self, split: str) -> str:
+        portions = self._portions(split)
+        stamps = file_stamps(portion.root / portion.name for portion in portions)
+        return digest(stamps, [(p.part, p.parts, p.shares) for p in portions])
+
+    def lines(self, split: str) -> Iterable[str]:
+        portions = self._portions(split)
+        return Repeatable(lambda: (line for portion in portions for line in text_files.lines(self._pieces(portion))))
 
     def split(self, name: str) -> TextBlocks:
-        stream = self.stream(self.opened(name).texts)
+        kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest)
+        folder = stored(f"corpus-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
         wrap, moving = self.tokens == "wordpiece", name == "train"
+        stream = open_array(folder / "ids.npy")
         return TextBlocks(stream, self.max_tokens, wrap, f"{self.path} ({name})", moving)
+
+    def write(self, name: str, folder: Path) -> None:
+        portions = self._portions(name)
+
+        def chunks(i: int) -> Iterator[list[str]]:
+            return text_files.chunked(text_files.lines(self._pieces(portions[i])))
+
+        total = sum(text_files.chunks_about(portion.about) for portion in portions)
+        what = f"tokenising {self.path} ({name})"
+        write_ids(folder, len(portions), chunks, self.stream, len(self.tokenizer), total, what)
 
     def stream(self, texts: list[str]) -> np.ndarray:
         """int64 [N], the ids of the texts one after the other."""
         return self.tokenizer.encode_stream(line for text in texts for line in text.splitlines(keepends=True))
+
+    def _portions(self, split: str) -> list["_Portion"]:
+        """What a split takes of each file that it reads, found once."""
+        if split not in self._planned:
+            self._planned[split] = self._plan(split)
+        return self._planned[split]
+
+    def _plan(self, split: str) -> list["_Portion"]:
+        root, own = self._files()
+        lacking = [name for name in SPLITS if name not in own and (self.shares is None or name in self.shares)]
+        if split not in own and split not in lacking:
+            raise UserError(f"this text has no {split} split: data.shares gives it none — set data.shares.{split}=0.05")
+        names = own.get(split, own["train"])
+        sizes, faults = files.inspected(root, names, text_files.count_characters, "text")
+        kept = files.sift(str(root), len(names), faults, self.on_error)
+        if split in own and split != "train":
+            return [_Portion(root, names[i], sizes[i][0]) for i in kept]
+        part = 1 + lacking.index(split) if split in lacking else 0
+        shares = self.shares and tuple(self.shares[name] for name in lacking)
+        return [_Portion(root, names[i], sizes[i][0], part, len(lacking), shares) for i in kept]
+
+    def _bounds(self, portion: "_Portion") -> tuple[int, int]:
+        """The characters that a portion begins and ends at, found once."""
+        if portion not in self._found:
+            self._found[portion] = portion.bounds()
+        return self._found[portion]
+
+    def _pieces(self, portion: "_Portion") -> Iterator[str]:
+        return text_files.stretch(portion.root / portion.name, *self._bounds(portion))
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         """A folder, and the files in it of every split that has files of its own."""
@@ -74,16 +125,6 @@ class PlainText(TextData):
             return Path(self.path).parent, {"train": [Path(self.path).name]}
         root = files.rooted(self.path)
         return root, {"train": files.walk(root, (".txt",))}
-
-    def _read(self, root: Path, names: list[str]) -> Texts:
-        texts, faults = [], {}
-        for i, name in enumerate(names):
-            try:
-                texts.append(files.read_utf8(root / name))
-            except UserError as error:
-                faults[i] = str(error)
-        kept = files.sift(str(root), len(names), faults, self.on_error)
-        return Texts(texts, [names[i] for i in kept])
 
 
 class WikiText(PlainText):
@@ -121,12 +162,34 @@ def _check_shares(shares: dict[str, float], files: dict[str, str]) -> None:
         raise ConfigError(f"{both[0]} is in data.files and in data.shares: leave out one of them")
 
 
-def _divide(text: str, pieces: int, shares: list[float] | None) -> list[str]:
-    """The text without its end, and the end in `pieces` parts: of `shares`, or a twentieth each, cut where lines end."""
-    if shares is not None:
-        ends = [int(len(text) * (1 - sum(shares[i:]))) for i in range(pieces)]
-        return [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
-    cuts = [round(len(text) * (1 - _SHARE * (pieces - i))) for i in range(pieces)]
-    # a text without line ends is cut between characters
-    cuts = [text.find("\n", cut) + 1 or cut for cut in cuts]
-    return [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+@dataclass(frozen=True)
+class _Portion:
+    """Part 0 of a file is what its ends, the `parts` others, leave: each end has its share, or a twentieth."""
+
+    root: Path
+    name: str
+    size: int  # characters of the file
+    part: int = 0
+    parts: int = 0
+    shares: tuple[float, ...] | None = None
+
+    @property
+    def cuts(self) -> list[int]:
+        """Where the parts end, in characters, but the last; twentieths end where the line does that they end in."""
+        if self.shares is not None:
+            return [int(self.size * (1 - sum(self.shares[i:]))) for i in range(self.parts)]
+        return [round(self.size * (1 - _SHARE * (self.parts - i))) for i in range(self.parts)]
+
+    @property
+    def about(self) -> int:
+        """Its characters, give or take a line."""
+        ends = [0, *self.cuts, self.size]
+        return ends[self.part + 1] - ends[self.part]
+
+    def bounds(self) -> tuple[int, int]:
+        """The characters at which this part begins and ends."""
+        cuts = self.cuts
+        if self.shares is None:  # a text without line ends is cut between characters
+            cuts = text_files.after_line_ends(self.root / self.name, cuts)
+        ends = [0, *cuts, self.size]
+        return ends[self.part], ends[self.part + 1]

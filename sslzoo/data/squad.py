@@ -9,7 +9,8 @@ import numpy as np
 from sslzoo.data import files, splits
 from sslzoo.data.base import SPLITS
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text import TextData, Texts, check_files
+from sslzoo.data.text import TextData, Texts, check_files, file_stamps
+from sslzoo.data.token_store import digest
 from sslzoo.errors import UserError
 
 
@@ -33,6 +34,10 @@ class Squad(TextData):
         super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
         check_files(files)
         self.path, self.files = path, dict(files)
+
+    def fingerprint(self, split: str) -> str:
+        path = files.rooted(self.path) / self.files.get(split, self.files["train"])
+        return digest(file_stamps([path]), split, sorted(self.files.items()))
 
     def texts(self, split: str) -> Texts:
         path = files.rooted(self.path) / self.files.get(split, self.files["train"])

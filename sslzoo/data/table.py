@@ -9,7 +9,8 @@ import numpy as np
 
 from sslzoo.data import files, splits
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text import TextData, Texts, check_files
+from sslzoo.data.text import TextData, Texts, check_files, file_stamps
+from sslzoo.data.token_store import digest
 from sslzoo.errors import ConfigError, UserError, nearest
 
 _KINDS = (".tsv", ".csv", ".jsonl", ".json")
@@ -61,6 +62,11 @@ class TextTable(TextData):
         self.path, self.files, self.columns, self.on_error = path, dict(files), columns, on_error
         self.text, self.pair, self.label = text, pair, label
         self.labels, self.scores = list(labels) if labels else None, scores
+
+    def fingerprint(self, split: str) -> str:
+        path = files.rooted(self.path) / self.files.get(split, self.files["train"])
+        settings = (self.text, self.pair, self.label, self.labels, self.scores, self.columns, self.on_error)
+        return digest(file_stamps([path]), split, sorted(self.files.items()), settings)
 
     def texts(self, split: str) -> Texts:
         root = files.rooted(self.path)

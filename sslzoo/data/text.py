@@ -1,8 +1,8 @@
 """Text sets: a subclass says what the texts are, the base class makes ids of them."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from sslzoo import draws
 from sslzoo.data import cache
-from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, Data, Split
+from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, Data, Intervals, Split
 from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.token_store import RaggedIntervals, Strings, digest, open_arrays, row_starts, stored, token_dtype
 from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
 _FILE = "tokenizer.json"
+_VERSION = 2  # of what is cached: another one makes it anew
 
 
 @dataclass
@@ -31,43 +33,118 @@ class Texts:
 
 
 class TextSplit(Split):
-    """Items of ids, each int64 [T] with [CLS] and [SEP], at most `max_tokens` of them."""
+    """Items of ids, each int64 [T] with [CLS] and [SEP].
 
-    def __init__(self, ids: list[np.ndarray], names: Sequence[str], columns: dict[str, np.ndarray] | None = None):
-        self.ids, self.names = ids, list(names)
-        self.lengths = np.array([len(x) for x in ids], np.int64)
-        self.columns, self.intervals = columns or {}, {}
+    ids [M]: all items one after the other. starts [N + 1]: where each begins. The arrays may be memory-mapped files
+    (see `token_store`): then nothing of them is copied, and a pickled split holds their paths alone.
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        starts: np.ndarray,
+        names: Sequence[str],
+        columns: dict[str, np.ndarray] | None = None,
+        intervals: dict[str, Sequence[Intervals]] | None = None,
+    ):
+        self.ids, self.starts, self.names = ids, starts, names
+        self.columns, self.intervals = columns or {}, intervals or {}
 
     @classmethod
-    def encoded(cls, texts: Texts, tokenizer: Tokenizer, max_tokens: int) -> "TextSplit":
-        return cls(tokenizer.encode_batch(texts.texts, texts.pairs, max_tokens), texts.names, texts.columns)
+    def open(cls, folder: Path) -> "TextSplit":
+        """What `write` wrote, memory-mapped."""
+        arrays = open_arrays(folder)
+        columns, intervals = {}, {}
+        for name in arrays:
+            kind, _, rest = name.partition(".")
+            if kind == "column":
+                columns[rest] = arrays[name]
+            elif kind == "interval_starts":
+                parts = (arrays[f"{part}.{rest}"] for part in ("interval_starts", "interval_start", "interval_end"))
+                intervals[rest] = RaggedIntervals(*parts, arrays[f"interval_label.{rest}"])
+        names = Strings(arrays["names"], arrays["name_starts"])
+        return cls(arrays["ids"], arrays["starts"], names, columns, intervals)
+
+    @staticmethod
+    def write(
+        folder: Path,
+        ids: Iterable[np.ndarray],
+        dtype: type,
+        names: Sequence[str],
+        columns: dict[str, np.ndarray],
+        intervals: dict[str, Sequence[Intervals]] | None = None,
+    ) -> None:
+        """Write items to a folder that `open` reads; ids: of each item, an array [T]."""
+        lengths, parts = [], []
+        for item in ids:
+            lengths.append(len(item))
+            parts.append(item.astype(dtype))
+        arrays = {"ids": np.concatenate([*parts, np.zeros(0, dtype)]), "starts": row_starts(lengths)}
+        arrays["names"], arrays["name_starts"] = Strings.pack(names)
+        for name, values in columns.items():
+            arrays[f"column.{name}"] = np.asarray(values)
+        for name, stretches in (intervals or {}).items():
+            arrays[f"interval_starts.{name}"] = row_starts([len(x.label) for x in stretches])
+            for part in ("start", "end", "label"):
+                arrays[f"interval_{part}.{name}"] = np.concatenate([getattr(x, part) for x in stretches])
+        for name, values in arrays.items():
+            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.starts)
 
     def read(self, index: int, key: int | None = None) -> Tensor:
-        return torch.from_numpy(self.ids[index].astype(np.int64))
+        return torch.from_numpy(np.array(self.ids[self.starts[index] : self.starts[index + 1]], np.int64))
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "lengths"}
+
+
+class BlockNames(Sequence):
+    """What `count` blocks of a text are called, made when asked for."""
+
+    def __init__(self, text: str, count: int):
+        self.text, self.count = text, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.count))]
+        return f"{self.text}, block {range(self.count)[index]}"
 
 
 class TextBlocks(Split):
     """One long text in blocks of `max_tokens`, each between [CLS] and [SEP] if `wrap`.
 
-    In training a block starts anywhere within its place if `moving`, so that no two epochs cut the text alike; what
+    stream: the ids [N] of the text, an array or a memory-mapped one, of which nothing is copied. In training a block
+    starts anywhere within its place if `moving`, so that no two epochs cut the text alike; what
     is left after the last whole block is out, unless it is all there is. Raises UserError for an empty text.
     """
 
     def __init__(self, stream: np.ndarray, max_tokens: int, wrap: bool, name: str, moving: bool = True):
         if not len(stream):
             raise UserError(f"{name} has no text")
-        self.stream, self.wrap, self.moving = stream.astype(np.int32), wrap, moving
+        self.stream, self.wrap, self.moving = stream, wrap, moving
         self.room = min(max_tokens - 2 * wrap, len(stream))
-        count = len(stream) // self.room
-        self.names = [f"{name}, block {i}" for i in range(count)]
-        self.lengths = np.full(count, self.room + 2 * wrap, np.int64)
+        self.names = BlockNames(name, len(stream) // self.room)
         self.columns, self.intervals = {}, {}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N], a single number in memory."""
+        return np.broadcast_to(np.int64(self.room + 2 * self.wrap), len(self.names))
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def read(self, index: int, key: int | None = None) -> Tensor:
         start = index * self.room
         if key is not None and self.moving:
             start = min(start + draws.key(key, "cut") % self.room, len(self.stream) - self.room)
-        ids = torch.from_numpy(self.stream[start : start + self.room].astype(np.int64))
+        ids = torch.from_numpy(np.array(self.stream[start : start + self.room], np.int64))
         return torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])]) if self.wrap else ids
 
 
@@ -102,8 +179,32 @@ class TextData(Data):
         """The items of "train", "valid" or "test". Raises UserError where there are none."""
         raise NotImplementedError
 
+    def fingerprint(self, split: str) -> str:
+        """Stands for all that decides what `texts(split)` is. Without reading the texts, where a subclass can."""
+        texts = self.opened(split)
+        columns = {name: (str(x.dtype), x.tolist()) for name, x in texts.columns.items()}
+        return digest(texts.texts, texts.names, texts.pairs, columns)
+
+    def lines(self, split: str) -> Iterable[str]:
+        """The texts of a split, whole or by line, as often as they are gone through."""
+        texts = self.opened(split)
+        return [*texts.texts, *(texts.pairs or ())]
+
     def split(self, name: str) -> Split:
-        return TextSplit.encoded(self.opened(name), self.tokenizer, self.max_tokens)
+        """The items of a split, from the cache, where they are written if they are not there yet."""
+        kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest, self.max_tokens)
+        return TextSplit.open(stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name)))
+
+    def write(self, name: str, folder: Path) -> None:
+        """Write the items of a split to a folder."""
+        texts, size = self.opened(name), 10_000
+
+        def encoded() -> Iterable[np.ndarray]:
+            for at in range(0, len(texts.texts), size):
+                pairs = None if texts.pairs is None else texts.pairs[at : at + size]
+                yield from self.tokenizer.encode_batch(texts.texts[at : at + size], pairs, self.max_tokens)
+
+        TextSplit.write(folder, encoded(), token_dtype(len(self.tokenizer)), texts.names, texts.columns)
 
     def opened(self, name: str) -> Texts:
         """`texts(name)`, read once."""
@@ -114,9 +215,14 @@ class TextData(Data):
     @property
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            train = self.opened("train")
-            self._tokenizer = self._learned([*train.texts, *(train.pairs or ())])
+            kind = (_VERSION, self.tokens, self.vocab_size, self.lowercase)
+            path = cache.made(f"tokenizer-{digest(*kind, self.fingerprint('train'))}.json", self._learn)
+            self._tokenizer = Tokenizer.load(path)
         return self._tokenizer
+
+    @property
+    def real_vocab_size(self) -> int:
+        return len(self.tokenizer)
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder / _FILE)
@@ -128,18 +234,23 @@ class TextData(Data):
     def describe(self, inputs: Tensor) -> str:
         return self.tokenizer.decode(inputs.reshape(-1).tolist())
 
-    def _learned(self, texts: list[str]) -> Tokenizer:
-        digest = hashlib.sha256(repr((1, self.tokens, self.vocab_size, self.lowercase)).encode())
-        for text in texts:
-            digest.update(text.encode() + b"\0")
+    def _learn(self, path: Path) -> None:
+        if self.tokens == "characters":
+            CharTokenizer.train(self.lines("train"), self.vocab_size).save(path)
+        else:
+            Tokenizer.train(self.lines("train"), self.vocab_size, self.lowercase).save(path)
 
-        def make(path: Path) -> None:
-            if self.tokens == "characters":
-                CharTokenizer.train(texts, self.vocab_size).save(path)
-            else:
-                Tokenizer.train(texts, self.vocab_size, self.lowercase).save(path)
 
-        return Tokenizer.load(cache.made(f"tokenizer-{digest.hexdigest()[:20]}.json", make))
+def file_stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of each file. Raises UserError where one cannot be read."""
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        found.append((str(path.resolve()), status.st_size, status.st_mtime_ns))
+    return found
 
 
 def check_files(files: dict[str, str]) -> None:

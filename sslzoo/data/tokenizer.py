@@ -5,9 +5,10 @@ ties are broken by the order of a hash map that is seeded anew in every process.
 counted, cut and ordered before the library sees it, which leaves it no choice.
 """
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,20 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> "Tokenizer":
         """Learn at most `vocab_size` ids. `lowercase` also strips accents, as BERT's uncased models do.
 
-        At most half of the ids are spent on single characters, the rarest of which become [UNK].
+        texts: gone through twice, so no iterator; of a corpus, its lines. At most half of the ids are spent on
+        single characters, the rarest of which become [UNK]. Holds the distinct words, not the texts.
         """
         _check_room(vocab_size)
-        # by line: the pieces of a whole book at once would take all memory
-        lines = [line for text in texts for line in text.splitlines()]
         normalizer = normalizers.BertNormalizer(lowercase=lowercase)
         splitter = pre_tokenizers.BertPreTokenizer()
-        words = Counter()
-        for line in lines:
-            words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(line)))
+        # a space always ends a word, so what stands between spaces is taken apart once however often it occurs
+        unsplit, words = Counter(), Counter()
+        for line in _lines(texts):
+            unsplit.update(line.split(" "))
+        for part, count in unsplit.items():
+            for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(part)):
+                words[word] += count
+        del unsplit
         alphabet, pieces = _alphabet(words, (vocab_size - SPECIALS) // 2)
         learner = Backend(models.WordPiece(unk_token=WORDS[UNK]))
         learner.normalizer, learner.pre_tokenizer = normalizer, splitter
@@ -57,7 +62,7 @@ class Tokenizer:
             limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        learner.train_from_iterator(lines, trainer)
+        learner.train_from_iterator(_lines(texts), trainer)
         backend = Backend(models.WordPiece(learner.get_vocab(), unk_token=WORDS[UNK]))
         backend.normalizer, backend.pre_tokenizer = normalizer, splitter
         backend.decoder = decoders.WordPiece()
@@ -80,6 +85,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return self._backend.get_vocab_size()
 
+    @property
+    def digest(self) -> str:
+        """16 characters that stand for all that decides which ids a text has."""
+        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]
+
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
         """int64 [T]: [CLS] text [SEP] or [CLS] text [SEP] pair [SEP]; the longer loses its end if it must."""
         return self.encode_batch([text], None if pair is None else [pair], max_tokens)[0]
@@ -95,7 +105,7 @@ class Tokenizer:
 
     def encode_stream(self, texts: Iterable[str]) -> np.ndarray:
         """int64 [N]: all texts one after the other, without specials."""
-        parts = self._ids(list(texts))
+        parts = self._ids(texts if isinstance(texts, list) else list(texts))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def encode_words(self, words: Sequence[str], max_tokens: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -141,6 +151,11 @@ class CharTokenizer(Tokenizer):
         backend = Backend(models.BPE(vocabulary, merges=[], unk_token=WORDS[UNK]))
         backend.decoder = decoders.Fuse()
         return cls(_with_specials(backend))
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    """By line: the pieces of a whole book at once would take all memory."""
+    return (line for text in texts for line in text.splitlines())
 
 
 def _check_room(vocab_size: int) -> None:

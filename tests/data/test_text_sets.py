@@ -1,8 +1,14 @@
+import multiprocessing
+import os
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from given import own_cache, warnings  # noqa: F401
 
+from sslzoo.data import text_files
 from sslzoo.data.base import CLS, SEP, UNK
 from sslzoo.data.corpus import PlainText, WikiText
 from sslzoo.data.loader import train_loader
@@ -32,7 +38,7 @@ def letters():
 
 def test_a_subclass_only_says_what_the_texts_are(letters):
     split = letters.split("valid")
-    assert split.names == [f"valid:{i}" for i in range(4)] and split.columns["label"].tolist() == [0, 1, 2, 3]
+    assert list(split.names) == [f"valid:{i}" for i in range(4)] and split.columns["label"].tolist() == [0, 1, 2, 3]
     items = [split.read(i) for i in range(4)]
     assert [len(x) for x in items] == split.lengths.tolist() and split.lengths.max() == 8
     assert all(x.dtype == torch.int64 and x[0] == CLS and x[-1] == SEP for x in items)
@@ -253,3 +259,132 @@ def test_wikitext_without_its_training_file(wiki):
         (wiki / f"wiki.{name}.tokens").unlink()
     with pytest.raises(UserError, match="has no wiki.train.tokens$"):
         WikiText(str(wiki), ByCount(2)).split("train")
+
+
+def whole_text_ids(data, name):
+    """The ids of a split as they are without streaming: of all its text at once, by line."""
+    return data.stream(data.opened(name).texts)
+
+
+@pytest.mark.parametrize("tokens", ["wordpiece", "characters"])
+@pytest.mark.parametrize("sizes", [(1 << 20, 20_000, 1 << 20), (61, 3, 100)])
+def test_streaming_changes_no_id(tmp_path, monkeypatch, tokens, sizes):
+    for name, size in zip(("_BLOCK", "_LINES", "_CHARACTERS"), sizes, strict=True):
+        monkeypatch.setattr(text_files, name, size)
+    (tmp_path / "a.txt").write_bytes((BOOK[:6000] + "Caf\u00e9\r\nna\u00efve \u5b57\u5b57\x0bend").encode())
+    (tmp_path / "b.txt").write_text(BOOK[6000:])
+    for shares in (None, {"valid": 0.1, "test": 0.2}):
+        data = PlainText(str(tmp_path), ByCount(2), 300, 16, tokens, shares=shares)
+        streams = {name: data.split(name).stream for name in ("train", "valid", "test")}
+        assert all(np.array_equal(x, whole_text_ids(data, name)) for name, x in streams.items())
+        assert all(x.dtype == np.uint16 and isinstance(x, np.memmap) for x in streams.values())
+        kind = Tokenizer.train(data.opened("train").texts, 300) if tokens == "wordpiece" else data.tokenizer
+        assert kind.digest == data.tokenizer.digest
+    parts = ["".join(data.opened(name).texts[i] for name in ("train", "test", "valid")) for i in (0, 1)]
+    assert sorted(map(len, parts)) == sorted(
+        [len(BOOK) - 6000, 6000 + len("Caf\u00e9\r\nna\u00efve \u5b57\u5b57\x0bend")]
+    )
+
+
+def test_a_corpus_is_tokenised_once_and_anew_when_it_changes(tmp_path, own_cache, monkeypatch):  # noqa: F811
+    path = tmp_path / "book.txt"
+    path.write_text(BOOK)
+    first = [characters(path).split("train").read(i) for i in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Tokenizer, "encode_stream", lambda *a: pytest.fail("tokenised again"))
+        patch.setattr(text_files, "decoded", lambda *a: pytest.fail("read again"))
+        assert all(torch.equal(a, characters(path).split("train").read(i)) for i, a in enumerate(first))
+    assert len(list(own_cache.glob("corpus-*"))) == 1
+    path.write_text(BOOK.replace("Line", "LINE"))
+    os.utime(path, ns=(1, 1))
+    assert characters(path).describe(characters(path).split("train").read(0)) == "LINE 0 s"
+    assert len(list(own_cache.glob("corpus-*"))) == 2
+
+
+def test_items_are_tokenised_once(letters, own_cache, monkeypatch):  # noqa: F811
+    want = letters.split("train")
+    monkeypatch.setattr(Tokenizer, "encode_batch", lambda *a: pytest.fail("tokenised again"))
+    again = Letters(ByCount(2), vocab_size=60, max_tokens=8)
+    split = again.split("train")
+    assert all(torch.equal(split.read(i), want.read(i)) for i in range(4)) and list(split.names) == list(want.names)
+    assert len(list(own_cache.glob("texts-*"))) == 1
+    with pytest.raises(pytest.fail.Exception):
+        Letters(ByCount(2), vocab_size=60, max_tokens=9).split("train")
+
+
+def _tokenise(path, marks, results):
+    encode = Tokenizer.encode_stream
+
+    def marked(self, texts):
+        marks.put(1)
+        return encode(self, texts)
+
+    Tokenizer.encode_stream = marked
+    results.put(characters(path).split("train").read(2).tolist())
+
+
+def test_two_processes_make_one_file(tmp_path, own_cache):  # noqa: F811
+    (tmp_path / "book.txt").write_text(BOOK)
+    context = multiprocessing.get_context("fork")
+    marks, results = context.Queue(), context.Queue()
+    both = [context.Process(target=_tokenise, args=(tmp_path / "book.txt", marks, results)) for _ in range(2)]
+    for process in both:
+        process.start()
+    found = [results.get(timeout=60) for _ in both]
+    for process in both:
+        process.join()
+    assert found[0] == found[1] == characters(tmp_path / "book.txt").split("train").read(2).tolist()
+    marks.get(timeout=1)
+    assert marks.empty()
+    assert len(list(own_cache.glob("corpus-*"))) == len(list(own_cache.glob("tokenizer-*"))) == 1
+    assert not list(own_cache.glob(".*.partial"))
+
+
+def test_what_a_worker_is_sent_does_not_grow_with_the_text(tmp_path):
+    sizes = []
+    for times in (1, 20):
+        (tmp_path / str(times)).mkdir()
+        (tmp_path / str(times) / "book.txt").write_text(BOOK * times)
+        corpus = characters(tmp_path / str(times)).split("train")
+        items = Letters(ByCount(2), vocab_size=60, max_tokens=8)
+        items.texts = lambda split, n=times: Texts(
+            ["a b c"] * 50 * n, [f"{i}" for i in range(50 * n)], None, {"label": np.array(["yes"] * 50 * n)}
+        )
+        items = items.split("train")
+        for split in (corpus, items):
+            assert len(split.lengths) == len(split) and len(split.names) == len(split)
+            sent = pickle.loads(pickle.dumps(split))
+            assert torch.equal(sent.read(3, 5), split.read(3, 5)) and sent.names[3] == split.names[3]
+            assert sent.lengths.tolist() == split.lengths.tolist()
+        sizes.append((len(pickle.dumps(corpus)), len(pickle.dumps(items))))
+    assert max(map(max, sizes)) < 2500
+    assert abs(sizes[0][0] - sizes[1][0]) < 20 and abs(sizes[0][1] - sizes[1][1]) < 20
+
+
+def test_memory_is_bounded_by_a_chunk_and_not_by_the_corpus(tmp_path, monkeypatch):
+    for name, size in (("_BLOCK", 8192), ("_LINES", 100), ("_CHARACTERS", 8192)):
+        monkeypatch.setattr(text_files, name, size)
+    (tmp_path / "book.txt").write_text(BOOK * 30)
+    size = (tmp_path / "book.txt").stat().st_size
+    data = PlainText(str(tmp_path), ByCount(2), 300, 16)
+    _ = characters(tmp_path).split("train").read(0)  # imports
+    tracemalloc.start()
+    try:
+        data.split("train")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 2
+    assert len(data.split("train").stream) > size / 10
+
+
+def test_block_names_are_made_when_asked_for():
+    names = TextBlocks(np.arange(103), 12, False, "here").names
+    assert len(names) == 8 and names[0] == "here, block 0" and names[-1] == "here, block 7"
+    assert names[6:] == ["here, block 6", "here, block 7"] and not isinstance(names, list)
+    with pytest.raises(IndexError):
+        names[8]
+
+
+def test_the_real_vocabulary_is_what_the_tokenizer_learned(letters):
+    assert 5 < letters.real_vocab_size == len(letters.tokenizer) < letters.vocab_size

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -147,3 +148,20 @@ def test_training_is_the_same_in_every_process(tmp_path):
     assert [process.wait() for process in begun] == [0, 0]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert len(Tokenizer.load(paths[0])) > 250
+
+
+def test_words_are_counted_as_by_the_splitter_line_by_line():
+    """Words are split once for each distinct run between spaces; the ids must be those of counting every line."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    texts = [
+        "Caf\u00e9 caf\u00e9,  \u5b57a\u5b57 don't\tstop a\x1cb \u03a3\u03a3 x\u0301y\n\n stop. a\x85b",
+        "a\u00a0b a b a\u2003b",
+    ]
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    whole, parts = Counter(), Counter()
+    for line in (line for text in texts for line in text.splitlines()):
+        whole.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(line)))
+        for part in line.split(" "):
+            parts.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(part)))
+    assert parts == whole and len(whole) > 8

@@ -1,0 +1,193 @@
+"""Token ids in memory-mapped files of the cache: made once, shared by every rank and loader worker of a machine.
+
+<cache>/<name>/ids.npy       uint16 [M] where the vocabulary fits, else uint32
+<cache>/<name>/<array>.npy   whatever else is kept beside them
+
+A folder has its name only once everything in it is written; until then it is `.<name>.partial`, from which a
+killed `write_ids` goes on.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sslzoo.data import cache
+from sslzoo.data.base import Intervals
+from sslzoo.errors import UserError
+from sslzoo.run import write_json
+
+_PROGRESS = "progress.json"
+_SAVE_EVERY = 10.0  # seconds between notes of how far a file of ids has been written
+_HEADER = 128  # bytes of a .npy file before the ids, however many they are
+
+
+class MappedArray(np.memmap):
+    """A .npy file as a read-only array that is pickled as its path; a part of it is pickled by value."""
+
+    path: Path | None = None
+
+    def __array_finalize__(self, obj):
+        super().__array_finalize__(obj)
+        self.path = None  # parts and copies are other arrays than the file's
+
+    def __reduce__(self):
+        return (np.asarray(self).copy().__reduce__()) if self.path is None else (open_array, (self.path,))
+
+
+def open_array(path: Path) -> MappedArray:
+    """Map a .npy file. Raises UserError where it is damaged."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False).view(MappedArray)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged: {error} — delete its folder, and it is made again") from error
+    array.path = path
+    return array
+
+
+def open_arrays(folder: Path) -> dict[str, MappedArray]:
+    """Every array in a folder, by name."""
+    return {path.stem: open_array(path) for path in sorted(folder.glob("*.npy"))}
+
+
+def token_dtype(vocab_size: int) -> type:
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
+
+def digest(*parts) -> str:
+    """24 characters that stand for `parts`, which are told apart by their `repr`."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def stored(name: str, make: Callable[[Path], None]) -> Path:
+    """The cached folder `name`, which `make` fills if it is not there yet.
+
+    It is whole or not there; of two processes at the same time one makes it and the other waits. What a killed
+    `make` has written is still in the folder that the next one gets.
+    """
+    path = cache.folder() / name
+    if not path.exists():
+        with cache.locked(name):
+            if not path.exists():
+                partial = path.with_name(f".{name}.partial")
+                try:
+                    partial.mkdir(exist_ok=True)
+                    make(partial)
+                    (partial / _PROGRESS).unlink(missing_ok=True)
+                    os.replace(partial, path)
+                except OSError as error:
+                    raise UserError(f"cannot write {path}: {error} — make room, or set SSLZOO_CACHE") from error
+    return path
+
+
+def write_ids(
+    folder: Path,
+    inputs: int,
+    chunks: Callable[[int], Iterator[list[str]]],
+    encode: Callable[[list[str]], np.ndarray],
+    vocab_size: int,
+    total: int,
+    what: str,
+) -> None:
+    """Write `ids.npy`: the ids of every chunk of texts of every input, one after the other.
+
+    inputs: how many there are. chunks(i): the texts of input i, in the same chunks each time. encode: texts to ids
+    [n]. total: chunks there are about, for the progress bar, labelled `what`. Goes on after the last chunk that was
+    noted in the folder, and holds one chunk in memory.
+    """
+    dtype, path = np.dtype(token_dtype(vocab_size)), folder / "ids.npy"
+    first, skip, count = _written(folder, path, dtype.itemsize)
+    with open(path, "r+b" if path.exists() else "w+b") as file:
+        file.truncate(_HEADER + count * dtype.itemsize)
+        file.seek(0, os.SEEK_END)
+
+        def note(at: int, chunk: int) -> None:
+            _flush(file)
+            write_json(folder / _PROGRESS, [at, chunk, count])
+
+        def left() -> Iterator[tuple[int, int, list[str]]]:
+            for i in range(first, inputs):
+                for j, texts in enumerate(chunks(i)):
+                    if i > first or j >= skip:
+                        yield i, j, texts
+
+        saved = time.monotonic()
+        for i, j, texts in cache.progress(left(), what, total):
+            ids = encode(texts)
+            file.write(ids.astype(dtype).tobytes())
+            count += len(ids)
+            if time.monotonic() - saved >= _SAVE_EVERY:
+                note(i, j + 1)
+                saved = time.monotonic()
+        file.seek(0)
+        file.write(_header(dtype, count))
+        _flush(file)
+
+
+def _header(dtype: np.dtype, count: int) -> bytes:
+    """The header of a .npy file of `count` numbers (numpy.lib.format, version 1.0)."""
+    magic = b"\x93NUMPY\x01\x00"
+    said = repr({"descr": dtype.str, "fortran_order": False, "shape": (count,)})
+    room = _HEADER - len(magic) - 2
+    return magic + room.to_bytes(2, "little") + said.ljust(room - 1).encode() + b"\n"
+
+
+def _flush(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _written(folder: Path, path: Path, size: int) -> tuple[int, int, int]:
+    """The input and the chunk to go on with, and the ids that are there."""
+    try:
+        first, skip, count = json.loads((folder / _PROGRESS).read_text())
+        return (first, skip, count) if path.stat().st_size >= _HEADER + count * size else (0, 0, 0)
+    except (OSError, ValueError):
+        return 0, 0, 0
+
+
+class Strings(Sequence):
+    """N strings in two arrays: their UTF-8 bytes, uint8 [M], and where each begins, int64 [N + 1]."""
+
+    def __init__(self, text: np.ndarray, starts: np.ndarray):
+        self.text, self.starts = text, starts
+
+    @staticmethod
+    def pack(strings: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        parts = [string.encode() for string in strings]
+        return np.frombuffer(b"".join(parts), np.uint8), row_starts([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        return self.text[self.starts[index] : self.starts[index + 1]].tobytes().decode()
+
+
+class RaggedIntervals(Sequence):
+    """The `Intervals` of N items in flat arrays [M], and where each item's begin, int64 [N + 1]."""
+
+    def __init__(self, starts: np.ndarray, start: np.ndarray, end: np.ndarray, label: np.ndarray):
+        self.starts, self.start, self.end, self.label = starts, start, end, label
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        mine = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        return Intervals(*(np.array(array[mine]) for array in (self.start, self.end, self.label)))
+
+
+def row_starts(lengths: Sequence[int]) -> np.ndarray:
+    """int64 [N + 1]: where rows of these lengths begin, and at last where they end."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
