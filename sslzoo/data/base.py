@@ -171,6 +171,11 @@ class Data:
         """Open "train", "valid" or "test". Raises UserError with the mend where it cannot."""
         raise NotImplementedError
 
+    @property
+    def real_vocab_size(self) -> int:
+        """Text: how many ids its tokenizer knows, at most `vocab_size`; this opens the data."""
+        return self.vocab_size
+
     def save(self, folder: Path) -> None:
         """Write what a later run needs to read other data in the same way (a tokenizer)."""
 
@@ -180,3 +185,8 @@ class Data:
     def describe(self, inputs: Tensor) -> str:
         """An input in words, for a report; speech and images are drawn, so only text says more."""
         return ""
+
+
+def maskable(ids: Tensor) -> Tensor:
+    """bool like `ids` [B, T]: pieces that stand for text, [UNK] among them; not [PAD], [CLS], [SEP], [MASK]."""
+    return (ids >= SPECIALS) | (ids == UNK)

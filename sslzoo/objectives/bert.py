@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import draws
-from sslzoo.data.base import MASK, SPECIALS
+from sslzoo.data.base import MASK, SPECIALS, maskable
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts.masked import indices, take, valid
 from sslzoo.parts.metrics import choice_logs
@@ -25,17 +25,20 @@ class BERT(Objective):
 
     def __init__(self, encoder, data, mask: object, eps: float = 1e-12):
         super().__init__()
-        self.mask, self.vocab_size, self.decode = mask, data.vocab_size, data.describe
+        self.mask, self.vocab_size, self.decode, self.data = mask, data.vocab_size, data.describe, data
         self.dense = nn.Linear(encoder.dim, encoder.dim)
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
         self.norm = nn.LayerNorm(encoder.dim, eps)
         self.bias = nn.Parameter(torch.zeros(data.vocab_size))
 
+    def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
+        self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
+
     def corrupt(self, ids: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]; all on the host."""
         size = ids.shape[1]
-        chosen = self.mask(keys, valid(lengths, size) & (ids >= SPECIALS))
+        chosen = self.mask(keys, valid(lengths, size) & maskable(ids))
         fate = draws.uniform(keys, "fate", size)
         random = SPECIALS + draws.integers(keys, "random piece", self.vocab_size - SPECIALS, size)
         corrupted = ids.masked_fill(chosen & (fate < 0.8), MASK)
@@ -52,7 +55,7 @@ class BERT(Objective):
         hidden = encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last
         logits, target = self.predict(encoder, take(hidden, at)), take(batch.inputs, at)
         value = F.cross_entropy(logits, target, reduction="sum") / max(len(at), 1)
-        return Loss(value, len(at), lambda: choice_logs(logits, target))
+        return Loss(value, len(at), lambda: choice_logs(logits, target, candidates=self.vocab_size))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

@@ -28,14 +28,17 @@ class GPT(Objective):
 
     def __init__(self, encoder, data):
         super().__init__()
-        self.vocab_size, self.decode = data.vocab_size, data.describe
+        self.vocab_size, self.decode, self.data = data.vocab_size, data.describe, data
+
+    def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
+        self.vocab_size = self.data.real_vocab_size  # known once the data is open
 
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden = encoder(batch.inputs, batch.lengths).last
         at = indices(valid(batch.lengths - 1, hidden.shape[1] - 1))
         scores, target = logits(encoder, take(hidden[:, :-1], at)), take(batch.inputs[:, 1:], at)
         value = F.cross_entropy(scores, target, reduction="sum") / max(len(at), 1)
-        return Loss(value, len(at), lambda: choice_logs(scores, target))
+        return Loss(value, len(at), lambda: choice_logs(scores, target, candidates=self.vocab_size))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

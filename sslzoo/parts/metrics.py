@@ -9,12 +9,17 @@ from sslzoo.parts import ranks
 
 
 @torch.no_grad()
-def choice_logs(logits: Tensor, targets: Tensor | None, chance: float | Tensor | None = None) -> dict[str, Tensor | float]:
+def choice_logs(
+    logits: Tensor,
+    targets: Tensor | None,
+    chance: float | Tensor | None = None,
+    candidates: int | None = None,
+) -> dict[str, Tensor | float]:
     """What a choice among K candidates was worth, from logits [M, K] and the right ones, int64 [M] (None: the
     first of each).
 
     accuracy; chance, the accuracy of one who always names the commonest target of all ranks, unless it is given;
-    uniform_loss, the cross-entropy of one who guesses.
+    uniform_loss, the cross-entropy of one who guesses among `candidates`, None for all K.
     """
     targets = logits.new_zeros(len(logits), dtype=torch.int64) if targets is None else targets
     found = (logits >= logits.gather(1, targets[:, None])).sum(1) == 1  # a tie is not the right answer
@@ -24,5 +29,5 @@ def choice_logs(logits: Tensor, targets: Tensor | None, chance: float | Tensor |
     return {
         "accuracy": found.sum() / max(len(targets), 1),
         "chance": chance,
-        "uniform_loss": math.log(logits.shape[1]),
+        "uniform_loss": math.log(candidates or logits.shape[1]),
     }

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from sslzoo import draws
-from sslzoo.data.base import CLS, MASK, SEP, SPECIALS
-from sslzoo.parts.masked import valid
+from sslzoo.data.base import CLS, MASK, PAD, SEP, SPECIALS, UNK
 from sslzoo.data.masking import Pieces, Spans, ranks_among
 from sslzoo.errors import ConfigError
+from sslzoo.parts.masked import valid
 
 
 def keys_of(n: int, step: int = 0) -> torch.Tensor:
@@ -166,3 +166,32 @@ def test_bert_corrupts_in_its_proportions():
 def test_refuses_what_masks_nothing_or_all(make):
     with pytest.raises(ConfigError, match="mask"):
         make()
+
+
+def test_bert_asks_for_unknown_pieces_and_puts_none_that_mean_nothing():
+    """[UNK] stands for text and is chosen as often as any piece; what replaces a piece, the tokenizer has."""
+    from types import SimpleNamespace
+
+    from sslzoo.objectives.bert import BERT
+
+    data = SimpleNamespace(vocab_size=1000, real_vocab_size=40, describe=str)
+    objective = BERT(SimpleNamespace(dim=4), data, Pieces())
+    assert objective.vocab_size == len(objective.bias) == 1000
+    objective.prepare(10, 1)
+    assert objective.vocab_size == 40 and len(objective.bias) == 1000
+    g = torch.Generator().manual_seed(0)
+    ids = torch.randint(SPECIALS, 40, (600, 128), generator=g)
+    ids = ids.masked_fill(torch.rand(600, 128, generator=g) < 0.2, UNK)
+    ids[:, 0], ids[:, 50], ids[:, 127] = CLS, SEP, MASK
+    lengths = torch.randint(60, 128, (600,), generator=g)
+    ids = ids.masked_fill(~valid(lengths, 128), PAD)
+    corrupted, chosen = objective.corrupt(ids, lengths, keys_of(600))
+
+    unknown, words = ids == UNK, ids >= SPECIALS
+    for kind in (unknown, words):
+        assert int(chosen[kind].sum()) / int(kind.sum()) == pytest.approx(0.15, abs=0.01)
+    assert not (chosen & ~(unknown | words)).any()
+    replaced = corrupted[(corrupted != ids) & (corrupted != MASK)]
+    assert replaced.min() == SPECIALS and replaced.max() == 39
+    counts = torch.bincount(replaced, minlength=40)[SPECIALS:].float()
+    assert len(replaced) > 500 and (counts - counts.mean()).abs().max() < 5 * counts.mean().sqrt()
