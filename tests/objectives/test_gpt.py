@@ -1,6 +1,7 @@
 """GPT's loss against a slow one, what it may see, and what it writes. tests/encoders has its model."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,6 +52,9 @@ def test_the_loss_is_the_papers():
     assert float(loss.logs()["accuracy"]) == pytest.approx(right / len(targets))
     assert float(loss.logs()["chance"]) == pytest.approx(max(map(targets.count, targets)) / len(targets))
     assert loss.logs()["uniform_loss"] == math.log(60)
+    objective.data = SimpleNamespace(real_vocab_size=30)  # a tokenizer that learned fewer than the data allows
+    objective.prepare(10, 1, 0)
+    assert objective(encoder, given, 0).logs()["uniform_loss"] == math.log(30)
 
 
 @torch.no_grad()
