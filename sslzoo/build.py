@@ -173,7 +173,7 @@ def build(config: dict, promised: Promised | None = None) -> Job:
         raise ConfigError(f"seed must be int, got {config['seed']!r}")
     if not fits(config.get("targets"), str | None):
         raise ConfigError(f"targets must be the folder of what `sslzoo label` made, got {config['targets']!r}")
-    data, trainer, optim = make(config["data"]), make(config["trainer"]), make(config["optim"])
+    trainer, optim, data = make(config["trainer"]), make(config["optim"]), make(config["data"])
     if config.get("targets") is not None:
         data = Labelled(data, promised or Targets(config["targets"]))
     with torch.random.fork_rng():

@@ -17,7 +17,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "encoders": {"data.base", "parts"},
     "objectives": {"parts", "data.base", "data.views"},
     "pretrain": {"parts.ranks"},
-    "train": {"pretrain", "data", "parts"},
+    "train": {"pretrain", "data", "encoders.base", "parts"},
     "probe": {"data", "encoders", "parts.mel", "parts.masked", "parts.images", "build"},
     "label": {"data", "encoders.base", "parts", "build", "probe"},
     "report": set(),

@@ -19,8 +19,10 @@ class Views(nn.Module):
     """Two random views of every item of a batch, and how an encoder is shown one.
 
     modality: of the data that it is for. needs: what it asks of an encoder's `offers`.
+    full_precision: views are float32 in a run of half precision; see `train.precision`.
     """
 
+    full_precision = True
     modality: str
     needs: frozenset[str] = frozenset()
 

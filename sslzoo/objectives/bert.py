@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from sslzoo import draws
 from sslzoo.data.base import MASK, SPECIALS, maskable
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.heads import LanguageModelHead
 from sslzoo.parts.masked import indices, take, valid
 from sslzoo.parts.metrics import choice_logs
 
@@ -31,6 +32,7 @@ class BERT(Objective):
         nn.init.zeros_(self.dense.bias)
         self.norm = nn.LayerNorm(encoder.dim, eps)
         self.bias = nn.Parameter(torch.zeros(data.vocab_size))
+        self.head = LanguageModelHead()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
@@ -47,7 +49,7 @@ class BERT(Objective):
     def predict(self, encoder, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., vocabulary]."""
         hidden = self.norm(F.gelu(self.dense(hidden)))
-        return F.linear(hidden, encoder.front.pieces.weight, self.bias).float()
+        return self.head(hidden, encoder.front.pieces.weight, self.bias)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)

@@ -9,6 +9,7 @@ from torch import Tensor
 from sslzoo import draws
 from sslzoo.errors import UserError
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.heads import LanguageModelHead
 from sslzoo.parts.masked import indices, take, valid
 from sslzoo.parts.metrics import choice_logs
 from sslzoo.parts.shown import visible
@@ -29,6 +30,7 @@ class GPT(Objective):
     def __init__(self, encoder, data):
         super().__init__()
         self.vocab_size, self.decode, self.data = data.vocab_size, data.describe, data
+        self.head = LanguageModelHead()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open
@@ -36,14 +38,14 @@ class GPT(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden = encoder(batch.inputs, batch.lengths).last
         at = indices(valid(batch.lengths - 1, hidden.shape[1] - 1))
-        scores, target = logits(encoder, take(hidden[:, :-1], at)), take(batch.inputs[:, 1:], at)
+        scores, target = self.head(take(hidden[:, :-1], at), encoder.front.pieces.weight), take(batch.inputs[:, 1:], at)
         value = F.cross_entropy(scores, target, reduction="sum") / max(len(at), 1)
         return Loss(value, len(at), lambda: choice_logs(scores, target, candidates=self.vocab_size))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:
         rows, texts, lengths = [], batch.inputs[:6], batch.lengths[:6]
-        scores = logits(encoder, encoder(texts, lengths).last)
+        scores = self.head(encoder(texts, lengths).last, encoder.front.pieces.weight)
         for ids, score, n in zip(texts, scores, lengths.tolist(), strict=True):
             right = score[: n - 1].gather(1, ids[1:n, None])
             best = score[: n - 1].topk(min(3, score.shape[1])).indices

@@ -1,6 +1,7 @@
 """Small networks on top of an encoder."""
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from sslzoo.parts.batchnorm import BatchNorm1d
 
@@ -17,3 +18,11 @@ def projector(inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Seq
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Linear, batch norm, ReLU, linear: BYOL's projector and predictor."""
     return nn.Sequential(nn.Linear(inputs, hidden), BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class LanguageModelHead(nn.Module):
+    """Hidden states [..., D] -> logits of a vocabulary [..., V], by an embedding [V, D] that belongs to the encoder
+    (Press and Wolf 2017). No weight of its own: a module, so that it computes in half precision as every head does."""
+
+    def forward(self, hidden: Tensor, embedding: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(hidden, embedding, bias)

@@ -10,8 +10,11 @@ from sslzoo.parts import ranks
 class GumbelQuantizer(nn.Module):
     """Product quantisation with a straight-through Gumbel softmax (wav2vec 2.0, section 2, eq. 1).
 
-    groups codebooks of `entries` codes, joined into vectors of `dim`.
+    groups codebooks of `entries` codes, joined into vectors of `dim`. Its choices are float32's in a run of half
+    precision; see `train.precision`.
     """
+
+    full_precision = True
 
     def __init__(self, inputs: int, dim: int, groups: int = 2, entries: int = 320):
         super().__init__()

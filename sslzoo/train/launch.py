@@ -21,6 +21,7 @@ from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard
 from sslzoo.train.health import FeatureHealth
 from sslzoo.train.metrics import MetricsFile
+from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.refresh import Refresh
 from sslzoo.train.validate import Validate
@@ -157,12 +158,15 @@ def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
         from lightning.pytorch.loggers import WandbLogger
 
         loggers.append(WandbLogger(name=run.name, save_dir=run.folder, project="sslzoo"))
+    plugins, arithmetic, device = [SignedIO()], settings.arithmetic, "cuda" if settings.on_gpu else "cpu"
+    if arithmetic != "32-true":
+        plugins.append(HalfPrecision(arithmetic, device))
+    allow_tf32(settings.tf32)
     return L.Trainer(
         accelerator="gpu" if settings.on_gpu else "cpu",
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=strategy_of(settings.strategy),
-        precision=settings.arithmetic,
         max_steps=settings.max_steps,
         max_epochs=-1,
         gradient_clip_val=settings.gradient_clip,
@@ -171,7 +175,7 @@ def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
         log_every_n_steps=settings.log_every,
         logger=loggers or False,
         callbacks=callbacks,
-        plugins=[SignedIO()],
+        plugins=plugins,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

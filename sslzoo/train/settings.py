@@ -8,15 +8,24 @@ import torch
 
 from sslzoo.errors import ConfigError
 
+PRECISIONS = {  # and Lightning's names of them
+    "auto": "",
+    **dict.fromkeys((32, "32", "32-true"), "32-true"),
+    **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
+    **dict.fromkeys(("fp16", "16-mixed"), "16-mixed"),
+}
+
 
 @dataclass
 class Settings:
     """max_steps: optimiser steps. devices, nodes: ranks a host and hosts. strategy: Lightning's name; "auto"
-    is one process, "ddp" one a rank. precision: "auto" is bf16 where the accelerator computes in it and
-    32 bits elsewhere. save_every, keep: checkpoints. val_every: steps between validations, the last of
-    which is at the last step, or None. accumulate: parts in which a step's batch is read, each forward and backward
-    by itself; the gradient is that of the whole batch, except where rows of a batch are compared (negatives, batch
-    norm), which see those of their part. on_collapse: warn, or stop. workers: loader processes a rank. loggers:
+    is one process, "ddp" one a rank. precision: of encoder and heads; "auto" is bf16 where the accelerator computes
+    in it and 32 bits elsewhere; Lightning's names do too (see `train.precision`). tf32: whether a GPU may round
+    the factors of float32 products and convolutions to 10 bits. save_every, keep: checkpoints. val_every: steps
+    between validations, the last of which is at the last step, or None. accumulate: parts in which a step's batch is
+    read, each forward and backward by itself; the gradient is that of the whole batch, except where rows of a batch
+    are compared (negatives, batch norm), which see those of their part. on_collapse: warn, or stop. workers: loader
+    processes a rank. loggers:
     beside metrics.csv.
     """
 
@@ -25,7 +34,8 @@ class Settings:
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"
-    precision: str = "auto"
+    precision: str | int = "auto"
+    tf32: bool = False
     gradient_clip: float | None = None
     log_every: int = 10
     save_every: int = 500
@@ -43,6 +53,8 @@ class Settings:
                 raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0 or (self.val_every is not None and self.val_every < 1):
             raise ConfigError("trainer.workers must be at least 0 and trainer.val_every at least 1 or null")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"trainer.precision must be auto, 32, bf16 or fp16, got {self.precision}")
         for logger in self.loggers:
             if importlib.util.find_spec(logger) is None:
                 raise ConfigError(f"trainer.loggers=[{logger}] needs a package: pip install 'sslzoo[{logger}]'")
@@ -61,6 +73,8 @@ class Settings:
 
     @property
     def arithmetic(self) -> str:
+        """Lightning's name of the precision."""
         if self.precision != "auto":
-            return self.precision
-        return "bf16-mixed" if self.on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+            return PRECISIONS[self.precision]
+        # emulated, it is slower than float32
+        return "bf16-mixed" if self.on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

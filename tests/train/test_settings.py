@@ -18,6 +18,8 @@ from sslzoo.train.settings import Settings
         ({"val_every": 0}, "val_every at least 1 or null"),
         ({"devices": 2}, "2 ranks need a strategy: trainer=ddp"),
         ({"nodes": 3}, "3 ranks need a strategy"),
+        ({"precision": "bf8"}, "trainer.precision must be auto, 32, bf16 or fp16, got bf8"),
+        ({"precision": 16}, "trainer.precision must be auto, 32, bf16 or fp16, got 16"),
     ],
 )
 def test_refused(bad, message):
@@ -32,14 +34,27 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     assert not Settings().on_gpu and Settings().arithmetic == "32-true"
 
 
-def test_a_gpu_that_is(monkeypatch):
+@pytest.mark.parametrize("computes", [True, False])
+def test_a_gpu_that_is(computes, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert Settings().on_gpu and Settings().arithmetic == "bf16-mixed"
+    # what emulates bf16 does not compute in it
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or computes
+    )
+    assert Settings().on_gpu and Settings().arithmetic == ("bf16-mixed" if computes else "32-true")
     assert not Settings(accelerator="cpu").on_gpu and Settings(accelerator="cpu").arithmetic == "32-true"
-    assert Settings(precision="32-true").arithmetic == "32-true"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert Settings().arithmetic == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        *[(name, "32-true") for name in (32, "32", "32-true")],
+        *[(name, "bf16-mixed") for name in ("bf16", "bf16-mixed")],
+        *[(name, "16-mixed") for name in ("fp16", "16-mixed")],
+    ],
+)
+def test_precision_by_its_own_name_and_lightnings(said, meant):
+    assert Settings(precision=said).arithmetic == meant
 
 
 def test_ranks_are_devices_of_all_nodes():
