@@ -1,5 +1,7 @@
 """Pretraining: an encoder, an objective and an optimiser, made elsewhere; no method is named here."""
 
+import math
+
 import lightning as L
 import torch
 from torch import Tensor
@@ -57,11 +59,10 @@ class Pretrain(L.LightningModule):
         """This rank's loss of a part, so that the mean over ranks (and, as Lightning takes it, over parts) is the
         mean over the global batch but for a factor that `on_before_optimizer_step` knows; and its weight."""
         count = torch.as_tensor(loss.count, dtype=torch.float32, device=loss.value.device)
-        total = ranks.total(count).clamp(min=1e-12)
-        if self.part == 0:
-            self.first_total, self.total = total, total
-        else:
-            self.total = self.total + total
+        total = ranks.total(count)
+        if self.part == 0:  # a part may be about nothing
+            self.first_total, self.total = total.clamp(min=1e-12 if self.parts == 1 else 1), 1e-12
+        self.total = (self.total + total).clamp(min=1e-12)
         weight = count / self.first_total
         return loss.value * weight * ranks.world() * self.parts, weight
 
@@ -98,8 +99,10 @@ class Pretrain(L.LightningModule):
         found = torch.cat([losses, norms, logs]).tolist()
         seen, self.unseen, self.sums = self.unseen, [], []
         losses, norms, values = found[: len(seen)], found[len(seen) : 2 * len(seen)], found[2 * len(seen) :]
+        # a scaled loss may overflow: the scaler then skips the step, and lowers its scale
+        scaled = getattr(self.trainer.precision_plugin, "is_scaled", False) if self._trainer else False
         for (step, items, *_), loss, norm in zip(seen, losses, norms, strict=True):
-            if not (abs(loss) < float("inf") and norm < float("inf")):
+            if not (math.isfinite(loss) and (scaled or math.isfinite(norm))):
                 raise UserError(
                     f"the gradient is not finite at step {step} (loss {loss / self.parts:.4g}, batch of items "
                     f"{', '.join(map(str, items))}, …): stopped, and nothing was saved since — "
