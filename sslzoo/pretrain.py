@@ -86,7 +86,8 @@ class Pretrain(L.LightningModule):
         if self.logs_at(step):
             self.logged = self.look() | {"lr": lr}
         # here, and not in a callback after the batch, whose work a checkpoint of this step would miss
-        self.objective.after_step(self.encoder, step, self.total_steps)
+        if not getattr(self.trainer.precision_plugin, "skipped", False):
+            self.objective.after_step(self.encoder, step, self.total_steps)
 
     def look(self) -> dict[str, float]:
         """Read what the device knows of the steps since the last look: the logs of this one, and whether all of

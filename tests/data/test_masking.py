@@ -177,7 +177,7 @@ def test_bert_asks_for_unknown_pieces_and_puts_none_that_mean_nothing():
     data = SimpleNamespace(vocab_size=1000, real_vocab_size=40, describe=str)
     objective = BERT(SimpleNamespace(dim=4), data, Pieces())
     assert objective.vocab_size == len(objective.bias) == 1000
-    objective.prepare(10, 1)
+    objective.prepare(10, 1, 0)
     assert objective.vocab_size == 40 and len(objective.bias) == 1000
     g = torch.Generator().manual_seed(0)
     ids = torch.randint(SPECIALS, 40, (600, 128), generator=g)
