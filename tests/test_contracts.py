@@ -71,7 +71,9 @@ def gradients(job, batch, step: int = 3):
     value, weight = module.weigh(loss)
     value.backward()
     names, logs = module.reduce(loss, weight)
-    return dict(zip(names, logs.tolist(), strict=True)), {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
+    return dict(zip(names, logs.tolist(), strict=True)), {
+        n: p.grad for n, p in module.named_parameters() if p.requires_grad
+    }
 
 
 def test_composes_and_takes_a_step(objective):

@@ -96,7 +96,9 @@ class Attention(nn.Module):
         """x [B, T, D]; mask: see `TrunkState`; before: keys and values in front of the tokens' own
         -> [B, T, D], and the tokens' own keys and values [B, H, T, D / H]."""
         q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
-        keys, values = (k, v) if before is None else (torch.cat(pair, 2) for pair in ((before.key, k), (before.value, v)))
+        keys, values = (
+            (k, v) if before is None else (torch.cat(pair, 2) for pair in ((before.key, k), (before.value, v)))
+        )
         dropout = self.dropout if self.training else 0.0
         # without a mask there is nothing before these tokens, or only one of them, which may look everywhere
         causal = causal and mask is None and before is None

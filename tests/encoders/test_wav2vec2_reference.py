@@ -162,7 +162,9 @@ def test_wav2vec2_loss_and_gradients(norm, lengths, monkeypatch):
     assert loss.count == int(mask.sum())
     torch.testing.assert_close(loss.value, expected.loss / loss.count, **CLOSE)
     torch.testing.assert_close(loss.logs()["contrastive"], expected.contrastive_loss.detach() / loss.count, **CLOSE)
-    torch.testing.assert_close(loss.logs()["code_perplexity"], expected.codevector_perplexity.detach(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        loss.logs()["code_perplexity"], expected.codevector_perplexity.detach(), atol=1e-4, rtol=0
+    )
 
     loss.value.backward()
     (expected.loss / loss.count).backward()

@@ -56,7 +56,9 @@ def test_the_loss_is_the_papers(step):
     assert float(loss.logs()["accuracy"]) == pytest.approx(right / len(labels))
     assert float(loss.logs()["chance"]) == pytest.approx(float(share.max()))
     used = share[share > 0]
-    assert float(loss.logs()["label_perplexity"]) == pytest.approx(math.exp(-float((used * used.log()).sum())), rel=1e-4)
+    assert float(loss.logs()["label_perplexity"]) == pytest.approx(
+        math.exp(-float((used * used.log()).sum())), rel=1e-4
+    )
     assert loss.logs()["uniform_loss"] == math.log(8)
     assert float(loss.logs()["masked"]) == pytest.approx(len(labels) / int(lengths.sum()))
 

@@ -54,7 +54,6 @@ def test_the_representations_whose_health_is_measured_are_those_of_both_views():
     assert loss.features.shape == (2 * len(batch()), job.encoder.dim)
 
 
-
 @pytest.mark.parametrize("temperature", [0, -0.1])
 def test_refuses_a_temperature_of_nothing(temperature):
     with pytest.raises(ConfigError, match="objective.temperature must be above 0"):
