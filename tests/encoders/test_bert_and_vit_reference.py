@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from copies import CLOSE, assert_hidden, batch_of, hidden_of, shaken
 
 from sslzoo.data.base import CLS, PAD, SEP, SPECIALS, Batch
-from sslzoo.parts.images import pixels
 from sslzoo.data.masking import Pieces
 from sslzoo.encoders.image import Patches
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.objectives.bert import BERT
+from sslzoo.parts.images import pixels
 
 transformers = pytest.importorskip("transformers")
 

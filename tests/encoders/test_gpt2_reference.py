@@ -10,11 +10,11 @@ from test_every_encoder import config
 
 from sslzoo.build import make
 from sslzoo.data.base import PAD
-from sslzoo.parts.masked import valid
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.objectives.gpt import GPT, generate, logits
+from sslzoo.parts.masked import valid
 
 transformers = pytest.importorskip("transformers")
 DROP = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}

@@ -10,12 +10,12 @@ from conftest import tiny
 from sslzoo import draws
 from sslzoo.build import build
 from sslzoo.data.base import Batch
-from sslzoo.parts.images import pixels
 from sslzoo.encoders.image import Patches, patchify
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.mae import MAE
+from sslzoo.parts.images import pixels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
 import copies
