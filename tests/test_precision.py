@@ -132,8 +132,8 @@ def given(config: dict, plugin: HalfPrecision | None, monkeypatch) -> list[Tenso
 
     with monkeypatch.context() as patch:
         for view in {type(m) for m in job.objective.modules() if isinstance(m, Views)}:
-            for name in {"forward", "pair"} & vars(view).keys():
-                record(view, name)
+            for name in {"forward", "draw"} & vars(view).keys():
+                record(view, name, lambda _, result: getattr(result, "views", result))
         for mask in {type(m) for m in vars(job.objective).values() if type(m).__module__.endswith("masking")}:
             record(mask, "__call__")
         for method in {"codes", "target", "pairs", "rotated"} & vars(type(job.objective)).keys():

@@ -8,6 +8,7 @@ from conftest import tiny
 from sslzoo import draws
 from sslzoo.build import make
 from sslzoo.data.loader import collate, ordered_batches, ordered_loader, pad, train_loader
+from sslzoo.errors import UserError
 
 KINDS = {"image": "rotation", "speech": "wav2vec2", "text": "bert"}
 
@@ -128,3 +129,61 @@ def test_padding_and_stacking():
     batch = collate([(torch.tensor([4, 5, 6]), 8, 80, {}), (torch.tensor([7]), 9, 90, {})])
     assert batch.inputs.tolist() == [[4, 5, 6], [7, 0, 0]] and batch.lengths.tolist() == [3, 1]
     assert batch.index.tolist() == [8, 9] and batch.keys.tolist() == [80, 90]
+
+
+class Faulty:
+    """A split of which some items cannot be read any more."""
+
+    def __init__(self, split, bad: set[int], on_error: str):
+        self.split, self.bad, self.on_error = split, bad, on_error
+
+    def __getattr__(self, name: str):
+        return getattr(self.split, name)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def item(self, index: int, key: int | None = None):
+        if index in self.bad:
+            raise UserError(f"item {index} is gone")
+        return self.split.item(index, key)
+
+
+def test_an_item_that_cannot_be_read_is_replaced_by_the_same_one_everywhere():
+    data = make(tiny("rotation")["data"])
+    split = data.split("train")
+    bad = set(range(0, len(split), 9))
+    whole, faulty = split, Faulty(split, bad, "skip")
+    plain = list(train_loader(whole, data.batch, 0, 0, 6))
+    found = list(train_loader(faulty, data.batch, 0, 0, 6))
+    assert sum(b.skipped for b in found) == sum(int(i) in bad for b in plain for i in b.index) > 0
+    for a, b in zip(plain, found, strict=True):
+        assert torch.equal(a.keys, b.keys) and not bad & set(b.index.tolist())
+        kept = torch.tensor([int(i) not in bad for i in a.index])
+        assert torch.equal(a.inputs[kept], b.inputs[kept]) and torch.equal(a.index[kept], b.index[kept])
+    later = list(train_loader(faulty, data.batch, 0, 4, 6))
+    for a, b in zip(found[4:], later, strict=True):
+        assert_same(a, b)
+    ranks = [list(train_loader(faulty, data.batch, 0, 0, 6, rank=r, world=2)) for r in range(2)]
+    for step, batch in enumerate(found):
+        for rank in range(2):
+            assert torch.equal(ranks[rank][step].index, batch.index[rank::2])
+
+
+def test_without_skip_it_stops_the_run():
+    data = make(tiny("rotation")["data"])
+    split = data.split("train")
+    with pytest.raises(UserError, match="item 0 is gone"):
+        list(train_loader(Faulty(split, {0}, "raise"), data.batch, 0, 0, len(split)))
+    with pytest.raises(UserError, match="is gone"):
+        list(train_loader(Faulty(split, set(range(len(split))), "skip"), data.batch, 0, 0, 1))
+
+
+def test_only_inputs_go_to_the_device(data):
+    batch = next(iter(train_loader(data.split("train"), data.batch, 0, 0, 1)))
+    moved = batch.to("meta")
+    assert moved.inputs.device.type == "meta"
+    assert {x.device.type for x in (moved.lengths, moved.keys, moved.index, moved.global_keys)} == {"cpu"}
+    if data.modality == "text":
+        assert torch.equal(moved.ids, batch.inputs), "ids are looked at on the host"
+    assert moved.rows() == batch.rows() == [len(batch)]

@@ -24,7 +24,12 @@ def batching(request):
 
 
 def steps(batching, start=0, stop=60, seed=0, rank=0, world=1, smallest=1) -> list:
-    return list(StepSampler(batching, SIZES, seed, start, stop, rank, world, smallest))
+    return [pairs(rows) for rows in StepSampler(batching, SIZES, seed, start, stop, rank, world, smallest)]
+
+
+def pairs(rows) -> list[tuple[int, int]]:
+    """(index, key) of each row."""
+    return list(zip(rows.index.tolist(), rows.keys.tolist(), strict=True))
 
 
 def test_a_step_is_the_same_wherever_one_starts(batching):
@@ -33,7 +38,7 @@ def test_a_step_is_the_same_wherever_one_starts(batching):
     for start in (1, 17, 28, 29, 59):
         assert steps(batching, start) == whole[start:]
     sampler = StepSampler(batching, SIZES, 0, 0, 60)
-    assert [sampler.global_batch(s) for s in (40, 3, 40)] == [whole[40], whole[3], whole[40]]
+    assert [pairs(sampler.global_batch(s)) for s in (40, 3, 40)] == [whole[40], whole[3], whole[40]]
 
 
 def test_seeds_and_epochs_shuffle(batching):
@@ -47,7 +52,7 @@ def test_an_epoch_has_each_item_once(batching):
     sampler = StepSampler(batching, SIZES, 0, 0, 1)
     left_out = np.zeros(len(SIZES), dtype=int)
     for epoch in range(20):
-        batches = [sampler.global_batch(epoch * sampler.steps_per_epoch + s) for s in range(sampler.steps_per_epoch)]
+        batches = [pairs(sampler.global_batch(epoch * sampler.steps_per_epoch + s)) for s in range(sampler.steps_per_epoch)]
         seen = [i for batch in batches for i, _ in batch]
         assert len(seen) == len(set(seen)) and set(seen) <= set(range(len(SIZES)))
         missed = set(range(len(SIZES))) - set(seen)
@@ -75,7 +80,7 @@ def test_seconds_bound_a_batch_with_its_padding():
     sampler = StepSampler(batching, SIZES, 0, 0, 1)
     padded, spoken = [], []
     for step in range(sampler.steps_per_epoch):
-        sizes = SIZES[[i for i, _ in sampler.global_batch(step)]]
+        sizes = SIZES[[i for i, _ in pairs(sampler.global_batch(step))]]
         padded.append(len(sizes) * sizes.max() / 1000)
         spoken.append(sizes.sum() / 1000)
     assert max(padded) <= 50
@@ -86,7 +91,7 @@ def test_seconds_bound_a_batch_with_its_padding():
 def test_buckets_hold_padding_down():
     def padding(buckets):
         sampler = StepSampler(by_seconds(buckets=buckets), SIZES, 0, 0, 1)
-        batches = [SIZES[[i for i, _ in sampler.global_batch(s)]] for s in range(sampler.steps_per_epoch)]
+        batches = [SIZES[[i for i, _ in pairs(sampler.global_batch(s))]] for s in range(sampler.steps_per_epoch)]
         return 1 - sum(b.sum() for b in batches) / sum(len(b) * b.max() for b in batches)
 
     assert padding(8) < 0.15 < padding(1)
@@ -142,3 +147,28 @@ def test_has_no_length():
     assert len(list(sampler)) == 8
     with pytest.raises(TypeError):
         len(sampler)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_parts_of_a_step_are_its_global_batch(batching, world):
+    """In order, with the keys that the whole batch has, and each of them shared by the ranks."""
+    batching.seconds = 100.0  # room for three parts of two rows of the longest
+    whole = StepSampler(batching, SIZES, 0, 0, 20)
+    ranks = [list(StepSampler(batching, SIZES, 0, 0, 20, r, world, smallest=2, parts=3)) for r in range(world)]
+    for step in range(20):
+        parts = [[rank[3 * step + part] for rank in ranks] for part in range(3)]
+        for part in parts:
+            assert all(np.array_equal(rows.global_keys, part[0].global_keys) for rows in part)
+            assert sum(map(len, part)) == len(part[0].global_keys)
+        found = sorted(pair for part in parts for rows in part for pair in pairs(rows))
+        assert found == sorted(pairs(whole.global_batch(step)))
+
+
+def test_spares_are_of_like_length_and_always_the_same(batching):
+    one, other = (StepSampler(batching, SIZES, 0, start, 9) for start in (0, 5))
+    for step in range(5, 9):
+        rows, again = one.global_batch(step), other.global_batch(step)
+        assert np.array_equal(rows.spares, again.spares) and rows.spares.shape[1] == len(rows)
+        assert np.array_equal(rows.of(1, 2).spares, rows.spares[:, 1::2])
+        part = next(part for part, _ in one.buckets if rows.index[0] in part)
+        assert np.isin(rows.spares, part).all()

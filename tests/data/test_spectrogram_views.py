@@ -10,6 +10,7 @@ from two_ranks import on_two_ranks
 
 from sslzoo import draws
 from sslzoo.build import build
+from sslzoo.data.base import Batch
 from sslzoo.data.spectrogram_views import SpectrogramViews
 from sslzoo.errors import ConfigError
 
@@ -55,7 +56,8 @@ def test_mixing_is_the_papers_and_finds_its_partner_whatever_the_order():
     views, keys = SpectrogramViews(frames=8), keys_of(6)
     lengths = torch.tensor([8, 8, 5, 8, 2, 8])
     cut = frames_of(6, 8) * (torch.arange(8) < lengths[:, None])[..., None]
-    found = views.mixed(cut, lengths, keys, "a", *views.gather(cut, lengths, keys))
+    batch = Batch(cut, lengths, keys, torch.arange(6))
+    found = views.mixed(cut, lengths, keys, "a", *views.gather(cut, lengths, batch))
     share = 0.4 * draws.uniform(keys, "a, share", 1, 1).double()
     for row in range(6):
         n, near = int(lengths[row]), []
@@ -65,9 +67,9 @@ def test_mixing_is_the_papers_and_finds_its_partner_whatever_the_order():
             near.append(float((slow - found[row, :n]).abs().max()))
         assert min(near) < 1e-5 and near[row] > 1e-3, "mixed with another row, never with itself"
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    again = views.mixed(
-        cut[order], lengths[order], keys[order], "a", *views.gather(cut[order], lengths[order], keys[order])
-    )
+    cut, lengths, keys = cut[order], lengths[order], keys[order]
+    gathered = views.gather(cut, lengths, Batch(cut, lengths, keys, order))
+    again = views.mixed(cut, lengths, keys, "a", *gathered)
     assert torch.equal(again, found[order])
 
 
@@ -77,7 +79,8 @@ def test_ranks_mix_in_what_one_rank_would(tmp_path):
 
     def work(rank, world=2):
         job = build(config)
-        return list(job.objective.views.pair(job.encoder, batch_of(job, 0, rank, world)))
+        drawn = job.objective.views.draw(job.encoder, batch_of(job, 0, rank, world))
+        return [*drawn.views, drawn.lengths]
 
     found, one = on_two_ranks(work, tmp_path), work(0, 1)
     assert [len(of[0]) for of in found] == [3, 2]
@@ -94,7 +97,8 @@ def test_the_shares_are_uniform_up_to_mix():
 def test_both_views_are_of_one_cut_and_differ():
     job = build(tiny("byol_audio"))
     batch, views = batch_of(job, 0), job.objective.views
-    a, b, lengths = views.pair(job.encoder, batch)
+    drawn = views.draw(job.encoder, batch)
+    (a, b), lengths = drawn.views, drawn.lengths
     assert a.shape == b.shape == (len(batch), 24, 20) and int(lengths.max()) == 24
     assert not torch.allclose(a, b)
     inside = torch.arange(24) < lengths[:, None]
