@@ -2,8 +2,6 @@
 
 import csv
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +11,9 @@ import soxr
 import torch
 from torch import Tensor
 
-from sslzoo.data import files, splits
+from sslzoo.data import files, index, splits, stored, tree
 from sslzoo.data.base import SPLITS, Data, Split
+from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError, UserError, nearest
 
@@ -22,16 +21,6 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", "
 # libsndfile reads a cut WAV, AIFF or AU file as a short one, and says so only here
 _DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
 _STREAMED = 0x7FFFF000  # a size from here on was written by a program that did not know it
-
-
-@dataclass
-class Listing:
-    """What a set holds: files relative to its root, the split of each, label columns [N]."""
-
-    root: Path
-    names: list[str]
-    split: Sequence[str]
-    columns: dict[str, np.ndarray]
 
 
 class AudioSplit(Split):
@@ -62,6 +51,12 @@ class AudioData(Data):
     path: the folder it is in. sample_rate: Hz. max_seconds: training reads at most that much of a file at
     a time, from a random place. min_seconds: a shorter file is bad. on_error: "raise" stops at a bad file,
     "skip" names it, counts it and leaves it out.
+
+    check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
+    every start one that was written to in place. "headers" reads how long each says it is: what is damaged
+    further on is met in the run, and so is the estimate in the header of an MP3 of variable rate. "none"
+    reads the same, since batches are made by length, but stops at nothing: what has no length, or too little,
+    is left out whatever `on_error` says. null: "whole" up to 5000 files, "headers" above (`index.MANY`).
     """
 
     modality = "speech"
@@ -74,16 +69,20 @@ class AudioData(Data):
         max_seconds: float | None = None,
         min_seconds: float = 0.1,
         on_error: Literal["raise", "skip"] = "raise",
+        check: Check | None = None,
     ):
         check_audio(sample_rate, max_seconds, min_seconds)
         batch.rate = sample_rate
         self.path, self.batch, self.sample_rate = path, batch, sample_rate
-        self.max_seconds, self.min_seconds, self.on_error = max_seconds, min_seconds, on_error
-        self._listing: Listing | None = None
+        self.max_seconds, self.min_seconds, self.on_error, self.check = max_seconds, min_seconds, on_error, check
+        self._index: Index | None = None
         self._opened: dict[str, AudioSplit] = {}
 
     def listing(self) -> Listing:
-        """Every file of the set, of all splits. Raises UserError where there are none."""
+        """Every file of the set, of all splits. Raises UserError where there are none.
+
+        It depends on the files and the class's own settings alone: what it found is kept (see `data.index`).
+        """
         raise NotImplementedError
 
     def split(self, name: str) -> AudioSplit:
@@ -92,31 +91,40 @@ class AudioData(Data):
         return self._opened[name]
 
     def _open(self, name: str) -> AudioSplit:
-        if self._listing is None:
-            self._listing = self.listing()
-        listing = self._listing
-        rows = np.flatnonzero(np.asarray(listing.split) == name)
-        if not len(rows):
-            raise UserError(f"{listing.root} has no {name} split")
-        names = [listing.names[i] for i in rows]
-        found, faults = files.inspected(listing.root, names, inspect, "audio")
-        for i, value in enumerate(found):
-            if value and value[0] / value[1] < self.min_seconds:
+        if self._index is None:
+            free = ("batch", "sample_rate", "max_seconds", "min_seconds", "on_error", "check", "download", "seed")
+            known = f"audio-{index.identity(self, *free)}"
+            self._index = index.opened(known, self.listing, ("frames", "rates"), inspect, self.check)
+        found = self._index
+        rows, arrays = found.rows(name), found.arrays
+        names, faults, count = found.names(rows), found.faults(rows), rows.stop - rows.start
+        if not count:
+            raise UserError(f"{found.root} has no {name} split")
+        frames, rates = arrays["frames"][rows], arrays["rates"][rows]
+        short = np.flatnonzero(frames / np.maximum(rates, 1) < self.min_seconds)
+        if len(short):
+            short = short[~np.isin(short, list(faults))]
+            for i in short[: files.SHOWN].tolist():
                 faults[i] = (
-                    f"{listing.root / names[i]} is {value[0] / value[1]:.3g} s ({value[0]} samples), "
+                    f"{found.root / names[i]} is {frames[i] / rates[i]:.3g} s ({frames[i]} samples), "
                     f"shorter than data.min_seconds={self.min_seconds:g}"
                 )
-        kept = files.sift(f"{listing.root} ({name})", len(rows), faults, self.on_error)
-        frames, rates = np.array([found[i] for i in kept], np.int64).T
-        return AudioSplit(
-            listing.root,
-            [names[i] for i in kept],
+            faults |= dict.fromkeys(short[files.SHOWN :].tolist(), "too short")
+        if faults:
+            on_error = "skip" if found.check == "none" else self.on_error
+            kept = files.sift(f"{found.root} ({name})", count, faults, on_error)
+            rows, frames, rates = stored.narrowed(rows, kept), frames[kept], rates[kept]
+        split = AudioSplit(
+            found.root,
+            found.names(rows),
             frames,
             rates,
-            {key: np.asarray(values)[rows][kept] for key, values in listing.columns.items()},
+            found.columns(rows),
             self.sample_rate,
             None if self.max_seconds is None else round(self.max_seconds * self.sample_rate),
         )
+        split.on_error = self.on_error
+        return split
 
 
 class AudioFolder(AudioData):
@@ -136,9 +144,10 @@ class AudioFolder(AudioData):
         max_seconds: float | None = None,
         min_seconds: float = 0.1,
         on_error: Literal["raise", "skip"] = "raise",
+        check: Check | None = None,
         manifest: str | None = None,
     ):
-        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error, check)
         if manifest is not None and not manifest.endswith((".tsv", ".csv")):
             raise ConfigError(f"data.manifest must be a .tsv or .csv file, got {manifest}")
         self.manifest = manifest
@@ -147,10 +156,10 @@ class AudioFolder(AudioData):
         root = files.rooted(self.path)
         if self.manifest is not None:
             return self._from_manifest(root)
-        names = files.walk(root, SUFFIXES)
+        names = tree.walk(root, SUFFIXES)
         split, inner = splits.from_folders(names)
-        folders = np.array([Path(name).parent.name for name in inner])
-        return Listing(root, names, splits.fill(split, names, str(root)), {"folder": folders})
+        folders = [name.split("/")[-2] if "/" in name else "" for name in inner]
+        return Listing(root, names, splits.fill(split, names, str(root)), {"folder": folders}, walks=[(root, SUFFIXES)])
 
     def _from_manifest(self, root: Path) -> Listing:
         manifest = root / self.manifest
@@ -163,8 +172,7 @@ class AudioFolder(AudioData):
         for line, (name, found) in enumerate(zip(given, split, strict=True), start=2):
             if found is None:
                 raise UserError(f"{manifest}, line {line}: split '{name}' is none of {', '.join(SPLITS)}")
-        columns = {key: np.array(values) for key, values in table.items()}
-        return Listing(root, names, splits.fill(split, names, str(manifest)), columns)
+        return Listing(root, names, splits.fill(split, names, str(manifest)), table, walks=[], read=[manifest])
 
 
 def read_manifest(path: Path) -> dict[str, list[str]]:
@@ -208,15 +216,17 @@ def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
     return samples.mean(axis=1)
 
 
-def inspect(path: Path) -> list[int]:
-    """[frames, rate] of an audio file, read from end to end. Raises UserError if it is not whole."""
+def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
+    """(frames, rate) of an audio file, read from end to end, or its header. Raises UserError if it is not whole."""
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty (0 bytes)")
         with soundfile.SoundFile(path) as file:
             frames, finite = 0, True
+            if check != "whole":
+                frames = file.frames
             # file.blocks() would fill up what a cut file lacks
-            while len(block := file.read(1 << 18, dtype="float32")):
+            while check == "whole" and len(block := file.read(1 << 18, dtype="float32")):
                 frames += len(block)
                 finite = finite and bool(np.isfinite(block).all())
             expected, rate, info = file.frames, file.samplerate, file.extra_info
@@ -225,7 +235,7 @@ def inspect(path: Path) -> list[int]:
     except soundfile.SoundFileError as error:
         raise UserError(f"{path} is not audio, or is cut off: {_why(error)}") from error
     for said, there in _DECLARED.findall(info):
-        if int(there) < int(said) < _STREAMED:
+        if check != "none" and int(there) < int(said) < _STREAMED:
             raise UserError(f"{path} is cut off: {there} of {said} bytes of sound are there")
     if not frames:
         raise UserError(f"{path} has no samples")
@@ -233,7 +243,7 @@ def inspect(path: Path) -> list[int]:
         raise UserError(f"{path} is cut off: {frames} of {expected} samples are there")
     if not finite:
         raise UserError(f"{path} has samples that are not finite")
-    return [frames, rate]
+    return frames, rate
 
 
 def _why(error: Exception) -> str:

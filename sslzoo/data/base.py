@@ -6,6 +6,7 @@ long one is cut) comes from the key that the sampler gives it. Views and masks a
 batch, by the objective.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -101,17 +102,19 @@ class Split(torch.utils.data.Dataset):
     lengths [N]: samples or tokens of each item, known without reading it; 1 for images.
     cut: the most samples or tokens that are read at a time in training, or None.
     grain: a cut begins at a multiple of so many samples or tokens.
+    on_error: "skip" where another item may stand in for one that `read` cannot read, which raises UserError.
     columns: label columns by name, each an array [N] of strings, integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
     on_error: what a loader does with an item that cannot be read: "raise", or "skip", which reads another of like
     length instead.
     """
 
-    names: list[str]
+    names: Sequence[str]
     lengths: np.ndarray
     cut: int | None = None
     grain: int = 1
-    columns: dict[str, np.ndarray]
+    on_error: str = "raise"
+    columns: Mapping[str, np.ndarray]
     intervals: dict[str, list[Intervals]]
     on_error: str = "raise"
 

@@ -1,5 +1,7 @@
 """Several sets of one modality as one."""
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -8,20 +10,63 @@ from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError
 
 
+class _Names(Sequence[str]):
+    """The names of several splits' items, each with its split's before it; made when they are asked for."""
+
+    def __init__(self, parts: dict[str, Split]):
+        self.parts = {name: part.names for name, part in parts.items()}
+        self.ends = np.cumsum([len(names) for names in self.parts.values()])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return [self[i] for i in range(len(self))[place]]
+        place = range(len(self))[place]
+        number = int(np.searchsorted(self.ends, place, side="right"))
+        name = list(self.parts)[number]
+        names = self.parts[name]
+        return f"{name}: {names[place - int(self.ends[number]) + len(names)]}"
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{name}: {item}" for name, items in self.parts.items() for item in items)
+
+
+class _Columns(Mapping[str, np.ndarray]):
+    """The label columns that all of several splits have, and "set"; joined when they are asked for."""
+
+    def __init__(self, parts: dict[str, Split]):
+        self.parts = parts
+        self.names = [*sorted(set.intersection(*(set(part.columns) for part in parts.values())) - {"set"}), "set"]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.names:
+            raise KeyError(name)
+        if name == "set":
+            return np.repeat(list(self.parts), [len(part) for part in self.parts.values()])
+        return np.concatenate([part.columns[name] for part in self.parts.values()])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class ConcatSplit(Split):
     """The items of several splits, one after the other, each read as its own split reads it.
 
-    Label columns are those that every part has, and "set", the name of the part.
+    Label columns are those that every part has, and "set", the name of the part. An item may be left out in
+    mid-run only if every part allows it.
     """
 
     def __init__(self, parts: dict[str, Split]):
         self.parts = list(parts.values())
-        self.names = [f"{name}: {item}" for name, part in parts.items() for item in part.names]
+        self.names, self.columns = _Names(parts), _Columns(parts)
         self.lengths = np.concatenate([part.lengths for part in self.parts])
         self.ends = np.cumsum([len(part) for part in self.parts])
-        shared = set.intersection(*(set(part.columns) for part in self.parts))
-        self.columns = {key: np.concatenate([part.columns[key] for part in self.parts]) for key in sorted(shared)}
-        self.columns["set"] = np.repeat(list(parts), [len(part) for part in self.parts])
+        self.on_error = "skip" if all(part.on_error == "skip" for part in self.parts) else "raise"
         timed = set.intersection(*(set(part.intervals) for part in self.parts))
         self.intervals = {key: [x for part in self.parts for x in part.intervals[key]] for key in sorted(timed)}
 

@@ -1,5 +1,6 @@
 """Image sets: what they share, and folders of pictures."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sslzoo.data import files, pixels, splits
+from sslzoo.data import files, index, pixels, splits, stored, tree
 from sslzoo.data.base import Data, Split
+from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError, UserError
 
@@ -20,7 +22,7 @@ _KEPT = 1 << 30  # bytes of pixels that a split keeps in memory once it has read
 class ImageSplit(Split):
     """Pictures as uint8 [C, size, size]. A subclass says what picture i is."""
 
-    def __init__(self, names: list[str], columns: dict[str, np.ndarray], size: int, channels: int):
+    def __init__(self, names: Sequence[str], columns: Mapping[str, np.ndarray], size: int, channels: int):
         self.names, self.columns, self.intervals = names, columns, {}
         self.size, self.channels = size, channels
         self.lengths = np.ones(len(names), np.int64)
@@ -73,6 +75,10 @@ class ImageFolder(ImageData):
 
     Splits that are missing are taken from the training files by a hash of their names. Label: label, the
     class's folder, if there are any. on_error: "raise" stops at a bad file, "skip" leaves it out.
+
+    check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
+    every start one that was written to in place. "headers" reads the sizes: what is damaged further on is met
+    in the run. "none" opens no file. null: "whole" up to 5000 files, "headers" above (`index.MANY`).
     """
 
     def __init__(
@@ -84,9 +90,11 @@ class ImageFolder(ImageData):
         mean: list[float],
         std: list[float],
         on_error: Literal["raise", "skip"] = "raise",
+        check: Check | None = None,
     ):
         super().__init__(path, batch, size, channels, mean, std)
-        self.on_error = on_error
+        self.on_error, self.check = on_error, check
+        self._index: Index | None = None
         self._opened: dict[str, ImageSplit] = {}
 
     def split(self, name: str) -> ImageSplit:
@@ -94,19 +102,29 @@ class ImageFolder(ImageData):
             self._opened[name] = self._open(name)
         return self._opened[name]
 
-    def _open(self, wanted: str) -> ImageSplit:
+    def _listing(self) -> Listing:
         root = files.rooted(self.path)
-        names = files.walk(root, SUFFIXES)
+        names = tree.walk(root, SUFFIXES)
         given, inner = splits.from_folders(names)
-        labels = np.array([name.split("/")[0] if "/" in name else "" for name in inner])
+        labels = [name.split("/")[0] if "/" in name else "" for name in inner]
         split = splits.fill(given, names, str(root))
-        strange = sorted(set(labels[split != "train"]) - set(labels[split == "train"]))
+        known = {label for label, part in zip(labels, split, strict=True) if part == "train"}
+        strange = sorted(set(labels) - known)
         if strange:
             raise UserError(f"{root}: class '{strange[0]}' is in valid or test but not in train")
-        rows = np.flatnonzero(split == wanted)
-        chosen = [names[i] for i in rows]
-        _, faults = files.inspected(root, chosen, pixels.inspect, "image")
-        kept = files.sift(f"{root} ({wanted})", len(rows), faults, self.on_error)
-        chosen = [chosen[i] for i in kept]
-        columns = {"label": labels[rows][kept]} if labels.any() else {}
-        return _FileSplit(root, chosen, columns, self.size, self.channels)
+        return Listing(root, names, split, {"label": labels} if any(labels) else {}, walks=[(root, SUFFIXES)])
+
+    def _open(self, wanted: str) -> ImageSplit:
+        if self._index is None:
+            free = ("batch", "size", "channels", "mean", "std", "on_error", "check", "seed")
+            fields = () if self.check == "none" else ("width", "height")
+            known = f"image-{index.identity(self, *free)}"
+            self._index = index.opened(known, self._listing, fields, pixels.inspect, self.check)
+        found = self._index
+        rows = found.rows(wanted)
+        if faults := found.faults(rows):
+            kept = files.sift(f"{found.root} ({wanted})", rows.stop - rows.start, faults, self.on_error)
+            rows = stored.narrowed(rows, kept)
+        split = _FileSplit(found.root, found.names(rows), found.columns(rows), self.size, self.channels)
+        split.on_error = self.on_error
+        return split

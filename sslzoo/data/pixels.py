@@ -1,6 +1,7 @@
 """A picture of any kind as a square of bytes."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,18 +15,37 @@ def opened(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}") from error
     except Exception as error:  # the formats' decoders raise errors of every kind for corrupt bytes
-        reason = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error) or type(error).__name__
-        raise UserError(f"{path} is not a whole picture: {reason}") from error
+        raise _unread(path, error) from error
 
 
-def inspect(path: Path) -> list[int]:
-    """[width, height] of a picture that `square` can use, read from end to end."""
-    image = opened(path)
-    _bytes(image, 3, path)
-    return [image.width, image.height]
+def _unread(path: Path, error: Exception) -> UserError:
+    """What to say of a picture that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"there is no file {path}")
+    reason = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error) or type(error).__name__
+    return UserError(f"{path} is not a whole picture: {reason}")
+
+
+def _usable(image: Image.Image, name) -> None:
+    if image.mode == "F":
+        raise UserError(f"{name} has floats for pixels, of unknown range — convert it to 8 or 16 bits")
+
+
+def inspect(path: Path, check: Literal["headers", "whole"] = "whole") -> tuple[int, int]:
+    """(width, height) of a picture that `square` can use, read from end to end, or its header as it is stored."""
+    if check == "whole":
+        image = opened(path)
+        _bytes(image, 3, path)
+        return image.size
+    try:
+        with Image.open(path) as image:
+            _usable(image, path)
+            return image.size
+    except UserError:
+        raise
+    except Exception as error:  # as in `opened`
+        raise _unread(path, error) from error
 
 
 def square(image: Image.Image, size: int, channels: int, name) -> np.ndarray:
@@ -43,8 +63,7 @@ def _bytes(image: Image.Image, channels: int, name) -> Image.Image:
     """Grey or RGB with 8 bits a channel; what is transparent becomes white."""
     if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255
         image = Image.fromarray((np.clip(np.asarray(image), 0, 0xFFFF) >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        raise UserError(f"{name} has floats for pixels, of unknown range — convert it to 8 or 16 bits")
+    _usable(image, name)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

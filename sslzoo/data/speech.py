@@ -5,10 +5,13 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import audio, files, splits
-from sslzoo.data.audio import AudioData, Listing
+from sslzoo.data import audio, files, splits, tree
+from sslzoo.data.audio import AudioData
+from sslzoo.data.index import Check, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import UserError, nearest
+
+_SOUND, _TEXT = (".flac", ".wav", ".ogg"), ".trans.txt"  # of LibriSpeech
 
 
 class FreeSpokenDigits(AudioData):
@@ -19,14 +22,14 @@ class FreeSpokenDigits(AudioData):
 
     def listing(self) -> Listing:
         root = files.rooted(self.path, "free-spoken-digit-dataset/recordings", "recordings")
-        names = files.walk(root, (".wav",))
+        names = tree.walk(root, (".wav",))
         parts = [Path(name).stem.split("_") for name in names]
         for name, part in zip(names, parts, strict=True):
             if len(part) != 3 or not part[2].isdigit():
                 raise UserError(f"{root / name} is not named as this set's files are: digit_speaker_index.wav")
         digit, speaker, index = (np.array(x) for x in zip(*parts, strict=True))
-        split = np.where(index.astype(int) < 5, "test", "train")
-        return Listing(root, names, splits.fill(split, names, str(root)), {"digit": digit, "speaker": speaker})
+        split = splits.fill(np.where(index.astype(int) < 5, "test", "train"), names, str(root))
+        return Listing(root, names, split, {"digit": digit, "speaker": speaker}, walks=[(root, (".wav",))])
 
 
 class SpeechCommands(AudioData):
@@ -44,9 +47,10 @@ class SpeechCommands(AudioData):
         max_seconds: float | None = None,
         min_seconds: float = 0.1,
         on_error: Literal["raise", "skip"] = "raise",
+        check: Check | None = None,
         download: bool = False,
     ):
-        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error, check)
         self.download = download
 
     def listing(self) -> Listing:
@@ -54,16 +58,18 @@ class SpeechCommands(AudioData):
         if self.download and not any((Path(self.path) / name).is_dir() for name in inside):
             audio.download("SPEECHCOMMANDS", self.path)
         root = files.rooted(self.path, *inside)
-        names = [name for name in files.walk(root, (".wav",)) if "/" in name and not name.startswith("_")]
+        names = [name for name in tree.walk(root, (".wav",)) if "/" in name and not name.startswith("_")]
         if not names:
             raise UserError(f"{root} has no folders of words with .wav files in them")
         split = np.full(len(names), "train", "<U5")
-        for listed, name in (("validation_list.txt", "valid"), ("testing_list.txt", "test")):
-            if (root / listed).exists():
-                split[np.isin(names, files.read_utf8(root / listed).split())] = name
-        speaker = np.array([Path(name).stem.split("_nohash_")[0] for name in names])
-        columns = {"word": np.array([name.split("/")[0] for name in names]), "speaker": speaker}
-        return Listing(root, names, splits.fill(split, speaker.tolist(), str(root)), columns)
+        lists = {root / "validation_list.txt": "valid", root / "testing_list.txt": "test"}
+        for listed, name in lists.items():
+            if listed.exists():
+                split[np.isin(names, files.read_utf8(listed).split())] = name
+        speaker = [Path(name).stem.split("_nohash_")[0] for name in names]
+        columns = {"word": [name.split("/")[0] for name in names], "speaker": speaker}
+        split = splits.fill(split, speaker, str(root))
+        return Listing(root, names, split, columns, walks=[(root, (".wav",))], read=list(lists))
 
 
 class LibriSpeech(AudioData):
@@ -82,19 +88,20 @@ class LibriSpeech(AudioData):
         max_seconds: float | None = None,
         min_seconds: float = 0.1,
         on_error: Literal["raise", "skip"] = "raise",
+        check: Check | None = None,
         train: list[str] = ("train-clean-100",),
         valid: list[str] = ("dev-clean",),
         test: list[str] = ("test-clean",),
         download: bool = False,
     ):
-        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error, check)
         self.subsets = {"train": list(train), "valid": list(valid), "test": list(test)}
         self.download = download
 
     def listing(self) -> Listing:
         root = self._root()
         there = sorted(p.name for p in root.iterdir() if p.is_dir())
-        names, split = [], []
+        names, split, walks, texts = [], [], [], []
         for name, subsets in self.subsets.items():
             for subset in subsets:
                 if subset not in there:
@@ -102,23 +109,28 @@ class LibriSpeech(AudioData):
                         f"{root} has no subset {subset}, but {', '.join(there) or 'none'}"
                         f"{nearest(subset, there)} — set data.{name}; [] takes valid or test from train"
                     )
-                found = [f"{subset}/{file}" for file in files.walk(root / subset, (".flac", ".wav", ".ogg"))]
+                walks.append((root / subset, (*_SOUND, _TEXT)))
+                found = [f"{subset}/{file}" for file in tree.walk(*walks[-1])]
+                texts += [file for file in found if file.endswith(_TEXT)]
+                found = [file for file in found if not file.endswith(_TEXT)]
+                if not found:
+                    raise UserError(f"{root / subset} has no {' '.join(_SOUND)} files in it or under it")
                 names += found
                 split += [name] * len(found)
         parts = [name.split("/") for name in names]
         for name, part in zip(names, parts, strict=True):
             if len(part) != 4:
                 raise UserError(f"{root / name} is not where this set's files are: subset/speaker/chapter/file")
-        columns = {
-            key: np.array([part[place] for part in parts]) for place, key in enumerate(("subset", "speaker", "chapter"))
-        }
+        columns = {key: [part[place] for part in parts] for place, key in enumerate(("subset", "speaker", "chapter"))}
         sexes = _sexes(root / "SPEAKERS.TXT")
         if sexes:
-            columns["sex"] = np.array([sexes.get(speaker, "") for speaker in columns["speaker"]])
-        transcripts = _transcripts(root, names)
+            columns["sex"] = [sexes.get(speaker, "") for speaker in columns["speaker"]]
+        read = [root / file for file in texts]
+        transcripts = _transcripts(read)
         if transcripts:
-            columns["transcript"] = np.array([transcripts.get(Path(name).stem, "") for name in names])
-        return Listing(root, names, splits.fill(split, names, str(root)), columns)
+            columns["transcript"] = [transcripts.get(Path(name).stem, "") for name in names]
+        split = splits.fill(split, names, str(root))
+        return Listing(root, names, split, columns, walks, [*read, root / "SPEAKERS.TXT"])
 
     def _root(self) -> Path:
         if self.download:
@@ -142,9 +154,10 @@ class LJSpeech(AudioData):
         max_seconds: float | None = None,
         min_seconds: float = 0.1,
         on_error: Literal["raise", "skip"] = "raise",
+        check: Check | None = None,
         download: bool = False,
     ):
-        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error)
+        super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error, check)
         self.download = download
 
     def listing(self) -> Listing:
@@ -159,8 +172,8 @@ class LJSpeech(AudioData):
         if not rows:
             raise UserError(f"{table} has no lines")
         names = [f"wavs/{row[0]}.wav" for row in rows]
-        columns = {"transcript": np.array([row[2] for row in rows])}
-        return Listing(root, names, splits.fill(["train"] * len(names), names, str(root)), columns)
+        split = splits.fill(["train"] * len(names), names, str(root))
+        return Listing(root, names, split, {"transcript": [row[2] for row in rows]}, walks=[], read=[table])
 
 
 def _sexes(path: Path) -> dict[str, str]:
@@ -171,10 +184,9 @@ def _sexes(path: Path) -> dict[str, str]:
     return {line[0].strip(): line[1].strip() for line in lines if len(line) > 1}
 
 
-def _transcripts(root: Path, names: list[str]) -> dict[str, str]:
+def _transcripts(paths: list[Path]) -> dict[str, str]:
     """Utterance to its words, from the <speaker>-<chapter>.trans.txt of each chapter that has one."""
     found = {}
-    for chapter in sorted({str(Path(name).parent) for name in names}):
-        for path in sorted((root / chapter).glob("*.trans.txt")):
-            found |= dict(line.split(" ", 1) for line in files.read_utf8(path).splitlines() if " " in line)
+    for path in paths:
+        found |= dict(line.split(" ", 1) for line in files.read_utf8(path).splitlines() if " " in line)
     return found

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslzoo.data import stored
 from sslzoo.data.base import Data, Split
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import check_signed
@@ -24,7 +25,9 @@ CODES = "codes"  # the name of the targets in a batch
 
 def fingerprint(split: Split) -> str:
     """16 characters that stand for a split's items: their names and lengths."""
-    found = hashlib.sha256("\n".join(split.names).encode())
+    found = hashlib.sha256()
+    for piece in stored.joined(split.names):
+        found.update(piece)
     found.update(np.asarray(split.lengths, np.int64).tobytes())
     return found.hexdigest()[:16]
 
@@ -88,7 +91,7 @@ class LabelledSplit(Split):
     def __init__(self, split: Split, codes: np.ndarray, starts: np.ndarray, hop: int):
         self.split, self.codes, self.starts, self.hop = split, codes, starts, hop
         self.names, self.lengths, self.cut = split.names, split.lengths, split.cut
-        self.columns, self.intervals = split.columns, split.intervals
+        self.columns, self.intervals, self.on_error = split.columns, split.intervals, split.on_error
         self.align(hop)
 
     @property

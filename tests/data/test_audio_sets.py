@@ -1,5 +1,6 @@
 import functools
 import operator
+import pickle
 
 import numpy as np
 import pytest
@@ -262,3 +263,48 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(torchaudio.datasets, "LIBRISPEECH", fail)
     with pytest.raises(UserError, match="cannot download LIBRISPEECH to .*new: no network"):
         audio.download("LIBRISPEECH", str(tmp_path / "new"), url="dev-clean")
+
+
+def test_headers_alone_say_the_length_and_what_is_damaged_further_on_is_met_in_the_run(three, monkeypatch):
+    truncated_flac(three / "train" / "bad")
+    decoded, real = [], audio.soundfile.SoundFile.read
+    with monkeypatch.context() as patch:
+        patch.setattr(audio.soundfile.SoundFile, "read", lambda *a, **k: (decoded.append(a), real(*a, **k))[1])
+        for check, items in (("headers", 2), ("none", 2), ("whole", 1)):
+            assert not decoded
+            split = folder(three, check=check, on_error="skip").split("train")
+            assert len(split) == items and split.on_error == "skip"
+    assert decoded
+    split = folder(three, check="headers").split("train")
+    assert split.lengths.tolist() == [4800, 32000] and split.on_error == "raise"
+    with pytest.raises(UserError, match="bad.flac cannot be read any more"):
+        split.read(1)
+
+
+@pytest.mark.parametrize("spoil", [zero_bytes, zero_samples, one_sample, too_short, words_for_sound])
+def test_what_a_header_shows_is_refused_by_headers_and_left_out_by_none(three, spoil, warnings):  # noqa: F811
+    bad, words = spoil(three / "train" / "bad")
+    with pytest.raises(UserError, match=f"{bad.name} {words}"):
+        folder(three, check="headers").split("train")
+    assert not warnings()
+    assert folder(three, check="none").split("train").names == ["train/a.wav"]
+    assert "left out 1 of 2" in warnings()
+
+
+def test_a_second_start_opens_no_file(three, monkeypatch):
+    want = folder(three).split("train").lengths.tolist()
+    monkeypatch.setattr(audio, "inspect", lambda *_: pytest.fail("looked into a file"))
+    monkeypatch.setattr(AudioFolder, "listing", lambda _: pytest.fail("listed the files"))
+    assert folder(three, max_seconds=0.2, sample_rate=8000, on_error="skip").split("train").lengths.tolist() == [2400]
+    assert folder(three).split("train").lengths.tolist() == want
+    with pytest.raises(pytest.fail.Exception):  # another listing, of which nothing is known
+        folder(three, manifest="all.csv").split("train")
+
+
+def test_names_are_not_copied_to_another_process(three):
+    for i in range(200):
+        write_audio(three / "train" / f"{i}.wav", 0.1)
+    split = folder(three).split("train")
+    again = pickle.loads(pickle.dumps(split))
+    assert again.names == split.names and torch.equal(again.read(3), split.read(3))
+    assert len(pickle.dumps(split.names)) + len(pickle.dumps(split.columns)) < 1000

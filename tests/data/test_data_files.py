@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from given import own_cache, warnings  # noqa: F401
 
@@ -37,51 +35,6 @@ def test_a_file_that_is_not_utf8_is_named_with_its_byte(tmp_path):
         files.read_utf8(path)
     with pytest.raises(UserError, match="cannot read .*b.txt: No such file"):
         files.read_utf8(tmp_path / "b.txt")
-
-
-class Look:
-    def __init__(self):
-        self.seen = []
-
-    def __call__(self, path):
-        self.seen.append(path.name)
-        if path.read_text() == "bad":
-            raise UserError(f"{path} is bad")
-        return [len(path.read_text())]
-
-
-def test_a_file_is_read_again_only_when_it_changed(tmp_path):
-    for name, text in (("a", "one"), ("b", "bad"), ("c", "three")):
-        (tmp_path / name).write_text(text)
-    look = Look()
-    for _ in range(2):
-        found, faults = files.inspected(tmp_path, ["a", "b", "c"], look, "test")
-        assert found == [[3], [], [5]] and list(faults) == [1] and "b is bad" in faults[1]
-    assert sorted(look.seen) == ["a", "b", "c"]
-    (tmp_path / "b").write_text("mended")
-    assert files.inspected(tmp_path, ["a", "b", "c"], look, "test") == ([[3], [6], [5]], {})
-    os.utime(tmp_path / "a", ns=(1, 1))
-    files.inspected(tmp_path, ["a"], look, "test")
-    assert sorted(look.seen) == ["a", "a", "b", "b", "c"]
-
-
-def test_what_was_read_before_an_interruption_is_kept(tmp_path, monkeypatch):
-    for i in range(8):
-        (tmp_path / f"{i}").write_text("x" * i)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    look = Look()
-
-    def interrupted(path):
-        if path.name == "5":
-            raise KeyboardInterrupt
-        return look(path)
-
-    names = [f"{i}" for i in range(8)]
-    with pytest.raises(KeyboardInterrupt):
-        files.inspected(tmp_path, names, interrupted, "test")
-    before = len(look.seen)
-    assert files.inspected(tmp_path, names, look, "test")[0] == [[i] for i in range(8)]
-    assert look.seen.count("0") == 1 and before >= 5
 
 
 def test_bad_ones_are_refused_or_named_and_counted(warnings):  # noqa: F811

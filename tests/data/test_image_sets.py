@@ -118,3 +118,21 @@ def test_missing_empty_and_strange(tmp_path, pets):
 def test_bad_values_are_refused_before_the_disk_is_touched(how):
     with pytest.raises(ConfigError, match="data."):
         folder("nowhere", **how)
+
+
+def test_headers_are_read_without_decoding_and_none_opens_nothing(pets, monkeypatch):
+    write(pets / "train" / "cat" / "bad.png")
+    bad = pets / "train" / "cat" / "bad.png"
+    bad.write_bytes(bad.read_bytes()[:700])
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
+        split = folder(pets, check="headers", on_error="skip").split("train")
+        patch.setattr(image.pixels, "inspect", lambda *_: pytest.fail("opened"))
+        again = folder(pets, check="none").split("train")
+    assert len(split) == 3 and split.names == again.names and (split.on_error, again.on_error) == ("skip", "raise")
+    with pytest.raises(UserError, match="bad.png is not a whole picture"):
+        split.read(list(split.names).index("train/cat/bad.png"))
+    bad.unlink()
+    bad.write_text("no picture")
+    with pytest.raises(UserError, match="bad.png is not a whole picture: cannot identify"):
+        folder(pets, check="headers").split("train")

@@ -94,7 +94,7 @@ def test_bad_pictures_are_named(tmp_path):
     for suffix in ("jpg", "png"):
         path = tmp_path / f"c.{suffix}"
         noise.save(path)
-        assert pixels.inspect(path) == [64, 64]
+        assert pixels.inspect(path) == (64, 64)
         path.write_bytes(path.read_bytes()[:-500])
         with pytest.raises(UserError, match=f"c.{suffix} is not a whole picture: "):
             pixels.inspect(path)
