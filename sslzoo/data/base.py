@@ -136,6 +136,10 @@ class Split(torch.utils.data.Dataset):
         start = draws.key(key, "cut") % ((length - self.cut) // self.grain + 1) * self.grain
         return start, start + self.cut
 
+    def for_views(self) -> "Split":
+        """The same items as views that crop want them: images that are larger than `data.size`, if they are kept."""
+        return self
+
     def align(self, grain: int) -> None:
         """Let cuts begin at multiples of `grain`."""
         self.grain = grain

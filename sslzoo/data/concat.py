@@ -70,6 +70,9 @@ class ConcatSplit(Split):
         timed = set.intersection(*(set(part.intervals) for part in self.parts))
         self.intervals = {key: [x for part in self.parts for x in part.intervals[key]] for key in sorted(timed)}
 
+    def for_views(self) -> Split:
+        return ConcatSplit({name: part.for_views() for name, part in zip(self.names.parts, self.parts, strict=True)})
+
     def _place(self, index: int) -> tuple[Split, int]:
         number = int(np.searchsorted(self.ends, index, side="right"))
         part = self.parts[number]
@@ -124,7 +127,7 @@ class AudioMix(Concat):
 
 
 class ImageMix(Concat):
-    """Several image sets as one. size, channels: of every set. mean, std: of all of them together."""
+    """Several image sets as one. size, channels, resolution: of every set. mean, std: of all of them together."""
 
     modality = "image"
 
@@ -136,6 +139,9 @@ class ImageMix(Concat):
         channels: int,
         mean: list[float],
         std: list[float],
+        resolution: int | None = None,
     ):
-        super().__init__(sets, batch, {"modality": self.modality, "size": size, "channels": channels})
-        self.size, self.channels, self.mean, self.std = size, channels, list(mean), list(std)
+        shape = {"modality": self.modality, "size": size, "channels": channels, "resolution": resolution}
+        super().__init__(sets, batch, shape)
+        self.size, self.channels, self.resolution = size, channels, resolution
+        self.mean, self.std = list(mean), list(std)

@@ -1,5 +1,6 @@
 """Image sets: what they share, and folders of pictures."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,36 +13,46 @@ from torch import Tensor
 from sslzoo.data import files, index, pixels, splits, stored, tree
 from sslzoo.data.base import Data, Split
 from sslzoo.data.index import Check, Index, Listing
+from sslzoo.data.pixel_cache import PixelCache
 from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError, UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
-_KEPT = 1 << 30  # bytes of pixels that a split keeps in memory once it has read them
 
 
 class ImageSplit(Split):
     """Pictures as uint8 [C, size, size]. A subclass says what picture i is."""
 
+    # pixels a side for views that crop, where they are not `size`; see `for_views`
+    resolution: int | None = None
+
     def __init__(self, names: Sequence[str], columns: Mapping[str, np.ndarray], size: int, channels: int):
         self.names, self.columns, self.intervals = names, columns, {}
         self.size, self.channels = size, channels
         self.lengths = np.ones(len(names), np.int64)
-        shape = (len(names), channels, size, size)
-        # untouched pages cost nothing: memory grows as pictures are read
-        self._pixels = np.empty(shape, np.uint8) if np.prod(shape) <= _KEPT else None
-        self._have = np.zeros(len(names), bool)
+        self._kept = PixelCache((len(names), channels, size, size))
 
     def picture(self, index: int) -> Image.Image:
+        """Picture `index`, of which a reader may leave out what is not seen at `size` pixels a side."""
         raise NotImplementedError
 
     def read(self, index: int, key: int | None = None) -> Tensor:
-        if self._have[index]:
-            return torch.from_numpy(self._pixels[index].copy())
-        found = pixels.square(self.picture(index), self.size, self.channels, self.names[index])
-        if self._pixels is not None:
-            self._pixels[index] = found
-            self._have[index] = True
-        return torch.from_numpy(found.copy())
+        found = self._kept.get(index)
+        if found is None:
+            found = pixels.square(self.picture(index), self.size, self.channels, self.names[index]).copy()
+            self._kept.put(index, found)
+        return torch.from_numpy(found)
+
+    def at(self, size: int) -> "ImageSplit":
+        """The same pictures at another size."""
+        if size == self.size:
+            return self
+        other = copy.copy(self)
+        other.size, other._kept = size, PixelCache((len(self), self.channels, size, size))
+        return other
+
+    def for_views(self) -> "ImageSplit":
+        return self.at(self.resolution or self.size)
 
 
 class _FileSplit(ImageSplit):
@@ -50,14 +61,16 @@ class _FileSplit(ImageSplit):
         self.root = root
 
     def picture(self, index: int) -> Image.Image:
-        return pixels.opened(self.root / self.names[index])
+        return pixels.opened(self.root / self.names[index], self.size)
 
 
 class ImageData(Data):
     """A set of images. size: pixels a side, after the middle square is resized. channels: 1 or 3.
-    mean, std: of the training pixels in 0..1, a number a channel."""
+    mean, std: of the training pixels in 0..1, a number a channel. resolution: pixels a side of what views that
+    crop are given, where it is not `size`."""
 
     modality = "image"
+    resolution: int | None = None
 
     def __init__(self, path: str, batch: ByCount, size: int, channels: int, mean: list[float], std: list[float]):
         if size < 1 or channels not in (1, 3):
@@ -79,6 +92,10 @@ class ImageFolder(ImageData):
     check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
     every start one that was written to in place. "headers" reads the sizes: what is damaged further on is met
     in the run. "none" opens no file. null: "whole" up to 5000 files, "headers" above (`index.MANY`).
+
+    resolution: pixels a side at which a picture's middle square is given to views that crop, so that a small
+    crop is of the picture's own pixels and not of a shrunken square's; the views are of `size`. null: `size`. All
+    that does not crop sees pictures at `size`. About twice `size` at most: a crop is sampled without a filter.
     """
 
     def __init__(
@@ -91,9 +108,12 @@ class ImageFolder(ImageData):
         std: list[float],
         on_error: Literal["raise", "skip"] = "raise",
         check: Check | None = None,
+        resolution: int | None = None,
     ):
         super().__init__(path, batch, size, channels, mean, std)
-        self.on_error, self.check = on_error, check
+        if resolution is not None and resolution < size:
+            raise ConfigError(f"data.resolution={resolution} is less than data.size={size}: set it to {size} or more")
+        self.on_error, self.check, self.resolution = on_error, check, resolution
         self._index: Index | None = None
         self._opened: dict[str, ImageSplit] = {}
 
@@ -116,7 +136,7 @@ class ImageFolder(ImageData):
 
     def _open(self, wanted: str) -> ImageSplit:
         if self._index is None:
-            free = ("batch", "size", "channels", "mean", "std", "on_error", "check", "seed")
+            free = ("batch", "size", "channels", "mean", "std", "on_error", "check", "resolution", "seed")
             fields = () if self.check == "none" else ("width", "height")
             known = f"image-{index.identity(self, *free)}"
             self._index = index.opened(known, self._listing, fields, pixels.inspect, self.check)
@@ -126,5 +146,5 @@ class ImageFolder(ImageData):
             kept = files.sift(f"{found.root} ({wanted})", rows.stop - rows.start, faults, self.on_error)
             rows = stored.narrowed(rows, kept)
         split = _FileSplit(found.root, found.names(rows), found.columns(rows), self.size, self.channels)
-        split.on_error = self.on_error
+        split.on_error, split.resolution = self.on_error, self.resolution
         return split

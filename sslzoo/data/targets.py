@@ -102,6 +102,10 @@ class LabelledSplit(Split):
         self.grain = grain
         self.split.align(grain)
 
+    def for_views(self) -> Split:
+        split = self.split.for_views()
+        return self if split is self.split else LabelledSplit(split, self.codes, self.starts, self.hop)
+
     def read(self, index: int, key: int | None = None) -> Tensor:
         return self.split.read(index, key)
 

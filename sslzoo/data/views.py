@@ -18,12 +18,14 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision and PIL
 class Views(nn.Module):
     """Two random views of every item of a batch, and how an encoder is shown one.
 
-    modality: of the data that it is for. needs: what it asks of an encoder's `offers`.
+    modality: of the data that it is for. needs: what it asks of an encoder's `offers`. crops: whether it is given
+    images at `data.resolution` (`Split.for_views`).
     full_precision: views are float32 in a run of half precision; see `train.precision`.
     """
 
     full_precision = True
     modality: str
+    crops: bool = False
     needs: frozenset[str] = frozenset()
 
     def check(self, encoder, data) -> None:
@@ -118,11 +120,12 @@ class ImageViews(Views):
 
     scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur: chances.
     jitter: the strength s, so that brightness, contrast and saturation vary by 0.8 s and hue by 0.2 s,
-    with chance 0.8. size: pixels a side of a view, None for the image's. Jitters act in one
+    with chance 0.8. size: pixels a side of a view, None for `data.size`. Jitters act in one
     order, where the paper shuffles theirs.
     """
 
     modality = "image"
+    crops = True
 
     def __init__(
         self,
@@ -142,6 +145,16 @@ class ImageViews(Views):
                 raise ConfigError(f"views.{name} is a chance between 0 and 1, got {chance}")
         self.scale, self.ratio, self.flip, self.jitter, self.gray, self.blur = scale, ratio, flip, jitter, gray, blur
         self.size = size
+
+    def check(self, encoder, data) -> None:
+        super().check(encoder, data)
+        self.size = self.size or data.size  # the images may be larger
+
+    def whole(self, inputs: Tensor) -> Tensor:
+        """Images [B, C, H, W] as they are seen without a view, at the views' size."""
+        if not self.size or inputs.shape[-1] == self.size:
+            return inputs
+        return F.interpolate(pixels(inputs), self.size, mode="bilinear", antialias=True)
 
     def draw(self, encoder, batch) -> Drawn:
         return Drawn([self(batch.inputs, batch.keys, name) for name in ("view a", "view b")], batch.lengths)

@@ -49,6 +49,11 @@ class Objective(nn.Module):
     def forward(self, encoder: nn.Module, batch, step: int) -> Loss:
         raise NotImplementedError
 
+    @property
+    def crops(self) -> bool:
+        """Whether views of its batches are cropped, from images that may be larger than `data.size`."""
+        return any(getattr(child, "crops", False) for child in self.children())
+
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         """Called once, before the first step or a checkpoint is loaded, with the items of the training split,
         the steps of an epoch and the run's seed: to size a buffer, to refuse what cannot be."""

@@ -118,7 +118,7 @@ class DeepCluster(Objective):
         if self.training:
             return view, logits, self.labels[batch.index.to(logits.device, non_blocking=True)]
         with torch.no_grad():
-            return view, logits, self.assign(encoder(batch.inputs, batch.lengths).pooled)
+            return view, logits, self.assign(encoder(self.views.whole(batch.inputs), batch.lengths).pooled)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         _, logits, labels = self.answer(encoder, batch)

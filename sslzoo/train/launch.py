@@ -88,13 +88,18 @@ def pretrain(job, run: Run) -> bool:
     splits = {"train": job.data.split("train")}
     if every:
         splits["valid"] = job.data.split("valid")
+    # what the objective's batches are made of; a refresh, as a probe, sees images at their own size
+    shown = {name: split.for_views() if job.objective.crops else split for name, split in splits.items()}
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
     steps = epoch_steps(splits["train"], job.data.batch, smallest)
     job.objective.prepare(len(splits["train"]), steps, config["seed"])
 
     def example():
-        split = splits.get("valid") or job.data.split("valid")
+        split = shown.get("valid")
+        if split is None:
+            split = job.data.split("valid")
+            split = split.for_views() if job.objective.crops else split
         batch = collate([split.item(i, draws.key(0, i)) for i in range(min(32, len(split)))])
         return replace(batch, keys=torch.tensor([draws.key(0, "show", i) for i in range(len(batch))]))
 
@@ -112,7 +117,7 @@ def pretrain(job, run: Run) -> bool:
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
         Refresh(job.data, splits["train"], workers, report.reading if report else quiet),
-        Validate(job.data, splits["valid"], config["seed"], every, workers) if every else None,
+        Validate(job.data, shown["valid"], config["seed"], every, workers) if every else None,
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run),
@@ -126,7 +131,7 @@ def pretrain(job, run: Run) -> bool:
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")
-    loaders = Loaders(job.data, splits["train"], config["seed"], settings.max_steps, smallest, workers, parts)
+    loaders = Loaders(job.data, shown["train"], config["seed"], settings.max_steps, smallest, workers, parts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)

@@ -68,5 +68,8 @@ def test_images_are_joined_too():
     sets = {"a": TinyImages(ByCount(4)), "b": TinyImages(ByCount(4), mean=[0.4])}
     joined = ImageMix(sets, ByCount(8), 16, 3, [0.45], [0.25])
     assert len(joined.split("valid")) == 96 and joined.split("valid").read(95).shape == (3, 16, 16)
+    assert joined.split("valid").for_views().names[95] == joined.split("valid").names[95]
+    with pytest.raises(ConfigError, match="data.sets.a does not fit: its resolution is None, and data's is 20"):
+        ImageMix(sets, ByCount(8), 16, 3, [0.45], [0.25], resolution=20)
     with pytest.raises(ConfigError, match="data.sets.a does not fit: its size is 16, and data's is 8"):
         ImageMix(sets, ByCount(8), 8, 3, [0.45], [0.25])

@@ -1,15 +1,20 @@
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from given import own_cache, warnings  # noqa: F401
 from PIL import Image
 
-from sslzoo.data import image
+from sslzoo import draws
+from sslzoo.build import build
+from sslzoo.data import image, pixel_cache
 from sslzoo.data.image import ImageFolder
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount
+from sslzoo.data.views import ImageViews
 from sslzoo.errors import ConfigError, UserError
 
 SHAPE = {"size": 16, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
@@ -71,10 +76,11 @@ def test_a_picture_is_decoded_once_and_is_not_shared(pets, monkeypatch):
 
 def test_a_set_that_is_too_large_for_memory_is_decoded_each_time(pets, monkeypatch):
     want = folder(pets).split("train").read(0)
-    monkeypatch.setattr(image, "_KEPT", 100)
+    monkeypatch.setattr(pixel_cache, "LIMIT", 0)
     split = folder(pets).split("train")
     assert torch.equal(split.read(0), want) and torch.equal(split.read(0), want)
-    assert not split._have.any()
+    monkeypatch.setattr(split, "picture", lambda index: Image.new("RGB", (16, 16)))
+    assert not split.read(0).any()
 
 
 def test_workers_see_the_same(pets):
@@ -136,3 +142,57 @@ def test_headers_are_read_without_decoding_and_none_opens_nothing(pets, monkeypa
     bad.write_text("no picture")
     with pytest.raises(UserError, match="bad.png is not a whole picture: cannot identify"):
         folder(pets, check="headers").split("train")
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """JPEGs of 512 x 400 pixels, for two splits."""
+    for name in ("train/0", "train/1", "train/2", "train/3", "valid/4", "test/5"):
+        rng = np.random.default_rng(len(name) + int(name[-1]))
+        picture = Image.fromarray(rng.integers(0, 256, (50, 64, 3), np.uint8)).resize((512, 400), Image.BICUBIC)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture.save(tmp_path / f"{name}.jpg", quality=95)
+    return tmp_path
+
+
+def test_views_that_crop_get_pictures_at_their_resolution(photographs):
+    data = folder(photographs, size=32, resolution=256)
+    split = data.split("train")
+    assert split.read(0).shape == (3, 32, 32)
+    large = split.for_views()
+    assert large.read(0).shape == (3, 256, 256) and split.read(0).shape == (3, 32, 32)
+    assert large.names is split.names and len(large) == 4 and large.on_error == "raise"
+    with Image.open(photographs / split.names[0]) as whole:
+        want = whole.resize((256, 256), Image.BICUBIC, box=(56, 0, 456, 400))
+    assert np.abs(large.read(0).numpy().transpose(1, 2, 0).astype(int) - np.asarray(want)).max() <= 1
+    plain = folder(photographs, size=32).split("train")
+    assert plain.for_views() is plain and torch.equal(plain.read(0), split.read(0))
+    with pytest.raises(ConfigError, match="data.resolution=16 is less than data.size=32"):
+        folder(photographs, size=32, resolution=16)
+
+
+def test_a_small_crop_is_of_the_pictures_own_pixels(photographs):
+    """8 % of 256 pixels are 72, of the middle square at 32 pixels 9: a crop of that has none of the detail."""
+    split = folder(photographs, size=32, resolution=256).split("train")
+    views = ImageViews(scale=[0.08, 0.08], ratio=[1.0, 1.0], flip=0, jitter=0, gray=0, blur=0)
+    views.check(SimpleNamespace(offers=set()), SimpleNamespace(modality="image", size=32))
+    keys = torch.arange(4) * 977
+    seen = {}
+    for name, one in (("own", split.for_views()), ("shrunken", split)):
+        seen[name] = views(torch.stack([one.read(i) for i in range(4)]), keys, "a")
+    assert seen["own"].shape == seen["shrunken"].shape == (4, 3, 32, 32)
+    u = draws.uniform(keys, "a", 16)
+    for row in range(4):
+        side = 256 * 0.08**0.5
+        left, top = ((256 - side) * float(x) for x in u[row, 2:4])
+        with Image.open(photographs / split.names[row]) as whole:
+            box = [56 + 400 / 256 * left, 400 / 256 * top]
+            box += [box[0] + 400 / 256 * side, box[1] + 400 / 256 * side]
+            want = np.asarray(whole.resize((32, 32), Image.BICUBIC, box=box)).transpose(2, 0, 1) / 255
+        near, far = (np.abs(seen[name][row].numpy() - want).mean() for name in ("own", "shrunken"))
+        assert near < 0.05 and far > 2 * near
+
+
+def test_an_objective_that_crops_is_trained_on_larger_images_and_others_are_not():
+    for name, want in (("simclr", True), ("deepcluster", True), ("moco", True), ("mae", False), ("byol_audio", False)):
+        assert build(tiny(name)).objective.crops is want

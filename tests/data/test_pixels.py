@@ -102,3 +102,20 @@ def test_bad_pictures_are_named(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
     with pytest.raises(UserError, match="d.tif has floats for pixels"):
         pixels.inspect(path)
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_jpeg_is_decoded_to_no_more_than_is_needed(tmp_path, turned):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    picture.resize((1200, 800), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    whole = pixels.opened(tmp_path / "a.jpg")
+    for least, side in ((None, 800), (900, 800), (800, 800), (401, 800), (400, 400), (128, 200), (3, 100)):
+        found = pixels.opened(tmp_path / "a.jpg", least)
+        assert min(found.size) == side
+        if least:
+            got, want = (pixels.square(image, min(least, 64), 3, "a").astype(int) for image in (found, whole))
+            assert np.abs(got - want).mean() < 3
+    picture.save(tmp_path / "b.png")
+    assert pixels.opened(tmp_path / "b.png", 2).size == (30, 20)
