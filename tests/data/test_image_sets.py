@@ -16,6 +16,8 @@ from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount
 from sslzoo.data.views import ImageViews
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.run import Run
+from sslzoo.train.launch import pretrain
 
 SHAPE = {"size": 16, "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
 
@@ -196,3 +198,20 @@ def test_a_small_crop_is_of_the_pictures_own_pixels(photographs):
 def test_an_objective_that_crops_is_trained_on_larger_images_and_others_are_not():
     for name, want in (("simclr", True), ("deepcluster", True), ("moco", True), ("mae", False), ("byol_audio", False)):
         assert build(tiny(name)).objective.crops is want
+
+
+def test_a_run_crops_from_larger_images_and_refreshes_on_its_own(photographs, monkeypatch):
+    node = {"_target_": "sslzoo.data.image.ImageFolder", "path": str(photographs), "resolution": 48, **SHAPE}
+    config = tiny("deepcluster", "trainer.max_steps=1", "objective.clusters=2", "objective.pca_dim=2")
+    config["data"] = node | {"batch": {"_target_": "sslzoo.data.sampler.ByCount", "size": 4}}
+    shapes, pixels_of = {"views": [], "encoder": []}, lambda images: (images.shape[-1], images.dtype)
+    real, job = ImageViews.forward, build(config)
+    monkeypatch.setattr(
+        ImageViews, "forward", lambda s, x, *a: (shapes["views"].append(pixels_of(x)), real(s, x, *a))[1]
+    )
+    job.encoder.register_forward_pre_hook(lambda _, given: shapes["encoder"].append(pixels_of(given[0])))
+    (photographs / "run").mkdir()
+    assert pretrain(job, Run(photographs / "run"))
+    assert set(shapes["views"]) == {(48, torch.uint8)}
+    assert {side for side, _ in shapes["encoder"]} == {16}, "views and what is refreshed on are of data.size"
+    assert (16, torch.uint8) in shapes["encoder"], "refreshed on pictures that nothing was cropped from"
