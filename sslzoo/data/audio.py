@@ -86,6 +86,12 @@ class AudioData(Data):
         """
         raise NotImplementedError
 
+    @property
+    def known_as(self) -> str:
+        """The name of its index, which `listing` and the files decide on."""
+        free = ("batch", "sample_rate", "max_seconds", "min_seconds", "on_error", "check", "download", "seed")
+        return f"audio-{index.identity(self, *free)}"
+
     def split(self, name: str) -> AudioSplit:
         if name not in self._opened:
             self._opened[name] = self._open(name)
@@ -93,9 +99,7 @@ class AudioData(Data):
 
     def _open(self, name: str) -> AudioSplit:
         if self._index is None:
-            free = ("batch", "sample_rate", "max_seconds", "min_seconds", "on_error", "check", "download", "seed")
-            known = f"audio-{index.identity(self, *free)}"
-            self._index = index.opened(known, self.listing, ("frames", "rates"), inspect, self.check)
+            self._index = index.opened(self.known_as, self.listing, ("frames", "rates"), inspect, self.check)
         found = self._index
         rows, arrays = found.rows(name), found.arrays
         names, faults, count = found.names(rows), found.faults(rows), rows.stop - rows.start

@@ -90,7 +90,7 @@ def opened(
     where no fields are asked for. check: how it looks, null for "whole" up to `MANY` files and "headers" above. With "whole" a file that was written to
     in place is noticed too, by its size and time, at the price of asking for every file's at every start.
     """
-    path = cache.folder() / f"index-{name}-{check or 'auto'}"
+    path = place(name, check)
     found = _load(path)
     if found is None or not _fresh(found):
         with cache.locked(path.name):  # the others wait, and find it made
@@ -99,6 +99,11 @@ def opened(
                 _make(path, listing(), fields, inspect, check)
                 found = Index(Arrays(path))
     return found
+
+
+def place(name: str, check: Check | None) -> Path:
+    """Where the index `name` lies."""
+    return cache.folder() / f"index-{name}-{check or 'auto'}"
 
 
 def _load(path: Path) -> Index | None:

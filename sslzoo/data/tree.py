@@ -50,7 +50,7 @@ def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
 def look(root: Path, suffixes: Sequence[str]) -> Tree:
     """The files under `root` as they are now; hidden ones are left out. One call of `stat` for each folder."""
     suffixes = tuple(suffixes)
-    path = cache.folder() / f"tree-{stored.digest(str(Path(root).resolve()), *suffixes)}"
+    path = place(root, suffixes)
     try:
         known = Tree(Arrays(path))
     except (OSError, ValueError):
@@ -73,6 +73,11 @@ def look(root: Path, suffixes: Sequence[str]) -> Tree:
     with cache.locked(path.name):
         write_whole(path, lambda beside: stored.write(beside, arrays, {}, version))
     return Tree(Arrays(path))
+
+
+def place(root: Path, suffixes: Sequence[str]) -> Path:
+    """Where what is known of a root lies."""
+    return cache.folder() / f"tree-{stored.digest(str(Path(root).resolve()), *suffixes)}"
 
 
 def _visited(
