@@ -2,8 +2,8 @@
 
 Of each a listing as `sslzoo` keeps it is made in a temporary folder: real folders of a thousand files each, an
 index of names, lengths and labels, and no sound; a read gives silence. Then, in a process of its own, the set is
-opened as any other, and batches are made by `train_loader` with one worker. Memory is of /proc, so Linux alone;
-"private" is what a process shares with no other, in MB; what is mapped from the index is shared by all of a machine.
+opened as any other, and batches are made by `train_loader` with one worker. Memory is of /proc, so Linux alone, in
+MB; "own" is what a process shares with no other: the index is mapped, and its pages are those of a machine's cache.
 
     python benchmarks/scale.py [--items 10000,1000000,10000000] [--out benchmarks/results/scale.json]
 """
@@ -29,7 +29,7 @@ HELD_OUT = 1000  # items of valid, and of test
 ROWS, STEPS = 1024, 300  # of the sampler's steps; steps that are timed
 BATCHES = 30  # of the loader, before memory is looked at
 COLUMNS = ("seconds_to_open", "seconds_to_first_batch", "milliseconds_a_step", "worst_milliseconds_a_step")
-COLUMNS += ("rank_private_mb", "rank_mb", "worker_private_mb", "worker_mb", "before_mb", "index_mb")
+COLUMNS += ("rank_own_mb", "rank_mb", "worker_own_mb", "worker_mb", "before_mb", "index_mb")
 
 
 def numbers(count: int, width: int) -> np.ndarray:
@@ -101,10 +101,17 @@ def simulate(root: Path, items: int) -> int:
 
 
 def memory(pid: int | str = "self") -> tuple[float, float]:
-    """MB that a process has to itself, and in all."""
-    rows = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
-    size = {row[0]: int(row[1]) / 1000 for row in rows}
-    return size["Private_Clean:"] + size["Private_Dirty:"], size["Rss:"]
+    """MB that a process has to itself, but for what it maps of files, and MB resident in all."""
+    own, resident, of_file = 0, 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):  # a mapping: addresses, rights, offset, device, inode
+            of_file = values[3] != "0"
+        elif name == "Rss:":
+            resident += int(values[0])
+        elif name in ("Private_Clean:", "Private_Dirty:") and not of_file:
+            own += int(values[0])
+    return own / 1000, resident / 1000
 
 
 def measure(root: Path) -> dict[str, float]:
@@ -124,7 +131,7 @@ def measure(root: Path) -> dict[str, float]:
     for _ in range(BATCHES):
         next(loader)
     [worker] = multiprocessing.active_children()
-    (rank_private, rank), (worker_private, worker_all) = memory(), memory(worker.pid)
+    (rank_own, rank), (worker_own, worker_all) = memory(), memory(worker.pid)
     del loader
     sampler = iter(StepSampler(ByCount(ROWS), split.cut_lengths, 0, 0, 10**9))
     next(sampler)  # the epoch's order is drawn at its first step
@@ -134,7 +141,7 @@ def measure(root: Path) -> dict[str, float]:
         next(sampler)
         steps.append(1000 * (time.perf_counter() - begun))
     step = statistics.median(steps), max(steps)
-    found = (opened, first, *step, rank_private, rank, worker_private, worker_all, before)
+    found = (opened, first, *step, rank_own, rank, worker_own, worker_all, before)
     return dict(zip(COLUMNS, found, strict=False))
 
 

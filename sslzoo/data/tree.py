@@ -61,6 +61,7 @@ def look(root: Path, suffixes: Sequence[str]) -> Tree:
     folders, files, sizes = sorted(found), [], []
     for folder in folders:
         names = found[folder][1]
+        names = known.files[names] if isinstance(names, slice) else names
         files += names
         sizes.append(len(names))
     arrays = {
@@ -82,8 +83,9 @@ def place(root: Path, suffixes: Sequence[str]) -> Path:
 
 def _visited(
     root: Path, suffixes: tuple[str, ...], known: Tree | None
-) -> tuple[dict[str, tuple[int, Sequence[str]]], bool]:
-    """Of each folder its time of change and its files, sorted; and whether anything is not as it was known."""
+) -> tuple[dict[str, tuple[int, list[str] | slice]], bool]:
+    """Of each folder its time of change and its files, sorted, or where they are among the known ones; and whether
+    anything is not as it was known."""
     before, inside = {}, {}
     if known is not None:
         bounds = zip(
@@ -105,7 +107,7 @@ def _visited(
             continue
         then, first, last = before.get(folder, (None, 0, 0))
         if changed == then:
-            found[folder] = changed, known.files[first:last]  # not decoded unless it is asked for
+            found[folder] = changed, slice(first, last)
             left += inside.get(folder, [])
             continue
         settled = time.time_ns() - changed > _SETTLED

@@ -1,10 +1,13 @@
+import multiprocessing
 import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from given import own_cache  # noqa: F401
 
-from sslzoo.data import index, tree
+from sslzoo.data import audio, index, tree
 from sslzoo.data.index import Listing
 from sslzoo.errors import UserError
 
@@ -177,3 +180,42 @@ def test_nothing_is_read_where_nothing_is_asked(root):
     found = index.opened("set", data.listing, (), data.inspect, "none")
     assert found.check == "none" and data.read == [] and len(found.names(found.rows("train"))) == 4
     assert not found.faults(found.rows("train")) and np.all(found.arrays["size"] == 0)
+
+
+def test_of_two_processes_one_reads_and_the_other_waits(root, tmp_path):
+    log = tmp_path / "log"
+
+    def work():
+        data = Set(root)
+        real = data.inspect
+
+        def inspect(path, check):
+            with open(log, "a") as file:
+                file.write(f"{path.name}\n")
+            time.sleep(0.05)
+            return real(path, check)
+
+        data.inspect = inspect
+        assert data.open().arrays["letters"].tolist() == [3, 0, 5, 6]
+
+    processes = [multiprocessing.get_context("fork").Process(target=work) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sorted(log.read_text().split()) == ["a", "b", "c", "d"]
+
+
+def test_the_listings_that_the_benchmark_simulates_are_used(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import scale
+
+    scale.simulate(tmp_path / "set", 4500)
+    monkeypatch.setattr(audio.AudioFolder, "listing", lambda _: pytest.fail("listed anew"))
+    data = scale.data(tmp_path / "set")
+    split = data.split("train")
+    assert len(split) == 2500 and split.names[1234] == "000001/00001234.flac" and split.cut == 160000
+    assert 16000 <= split.lengths.min() and split.lengths.max() <= 256000
+    assert data.split("test").columns["folder"].tolist() == ["000003"] * 500 + ["000004"] * 500
+    assert tree.look(tmp_path / "set", audio.SUFFIXES).names()[-1] == "000004/00004499.flac"
