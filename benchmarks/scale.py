@@ -116,11 +116,11 @@ def memory(pid: int | str = "self") -> tuple[float, float]:
 
 def measure(root: Path) -> dict[str, float]:
     """One rank, in a process of its own."""
-    from sslzoo.data import audio
+    from sslzoo.data import audio, sound
     from sslzoo.data.loader import train_loader
     from sslzoo.data.sampler import ByCount, StepSampler
 
-    audio.decode_at = lambda path, rate, ours, start, stop: np.zeros(stop - start, np.float32)
+    sound.decode_at = lambda path, rate, ours, start, stop: np.zeros(stop - start, np.float32)
     audio.AudioFolder.listing = None  # the index is to be used
     before, begun = memory()[1], time.perf_counter()
     split = data(root).split("train")

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from given import cut_file, noise, own_cache, warnings, write_audio  # noqa: F401
 
-from sslzoo.data import audio
+from sslzoo.data import audio, sound
 from sslzoo.data.audio import AudioFolder
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -267,9 +267,9 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
 
 def test_headers_alone_say_the_length_and_what_is_damaged_further_on_is_met_in_the_run(three, monkeypatch):
     truncated_flac(three / "train" / "bad")
-    decoded, real = [], audio.soundfile.SoundFile.read
+    decoded, real = [], sound.soundfile.SoundFile.read
     with monkeypatch.context() as patch:
-        patch.setattr(audio.soundfile.SoundFile, "read", lambda *a, **k: (decoded.append(a), real(*a, **k))[1])
+        patch.setattr(sound.soundfile.SoundFile, "read", lambda *a, **k: (decoded.append(a), real(*a, **k))[1])
         for check, items in (("headers", 2), ("none", 2), ("whole", 1)):
             assert not decoded
             split = folder(three, check=check, on_error="skip").split("train")
@@ -293,7 +293,7 @@ def test_what_a_header_shows_is_refused_by_headers_and_left_out_by_none(three, s
 
 def test_a_second_start_opens_no_file(three, monkeypatch):
     want = folder(three).split("train").lengths.tolist()
-    monkeypatch.setattr(audio, "inspect", lambda *_: pytest.fail("looked into a file"))
+    monkeypatch.setattr(sound, "inspect", lambda *_: pytest.fail("looked into a file"))
     monkeypatch.setattr(AudioFolder, "listing", lambda _: pytest.fail("listed the files"))
     assert folder(three, max_seconds=0.2, sample_rate=8000, on_error="skip").split("train").lengths.tolist() == [2400]
     assert folder(three).split("train").lengths.tolist() == want
