@@ -52,7 +52,7 @@ class KVCache:
 
 @dataclass(frozen=True)
 class TrunkState:
-    """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B, 1, 1 or T, S + T],
+    """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B or 1, 1, 1 or T, S + T],
     True where a query may look, None for everywhere (or for what came before, if causal). prefix, cache: what
     stands before the tokens, a `LayerKV` a block. made: keys and values of the blocks so far, if they are kept."""
 
@@ -71,7 +71,7 @@ class TrunkState:
             self,
             x=self.x[here],
             lengths=self.lengths[rows],
-            mask=None if self.mask is None else self.mask[here],
+            mask=self.mask if self.mask is None or len(self.mask) == 1 else self.mask[here],
             prefix=tuple(kv.select(here) for kv in self.prefix),
             cache=cache,
             made=tuple(kv.select(here) for kv in self.made),
@@ -188,15 +188,15 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def attention_mask(self, lengths: Tensor, size: int, prefix: int, cached: int, device) -> Tensor | None:
-        """bool [B, 1, 1 or T, P + S + T], or None where nothing is padded and blocks know what came before.
-        prefix, cached: P and S, of what stands before the tokens; each of them may look at all of it."""
+        """bool [B or 1, 1, 1 or T, P + S + T], or None where nothing is padded or blocks know what came before.
+        prefix, cached: P and S, of what stands before the tokens; each of them may look at all of it. A causal
+        trunk's tokens never see padding, which comes after them all: what is made of padding is nobody's."""
         before = prefix + cached
-        if not padded(lengths, size) and not (self.causal and before and size > 1):
-            return None
-        mask = valid(lengths + before, before + size, device)[:, None, None]
         if self.causal:
-            mask = mask & torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before)
-        return mask
+            if not before or size == 1:
+                return None
+            return torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before)[None, None]
+        return valid(lengths + before, before + size, device)[:, None, None] if padded(lengths, size) else None
 
     def prepare(
         self,
@@ -209,7 +209,9 @@ class Transformer(nn.Module):
         `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190)."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.place
         mask = self.attention_mask(lengths, size, prefix[0].size if prefix else 0, place, tokens.device)
-        x = tokens * valid(lengths, size, tokens.device)[..., None] if padded(lengths, size) else tokens
+        x = tokens
+        if padded(lengths, size) and not self.causal:
+            x = tokens * valid(lengths, size, tokens.device)[..., None]
         if self.position is not None:
             x = x + (self.position(x, place) if place else self.position(x))
         return TrunkState(self.drop(x if self.pre else self.norm(x)), lengths, mask, tuple(prefix), cache)

@@ -8,8 +8,9 @@ from sslzoo import draws
 from sslzoo.data.base import MASK, SPECIALS, maskable
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts.heads import LanguageModelHead
+from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.parts.masked import indices, take, valid
-from sslzoo.parts.metrics import choice_logs
+from sslzoo.parts.metrics import token_logs
 
 
 class BERT(Objective):
@@ -32,7 +33,7 @@ class BERT(Objective):
         nn.init.zeros_(self.dense.bias)
         self.norm = nn.LayerNorm(encoder.dim, eps)
         self.bias = nn.Parameter(torch.zeros(data.vocab_size))
-        self.head = LanguageModelHead()
+        self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
@@ -46,18 +47,22 @@ class BERT(Objective):
         corrupted = ids.masked_fill(chosen & (fate < 0.8), MASK)
         return torch.where(chosen & (fate >= 0.9), random, corrupted), chosen
 
+    def transform(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., D] -> what is multiplied with the output embedding [..., D]."""
+        return self.norm(F.gelu(self.dense(hidden)))
+
     def predict(self, encoder, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., vocabulary]."""
-        hidden = self.norm(F.gelu(self.dense(hidden)))
-        return self.head(hidden, encoder.front.pieces.weight, self.bias)
+        return self.head(self.transform(hidden), encoder.front.pieces.weight, self.bias)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
         at = indices(chosen)
-        hidden = encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last
-        logits, target = self.predict(encoder, take(hidden, at)), take(batch.inputs, at)
-        value = F.cross_entropy(logits, target, reduction="sum") / max(len(at), 1)
-        return Loss(value, len(at), lambda: choice_logs(logits, target, candidates=self.vocab_size))
+        hidden = take(encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last, at)
+        target, weight = take(batch.inputs, at), encoder.front.pieces.weight
+        total, correct = self.cross_entropy(self.transform(hidden), weight, target, self.bias)
+        count = len(at)
+        return Loss(total / max(count, 1), count, lambda: token_logs(correct, target, self.vocab_size))
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

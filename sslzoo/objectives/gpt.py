@@ -9,9 +9,9 @@ from torch import Tensor
 from sslzoo import draws
 from sslzoo.errors import UserError
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts.heads import LanguageModelHead
+from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.parts.masked import indices, take, valid
-from sslzoo.parts.metrics import choice_logs
+from sslzoo.parts.metrics import token_logs
 from sslzoo.parts.shown import visible
 
 
@@ -30,17 +30,23 @@ class GPT(Objective):
     def __init__(self, encoder, data):
         super().__init__()
         self.vocab_size, self.decode, self.data = data.vocab_size, data.describe, data
-        self.head = LanguageModelHead()
+        self.cross_entropy = LinearCrossEntropy()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        hidden = encoder(batch.inputs, batch.lengths).last
-        at = indices(valid(batch.lengths - 1, hidden.shape[1] - 1))
-        scores, target = self.head(take(hidden[:, :-1], at), encoder.front.pieces.weight), take(batch.inputs[:, 1:], at)
-        value = F.cross_entropy(scores, target, reduction="sum") / max(len(at), 1)
-        return Loss(value, len(at), lambda: choice_logs(scores, target, candidates=self.vocab_size))
+        hidden, weight = encoder(batch.inputs, batch.lengths).last[:, :-1], encoder.front.pieces.weight
+        followed = valid(batch.lengths - 1, hidden.shape[1])  # tokens that have one after them; on the host
+        there, target = followed.flatten().to(hidden.device, non_blocking=True), batch.inputs[:, 1:].flatten()
+        labels = target.where(there, self.cross_entropy.ignore_index)
+        total, correct = self.cross_entropy(hidden.flatten(0, 1), weight, labels)
+        at = indices(followed)
+
+        def logs() -> dict:
+            return token_logs(take(correct.view(followed.shape), at), take(batch.inputs[:, 1:], at), self.vocab_size)
+
+        return Loss(total / max(len(at), 1), len(at), logs)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

@@ -13,13 +13,12 @@ def choice_logs(
     logits: Tensor,
     targets: Tensor | None,
     chance: float | Tensor | None = None,
-    candidates: int | None = None,
 ) -> dict[str, Tensor | float]:
     """What a choice among K candidates was worth, from logits [M, K] and the right ones, int64 [M] (None: the
     first of each).
 
     accuracy; chance, the accuracy of one who always names the commonest target of all ranks, unless it is given;
-    uniform_loss, the cross-entropy of one who guesses among `candidates`, None for all K.
+    uniform_loss, the cross-entropy of one who guesses.
     """
     targets = logits.new_zeros(len(logits), dtype=torch.int64) if targets is None else targets
     found = (logits >= logits.gather(1, targets[:, None])).sum(1) == 1  # a tie is not the right answer
@@ -29,5 +28,17 @@ def choice_logs(
     return {
         "accuracy": found.sum() / max(len(targets), 1),
         "chance": chance,
-        "uniform_loss": math.log(candidates or logits.shape[1]),
+        "uniform_loss": math.log(logits.shape[1]),
+    }
+
+
+@torch.no_grad()
+def token_logs(correct: Tensor, targets: Tensor, candidates: int) -> dict[str, Tensor | float]:
+    """The same of tokens whose logits are not kept: whether each was named, bool [M], the tokens int64 [M], and how
+    many there are to name."""
+    counts = ranks.total(targets.bincount(minlength=candidates).float())
+    return {
+        "accuracy": correct.sum() / max(len(targets), 1),
+        "chance": counts.max() / counts.sum().clamp(min=1),
+        "uniform_loss": math.log(candidates),
     }
