@@ -49,17 +49,20 @@ def by_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict:
     return spent
 
 
+def show(case: str, found: dict) -> None:
+    """Print what `by_turns` found."""
+    print(case)
+    for name, way in found["ways"].items():
+        said = f"    {name:42} {way['median_seconds']:8.3f} s  {way['median_cpu_seconds']:8.3f} s of CPU"
+        if name != OURS:
+            low, high = min(way["seconds_ratios"]), max(way["seconds_ratios"])
+            said += f"  {way['median_seconds_ratio']:5.2f} times ours (median; {low:.2f} to {high:.2f}), "
+            said += f"{way['median_cpu_seconds_ratio']:.2f} of CPU"
+        print(said, flush=True)
+
+
 def store(out: Path, about: dict, cases: dict[str, dict]) -> None:
-    """Print what was found, case by case, and write it with the machine and the versions beside it."""
-    for case, found in cases.items():
-        print(case)
-        for name, way in found["ways"].items():
-            said = f"    {name:42} {way['median_seconds']:8.3f} s  {way['median_cpu_seconds']:8.3f} s of CPU"
-            if name != OURS:
-                low, high = min(way["seconds_ratios"]), max(way["seconds_ratios"])
-                said += f"  {way['median_seconds_ratio']:5.2f} times ours (median; {low:.2f} to {high:.2f}), "
-                said += f"{way['median_cpu_seconds_ratio']:.2f} of CPU"
-            print(said)
+    """Write what was found, case by case, with the machine and the versions beside it."""
     results = {
         **about,
         "cases": cases,

@@ -88,7 +88,9 @@ def main() -> None:
             "transformers GPT2LMHeadModel": lambda given=given: step(their_loss, their_optim, given),
         }
         found = speed.by_turns(ways, said.rounds)
-        cases[f"{ROWS} rows of {TOKENS}, {name}"] = {"ways": found, "gap": gap, "lengths": given.lengths.tolist()}
+        case = f"{ROWS} rows of {TOKENS}, {name}"
+        cases[case] = {"ways": found, "gap": gap, "lengths": given.lengths.tolist()}
+        speed.show(case, cases[case])
     about = {"dim": DIM, "depth": DEPTH, "heads": HEADS, "vocab_size": VOCAB, "step": "forward, backward, AdamW"}
     speed.store(said.out, about, cases)
 

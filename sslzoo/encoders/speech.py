@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.encoders.base import Front
+from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.errors import ConfigError
 from sslzoo.parts.masked import host, padded, standardize, valid
 from sslzoo.parts.mel import LogMel
@@ -104,7 +105,16 @@ class Waveform(Front):
             inputs = standardize(inputs[..., None], lengths)[..., 0]
         else:  # an utterance shorter than the receptive field reads its own padding
             inputs = inputs.where(valid(lengths, inputs.shape[1], inputs.device), 0.0)
-        x, lengths = inputs[:, None], lengths.clamp(min=self.receptive_field)
+        lengths = lengths.clamp(min=self.receptive_field)
+        rows = rows_apart(lengths, inputs.shape[1], inputs.device, self.stride)
+        if rows is None:
+            return self._convolve(inputs, lengths)
+        apart = [self._convolve(inputs[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(rows)]
+        size = (inputs.shape[1] - self.receptive_field) // self.stride + 1
+        return joined([x for x, _ in apart], size), torch.cat([n for _, n in apart])
+
+    def _convolve(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = inputs[:, None]
         for layer in self.layers:
             x, lengths = layer(x, lengths)
         return x.transpose(1, 2), lengths

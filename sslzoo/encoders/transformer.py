@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import draws
+from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.errors import ConfigError
 from sslzoo.parts.masked import host, padded, valid
 from sslzoo.parts.positions import sinusoids
@@ -253,6 +254,12 @@ class Transformer(nn.Module):
         return hidden, state
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
+        size = tokens.shape[1]
+        # not in training, where dropout draws for a batch at a time
+        rows = None if self.causal or self.training else rows_apart(lengths, size, tokens.device)
+        if rows is not None:
+            apart = [self(tokens[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(rows)]
+            return [joined(layer, size) for layer in zip(*apart, strict=True)]
         return self.run(self.prepare(tokens, lengths))[0]
 
 

@@ -1,5 +1,7 @@
 """BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,10 +61,13 @@ class BERT(Objective):
         ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
         at = indices(chosen)
         hidden = take(encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last, at)
-        target, weight = take(batch.inputs, at), encoder.front.pieces.weight
-        total, correct = self.cross_entropy(self.transform(hidden), weight, target, self.bias)
-        count = len(at)
-        return Loss(total / max(count, 1), count, lambda: token_logs(correct, target, self.vocab_size))
+        hidden, target, weight = self.transform(hidden), take(batch.inputs, at), encoder.front.pieces.weight
+        total = self.cross_entropy(hidden, weight, target, self.bias)
+
+        def logs() -> dict:
+            return token_logs(partial(self.head, weight=weight, bias=self.bias), hidden, target, self.vocab_size)
+
+        return Loss(total / max(len(at), 1), len(at), logs)
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

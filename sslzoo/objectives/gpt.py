@@ -2,6 +2,8 @@
 
 import math
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from sslzoo import draws
 from sslzoo.errors import UserError
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.parts.heads import LanguageModelHead
 from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.parts.masked import indices, take, valid
 from sslzoo.parts.metrics import token_logs
@@ -30,21 +33,19 @@ class GPT(Objective):
     def __init__(self, encoder, data):
         super().__init__()
         self.vocab_size, self.decode, self.data = data.vocab_size, data.describe, data
-        self.cross_entropy = LinearCrossEntropy()
+        self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        hidden, weight = encoder(batch.inputs, batch.lengths).last[:, :-1], encoder.front.pieces.weight
-        followed = valid(batch.lengths - 1, hidden.shape[1])  # tokens that have one after them; on the host
-        there, target = followed.flatten().to(hidden.device, non_blocking=True), batch.inputs[:, 1:].flatten()
-        labels = target.where(there, self.cross_entropy.ignore_index)
-        total, correct = self.cross_entropy(hidden.flatten(0, 1), weight, labels)
-        at = indices(followed)
+        hidden, target = encoder(batch.inputs, batch.lengths).last[:, :-1], batch.inputs[:, 1:]
+        weight, at = encoder.front.pieces.weight, indices(valid(batch.lengths - 1, hidden.shape[1]))
+        hidden, target = take(hidden, at), take(target, at)  # tokens that have one after them
+        total = self.cross_entropy(hidden, weight, target)
 
         def logs() -> dict:
-            return token_logs(take(correct.view(followed.shape), at), take(batch.inputs[:, 1:], at), self.vocab_size)
+            return token_logs(partial(self.head, weight=weight), hidden, target, self.vocab_size)
 
         return Loss(total / max(len(at), 1), len(at), logs)
 

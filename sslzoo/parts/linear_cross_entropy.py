@@ -19,9 +19,9 @@ class LinearCrossEntropy(nn.Module):
         super().__init__()
         self.max_logits, self.ignore_index = max_logits, ignore_index
 
-    def forward(self, hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None = None):
+    def forward(self, hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
         """hidden [N, D], weight [V, D], target int64 [N], bias [V] -> the sum of the losses, float32 (float64 of
-        float64), and whether no other logit is above the target's, bool [N] (False where ignored)."""
+        float64)."""
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         grad = torch.is_grad_enabled()  # what needs one is known in the function, but not whether it is asked for
@@ -33,9 +33,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, target, dtype, ignore_index, max_logits, grad):
         needs = [grad and need for need in ctx.needs_input_grad[:3]]
         wide = torch.promote_types(dtype, torch.float32)
-        valid, correct = target != ignore_index, torch.zeros_like(target, dtype=torch.bool)
-        # on a CPU what is ignored costs no work; elsewhere its gradient is zero, for its number is not waited for
-        rows = valid.nonzero()[:, 0] if hidden.device.type == "cpu" and not valid.all() else None
+        valid = target != ignore_index
         total = hidden.new_zeros((), dtype=wide)
         grads = [
             torch.zeros_like(x, dtype=wide) if need else None
@@ -43,23 +41,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ]
         with torch.autocast(hidden.device.type, enabled=False):
             table = weight.to(dtype)
-            count = len(target) if rows is None else len(rows)
             step = max(1, max_logits // len(weight))
-            for start in range(0, count, step):
-                part = slice(start, start + step) if rows is None else rows[start : start + step]
-                total += _chunk(part, hidden, table, bias, target, valid, correct, grads)
+            for start in range(0, len(target), step):
+                total += _chunk(slice(start, start + step), hidden, table, bias, target, valid, grads)
         ctx.save_for_backward(*(g if g is None else g.to(x.dtype) for g, x in zip(grads, (hidden, weight, bias))))
-        ctx.mark_non_differentiable(correct)
-        return total, correct
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor, _):
+    def backward(ctx, grad: Tensor):
         return *(None if g is None else g * grad for g in ctx.saved_tensors), None, None, None, None, None
 
 
-def _chunk(part, hidden, table, bias, target, valid, correct, grads) -> Tensor:
-    """The sum of the losses of the tokens `part`; `correct` and `grads` are added to in place."""
+def _chunk(part, hidden, table, bias, target, valid, grads) -> Tensor:
+    """The sum of the losses of the tokens `part`; `grads` are added to in place."""
     h, valid = hidden[part].to(table.dtype), valid[part]
     # a column a token: this product is twice as fast on a CPU as the one that gives a row a token
     logits = table @ h.t()
@@ -68,7 +63,6 @@ def _chunk(part, hidden, table, bias, target, valid, correct, grads) -> Tensor:
         logits += bias[:, None]
     answer = target[part].where(valid, 0)[None]
     highest, right = logits.amax(0), logits.gather(0, answer)[0]
-    correct[part] = (right >= highest) & valid
     sums = logits.sub_(highest).exp_().sum(0)
     loss = ((sums.log() + highest - right) * valid).sum()
     if all(g is None for g in grads):

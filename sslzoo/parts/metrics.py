@@ -1,11 +1,14 @@
 """Numbers about a training step, for logs: nothing here is trained on."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sslzoo.parts import ranks
+
+TOKENS = 2048  # of a large vocabulary, whose logits are made once more for the logs
 
 
 @torch.no_grad()
@@ -32,13 +35,10 @@ def choice_logs(
     }
 
 
+
 @torch.no_grad()
-def token_logs(correct: Tensor, targets: Tensor, candidates: int) -> dict[str, Tensor | float]:
-    """The same of tokens whose logits are not kept: whether each was named, bool [M], the tokens int64 [M], and how
-    many there are to name."""
-    counts = ranks.total(targets.bincount(minlength=candidates).float())
-    return {
-        "accuracy": correct.sum() / max(len(targets), 1),
-        "chance": counts.max() / counts.sum().clamp(min=1),
-        "uniform_loss": math.log(candidates),
-    }
+def token_logs(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, vocabulary: int) -> dict:
+    """`choice_logs` of the first `TOKENS` of hidden states [M, D] whose logits were not kept; `head` makes them
+    again. vocabulary: the ids that there are in the data, of those that the head knows."""
+    some = choice_logs(head(hidden[:TOKENS]), targets[:TOKENS])
+    return {**some, "uniform_loss": math.log(vocabulary)}

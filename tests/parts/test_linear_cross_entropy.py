@@ -50,7 +50,7 @@ def test_gradients_in_float64_where_they_are_needed(needs):
 
 
 def test_right_answers_are_counted():
-    hidden, weight, target, _ = given(bias=False)
+    hidden, weight, _, _ = given(bias=False)
     with torch.no_grad():
         best = (hidden @ weight.t()).argmax(-1)
         correct = LinearCrossEntropy(5 * V)(hidden, weight, best)[1]
