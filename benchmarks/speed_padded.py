@@ -67,7 +67,7 @@ def main() -> None:
     waves = 0.1 * torch.randn(len(lengths), int(lengths.max()), generator=torch.Generator().manual_seed(1))
     waves = standardize(waves[..., None], lengths)[..., 0]
     mask = valid(lengths, waves.shape[1]).long()
-    sizes = {"wav2vec2_base": (768, 12, 12, 512, 128), "wav2vec2_small's sizes": (192, 4, 4, 128, 64)}
+    sizes = {"wav2vec2_small's sizes": (192, 4, 4, 128, 64), "wav2vec2_base": (768, 12, 12, 512, 128)}
     cases = {}
     for name, size in sizes.items():
         encoder, theirs = models(*size)

@@ -96,7 +96,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, D]; mask: see `TrunkState`; before: keys and values in front of the tokens' own
         -> [B, T, D], and the tokens' own keys and values [B, H, T, D / H]."""
-        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self._project(x))
         keys, values = (
             (k, v) if before is None else (torch.cat(pair, 2) for pair in ((before.key, k), (before.value, v)))
         )
@@ -105,6 +105,14 @@ class Attention(nn.Module):
         causal = causal and mask is None and before is None
         mixed = F.scaled_dot_product_attention(q, keys, values, mask, dropout, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2)), k, v
+
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values [B, T, D] each: of plain layers in one product, which is quicker than three."""
+        parts = (self.query, self.key, self.value)
+        if any(type(f) is not nn.Linear or f._forward_hooks or f._forward_pre_hooks for f in parts):
+            return tuple(f(x) for f in parts)  # replaced, or listened to
+        weight, bias = torch.cat([f.weight for f in parts]), torch.cat([f.bias for f in parts])
+        return F.linear(x, weight, bias).chunk(3, -1)
 
 
 class Layer(nn.Module):

@@ -30,6 +30,8 @@ class MAE(Objective):
             raise ConfigError(
                 f"objective.ratio={ratio} leaves {self.kept} of {patches} patches: choose it between 0 and 1"
             )
+        if getattr(decoder, "position", None) is not None:
+            raise ConfigError("objective.decoder.position must be null: MAE places the decoder's tokens itself")
         self.decoder, self.standardize = decoder, standardize
         self.enter = nn.Linear(encoder.dim, decoder.dim)
         self.leave = nn.Linear(decoder.dim, encoder.feature_dim)
@@ -51,25 +53,33 @@ class MAE(Objective):
         var, mean = torch.var_mean(features, dim=-1, keepdim=True)
         return (features - mean) * torch.rsqrt(var + 1e-6)
 
-    def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches as they are, as they are rebuilt [B, P, C], and which were masked, bool [B, P]."""
+    def decode(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Patches as they are [B, P, C], the order in which they were shuffled [B, P], and the decoder's hidden
+        states of them in that order [B, P, D]: the first `kept` were seen."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        order, back = self.shuffle(batch.keys, features.shape[1], features.device)
+        order, _ = self.shuffle(batch.keys, features.shape[1], features.device)
         tokens, _ = encoder.project(features, lengths)
         first, tokens = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
         seen = torch.cat([first, pick(tokens, order[:, : self.kept])], dim=1)
         hidden = self.enter(encoder.contextualize(seen, torch.full((len(seen),), seen.shape[1])).last)
         blank = self.masked.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
-        whole = pick(torch.cat([hidden[:, encoder.prefix :], blank], dim=1), back)
-        whole = torch.cat([hidden[:, : encoder.prefix], whole], dim=1) + self.place
-        rebuilt = self.decoder(whole, torch.full((len(whole),), whole.shape[1]))[-1]
-        return features, self.leave(rebuilt[:, encoder.prefix :]).float(), back >= self.kept
+        # attention knows no order but that of the positions: the tokens need not be put back
+        place = self.place[encoder.prefix + order]
+        place = torch.cat([self.place[: encoder.prefix].expand(len(hidden), -1, -1), place], dim=1)
+        whole = torch.cat([hidden, blank], dim=1) + place
+        return features, order, self.decoder(whole, torch.full((len(whole),), whole.shape[1]))[-1][:, encoder.prefix :]
+
+    def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Patches as they are, as they are rebuilt [B, P, C], and which were masked, bool [B, P]."""
+        features, order, hidden = self.decode(encoder, batch)
+        back = order.argsort(dim=1)
+        return features, pick(self.leave(hidden).float(), back), back >= self.kept
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        features, rebuilt, masked = self.rebuild(encoder, batch)
-        error = (rebuilt - self.target(features)).square().mean(-1)
-        count = len(error) * (error.shape[1] - self.kept)
-        return Loss((error * masked).sum() / count, count)
+        features, order, hidden = self.decode(encoder, batch)
+        rebuilt = self.leave(hidden[:, self.kept :]).float()
+        error = (rebuilt - self.target(pick(features, order[:, self.kept :]))).square()
+        return Loss(error.mean(), error.shape[0] * error.shape[1])
 
     @torch.no_grad()
     def show(self, encoder, batch, step: int) -> dict:

@@ -12,7 +12,7 @@ from sslzoo.build import build
 from sslzoo.data.base import Batch
 from sslzoo.encoders.image import Patches, patchify
 from sslzoo.encoders.sequence import SequenceEncoder
-from sslzoo.encoders.transformer import Transformer
+from sslzoo.encoders.transformer import SinePosition, Transformer
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.mae import MAE
 from sslzoo.parts.images import pixels
@@ -136,3 +136,10 @@ def test_images_undoes_features():
 def test_what_does_not_fit_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         build(tiny("mae", *overrides))
+
+
+def test_a_decoder_that_places_its_tokens_is_refused():
+    encoder, _ = job(True)
+    decoder = Transformer(16, 1, 2, position=SinePosition(16))
+    with pytest.raises(ConfigError, match="objective.decoder.position must be null"):
+        MAE(encoder, Images(), decoder)
