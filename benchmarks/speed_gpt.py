@@ -19,7 +19,7 @@ from sslzoo.encoders.transformer import Transformer
 from sslzoo.objectives.gpt import GPT
 
 DIM, DEPTH, HEADS, VOCAB, TOKENS = 256, 4, 4, 50257, 256
-ROWS = 8
+ROWS = 4
 
 
 def models():
