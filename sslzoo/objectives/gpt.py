@@ -1,7 +1,6 @@
 """GPT: name the next token (Radford et al. 2018; GPT-2, Radford et al. 2019)."""
 
 import math
-
 from functools import partial
 
 import torch

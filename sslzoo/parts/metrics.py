@@ -35,7 +35,6 @@ def choice_logs(
     }
 
 
-
 @torch.no_grad()
 def token_logs(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, vocabulary: int) -> dict:
     """`choice_logs` of the first `TOKENS` of hidden states [M, D] whose logits were not kept; `head` makes them

@@ -52,7 +52,9 @@ def test_an_epoch_has_each_item_once(batching):
     sampler = StepSampler(batching, SIZES, 0, 0, 1)
     left_out = np.zeros(len(SIZES), dtype=int)
     for epoch in range(20):
-        batches = [pairs(sampler.global_batch(epoch * sampler.steps_per_epoch + s)) for s in range(sampler.steps_per_epoch)]
+        batches = [
+            pairs(sampler.global_batch(epoch * sampler.steps_per_epoch + s)) for s in range(sampler.steps_per_epoch)
+        ]
         seen = [i for batch in batches for i, _ in batch]
         assert len(seen) == len(set(seen)) and set(seen) <= set(range(len(SIZES)))
         missed = set(range(len(SIZES))) - set(seen)
