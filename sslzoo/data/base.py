@@ -102,7 +102,6 @@ class Split(torch.utils.data.Dataset):
     lengths [N]: samples or tokens of each item, known without reading it; 1 for images.
     cut: the most samples or tokens that are read at a time in training, or None.
     grain: a cut begins at a multiple of so many samples or tokens.
-    on_error: "skip" where another item may stand in for one that `read` cannot read, which raises UserError.
     columns: label columns by name, each an array [N] of strings, integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
     on_error: what a loader does with an item that cannot be read: "raise", or "skip", which reads another of like
@@ -116,7 +115,6 @@ class Split(torch.utils.data.Dataset):
     on_error: str = "raise"
     columns: Mapping[str, np.ndarray]
     intervals: dict[str, list[Intervals]]
-    on_error: str = "raise"
 
     def __len__(self) -> int:
         return len(self.lengths)
