@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sslzoo.encoders.base import Encoded, Encoder, Front
-from sslzoo.encoders.transformer import KVCache, Transformer
+from sslzoo.encoders.kv_cache import KVCache
+from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
 from sslzoo.parts.masked import masked_mean, valid
 

@@ -65,7 +65,7 @@ class BERT(Objective):
         total = self.cross_entropy(hidden, weight, target, self.bias)
 
         def logs() -> dict:
-            return token_logs(partial(self.head, weight=weight, bias=self.bias), hidden, target, self.vocab_size)
+            return token_logs(partial(self.head, embedding=weight, bias=self.bias), hidden, target, self.vocab_size)
 
         return Loss(total / max(len(at), 1), len(at), logs)
 

@@ -44,7 +44,7 @@ class GPT(Objective):
         total = self.cross_entropy(hidden, weight, target)
 
         def logs() -> dict:
-            return token_logs(partial(self.head, weight=weight), hidden, target, self.vocab_size)
+            return token_logs(partial(self.head, embedding=weight), hidden, target, self.vocab_size)
 
         return Loss(total / max(len(at), 1), len(at), logs)
 

@@ -8,6 +8,8 @@ from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.speech import Waveform
 from sslzoo.encoders.transformer import ConvPosition, Transformer
 
+CPU = torch.device("cpu")
+
 
 def encoder(norm: str) -> SequenceEncoder:
     torch.manual_seed(0)
@@ -23,7 +25,7 @@ def test_rows_apart_are_those_of_the_batch(norm, training, monkeypatch):
     found = {}
     for long in (1, 10**9):
         monkeypatch.setattr(ragged, "LONG", long)
-        assert (ragged.rows_apart(lengths, 900, 20) is None) == (long > 1)
+        assert (ragged.rows_apart(lengths, 900, CPU, 20) is None) == (long > 1)
         net.zero_grad()
         encoded = net(waves, lengths)
         encoded.pooled.square().sum().backward()
@@ -41,8 +43,8 @@ def test_rows_apart_are_those_of_the_batch(norm, training, monkeypatch):
 
 def test_which_batches_are_taken_apart():
     rows, size = torch.tensor([300, 200]), 300
-    assert ragged.rows_apart(rows, size) == [300, 200]
-    assert ragged.rows_apart(rows, size, grain=320) is None, "short rows"
-    assert ragged.rows_apart(torch.tensor([300, 300]), size) is None, "nothing is padded"
-    assert ragged.rows_apart(torch.tensor([300, 0]), size) is None, "an empty row"
-    assert ragged.rows_apart(rows.to("meta"), size) is None, "not on a CPU"
+    assert ragged.rows_apart(rows, size, CPU) == [300, 200]
+    assert ragged.rows_apart(rows, size, CPU, grain=320) is None, "short rows"
+    assert ragged.rows_apart(torch.tensor([300, 300]), size, CPU) is None, "nothing is padded"
+    assert ragged.rows_apart(torch.tensor([300, 0]), size, CPU) is None, "an empty row"
+    assert ragged.rows_apart(rows, size, torch.device("meta")) is None, "not on a CPU"

@@ -4,7 +4,8 @@ import pytest
 import torch
 from closeness import assert_sum_close
 
-from sslzoo.encoders.transformer import ConvPosition, KVCache, LayerKV, SinePosition, Transformer
+from sslzoo.encoders.kv_cache import KVCache, LayerKV
+from sslzoo.encoders.transformer import ConvPosition, SinePosition, Transformer
 from sslzoo.errors import ConfigError
 from sslzoo.parts.positions import sinusoids
 

@@ -1,0 +1,65 @@
+"""What a trunk hands from block to block, and keeps from one token to the next."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerKV:
+    """Keys and values [B, H, S, D / H] that a block's tokens may look at beside their own."""
+
+    key: Tensor
+    value: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.key.shape[2]
+
+    def followed_by(self, key: Tensor, value: Tensor) -> "LayerKV":
+        """These and then those."""
+        return LayerKV(torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2))
+
+    def select(self, rows: Tensor) -> "LayerKV":
+        return LayerKV(self.key[rows], self.value[rows])
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """What a trunk knows of the tokens before, so that the next one costs one token's work. A trunk that goes on
+    from a cache returns another; none is ever changed. Rows are of one length: a cache has no padding.
+
+    layers: a `LayerKV` each, none before the first token. place: the position of the next token.
+    """
+
+    layers: tuple[LayerKV, ...] = ()
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class TrunkState:
+    """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B or 1, 1, 1 or T, S + T],
+    True where a query may look, None for everywhere (or for what came before, if causal). prefix, cache: what
+    stands before the tokens, a `LayerKV` a block. made: keys and values of the blocks so far, if they are kept."""
+
+    x: Tensor
+    lengths: Tensor
+    mask: Tensor | None = None
+    prefix: tuple[LayerKV, ...] = ()
+    cache: KVCache | None = None
+    made: tuple[LayerKV, ...] = ()
+
+    def select(self, rows: Tensor) -> "TrunkState":
+        """The state of some rows, int64 [n] on the host: the others have left."""
+        here = rows.to(self.x.device, non_blocking=True)
+        cache = self.cache and replace(self.cache, layers=tuple(kv.select(here) for kv in self.cache.layers))
+        return replace(
+            self,
+            x=self.x[here],
+            lengths=self.lengths[rows],
+            mask=self.mask if self.mask is None or len(self.mask) == 1 else self.mask[here],
+            prefix=tuple(kv.select(here) for kv in self.prefix),
+            cache=cache,
+            made=tuple(kv.select(here) for kv in self.made),
+        )
