@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from sslzoo import build
+from sslzoo.data.base import continuation
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.objectives.gpt import generate, went_on
+from sslzoo.objectives.gpt import generate
 from sslzoo.run import Run
 
 
@@ -29,4 +30,4 @@ def run_generate(config: dict) -> str:
     ids = ids[:, -max(1, room // 2) :]
     steps = min(config["steps"], room - ids.shape[1])
     made = generate(encoder, ids, steps, config["seed"], config["temperature"], config["top_k"])
-    return prompt + went_on(data.describe, *made[0].split([ids.shape[1], steps]))[1]
+    return prompt + continuation(data.describe, *made[0].split([ids.shape[1], steps]))[1]

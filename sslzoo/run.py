@@ -4,7 +4,7 @@ runs/<name>/
     config.yaml            the composed config
     metrics.csv            one row a logged step
     events.jsonl           warnings as they happened (collapse), one JSON object a line
-    show.pt                what was masked and what was rebuilt or chosen on one batch
+    visualization.pt       what was masked and what was rebuilt or chosen on one batch (of older runs: show.pt)
     checkpoints/step=00000100.ckpt, .sha256
     encoder.safetensors, encoder.json    the trained encoder, and what builds it again
     probe/<task>.json      what a probe found
@@ -48,7 +48,12 @@ class Run:
         return self.folder / "events.jsonl"
 
     @property
-    def show(self) -> Path:
+    def visualization(self) -> Path:
+        return self.folder / "visualization.pt"
+
+    @property
+    def old_visualization(self) -> Path:
+        """Where runs had it before."""
         return self.folder / "show.pt"
 
     @property

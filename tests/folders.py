@@ -8,7 +8,15 @@ import yaml
 
 from sslzoo.run import Run
 
-SHOW = {
+VISUALIZATION = {
+    "kind": "masked_tokens",
+    "ids": torch.tensor([[7, 8, 9, 0]]),
+    "lengths": torch.tensor([3]),
+    "mask": torch.tensor([[False, True, False, False]]),
+    "prediction": torch.tensor([[7, 7, 7, 7]]),
+    "words": {0: "", 7: "the", 8: "ca", 9: "##t"},
+}
+OLD = {  # as runs had it before
     "kind": "tokens",
     "title": "Masked pieces",
     "rows": [{"tokens": ["the", "ca", "##t"], "masked": [False, True, False], "predicted": ["", ["do", "ca"], ""]}],
@@ -57,7 +65,7 @@ def make_run(
         "logs": {"loss": 3.75, "accuracy": 0.3 + seed / 10},
     }
     run.summary.write_text(json.dumps(summary))
-    torch.save(SHOW, run.show)
+    torch.save(VISUALIZATION, run.visualization)
     for task, scores in (probes if probes is not None else {"digit": (0.934, 0.512, 0.31)}).items():
         run.probes.mkdir(exist_ok=True)
         found = {k: part(s) for k, s in zip(("pretrained", "untrained", "raw"), scores, strict=True)}

@@ -18,9 +18,11 @@ from sslzoo.data.loader import IGNORE, read_rows
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
+from sslzoo.report import visualizations
 from sslzoo.run import Run
 from sslzoo.train import checkpoint, launch
 from sslzoo.train.refresh import pooled_features
+from sslzoo.train.visualization import portable
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -269,8 +271,10 @@ def test_state_is_all_in_the_state_dict(objective, tmp_path):
 
 
 def test_shows_its_task(objective, tmp_path):
-    """`show` gives what the report can draw, and torch can load without running code."""
+    """`visualize` gives tensors and numbers, which torch can load without running code, and the report can draw."""
     job = ready(tiny(objective))
-    shown = job.objective.eval().show(job.encoder.eval(), batch_of(job, 0), 5)
-    torch.save(shown, tmp_path / "show.pt")
-    assert torch.load(tmp_path / "show.pt", weights_only=True)["kind"]
+    shown = job.objective.eval().visualize(job.encoder.eval(), batch_of(job, 0), 5)
+    assert all(isinstance(x, torch.Tensor | int) for name, x in shown.items() if name != "kind")
+    torch.save(portable(shown, job.data.describe), tmp_path / "visualization.pt")
+    drawn = visualizations.draw(torch.load(tmp_path / "visualization.pt", weights_only=True))
+    assert shown["kind"] in visualizations.KINDS and ("data:image/png" in drawn or 'class="token' in drawn)

@@ -6,7 +6,7 @@ long one is cut) comes from the key that the sampler gives it. Views and masks a
 batch, by the objective.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -190,6 +190,12 @@ class Data:
     def describe(self, inputs: Tensor) -> str:
         """An input in words, for a report; speech and images are drawn, so only text says more."""
         return ""
+
+
+def continuation(describe: Callable[[Tensor], str], ids: Tensor, more: Tensor) -> list[str]:
+    """A text, and how it goes on: the first of `more` may be a piece of its last word."""
+    text, whole = describe(ids), describe(torch.cat([ids, more]))
+    return [text, whole[len(text) :]]
 
 
 def maskable(ids: Tensor) -> Tensor:

@@ -42,15 +42,8 @@ class APC(Objective):
         return Loss((error * there.to(error.device, non_blocking=True)).sum() / max(count, 1), count)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         features, predicted, there = self.predict(encoder, batch)
         size, single = int(there[0].sum()), encoder.front.single
-        return {
-            "kind": "frames",
-            "title": f"A spectrogram, and what was predicted of it {self.ahead} tokens before",
-            "frames": single(features[0, self.ahead : self.ahead + size]).cpu(),
-            "mask": torch.zeros(size, dtype=torch.bool),
-            "place": torch.full((size,), -1),
-            "candidates": 1,
-            "rebuilt": single(predicted[0, :size]).cpu(),
-        }
+        frames, prediction = single(features[0, self.ahead :][:size]), single(predicted[0, :size])
+        return {"kind": "future_frames", "frames": frames, "prediction": prediction, "ahead": self.ahead}

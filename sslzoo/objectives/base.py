@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+MOST_ROWS = 16  # of a batch, in `visualize`
+
 
 def no_logs() -> dict:
     return {}
@@ -67,7 +69,8 @@ class Objective(nn.Module):
         CPU, n may be 0. Returns the parameters that it made anew: the optimiser forgets them."""
         return []
 
-    def show(self, encoder: nn.Module, batch, step: int) -> dict:
-        """What was asked and what was answered on this batch, for the report: a dict of small CPU
-        tensors and lists of strings. Keys are described in `report.pictures`."""
+    def visualize(self, encoder: nn.Module, batch, step: int) -> dict:
+        """What was asked and what was answered on this batch: small tensors and numbers, and `kind`, which says what
+        they are; `report.visualizations` lists the kinds and draws them. Called in eval mode, on every rank alone
+        with the same batch."""
         return {}

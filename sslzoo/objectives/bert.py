@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sslzoo import draws
 from sslzoo.data.base import MASK, SPECIALS, maskable
-from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 from sslzoo.parts.heads import LanguageModelHead
 from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.parts.masked import indices, take, valid
@@ -29,7 +29,7 @@ class BERT(Objective):
 
     def __init__(self, encoder, data, mask: object, eps: float = 1e-12):
         super().__init__()
-        self.mask, self.vocab_size, self.decode, self.data = mask, data.vocab_size, data.describe, data
+        self.mask, self.vocab_size, self.data = mask, data.vocab_size, data
         self.dense = nn.Linear(encoder.dim, encoder.dim)
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
@@ -70,17 +70,8 @@ class BERT(Objective):
         return Loss(total / max(len(at), 1), len(at), logs)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
-        guess = self.predict(encoder, encoder(ids.to(batch.inputs.device), batch.lengths).last).argmax(-1)
-        rows = []
-        for i in range(min(8, len(ids))):
-            n = int(batch.lengths[i])
-            rows.append(
-                {
-                    "tokens": [self.decode(t) for t in batch.inputs[i, :n].cpu()],
-                    "masked": chosen[i, :n].tolist(),
-                    "predicted": [self.decode(t) for t in guess[i, :n].cpu()],
-                }
-            )
-        return {"kind": "tokens", "title": "Masked pieces, and what was written in their place", "rows": rows}
+        prediction = self.predict(encoder, encoder(ids.to(batch.inputs.device), batch.lengths).last).argmax(-1)
+        shown = {"ids": batch.inputs, "lengths": batch.lengths, "mask": chosen, "prediction": prediction}
+        return {"kind": "masked_tokens", **{name: x[: MOST_ROWS // 2] for name, x in shown.items()}}

@@ -9,9 +9,8 @@ from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
 from sslzoo.parts.masked import indices, take
-from sslzoo.parts.metrics import choice_logs
+from sslzoo.parts.metrics import choice_logs, target_rank
 from sslzoo.parts.quantize import perplexity
-from sslzoo.parts.shown import asked_frames
 
 
 class BestRQ(Objective):
@@ -64,10 +63,9 @@ class BestRQ(Objective):
         return Loss(F.cross_entropy(logits, codes, reduction="sum") / max(len(codes), 1), len(codes), logs)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         mask, logits, codes = self.answer(encoder, batch)
         features, lengths = encoder.features(batch.inputs[:1], batch.lengths[:1])
-        size = int(lengths)
-        frames = encoder.front.single(features[0, :size])
-        title = f"Masked frames, and where the right code came among {len(self.codebook)}"
-        return asked_frames(title, frames, mask[0, :size], logits, logits.gather(1, codes[:, None]))
+        shown = {"kind": "masked_frames", "mask": mask[0, : lengths[0]], "rank": target_rank(logits, codes)}
+        frames = encoder.front.single(features[0, : lengths[0]])
+        return {**shown, "candidates": len(self.codebook), "frames": frames}

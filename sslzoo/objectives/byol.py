@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.data.views import Drawn
-from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 from sslzoo.parts.heads import mlp
-from sslzoo.parts.shown import upright, view_pairs
 from sslzoo.parts.teacher import Teacher
 
 
@@ -59,13 +58,9 @@ class BYOL(Objective):
         self.teacher.update(encoder, self.projector, step, total_steps)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         losses, _, drawn = self.compare(encoder, batch)
-        a, b = drawn.views
-        if a.ndim == 3:  # spectrograms
-            a, b = upright(a), upright(b)
-        title = "Two views of each item, and how well each predicts the other"
-        return view_pairs(title, a, b, [f"cosine {1 - loss / 4:.2f}" for loss in losses.tolist()])
+        return {"kind": "view_pairs", "views": torch.stack(drawn.views, 1)[:MOST_ROWS], "cosine": 1 - losses / 4}
 
 
 def regression(prediction: Tensor, target: Tensor) -> Tensor:

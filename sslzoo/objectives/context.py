@@ -8,13 +8,12 @@ from torch import Tensor
 
 from sslzoo import draws
 from sslzoo.errors import ConfigError
-from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 from sslzoo.parts.heads import mlp
 from sslzoo.parts.images import pixels
 from sslzoo.parts.metrics import choice_logs
-from sslzoo.parts.shown import view_pairs
 
-PLACES = ("up left", "up", "up right", "left", "right", "down left", "down", "down right")
+PLACES = 8  # around the centre, line by line
 
 
 class ContextPrediction(Objective):
@@ -58,7 +57,7 @@ class ContextPrediction(Objective):
         self.room = data.size - 3 * self.patch - 2 * self.gap - 2 * self.jitter
         self.check(encoder, data)
         self.register_buffer("mean", torch.tensor(data.mean).view(-1, 1, 1))
-        self.head = mlp(2 * encoder.dim, hidden_dim, len(PLACES))
+        self.head = mlp(2 * encoder.dim, hidden_dim, PLACES)
 
     def check(self, encoder, data) -> None:
         """Refuse patches that are not on the image, that overlap, or that the encoder cannot take."""
@@ -109,7 +108,7 @@ class ContextPrediction(Objective):
         """The patches in the centre and their neighbours, [B, C, size, size] each, and the neighbours' places [B]."""
         keys, device = batch.keys, batch.inputs.device
         corner = draws.integers(keys, "grid", self.room + 1, 2, device=device)
-        place = draws.integers(keys, "place", len(PLACES), device=device)
+        place = draws.integers(keys, "place", PLACES, device=device)
         centre = torch.full_like(place, 4)
         a = self.cut(batch.inputs, keys, corner, centre, "centre")
         return a, self.cut(batch.inputs, keys, corner, place + (place >= centre), "neighbour"), place
@@ -123,13 +122,12 @@ class ContextPrediction(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         a, b, place = self.pairs(batch)
         pooled, logits = self.name(encoder, batch, a, b)
-        logs = partial(choice_logs, logits, place, chance=1 / len(PLACES))
+        logs = partial(choice_logs, logits, place, chance=1 / PLACES)
         return Loss(F.cross_entropy(logits, place), len(place), logs, features=pooled)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         a, b, place = self.pairs(batch)
-        said = self.name(encoder, batch, a, b)[1].argmax(1)
-        captions = [f"{PLACES[p]}: said {PLACES[s]}" for p, s in zip(place.tolist(), said.tolist(), strict=True)]
-        title = "Two patches of each image, with the one colour that was left of them, and where the second lies"
-        return view_pairs(title, a, b, captions, place == said)
+        prediction = self.name(encoder, batch, a, b)[1].argmax(1)
+        views = torch.stack([a, b], 1)[:MOST_ROWS]
+        return {"kind": "patch_pairs", "views": views, "target": place, "prediction": prediction}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts.masked import valid
-from sslzoo.parts.mel import LogMel
+from sslzoo.parts.metrics import target_rank
 from sslzoo.parts.negatives import others
 
 
@@ -92,19 +92,10 @@ class CPC(Objective):
         }
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         lengths, _, scores = self.ask(encoder, batch)
-        size = int(lengths[0])
-        ahead, place = min(self.ahead, size - 1), torch.full((size,), -1)
+        ahead, rank = min(self.ahead, int(lengths[0]) - 1), torch.full((int(lengths[0]),), -1)
         for logits in islice(scores(), max(ahead - 1, 0), ahead):
-            found = logits[0, : size - ahead]
-            place[ahead:] = (found[:, 1:] >= found[:, :1]).sum(1).cpu()
-        mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
-        return {
-            "kind": "frames",
-            "title": f"Where each token came among {1 + self.negatives}, {ahead} tokens before it was heard",
-            "frames": mels[0, : int(count)],
-            "mask": torch.zeros(size, dtype=torch.bool),
-            "place": place,
-            "candidates": 1 + self.negatives,
-        }
+            rank[ahead:] = target_rank(logits[0, : len(rank) - ahead])
+        shown = {"kind": "future_frames", "ahead": ahead, "rank": rank, "candidates": 1 + self.negatives}
+        return shown | {"waveform": batch.inputs[0, : batch.lengths[0]], "sample_rate": self.sample_rate}

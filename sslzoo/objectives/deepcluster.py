@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sslzoo import draws
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 from sslzoo.parts import cluster, ranks
 from sslzoo.parts.quantize import perplexity
 
@@ -138,17 +138,10 @@ class DeepCluster(Objective):
         return Loss((weights * losses).sum() / weights.sum(), weights.sum(), logs)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         view, logits, labels = self.answer(encoder, batch)
-        said = logits.argmax(1)
-        return {
-            "kind": "images",
-            "title": f"Views of images, their clusters of {self.clusters}, and what the head said",
-            "images": view[:16].cpu(),
-            "captions": [f"{y}: said {s}" for y, s in zip(labels.tolist(), said.tolist(), strict=True)][:16],
-            "right": (said == labels)[:16].cpu(),
-            "columns": 8,
-        }
+        shown = {"kind": "clusters", "views": view[:MOST_ROWS, None], "clusters": self.clusters}
+        return shown | {"target": labels, "prediction": logits.argmax(1)}
 
 
 def pca(features: Tensor, dim: int, device="cpu") -> tuple[Tensor, Tensor]:

@@ -13,8 +13,7 @@ from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts.heads import LanguageModelHead
 from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.parts.masked import indices, take, valid
-from sslzoo.parts.metrics import token_logs
-from sslzoo.parts.shown import visible
+from sslzoo.parts.metrics import target_rank, token_logs
 
 
 class GPT(Objective):
@@ -31,7 +30,7 @@ class GPT(Objective):
 
     def __init__(self, encoder, data):
         super().__init__()
-        self.vocab_size, self.decode, self.data = data.vocab_size, data.describe, data
+        self.vocab_size, self.data = data.vocab_size, data
         self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
@@ -49,38 +48,13 @@ class GPT(Objective):
         return Loss(total / max(len(at), 1), len(at), logs)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
-        rows, texts, lengths = [], batch.inputs[:6], batch.lengths[:6]
-        scores = self.head(encoder(texts, lengths).last, encoder.front.pieces.weight)
-        for ids, score, n in zip(texts, scores, lengths.tolist(), strict=True):
-            right = score[: n - 1].gather(1, ids[1:n, None])
-            best = score[: n - 1].topk(min(3, score.shape[1])).indices
-            rows.append(
-                {
-                    "tokens": self.words(ids[:n]),
-                    "masked": [False, *[True] * (n - 1)],
-                    "predicted": ["", *map(self.words, best)],
-                    "place": [0, *(score[: n - 1] > right).sum(1).tolist()],
-                }
-            )
-        half = ids[: max(1, n // 2)]
-        room = encoder.front.max_tokens - len(half)
-        more = generate(encoder, half[None], room, key=0, temperature=0.8)[0, len(half) :]
-        return {
-            "kind": "tokens",
-            "title": "A text, and what was guessed of each token from those before it",
-            "rows": rows,
-            "continued": [went_on(self.decode, half.cpu(), more.cpu())],
-        }
-
-    def words(self, ids: Tensor) -> list[str]:
-        return [visible(self.decode(i)) for i in ids.cpu()]
-
-
-def went_on(decode, ids: Tensor, more: Tensor) -> list[str]:
-    """A text, and how it goes on: the first of `more` may be a piece of its last word."""
-    text, whole = decode(ids), decode(torch.cat([ids, more]))
-    return [text, whole[len(text) :]]
+    def visualize(self, encoder, batch, step: int) -> dict:
+        ids, lengths = batch.inputs[:6], batch.lengths[:6]
+        scores = self.head(encoder(ids, lengths).last, encoder.front.pieces.weight)[:, :-1]
+        shown = {"prediction": scores.topk(3).indices, "rank": target_rank(scores, ids[:, 1:])}
+        given = max(1, int(lengths[-1]) // 2)
+        text = generate(encoder, ids[-1:, :given], encoder.front.max_tokens - given, temperature=0.8)[0]
+        return {"kind": "next_tokens", "ids": ids, "lengths": lengths, **shown, "text": text, "given": given}
 
 
 def logits(encoder, hidden: Tensor) -> Tensor:

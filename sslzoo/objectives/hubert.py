@@ -8,10 +8,8 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts import ranks
 from sslzoo.parts.masked import indices, take
-from sslzoo.parts.mel import LogMel
-from sslzoo.parts.metrics import choice_logs
+from sslzoo.parts.metrics import choice_logs, target_rank
 from sslzoo.parts.quantize import perplexity
-from sslzoo.parts.shown import asked_frames
 from sslzoo.parts.slow import mean_square, slowed
 
 NONE = -100  # the label of a frame that has none
@@ -108,10 +106,8 @@ class HuBERT(Objective):
         return Loss(value, len(labels), logs)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         _, lengths, asked, logits, labels = self.answer(encoder, batch)
-        mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
-        title = f"Masked frames, and where the right cluster came among {self.clusters}"
-        return asked_frames(
-            title, mels[0, : int(count)], asked[0, : int(lengths[0])], logits, logits.gather(1, labels[:, None])
-        )
+        shown = {"kind": "masked_frames", "mask": asked[0, : lengths[0]], "rank": target_rank(logits, labels)}
+        wave = {"waveform": batch.inputs[0, : batch.lengths[0]], "sample_rate": self.sample_rate}
+        return {**shown, "candidates": self.clusters, **wave}

@@ -53,6 +53,13 @@ class MAE(Objective):
         var, mean = torch.var_mean(features, dim=-1, keepdim=True)
         return (features - mean) * torch.rsqrt(var + 1e-6)
 
+    def untarget(self, prediction: Tensor, features: Tensor) -> Tensor:
+        """What `target` undoes: each patch with its own brightness and contrast, which the model is not asked for."""
+        if not self.standardize:
+            return prediction
+        var, mean = torch.var_mean(features, dim=-1, keepdim=True)
+        return prediction * (var + 1e-6).sqrt() + mean
+
     def decode(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches as they are [B, P, C], the order in which they were shuffled [B, P], and the decoder's hidden
         states of them in that order [B, P, D]: the first `kept` were seen."""
@@ -82,21 +89,11 @@ class MAE(Objective):
         return Loss(error.mean(), error.shape[0] * error.shape[1])
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
-        features, rebuilt, masked = self.rebuild(encoder, batch)
-        if self.standardize:  # back to the patch's own brightness, which the model is not asked for
-            var, mean = torch.var_mean(features, dim=-1, keepdim=True)
-            rebuilt = rebuilt * (var + 1e-6).sqrt() + mean
-        hidden = features.masked_fill(masked[..., None], 0.0)
-        pasted = torch.where(masked[..., None], rebuilt, features)
-        rows = torch.stack([encoder.front.images(x[:8].float()) for x in (features, hidden, pasted)], dim=1)
-        return {
-            "kind": "images",
-            "title": f"Images, the {self.kept} patches that were seen, and what was made of them",
-            "images": rows.flatten(0, 1).cpu(),
-            "captions": ["whole", "seen", "rebuilt"] * len(rows),
-            "columns": 6,
-        }
+    def visualize(self, encoder, batch, step: int) -> dict:
+        features, prediction, mask = self.rebuild(encoder, batch)
+        images = [encoder.front.images(x[:8].float()) for x in (features, self.untarget(prediction, features))]
+        shown = {"kind": "masked_patches", "images": images[0], "prediction": images[1]}
+        return shown | {"mask": mask[:8], "mean": encoder.front.mean}
 
 
 def pick(tokens: Tensor, places: Tensor) -> Tensor:

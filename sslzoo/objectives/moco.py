@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from sslzoo.data.views import Drawn
 from sslzoo.errors import ConfigError
-from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 from sslzoo.parts import ranks
 from sslzoo.parts.masked import indices
-from sslzoo.parts.metrics import choice_logs
-from sslzoo.parts.shown import view_pairs
+from sslzoo.parts.metrics import choice_logs, target_rank
 from sslzoo.parts.teacher import Teacher
 
 
@@ -107,8 +106,7 @@ class MoCo(Objective):
         self.teacher.update(encoder, self.projector, step, total_steps)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         logits, _, _, drawn = self.contrast(encoder, batch)
-        place = (logits > logits[:, :1]).sum(1)
-        title = f"Two views of each image; where the second came among {logits.shape[1]} keys"
-        return view_pairs(title, *drawn.views, [f"rank {p + 1}" for p in place.tolist()], place == 0)
+        views = torch.stack(drawn.views, 1)[:MOST_ROWS]
+        return {"kind": "view_pairs", "views": views, "rank": target_rank(logits), "candidates": logits.shape[1]}

@@ -49,15 +49,8 @@ class Reconstruct(Objective):
         return Loss(error / counted.clamp(min=1), counted)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         frames, _, rebuilt, counts = self.rebuild(encoder, batch)
-        size = int(encoder.features(batch.inputs[:1], batch.lengths[:1])[1]) * self.stack
-        return {
-            "kind": "frames",
-            "title": "A spectrogram, what was altered, and what was made of it",
-            "frames": frames[0, :size].cpu(),
-            "mask": counts[0, :size].any(1).cpu(),
-            "place": torch.full((size,), -1),
-            "candidates": 1,
-            "rebuilt": torch.where(counts, rebuilt, frames)[0, :size].cpu(),
-        }
+        size = encoder.features(batch.inputs[:1], batch.lengths[:1])[1][0] * self.stack
+        shown = {"frames": frames[0, :size], "prediction": rebuilt[0, :size], "mask": counts[0, :size]}
+        return {"kind": "altered_frames", **shown}

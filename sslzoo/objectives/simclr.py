@@ -5,11 +5,10 @@ from torch import Tensor, nn
 
 from sslzoo.data.views import Drawn
 from sslzoo.errors import ConfigError
-from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 from sslzoo.parts import ranks
 from sslzoo.parts.contrastive import nt_xent
 from sslzoo.parts.heads import projector
-from sslzoo.parts.shown import view_pairs
 
 
 class SimCLR(Objective):
@@ -56,10 +55,8 @@ class SimCLR(Objective):
         return Loss(losses.mean(), len(losses), logs, features=torch.cat(features))
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
-        drawn, _, (za, zb) = self.project(encoder, batch)
-        a, b = drawn.views
-        _, place = nt_xent(za, zb, self.temperature, batch.rows())
-        place = place[: len(a)]
-        title = f"Two views of each image; where the second came among {2 * len(a) - 1} candidates"
-        return view_pairs(title, a, b, [f"rank {p + 1}" for p in place.tolist()], place == 0)
+    def visualize(self, encoder, batch, step: int) -> dict:
+        drawn, _, (a, b) = self.project(encoder, batch)
+        rank = nt_xent(a, b, self.temperature)[1][: len(a)]
+        views = torch.stack(drawn.views, 1)[:MOST_ROWS]
+        return {"kind": "view_pairs", "views": views, "rank": rank, "candidates": 2 * len(a) - 1}

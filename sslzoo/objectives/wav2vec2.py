@@ -8,11 +8,9 @@ from sslzoo import draws
 from sslzoo.errors import ConfigError
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.parts.masked import indices, take
-from sslzoo.parts.mel import LogMel
-from sslzoo.parts.metrics import choice_logs
+from sslzoo.parts.metrics import choice_logs, target_rank
 from sslzoo.parts.negatives import others
 from sslzoo.parts.quantize import GumbelQuantizer, perplexity
-from sslzoo.parts.shown import asked_frames
 from sslzoo.parts.slow import mean_square, slowed
 
 
@@ -125,9 +123,8 @@ class Wav2Vec2(Objective):
         return Loss(value, len(logits), logs)
 
     @torch.no_grad()
-    def show(self, encoder, batch, step: int) -> dict:
+    def visualize(self, encoder, batch, step: int) -> dict:
         _, lengths, mask, logits, _ = self.answer(encoder, batch, step)
-        size = int(lengths[0])
-        mels, count = LogMel(self.sample_rate)(batch.inputs[:1].float().cpu(), batch.lengths[:1].cpu())
-        title = f"Masked frames, and where the right code came among {1 + self.negatives}"
-        return asked_frames(title, mels[0, : int(count)], mask[0, :size], logits, logits[:, :1])
+        shown = {"kind": "masked_frames", "mask": mask[0, : lengths[0]], "rank": target_rank(logits)}
+        wave = {"waveform": batch.inputs[0, : batch.lengths[0]], "sample_rate": self.sample_rate}
+        return {**shown, "candidates": logits.shape[1], **wave}

@@ -12,6 +12,14 @@ TOKENS = 2048  # of a large vocabulary, whose logits are made once more for the 
 
 
 @torch.no_grad()
+def target_rank(logits: Tensor, targets: Tensor | None = None) -> Tensor:
+    """How many of K candidates scored as high as the right one or higher, int64 [...], from logits [..., K] and the
+    right ones, int64 [...] (None: the first of each). 0 is right; a tie is not."""
+    right = logits[..., :1] if targets is None else logits.gather(-1, targets[..., None])
+    return (logits >= right).sum(-1) - 1
+
+
+@torch.no_grad()
 def choice_logs(
     logits: Tensor,
     targets: Tensor | None,
@@ -24,7 +32,7 @@ def choice_logs(
     uniform_loss, the cross-entropy of one who guesses.
     """
     targets = logits.new_zeros(len(logits), dtype=torch.int64) if targets is None else targets
-    found = (logits >= logits.gather(1, targets[:, None])).sum(1) == 1  # a tie is not the right answer
+    found = target_rank(logits, targets) == 0
     if chance is None:
         counts = ranks.total(targets.bincount(minlength=logits.shape[1]).float())
         chance = counts.max() / counts.sum().clamp(min=1)

@@ -1,8 +1,8 @@
-"""Pictures of one run: what was asked and what was answered (show.pt), and its features in a plane.
+"""Pictures of one run: what was asked and what was answered, and its features in a plane.
 
-An objective's `show` returns one of these dicts, which the trainer saves with `torch.save` and the report
-loads with `weights_only=True`: so only dicts, lists, strings, numbers, bools and CPU tensors. Every kind
-has `kind` and may have `title` (str: what is shown, without a full stop).
+`report.visualizations` lays out what an objective returned as one of these dicts of lists, strings, numbers, bools
+and arrays or CPU tensors; the show.pt of an older run holds one. Every kind has `kind` and may have `title` (str: what
+is shown, without a full stop).
 
     {"kind": "images", "images": [N, C, H, W], "captions": [str] * N, "right": bool [N], "columns": int}
         images row by row, `columns` a row; C is 1 or 3, uint8 or float in 0..1 (never normalised). `right`,
@@ -45,8 +45,10 @@ def _png(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _array(tensor) -> np.ndarray:
-    """A tensor of any number type as NumPy has it (bfloat16, which it has not, as float32)."""
+def array(tensor) -> np.ndarray:
+    """An array as it is, a tensor of any number type as NumPy has it (bfloat16, which it has not, as float32)."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
     return (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
 
 
@@ -60,12 +62,12 @@ def _image(x: np.ndarray, alt: str) -> str:
     return f'<img src="{_png(np.ascontiguousarray(x))}" alt="{escape(alt)}"{small}>'
 
 
-def _images(show: dict) -> str:
-    images, right = _array(show["images"]), show.get("right")
-    if len(show["captions"]) != len(images):
-        raise ValueError(f"{len(images)} images have {len(show['captions'])} captions")
-    cells = [f'<span class="head">{escape(str(head))}</span>' for head in show.get("heads", [])]
-    captions, columns = [str(c) for c in show["captions"]], int(show["columns"])
+def _images(layout: dict) -> str:
+    images, right = array(layout["images"]), layout.get("right")
+    if len(layout["captions"]) != len(images):
+        raise ValueError(f"{len(images)} images have {len(layout['captions'])} captions")
+    cells = [f'<span class="head">{escape(str(head))}</span>' for head in layout.get("heads", [])]
+    captions, columns = [str(c) for c in layout["captions"]], int(layout["columns"])
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         mark = ""
         if right is not None and caption:
@@ -80,7 +82,7 @@ def _images(show: dict) -> str:
 
 def _mel(tensor) -> str:
     """Frames [T, F] as a picture's data URI: low bands below, loud dark."""
-    x = np.nan_to_num(_array(tensor).astype(np.float32)).T[::-1]
+    x = np.nan_to_num(array(tensor).astype(np.float32)).T[::-1]
     low, high = np.percentile(x, [2, 99.5])
     grey = 255 * (1 - np.clip((x - low) / max(high - low, 1e-9), 0, 1))
     return _png(np.ascontiguousarray(grey.astype(np.uint8)))
@@ -92,8 +94,8 @@ def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _frames(show: dict) -> str:
-    mask = _array(show["mask"]).astype(bool)
+def _frames(layout: dict) -> str:
+    mask = array(layout["mask"]).astype(bool)
     width, tall, reach = 640.0, 128.0, 22.0
     unit = width / max(len(mask), 1)
 
@@ -101,17 +103,17 @@ def _frames(show: dict) -> str:
         place = f'x="0" y="{y:g}" width="{width:g}" height="{tall:g}"'
         return f'<image {place} href="{_mel(tensor)}" preserveAspectRatio="none" class="ink"/>'
 
-    body, bottom = [picture(show["frames"], 0)], tall
+    body, bottom = [picture(layout["frames"], 0)], tall
     says = ["Log-mel frames" + ", the masked ones tinted" * bool(mask.any())]
     for start, stop in _stretches(mask):
         place = f'x="{start * unit:.1f}" y="0" width="{(stop - start) * unit:.1f}" height="{tall:g}"'
         body.append(f'<rect {place} class="masked"/>')
-    if show.get("rebuilt") is not None:
-        body.append(picture(show["rebuilt"], bottom + 6))
+    if layout.get("rebuilt") is not None:
+        body.append(picture(layout["rebuilt"], bottom + 6))
         bottom += tall + 6
         says.append("below them what was rebuilt")
-    if show.get("place") is not None:
-        ranks, others = _array(show["place"]).astype(int), int(show["candidates"]) - 1
+    if layout.get("place") is not None:
+        ranks, others = array(layout["place"]).astype(int), int(layout["candidates"]) - 1
         asked = np.flatnonzero(ranks >= 0)
         for place in asked.tolist():
             size = 5.0 + (reach - 5) * min(ranks[place] / max(others, 1), 1)
@@ -127,9 +129,9 @@ def _frames(show: dict) -> str:
     return f'{head}{"".join(body)}</svg><p class="key">{escape("; ".join(says))}.</p>'
 
 
-def _tokens(show: dict) -> str:
+def _tokens(layout: dict) -> str:
     lines, asked, right = [], 0, 0
-    for row in show["rows"]:
+    for row in layout["rows"]:
         words, seen, above = [], row.get("seen"), row.get("place")
         for place, (token, masked) in enumerate(zip(row["tokens"], row["masked"], strict=True)):
             joined = " joined" if token.startswith("##") else ""
@@ -146,7 +148,7 @@ def _tokens(show: dict) -> str:
             words.append(f'<span class="token asked{joined}"{other}><u>{name}</u>{"".join(marked)}</span>')
         lines.append(f'<p class="tokens">{"".join(words)}</p>')
     key = f"Underlined pieces were asked for; below them is the guess, right for {right} of {asked} (in green)."
-    more = [f"{escape(text)}<b>{escape(rest)}</b>" for text, rest in show.get("continued", [])]
+    more = [f"{escape(text)}<b>{escape(rest)}</b>" for text, rest in layout.get("continued", [])]
     texts = "".join(f'<p class="continued">{text}</p>' for text in more)
     texts += '<p class="key">The beginning is given; how the model went on is set off from it.</p>' if more else ""
     return f'{"".join(lines)}<p class="key">{key}</p>{texts}'
@@ -155,7 +157,7 @@ def _tokens(show: dict) -> str:
 KINDS = {"images": _images, "frames": _frames, "tokens": _tokens}
 
 
-def show(value: dict) -> str:
+def draw(value: dict) -> str:
     """What was asked and what was answered, as HTML. Raises ValueError where it is not as defined above."""
     kind = value.get("kind")
     if kind not in KINDS:

@@ -24,7 +24,7 @@ class Record:
     targets: what label.json says of the targets that it learned, {} where it learned none.
     iteration: 1 where those are of no run that learned targets itself, else one more than that run's.
     probes: by task, {"pretrained": ..., "untrained": ..., "raw": ...} as `sslzoo.probe` wrote it.
-    show: see `sslzoo.report.pictures`. missing: one sentence for each piece that is not there.
+    visualization: see `sslzoo.report.visualizations`. missing: one sentence for each piece that is not there.
     """
 
     run: Run
@@ -36,7 +36,7 @@ class Record:
     summary: dict = field(default_factory=dict)
     targets: dict = field(default_factory=dict)
     iteration: int = 1
-    show: dict | None = None
+    visualization: dict | None = None
     missing: list[str] = field(default_factory=list)
 
     def part(self, name: str) -> str:
@@ -113,7 +113,7 @@ def _lines(text: str) -> list[dict]:
     return [_json(line) for line in text.splitlines() if line.strip()]
 
 
-def _show(path) -> dict:
+def _visualization(path) -> dict:
     import torch  # only this needs it: a table is made without
 
     value = torch.load(path, map_location="cpu", weights_only=True)
@@ -123,7 +123,7 @@ def _show(path) -> dict:
 
 
 def read(run: Run, pictures: bool = True) -> Record:
-    """Read a run's folder, whatever state it is in; without `pictures`, not its show.pt."""
+    """Read a run's folder, whatever state it is in; without `pictures`, not its visualization."""
     record = Record(run)
 
     def attempt(path, parse: Callable, absent: str | None, whole: bool = False):
@@ -160,7 +160,9 @@ def read(run: Run, pictures: bool = True) -> Record:
         record.targets = attempt(label, _json, f"There is no {given}/label.json, so nothing of its targets.") or {}
         record.iteration = _iteration(record.targets, run.folder.parent)
     if pictures:
-        record.show = attempt(run.show, _show, "There is no show.pt, so no picture of what was asked.", whole=True)
+        path = run.visualization if run.visualization.exists() else run.old_visualization
+        absent = "There is no visualization.pt, so no picture of what was asked."
+        record.visualization = attempt(path, _visualization, absent, whole=True)
     for path in sorted(run.probes.glob("*.json")):
         if (probe := attempt(path, _json, None)) is not None:
             record.probes[path.stem] = probe

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from html import escape
 
-from sslzoo.report import curves, pictures, tables
+from sslzoo.report import curves, pictures, tables, visualizations
 from sslzoo.report.record import Record
 
 
@@ -35,11 +35,11 @@ def machine_of(summary: dict) -> str:
 def section(records: list[Record]) -> str:
     """All that is drawn of runs of one config: curves, pictures, features, layers, warnings, config."""
     parts = [_curves(records)]
-    if shown := next((r for r in records if r.show), None):
+    if drawn := next((r for r in records if r.visualization), None):
         try:
-            parts.append(f"<h3>What was asked, and what was answered</h3>{pictures.show(shown.show)}")
+            parts.append(f"<h3>What was asked, and what was answered</h3>{visualizations.draw(drawn.visualization)}")
         except ValueError as error:
-            parts.append(f'<ul class="missing"><li>show.pt cannot be drawn: {escape(str(error))}.</li></ul>')
+            parts.append(f'<ul class="missing"><li>visualization.pt cannot be drawn: {escape(str(error))}.</li></ul>')
     if probed := next((r for r in records if r.probes), None):
         parts += [_features(probed), _layers(probed)]
     return "".join([*parts, _events(records), _config(records)])

@@ -8,8 +8,10 @@ import time
 import torch
 from safetensors.torch import save_file
 
+from sslzoo.parts import ranks
 from sslzoo.run import Run, commit, machine, write_json, write_signed, write_whole
 from sslzoo.train.callback import StepCallback
+from sslzoo.train.visualization import portable
 
 
 class GracefulStop(StepCallback):
@@ -44,8 +46,8 @@ class GracefulStop(StepCallback):
 class Finish(StepCallback):
     """Counts a run's time over all its parts, and writes its results when the last step is done."""
 
-    def __init__(self, run: Run, encoder: dict, example):
-        self.run, self.encoder, self.example = run, encoder, example
+    def __init__(self, run: Run, encoder: dict, example, describe):
+        self.run, self.encoder, self.example, self.describe = run, encoder, example, describe
         self.seconds = 0.0
         self.logs: dict[str, float] = {}  # of the last step
 
@@ -70,14 +72,14 @@ class Finish(StepCallback):
         # not on_train_end: a run that was killed after its last checkpoint has no step left to train
         if trainer.global_step < module.total_steps:
             return
-        shown = self.look(module)
+        shown = self.visualize(module)
         if not trainer.is_global_zero:
             return
         weights = {name: w.detach().cpu().contiguous() for name, w in module.encoder.state_dict().items()}
         write_signed(self.run.weights, lambda path: save_file(weights, path))
         write_json(self.run.encoder, self.encoder)
         if shown:
-            write_whole(self.run.show, lambda path: torch.save(shown, path))
+            write_whole(self.run.visualization, lambda path: torch.save(shown, path))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         write_json(
             self.run.summary,
@@ -97,10 +99,13 @@ class Finish(StepCallback):
         )
         self.run.finish()
 
-    def look(self, module) -> dict:
-        """The objective's own picture of its task; every rank takes part, for it may gather."""
+    def visualize(self, module) -> dict:
+        """The objective's own look at its task, the same on every rank: each takes part where weights are sharded."""
         module.eval()
         try:
-            return module.objective.show(module.encoder, self.example().to(module.device), module.total_steps)
+            with ranks.alone():
+                batch = self.example().to(module.device)
+                shown = module.objective.visualize(module.encoder, batch, module.total_steps)
+            return portable(shown, self.describe)
         finally:
             module.train()

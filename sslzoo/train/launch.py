@@ -123,7 +123,7 @@ def pretrain(job, run: Run) -> bool:
         MetricsFile(run),
         report,
         stop,
-        Finish(run, made, example),
+        Finish(run, made, example, job.data.describe),
         Checkpoints(run, settings.save_every, settings.keep),
     ]
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback])

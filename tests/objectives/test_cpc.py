@@ -115,7 +115,7 @@ def test_utterances_too_short_for_a_step_count_nothing():
     brief = replace(batch, lengths=torch.full_like(batch.lengths, 100))
     loss = job.objective(job.encoder, replace(brief, inputs=brief.inputs[:, :300]), 0)
     assert int(loss.count) == 0 and float(loss.value) == 0
-    assert job.objective.show(job.encoder, brief, 0)["place"].tolist() == [-1]
+    assert job.objective.visualize(job.encoder, brief, 0)["rank"].tolist() == [-1]
     two = replace(batch, lengths=torch.full_like(batch.lengths, 560))
     assert int(job.objective(job.encoder, two, 0).count) == len(batch), "two tokens: one step of one position"
 

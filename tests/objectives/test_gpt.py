@@ -12,7 +12,7 @@ from sslzoo import draws
 from sslzoo.build import build, make
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.objectives.gpt import generate, logits, went_on
+from sslzoo.objectives.gpt import generate, logits
 from sslzoo.train.launch import check_lengths
 
 
@@ -193,27 +193,15 @@ def test_a_text_without_a_next_token_is_refused():
 
 def test_it_shows_where_the_right_token_came():
     (encoder, objective), given = sharp(), batch()
-    shown = objective.show(encoder, given, 0)
+    shown = objective.visualize(encoder, given, 0)
     scores = logits(encoder, encoder(given.inputs, given.lengths).last)
-    assert [len(row["tokens"]) for row in shown["rows"]] == [20, 2, 13]
-    for number, row in enumerate(shown["rows"]):
-        assert row["masked"] == [False, *[True] * (len(row["tokens"]) - 1)]
-        for place in range(1, len(row["tokens"])):
+    assert shown["lengths"].tolist() == [20, 2, 13] and torch.equal(shown["ids"], given.inputs)
+    for number, length in enumerate([20, 2, 13]):
+        for place in range(1, length):
             order = scores[number, place - 1].argsort(descending=True).tolist()
-            assert row["predicted"][place] == [f"w{i}" for i in order[:3]]
-            assert row["place"][place] == order.index(int(given.inputs[number, place]))
-    [[text, more]] = shown["continued"]
-    assert text.split() == [f"w{i}" for i in given.inputs[2, :6].tolist()] and len(more.split()) == 24 - 6
-
-
-def test_a_text_goes_on_within_a_word():
-    pieces = {1: "be", 2: "gin", 3: "again"}
-
-    def decode(ids):
-        return " ".join(pieces[int(i)] for i in ids).replace("be gin", "begin")
-
-    assert went_on(decode, torch.tensor([3, 1]), torch.tensor([2, 3])) == ["again be", "gin again"]
-    assert went_on(decode, torch.tensor([3]), torch.tensor([1])) == ["again", " be"]
+            assert shown["prediction"][number, place - 1].tolist() == order[:3]
+            assert shown["rank"][number, place - 1] == order.index(int(given.inputs[number, place]))
+    assert shown["given"] == 6 and torch.equal(shown["text"][:6], given.inputs[2, :6]) and len(shown["text"]) == 24
 
 
 def test_it_reads_as_well_as_it_writes():

@@ -185,10 +185,9 @@ def test_a_second_iteration_stopped_is_never_stopped(tmp_path):
 def test_it_shows_where_the_right_cluster_came():
     job = still(build(tiny("hubert")))
     batch = batch_of(job, 0)
-    shown = job.objective.show(job.encoder, batch, 0)
+    shown = job.objective.visualize(job.encoder, batch, 0)
     _, lengths, asked, logits, labels = job.objective.answer(job.encoder, batch)
-    assert shown["kind"] == "frames" and shown["candidates"] == 8 and shown["frames"].shape[1] == 80
+    assert shown["kind"] == "masked_frames" and shown["candidates"] == 8
+    assert torch.equal(shown["waveform"], batch.inputs[0, : batch.lengths[0]])
     assert torch.equal(shown["mask"], asked[0, : int(lengths[0])])
-    places = shown["place"][shown["mask"]]
-    assert len(places) and ((places == 0) == (logits.argmax(1) == labels)[: len(places)]).all()
-    assert (shown["place"][~shown["mask"]] == -1).all()
+    assert int(shown["mask"].sum()) and ((shown["rank"] == 0) == (logits.argmax(1) == labels)).all()

@@ -103,14 +103,14 @@ def test_a_hostile_run_changes_nothing_but_the_text(tmp_path):
 
 def test_each_missing_piece_is_said(tmp_path):
     run = make_run(tmp_path / "half")
-    for name in ("DONE", "metrics.csv", "summary.json", "show.pt", "probe/digit.json"):
+    for name in ("DONE", "metrics.csv", "summary.json", "visualization.pt", "probe/digit.json"):
         (run.folder / name).unlink()
     words = Reader(written([run], tmp_path)).words
     for said in (
         "not finished",
         "no metrics.csv",
         "no summary.json",
-        "no show.pt",
+        "no visualization.pt",
         "Nothing was probed yet",
         "No task has been probed",
     ):
@@ -120,9 +120,10 @@ def test_each_missing_piece_is_said(tmp_path):
 def test_a_picture_of_an_unknown_kind_is_said(run, tmp_path):
     import torch
 
-    torch.save({"kind": "sculpture"}, run.show)
+    torch.save({"kind": "sculpture"}, run.visualization)
     assert (
-        "show.pt cannot be drawn: no picture is known of the kind 'sculpture'" in Reader(written([run], tmp_path)).words
+        "visualization.pt cannot be drawn: no picture is known of the kind 'sculpture'"
+        in Reader(written([run], tmp_path)).words
     )
 
 

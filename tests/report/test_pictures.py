@@ -21,16 +21,16 @@ def images(**more) -> dict:
 
 
 def test_images_are_drawn_as_they_are():
-    first, second = drawn(pictures.show(images()))
+    first, second = drawn(pictures.draw(images()))
     assert first.shape == (4, 5, 3) and (second == [255, 0, 0]).all()
-    [half] = drawn(pictures.show(images(images=torch.full((1, 1, 2, 2), 0.5), captions=["x"])))
+    [half] = drawn(pictures.draw(images(images=torch.full((1, 1, 2, 2), 0.5), captions=["x"])))
     assert half.shape == (2, 2) and (half == 128).all()
 
 
 def test_captions_are_escaped_and_marked():
-    html = pictures.show(images(right=torch.tensor([True, False])))
+    html = pictures.draw(images(right=torch.tensor([True, False])))
     assert "&lt;b&gt;" in html and html.count("✓") == 1 and html.count("✗") == 1
-    assert pictures.show(images(captions=["", "x"], right=[True, True])).count("✓") == 1
+    assert pictures.draw(images(captions=["", "x"], right=[True, True])).count("✓") == 1
 
 
 def frames(**more) -> dict:
@@ -49,13 +49,13 @@ def frames(**more) -> dict:
 
 def test_nothing_is_said_of_a_mask_that_is_not_there():
     frames = {"kind": "frames", "frames": torch.randn(20, 8), "mask": torch.zeros(10, dtype=torch.bool)}
-    assert "tinted" not in pictures.show(frames)
+    assert "tinted" not in pictures.draw(frames)
     frames["mask"][3] = True
-    assert "the masked ones tinted" in pictures.show(frames)
+    assert "the masked ones tinted" in pictures.draw(frames)
 
 
 def test_frames_are_tinted_and_counted():
-    html = pictures.show(frames())
+    html = pictures.draw(frames())
     assert html.count('class="masked"') == 1 and html.count('class="right"') == 2 and html.count('class="wrong"') == 1
     assert "2 of 3" in html and "(chance: 0.6)" in html
     [mel] = drawn(html)
@@ -64,25 +64,25 @@ def test_frames_are_tinted_and_counted():
 
 def test_low_bands_lie_below_and_loud_is_dark():
     ramp = torch.arange(8.0).repeat(20, 1)
-    [mel] = drawn(pictures.show(frames(frames=ramp)))
+    [mel] = drawn(pictures.draw(frames(frames=ramp)))
     assert mel[0, 0] == 0 and mel[-1, 0] == 255
 
 
 def test_rebuilt_frames_are_drawn_below():
-    html = pictures.show(frames(rebuilt=torch.randn(20, 8), place=None))
+    html = pictures.draw(frames(rebuilt=torch.randn(20, 8), place=None))
     assert len(drawn(html)) == 2 and 'class="wrong"' not in html
 
 
 @pytest.mark.parametrize("predicted", [["", "ca", "x"], [[], ["ca", "do"], []]])
 def test_tokens_join_pieces_and_mark_the_right_guess(predicted):
     row = {"tokens": ["<s>", "ca", "##t"], "masked": [False, True, False], "predicted": predicted}
-    html = pictures.show({"kind": "tokens", "rows": [row]})
+    html = pictures.draw({"kind": "tokens", "rows": [row]})
     assert "&lt;s&gt;" in html and '<span class="token joined">t</span>' in html
     assert "<u>ca</u><i class=right>ca</i>" in html and "right for 1 of 1" in html and ">x<" not in html
 
 
 @pytest.mark.parametrize(
-    "show",
+    "layout",
     [
         {"kind": "sculpture"},
         images(captions=["one"]),
@@ -92,9 +92,9 @@ def test_tokens_join_pieces_and_mark_the_right_guess(predicted):
         {"kind": "images", "images": None, "captions": [], "columns": 1},
     ],
 )
-def test_what_is_not_as_defined_is_refused(show):
+def test_what_is_not_as_defined_is_refused(layout):
     with pytest.raises(ValueError, match="."):
-        pictures.show(show)
+        pictures.draw(layout)
 
 
 def test_classes_have_colours_while_they_last():
@@ -125,7 +125,7 @@ def test_points_without_labels_are_refused():
 
 def test_tokens_say_how_many_scored_above_and_how_it_went_on():
     row = {"tokens": ["a", "b"], "masked": [False, True], "predicted": ["", ["c", "b"]], "place": [0, 1]}
-    html = pictures.show({"kind": "tokens", "rows": [row], "continued": [["Once <", "upon >"]]})
+    html = pictures.draw({"kind": "tokens", "rows": [row], "continued": [["Once <", "upon >"]]})
     assert 'title="1 scored above it"' in html and "scored above" not in html.split("</u>")[1].split("<i")[0]
     assert "Once &lt;<b>upon &gt;</b>" in html
-    assert "continued" not in pictures.show({"kind": "tokens", "rows": [row]})
+    assert "continued" not in pictures.draw({"kind": "tokens", "rows": [row]})

@@ -1,9 +1,11 @@
 import json
 
 import pytest
-from folders import make_run
+import torch
+from folders import OLD, make_run
 
 from sslzoo.report.record import group, read
+from sslzoo.report.section import section
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def test_reads_what_is_there(run):
     assert record.metrics["loss"] == ([0, 1, 2], [5.5, 4.25, 3.75])
     assert record.metrics["val_loss"] == ([1], [4.5])
     assert record.probes["digit"]["raw"]["linear"]["test"] == 0.31
-    assert record.show["kind"] == "tokens"
+    assert record.visualization["kind"] == "masked_tokens"
     assert record.missing == []
 
 
@@ -27,7 +29,7 @@ def test_reads_what_is_there(run):
         ("DONE", "not finished"),
         ("metrics.csv", "no loss curve"),
         ("summary.json", "no time"),
-        ("show.pt", "no picture"),
+        ("visualization.pt", "no picture"),
         ("probe/digit.json", "Nothing was probed"),
         ("config.yaml", "no config.yaml"),
     ],
@@ -38,23 +40,33 @@ def test_says_what_is_missing(run, name, word):
     assert word in said
 
 
-@pytest.mark.parametrize("name", ["summary.json", "show.pt", "probe/digit.json", "config.yaml", "events.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["summary.json", "visualization.pt", "probe/digit.json", "config.yaml", "events.jsonl"]
+)
 def test_a_damaged_file_is_named(run, name):
     (run.folder / name).write_bytes(b"\x80\x04{ [not: this\n")
     said = [line for line in read(run).missing if "cannot be read" in line]
     assert len(said) == 1 and name.split("/")[-1] in said[0] and "\n" not in said[0]
 
 
-def test_a_show_that_needs_pickle_is_not_opened(run, tmp_path):
+def test_a_visualization_that_needs_pickle_is_not_opened(run, tmp_path):
     import pickle
 
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
 
-    run.show.write_bytes(pickle.dumps(Trap()))
-    assert any("show.pt cannot be read" in line for line in read(run).missing)
+    run.visualization.write_bytes(pickle.dumps(Trap()))
+    assert any("visualization.pt cannot be read" in line for line in read(run).missing)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_an_older_runs_picture_is_read(run):
+    run.visualization.unlink()
+    torch.save(OLD, run.old_visualization)
+    record = read(run)
+    assert record.visualization == OLD and record.missing == []
+    assert "<u>ca</u><i>do</i><i class=right>ca</i>" in section([record])
 
 
 def test_a_row_that_was_cut_by_a_kill_is_left_out(run):

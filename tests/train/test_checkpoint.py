@@ -57,10 +57,10 @@ def test_the_last_are_kept(finished):
 def test_a_run_killed_after_its_last_checkpoint_is_finished(finished, tmp_path):
     run = Run(tmp_path / "run")
     shutil.copytree(finished.folder, run.folder)
-    for path in (run.weights, run.summary, run.show, run.folder / "DONE"):
+    for path in (run.weights, run.summary, run.visualization, run.folder / "DONE"):
         path.unlink()
     assert start(run).done
-    assert run.weights.read_bytes() == finished.weights.read_bytes() and run.show.exists()
+    assert run.weights.read_bytes() == finished.weights.read_bytes() and run.visualization.exists()
     logs, whole = (json.loads(r.summary.read_text())["logs"] for r in (run, finished))
     assert logs == whole and "loss" in logs and "lr" in logs
 

@@ -1,0 +1,199 @@
+"""What an objective's `visualize` returned, laid out: titles, captions, log-mel frames, masks pasted in.
+
+Each is a dict of CPU tensors and numbers, saved with `torch.save` and loaded with `weights_only=True`. B rows of a
+batch, V views, T tokens; `rank` is how many candidates scored as high as the right one or higher, so that 0 is right.
+
+    view_pairs      views [B, 2, C, S, S], or of standardised log-mel frames [B, 2, T, F] with zeros for padding;
+                    rank [B] and candidates (int), or cosine [B]
+    patch_pairs     views [B, 2, C, S, S]; target and prediction [B], a place 0..7 around the centre, line by line
+    clusters        views [B, 1, C, S, S]; target and prediction [B]; clusters (int)
+    rotations       views [B, 4, C, S, S]; prediction [B, 4], quarter turns
+    masked_patches  images and prediction [B, C, S, S] in 0..1; mask bool [B, P], P a square; mean [C, 1, 1], the
+                    colour of what was not seen
+    masked_frames   of an utterance: frames [T * stack, F], or waveform [N] and sample_rate; mask bool [T]; rank, which
+                    begins with those of its masked tokens; candidates (int)
+    future_frames   frames, or waveform and sample_rate, as above; ahead (int), in tokens; prediction, of the frames'
+                    shape, or rank [T], -1 where nothing was asked, and candidates
+    altered_frames  frames and prediction [T, F]; mask bool [T, F]
+    masked_tokens   ids, prediction int64 [B, T] and mask bool [B, T]; lengths [B]; words {id: text}
+    next_tokens     ids [B, T]; prediction [B, T - 1, K], the best guesses at tokens from the second on, and rank
+                    [B, T - 1]; lengths [B]; words {id: text}; texts: [given, how the model went on]
+
+Of views there may be fewer rows than of answers. An older run's file is a layout already; see `report.pictures`.
+"""
+
+import math
+
+import numpy as np
+
+from sslzoo.report import pictures
+
+ANGLE = 90
+PLACES = ("up left", "up", "up right", "left", "right", "down left", "down", "down right")
+N_MELS = 80
+
+
+def visible(text: str) -> str:
+    """A piece of text as one can see it: white space, and a special token, which has no text, by a sign."""
+    return text.replace(" ", "␣").replace("\n", "⏎") if text.strip() != text else text or "∅"
+
+
+def upright(views: np.ndarray) -> np.ndarray:
+    """Standardised log-mel frames [..., T, F] as pictures [..., 1, F, T]: loud dark, the lowest band below, padding white."""
+    grey = np.where(views.any(-1, keepdims=True), np.clip(0.5 - views / 6, 0, 1), 1.0)
+    return np.flip(grey.swapaxes(-1, -2), -2)[..., None, :, :]
+
+
+def gallery(title: str, views: np.ndarray, captions: list[str], right=None, columns: int = 8) -> dict:
+    """Views [B, V, C, H, W] side by side, a caption under the last of each row, marked where `right` [B] is given."""
+    rows, many = views.shape[:2]
+    layout = {
+        "kind": "images",
+        "title": title,
+        "images": views.reshape(-1, *views.shape[2:]),
+        "captions": [text for caption in captions[:rows] for text in (*[""] * (many - 1), caption)],
+        "columns": columns,
+    }
+    return layout if right is None else layout | {"right": np.repeat(right[:rows], many)}
+
+
+def named(title: str, views: np.ndarray, target: np.ndarray, prediction: np.ndarray, name, columns: int = 8) -> dict:
+    """A gallery whose captions say which class each row is of, and which was named; name: of a class, its text."""
+    captions = [f"{name(t)}: said {name(p)}" for t, p in zip(target.tolist(), prediction.tolist(), strict=True)]
+    return gallery(title, views, captions, target == prediction, columns)
+
+
+def frames(shown: dict) -> np.ndarray:
+    """Log-mel frames [T, F], of the waveform where there are none."""
+    if "frames" in shown:
+        return shown["frames"]
+    import torch
+
+    from sslzoo.parts.mel import LogMel
+
+    wave, rate = torch.from_numpy(shown["waveform"])[None], int(shown["sample_rate"])
+    # half as many filters where the spectrum has half as many frequencies
+    mels, _ = LogMel(rate, N_MELS if rate >= 16000 else N_MELS // 2)(wave, torch.tensor([wave.shape[1]]))
+    return mels[0].numpy()
+
+
+def _view_pairs(shown: dict) -> dict:
+    views = upright(shown["views"]) if shown["views"].ndim == 4 else shown["views"]
+    if "rank" not in shown:
+        title = "Two views of each item, and how well each predicts the other"
+        return gallery(title, views, [f"cosine {c:.2f}" for c in shown["cosine"].tolist()])
+    rank, candidates = shown["rank"], int(shown["candidates"])
+    title = f"Two views of each image; where the second came among {candidates} candidates"
+    return gallery(title, views, [f"rank {r + 1}" for r in rank.tolist()], rank == 0)
+
+
+def _patch_pairs(shown: dict) -> dict:
+    title = "Two patches of each image, with the one colour that was left of them, and where the second lies"
+    return named(title, shown["views"], shown["target"], shown["prediction"], lambda place: PLACES[place])
+
+
+def _clusters(shown: dict) -> dict:
+    title = f"Views of images, their clusters of {int(shown['clusters'])}, and what the head said"
+    return named(title, shown["views"], shown["target"], shown["prediction"], str)
+
+
+def _rotations(shown: dict) -> dict:
+    views = shown["views"]
+    prediction = shown["prediction"][: len(views)]
+    target = np.broadcast_to(np.arange(prediction.shape[1]), prediction.shape)
+    each = views.reshape(-1, 1, *views.shape[2:])
+    title = "Each image in four orientations, and the one that was named"
+    return named(title, each, target.ravel(), prediction.ravel(), lambda turn: f"{ANGLE * turn}°", columns=4)
+
+
+def _masked_patches(shown: dict) -> dict:
+    images, prediction, mask = shown["images"], shown["prediction"], shown["mask"]
+    side = math.isqrt(mask.shape[1])
+    patch = images.shape[-1] // side
+    hidden = np.kron(mask.reshape(-1, 1, side, side), np.ones((patch, patch), bool))
+    three = [images, np.where(hidden, shown["mean"], images), np.where(hidden, prediction, images)]
+    title = f"Images, the {int((~mask[0]).sum())} patches that were seen, and what was made of them"
+    each = np.stack(three, 1).reshape(-1, 1, *images.shape[1:])
+    return gallery(title, each, ["whole", "seen", "rebuilt"] * len(images), columns=6)
+
+
+def _masked_frames(shown: dict) -> dict:
+    mask, candidates = shown["mask"], int(shown["candidates"])
+    place = np.full(len(mask), -1)
+    place[mask] = shown["rank"][: mask.sum()]
+    title = f"Masked frames, and where the right code came among {candidates}"
+    return _frames(title, frames(shown), mask, place=place, candidates=candidates)
+
+
+def _future_frames(shown: dict) -> dict:
+    ahead, drawn = int(shown["ahead"]), frames(shown)
+    if "rank" not in shown:
+        title = f"A spectrogram, and what was predicted of it {ahead} tokens before"
+        return _frames(title, drawn, np.zeros(len(drawn), bool), rebuilt=shown["prediction"])
+    rank, candidates = shown["rank"], int(shown["candidates"])
+    title = f"Where each token came among {candidates}, {ahead} tokens before it was heard"
+    return _frames(title, drawn, np.zeros(len(rank), bool), place=rank, candidates=candidates)
+
+
+def _altered_frames(shown: dict) -> dict:
+    mask, title = shown["mask"], "A spectrogram, what was altered, and what was made of it"
+    rebuilt = np.where(mask, shown["prediction"], shown["frames"])
+    return _frames(title, shown["frames"], mask.any(1), rebuilt=rebuilt)
+
+
+def _frames(title: str, drawn: np.ndarray, mask: np.ndarray, **answers) -> dict:
+    return {"kind": "frames", "title": title, "frames": drawn, "mask": mask, **answers}
+
+
+def _masked_tokens(shown: dict) -> dict:
+    rows = []
+    for ids, mask, guess, n in zip(*(shown[k] for k in ("ids", "mask", "prediction", "lengths")), strict=True):
+        row = {"tokens": _words(shown, ids[:n]), "masked": mask[:n].tolist()}
+        rows.append(row | {"predicted": _words(shown, guess[:n])})
+    return {"kind": "tokens", "title": "Masked pieces, and what was written in their place", "rows": rows}
+
+
+def _next_tokens(shown: dict) -> dict:
+    rows = []
+    for ids, guesses, rank, n in zip(*(shown[k] for k in ("ids", "prediction", "rank", "lengths")), strict=True):
+        row = {"tokens": _words(shown, ids[:n]), "masked": [False, *[True] * (n - 1)]}
+        row["predicted"] = ["", *(_words(shown, best) for best in guesses[: n - 1])]
+        rows.append(row | {"place": [0, *rank[: n - 1].tolist()]})
+    title = "A text, and what was guessed of each token from those before it"
+    return {"kind": "tokens", "title": title, "rows": rows, "continued": [shown["texts"]] if "texts" in shown else []}
+
+
+def _words(shown: dict, ids: np.ndarray) -> list[str]:
+    """What ids stand for; themselves where that is not known."""
+    words = shown.get("words", {})
+    return [visible(words.get(i, str(i))) for i in ids.tolist()]
+
+
+KINDS = {
+    "view_pairs": _view_pairs,
+    "patch_pairs": _patch_pairs,
+    "clusters": _clusters,
+    "rotations": _rotations,
+    "masked_patches": _masked_patches,
+    "masked_frames": _masked_frames,
+    "future_frames": _future_frames,
+    "altered_frames": _altered_frames,
+    "masked_tokens": _masked_tokens,
+    "next_tokens": _next_tokens,
+}
+
+
+def layout(shown: dict) -> dict:
+    """The layout that `report.pictures` draws. Raises ValueError where `shown` is not as its kind is defined above."""
+    kind = shown.get("kind")
+    if kind not in KINDS:
+        return shown  # of an older run, or unknown, which the drawing says
+    try:
+        return KINDS[kind]({k: pictures.array(x) if hasattr(x, "detach") else x for k, x in shown.items()})
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"a visualization of the kind '{kind}' lacks or misuses {error}") from error
+
+
+def draw(shown: dict) -> str:
+    """What was asked and what was answered, as HTML. Raises ValueError where it is not as defined."""
+    return pictures.draw(layout(shown))

@@ -1,0 +1,56 @@
+import io
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from sslzoo.data.base import continuation
+from sslzoo.parts import ranks
+from sslzoo.train.finish import Finish
+from sslzoo.train.visualization import portable
+
+PIECES = {1: "be", 2: "gin", 3: "again"}
+
+
+def text_of(ids) -> str:
+    return " ".join(PIECES[int(i)] for i in ids.reshape(-1)).replace("be gin", "begin")
+
+
+def test_a_text_goes_on_within_a_word():
+    assert continuation(text_of, torch.tensor([3, 1]), torch.tensor([2, 3])) == ["again be", "gin again"]
+    assert continuation(text_of, torch.tensor([3]), torch.tensor([1])) == ["again", " be"]
+
+
+def test_only_what_is_shown_is_kept(tmp_path):
+    """Not the storage of which it is a part, nor a graph."""
+    whole = torch.randn(1000, 10, requires_grad=True)
+    kept = portable({"kind": "view_pairs", "views": whole[:2] * 1, "rank": whole.detach()[:2, 0], "candidates": 3}, str)
+    assert not kept["views"].requires_grad and kept["rank"].untyped_storage().nbytes() == 8
+    assert kept["kind"] == "view_pairs" and kept["candidates"] == 3 and "words" not in kept
+
+
+def test_ids_get_their_words():
+    shown = {"kind": "next_tokens", "ids": torch.tensor([[3, 1]]), "prediction": torch.tensor([[[2, 3]]])}
+    kept = portable({**shown, "text": torch.tensor([3, 1, 2]), "given": 2}, text_of)
+    assert kept["words"] == PIECES and kept["texts"] == ["again be", "gin"]
+    torch.save(kept, file := io.BytesIO())
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["words"] == PIECES
+
+
+class Gathering(nn.Module):
+    def visualize(self, encoder, batch, step: int) -> dict:
+        assert not self.training and not encoder.training
+        return {"kind": "view_pairs", "candidates": ranks.world() * len(batch), "step": step}
+
+
+def test_every_rank_looks_alone(monkeypatch):
+    """All have the same batch, so that one that is gathered would hold each item twice."""
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+    batch = SimpleNamespace(to=lambda device: range(5))
+    module = nn.Module()
+    module.encoder, module.objective, module.device, module.total_steps = nn.Linear(1, 1), Gathering(), "cpu", 7
+    found = Finish(None, {}, lambda: batch, str).visualize(module.train())
+    assert found == {"kind": "view_pairs", "candidates": 5, "step": 7} and ranks.world() == 2
+    assert module.encoder.training
