@@ -28,17 +28,15 @@ def host(lengths: Tensor) -> Tensor:
 
 def standardize(x: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
     """x [B, T, C] with zero mean and unit variance over each row's valid steps; padding becomes zero."""
-    inside = valid(lengths, x.shape[1], x.device)[..., None].to(x.dtype)
-    count = lengths.clamp(min=1).to(x.device, non_blocking=True)[:, None, None]
-    mean = (x * inside).sum(1, keepdim=True) / count
-    var = ((x - mean).square() * inside).sum(1, keepdim=True) / count
-    return (x - mean) * torch.rsqrt(var + eps) * inside
+    inside = valid(lengths, x.shape[1], x.device)
+    centred = x - masked_mean(x, inside)[:, None]
+    var = masked_mean(centred.square(), inside)[:, None]
+    return centred * torch.rsqrt(var + eps) * inside[..., None]
 
 
 def masked_mean(x: Tensor, inside: Tensor) -> Tensor:
     """The mean of x [B, T, D] over the steps that are inside, bool [B, T]: [B, D]; zero where none is."""
-    weight = inside[..., None].to(x.dtype)
-    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return (x * inside[..., None]).sum(1) / inside.sum(1, keepdim=True).clamp(min=1)
 
 
 def indices(mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from sslzoo.data.base import Batch, Data
 from sslzoo.data.loader import ordered_loader
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import UserError
-from sslzoo.parts.masked import valid
+from sslzoo.parts.masked import masked_mean, valid
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Part
 from sslzoo.progress import Progress
@@ -66,10 +66,9 @@ class Frozen:
         encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
         if not self.in_tokens:
             return encoded.pooled[:, None].float().cpu()
-        inside = valid(encoded.lengths, encoded.last.shape[1], self.device)[..., None].clone()
+        inside = valid(encoded.lengths, encoded.last.shape[1], self.device)
         inside[:, : self.encoder.prefix] = False
-        count = inside.sum(1).clamp(min=1)
-        means = torch.stack([(h.float() * inside).sum(1) / count for h in encoded.hidden], 1)
+        means = torch.stack([masked_mean(h.float(), inside) for h in encoded.hidden], 1)
         pooled = encoded.pooled.float()
         if self._own_pooling is None:
             self._own_pooling = not torch.allclose(pooled, means[:, -1], rtol=1e-3, atol=1e-4)

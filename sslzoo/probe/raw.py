@@ -8,7 +8,7 @@ from sslzoo.data.base import SPECIALS, Batch
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import ConfigError
 from sslzoo.parts.images import pixels
-from sslzoo.parts.masked import valid
+from sslzoo.parts.masked import masked_mean, valid
 from sslzoo.probe.features import Source, units
 from sslzoo.probe.splits import Pool
 
@@ -44,8 +44,7 @@ class Mels:
     @torch.inference_mode()
     def items(self, batch: Batch) -> Tensor:
         mels, lengths = self.mel(batch.inputs, batch.lengths)
-        inside = valid(lengths, mels.shape[1])[..., None]
-        return ((mels * inside).sum(1) / lengths[:, None])[:, None]
+        return masked_mean(mels, valid(lengths, mels.shape[1]))[:, None]
 
     @torch.inference_mode()
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
