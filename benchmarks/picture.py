@@ -1,4 +1,4 @@
-"""Draw the README's picture: what the demo's image encoder was asked, from the run's own show.pt."""
+"""Draw the README's picture: what the demo's image encoder was asked, from the run's own visualization."""
 
 from pathlib import Path
 
@@ -6,13 +6,17 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
-import torch
 
-shown = torch.load("runs/bench_demo/vision-s0/show.pt", weights_only=True)
-images, captions, right = shown["images"], shown["captions"], shown["right"]
+from sslzoo.report.pictures import array
+from sslzoo.report.record import read
+from sslzoo.report.visualizations import layout
+from sslzoo.run import Run
+
+shown = layout(read(Run(Path("runs/bench_demo/vision-s0"))).visualization)
+images, captions, right = array(shown["images"]), shown["captions"], shown["right"]
 figure, axes = plt.subplots(2, 8, figsize=(10, 3.2))
 for place, axis in enumerate(axes.flat):
-    axis.imshow(images[place].permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
+    axis.imshow(images[place].transpose(1, 2, 0).clip(0, 1), interpolation="nearest")
     axis.set_axis_off()
     if place % 2:
         axis.set_title(captions[place], fontsize=9, color="#2a7f3f" if right[place] else "#b03a2e", loc="left")

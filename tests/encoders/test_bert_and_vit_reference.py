@@ -37,7 +37,7 @@ def bert_pair():
     theirs = shaken(transformers.BertForPreTraining(config)).eval()
     trunk = Transformer(16, 3, 4, hidden=40, norm="post", eps=1e-12)
     encoder = SequenceEncoder(WordPieces(16, 50, 20, segments=2), trunk, pool="first")
-    objective = BERT(encoder, SimpleNamespace(vocab_size=50, describe=str), Pieces(0.3))
+    objective = BERT(encoder, SimpleNamespace(vocab_size=50), Pieces(0.3))
     copies.bert_model(encoder, theirs.bert)
     copies.bert_head(objective, theirs)
     return encoder, objective, theirs

@@ -29,7 +29,7 @@ def pair():
     trunk = Transformer(16, 3, 4, hidden=40, norm="pre", activation="gelu_tanh", causal=True, scale_residuals=True)
     encoder = SequenceEncoder(WordPieces(16, 50, 20, segments=0), trunk).eval()
     copies.gpt2_model(encoder, theirs.transformer)
-    return encoder, GPT(encoder, SimpleNamespace(vocab_size=50, describe=str)), theirs
+    return encoder, GPT(encoder, SimpleNamespace(vocab_size=50)), theirs
 
 
 @pytest.mark.parametrize("sizes", [(20, 20), (12, 2, 20)], ids=["full", "padded"])
