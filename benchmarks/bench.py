@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sslzoo.command import ended_with_us
+from sslzoo.compare.process import signals_as_interrupt
 
 HERE = Path(__file__).parent
 SHARED = "../shared/data"  # the real sets, from the project's root; --data says where else
@@ -40,7 +40,7 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
 
 def _run(command: list[str]) -> int:
     """A command's exit code. An interrupt or SIGTERM is passed on and waited for, for the command ends its own."""
-    with ended_with_us():
+    with signals_as_interrupt():
         child = subprocess.Popen(command)
         try:
             return child.wait()

@@ -26,7 +26,7 @@ from sslzoo.data.builtin.spoken import Spoken
 from sslzoo.data.loader import ordered_loader
 from sslzoo.data.sampler import BySeconds
 from sslzoo.label.sources import Cepstra
-from sslzoo.parts import cluster
+from sslzoo.nn import cluster
 from sslzoo.run import commit, machine, write_json
 
 FRAMES, CLUSTERS = 200_000, 100

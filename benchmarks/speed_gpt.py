@@ -12,10 +12,11 @@ import speed
 import torch
 import transformers
 
-from sslzoo.data.base import Batch, valid
+from sslzoo.data.base import Batch
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
 from sslzoo.encoders.transformer import Transformer
+from sslzoo.nn.masked import valid_mask
 from sslzoo.objectives.gpt import GPT
 
 DIM, DEPTH, HEADS, VOCAB, TOKENS = 256, 4, 4, 50257, 256
@@ -32,10 +33,10 @@ def models():
     encoder = SequenceEncoder(WordPieces(DIM, VOCAB, TOKENS, segments=0), trunk)
     with torch.no_grad():
         model = theirs.transformer
-        encoder.front.pieces.weight.copy_(model.wte.weight)
-        encoder.front.places.weight.copy_(model.wpe.weight)
+        encoder.frontend.token_embedding.weight.copy_(model.wte.weight)
+        encoder.frontend.position_embedding.weight.copy_(model.wpe.weight)
         trunk.norm.load_state_dict(model.ln_f.state_dict())
-        for layer, block in zip(trunk.layers, model.h, strict=True):
+        for layer, block in zip(trunk.blocks, model.h, strict=True):
             attention = (layer.attention.query, layer.attention.key, layer.attention.value)
             for linear, weight in zip(attention, block.attn.c_attn.weight.split(DIM, 1), strict=True):
                 linear.weight.copy_(weight.t())
@@ -49,7 +50,7 @@ def models():
 def batch(lengths: list[int]) -> Batch:
     lengths = torch.tensor(lengths)
     ids = torch.randint(5, VOCAB, (len(lengths), TOKENS), generator=torch.Generator().manual_seed(1))
-    return Batch(ids * valid(lengths, TOKENS), lengths, lengths, lengths)
+    return Batch(ids * valid_mask(lengths, TOKENS), lengths, lengths, lengths)
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
         return objective(encoder, batch, 0).value
 
     def their_loss(batch):
-        there = valid(batch.lengths, TOKENS)
+        there = valid_mask(batch.lengths, TOKENS)
         mask = None if bool(there.all()) else there.long()
         labels = batch.inputs.masked_fill(~there, -100)
         return theirs(batch.inputs, attention_mask=mask, labels=labels, use_cache=False).loss
@@ -78,7 +79,7 @@ def main() -> None:
     for name, given in {"full": batch([TOKENS] * ROWS), "padded": batch(ragged)}.items():
         a, b = our_loss(given), their_loss(given)
         a.backward(), b.backward()
-        table, wte = encoder.front.pieces.weight.grad, theirs.transformer.wte.weight.grad
+        table, wte = encoder.frontend.token_embedding.weight.grad, theirs.transformer.wte.weight.grad
         gap = {"loss": float((a - b).detach().abs()), "gradient": float((table - wte).abs().max() / wte.abs().max())}
         assert gap["loss"] < 1e-4 and gap["gradient"] < 1e-4, gap
         del a, b, table, wte

@@ -12,7 +12,7 @@ import speed
 import torch
 import transformers
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.base import Batch
 from sslzoo.encoders.image import Patches
 from sslzoo.encoders.sequence import SequenceEncoder
@@ -42,24 +42,24 @@ def models():
         mask_ratio=0.75,
     )
     theirs = transformers.ViTMAEForPreTraining(config).train()
-    front = Patches(DIM, SIZE, PATCH, mean=[0.0] * 3, std=[1.0] * 3)
-    encoder = SequenceEncoder(front, Transformer(DIM, DEPTH, HEADS, eps=1e-6), pool="first")
+    frontend = Patches(DIM, SIZE, PATCH, mean=[0.0] * 3, std=[1.0] * 3)
+    encoder = SequenceEncoder(frontend, Transformer(DIM, DEPTH, HEADS, eps=1e-6), pool="first")
     objective = MAE(encoder, SimpleNamespace(size=SIZE), Transformer(DIM, DECODER_DEPTH, HEADS, eps=1e-6))
     embeddings, decoder = theirs.vit.embeddings, theirs.decoder
     conv = embeddings.patch_embeddings.projection
-    front.linear.weight.copy_(conv.weight.permute(0, 2, 3, 1).flatten(1))
-    front.linear.bias.copy_(conv.bias)
-    front.first.copy_(embeddings.cls_token[0, 0])
-    front.position.copy_(embeddings.position_embeddings[0])
-    objective.masked.copy_(decoder.mask_token[0, 0])
-    objective.place.copy_(decoder.decoder_pos_embed[0])
+    frontend.linear.weight.copy_(conv.weight.permute(0, 2, 3, 1).flatten(1))
+    frontend.linear.bias.copy_(conv.bias)
+    frontend.cls_token.copy_(embeddings.cls_token[0, 0])
+    frontend.position_embedding.copy_(embeddings.position_embeddings[0])
+    objective.mask_token.copy_(decoder.mask_token[0, 0])
+    objective.decoder_pos_embed.copy_(decoder.decoder_pos_embed[0])
     pairs = {
         encoder.trunk.norm: theirs.vit.layernorm,
-        objective.enter: decoder.decoder_embed,
-        objective.leave: decoder.decoder_pred,
+        objective.decoder_embed: decoder.decoder_embed,
+        objective.decoder_pred: decoder.decoder_pred,
         objective.decoder.norm: decoder.decoder_norm,
     }
-    layers = [*encoder.trunk.layers, *objective.decoder.layers]
+    layers = [*encoder.trunk.blocks, *objective.decoder.blocks]
     for layer, other in zip(layers, [*theirs.vit.layers, *decoder.decoder_layers], strict=True):
         pairs |= {
             layer.attention.query: other.attention.q_proj,
@@ -80,8 +80,8 @@ def main() -> None:
     said = speed.arguments(__doc__, "speed_mae", 15)
     encoder, objective, theirs = models()
     images = torch.rand(ROWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    keys = torch.tensor([draws.key(0, i) for i in range(ROWS)])
-    batch = Batch(images, torch.ones(ROWS, dtype=torch.long), keys, torch.arange(ROWS))
+    seeds = torch.tensor([rng.derive_seed(0, i) for i in range(ROWS)])
+    batch = Batch(images, torch.ones(ROWS, dtype=torch.long), seeds, torch.arange(ROWS))
 
     def step(module, loss):
         for p in module.parameters():
@@ -91,13 +91,13 @@ def main() -> None:
         return value.detach()
 
     both = torch.nn.ModuleList([encoder, objective])
-    noise = draws.uniform(keys, "mask", (SIZE // PATCH) ** 2)
+    noise = rng.uniform(seeds, "mask", (SIZE // PATCH) ** 2)
     ways = {
         speed.OURS: lambda: step(both, lambda: objective(encoder, batch, 0).value),
         "transformers ViTMAEForPreTraining": lambda: step(theirs, lambda: theirs(images).loss),
     }
     gap = float((ways[speed.OURS]() - step(theirs, lambda: theirs(images, noise=noise).loss)).abs())
-    ours, others = encoder.trunk.layers[0].up.weight.grad, theirs.vit.layers[0].mlp.fc1.weight.grad
+    ours, others = encoder.trunk.blocks[0].up.weight.grad, theirs.vit.layers[0].mlp.fc1.weight.grad
     assert gap < 1e-5 and (ours - others).abs().max() < 1e-4 * others.abs().max(), gap
     case = f"{ROWS} images of {SIZE} pixels"
     found = {"ways": speed.by_turns(ways, said.rounds), "gap": gap}

@@ -11,10 +11,10 @@ import speed
 import torch
 import transformers
 
-from sslzoo.data.base import standardize, valid
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.speech import Waveform
 from sslzoo.encoders.transformer import ConvPosition, Transformer
+from sslzoo.nn.masked import standardize, valid_mask
 
 SECONDS = [1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5]
 
@@ -33,18 +33,18 @@ def models(dim: int, depth: int, heads: int, channels: int, kernel: int):
         )
     ).eval()
     layers = [[channels, k, s] for k, s in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True)]
-    front = Waveform(dim, layers=layers)
+    frontend = Waveform(dim, layers=layers)
     trunk = Transformer(dim, depth, heads, norm="post", position=ConvPosition(dim, kernel, 16))
     pairs = {
-        front.norm: theirs.feature_projection.layer_norm,
-        front.linear: theirs.feature_projection.projection,
+        frontend.norm: theirs.feature_projection.layer_norm,
+        frontend.linear: theirs.feature_projection.projection,
         trunk.position.conv: theirs.encoder.pos_conv_embed.conv,
         trunk.norm: theirs.encoder.layer_norm,
-        front.layers[0].norm: theirs.feature_extractor.conv_layers[0].layer_norm,
+        frontend.layers[0].norm: theirs.feature_extractor.conv_layers[0].layer_norm,
     }
-    for layer, other in zip(front.layers, theirs.feature_extractor.conv_layers, strict=True):
+    for layer, other in zip(frontend.layers, theirs.feature_extractor.conv_layers, strict=True):
         pairs[layer.conv] = other.conv
-    for layer, other in zip(trunk.layers, theirs.encoder.layers, strict=True):
+    for layer, other in zip(trunk.blocks, theirs.encoder.layers, strict=True):
         pairs |= {
             layer.attention.query: other.attention.q_proj,
             layer.attention.key: other.attention.k_proj,
@@ -57,7 +57,7 @@ def models(dim: int, depth: int, heads: int, channels: int, kernel: int):
         }
     for ours, other in pairs.items():
         ours.load_state_dict(other.state_dict())
-    return SequenceEncoder(front, trunk).eval(), theirs
+    return SequenceEncoder(frontend, trunk).eval(), theirs
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def main() -> None:
     lengths = (torch.tensor(SECONDS) * 16000).long()
     waves = 0.1 * torch.randn(len(lengths), int(lengths.max()), generator=torch.Generator().manual_seed(1))
     waves = standardize(waves[..., None], lengths)[..., 0]
-    mask = valid(lengths, waves.shape[1]).long()
+    mask = valid_mask(lengths, waves.shape[1]).long()
     sizes = {"wav2vec2_small's sizes": (192, 4, 4, 128, 64), "wav2vec2_base": (768, 12, 12, 512, 128)}
     cases = {}
     for name, size in sizes.items():

@@ -16,11 +16,11 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from sslzoo import draws
+from sslzoo import compat, rng
 from sslzoo.config import CONF
-from sslzoo.data.targets import Labelled, Promised, Targets
+from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError, nearest
-from sslzoo.run import Run, check_signed, write_whole
+from sslzoo.run import Run, check_signed, write_atomic
 
 OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
 GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
@@ -28,6 +28,8 @@ GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
 
 def target(path: str, where: str):
     """The class that `_target_` names."""
+    if path in compat.TARGETS:
+        raise ConfigError(f"{where}: {path} is {compat.TARGETS[path]} now: write that")
     module, _, name = str(path).rpartition(".")
     try:
         found = importlib.import_module(module)
@@ -118,7 +120,7 @@ class Job:
     trainer: object
 
 
-def encoders_that(fit) -> list[str]:
+def matching_encoders(fit) -> list[str]:
     """The names in conf/encoder of the encoders that `fit`, made without memory."""
     images = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.5]}
     data, found = {**images, "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}, []
@@ -132,7 +134,7 @@ def encoders_that(fit) -> list[str]:
     return found
 
 
-def misfits(data, encoder, objective: type) -> None:
+def check_fit(data, encoder, objective: type) -> None:
     """Refuse what does not go together, naming what would."""
     name = objective.__name__
     if data.modality not in objective.modalities:
@@ -155,14 +157,14 @@ def misfits(data, encoder, objective: type) -> None:
         (objective.needs <= encoder.offers, f"an encoder with {lacks}"),
     ):
         if not ok:
-            good = encoders_that(lambda e: e.modality == data.modality and objective.needs <= e.offers)
+            good = matching_encoders(lambda e: e.modality == data.modality and objective.needs <= e.offers)
             raise ConfigError(f"{name} on this data needs {need}; these fit: encoder={', '.join(good) or 'none yet'}")
 
 
-def build(config: dict, promised: Promised | None = None) -> Job:
+def build(config: dict, planned: PlannedTargets | None = None) -> Job:
     """All parts of `sslzoo pretrain`, from its plain config. Weights depend on config.seed alone.
 
-    promised: to check a config whose targets are not made yet; its data cannot be read.
+    planned: to check a config whose targets are not made yet; its data cannot be read.
     """
     parts = {name: config[name] for name in ("data", "encoder", "objective", "optim", "trainer")}
     for name, node in parts.items():
@@ -175,12 +177,12 @@ def build(config: dict, promised: Promised | None = None) -> Job:
         raise ConfigError(f"targets must be the folder of what `sslzoo label` made, got {config['targets']!r}")
     trainer, optim, data = make(config["trainer"]), make(config["optim"]), make(config["data"])
     if config.get("targets") is not None:
-        data = Labelled(data, promised or Targets(config["targets"]))
+        data = Labelled(data, planned or Targets(config["targets"]))
     with torch.random.fork_rng():
-        torch.manual_seed(draws.key(config["seed"], "weights"))
+        torch.manual_seed(rng.derive_seed(config["seed"], "weights"))
         encoder = make(config["encoder"])
         objective = target(config["objective"]["_target_"], "objective")
-        misfits(data, encoder, objective)
+        check_fit(data, encoder, objective)
         objective = make(config["objective"], encoder=encoder, data=data)
     data.batch.check(max(objective.min_batch, trainer.ranks) * trainer.accumulate)
     # tokens are `seconds`, too
@@ -197,19 +199,19 @@ def load_encoder(run: Run, untrained: bool = False):
 
     if not run.encoder.exists():
         raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
-    said = json.loads(run.encoder.read_text())
+    saved = compat.translate(json.loads(run.encoder.read_text()))
     with torch.random.fork_rng():
-        torch.manual_seed(draws.key(said["seed"], "weights"))
-        encoder = make(said["encoder"])
+        torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
+        encoder = make(saved["encoder"])
     if not untrained:
         check_signed(run.weights, f"delete {run.folder / 'DONE'}, and run its `sslzoo pretrain` again")
-        encoder.load_state_dict(load_file(run.weights))
-    data = make(said["data"])
+        encoder.load_state_dict(compat.translate_weights(load_file(run.weights)))
+    data = make(saved["data"])
     data.restore(run.folder)
     return encoder.eval(), data
 
 
-def settle(run: Run, config: dict) -> None:
+def write_config(run: Run, config: dict) -> None:
     """Write the config of a new run; refuse to go on with a run of another config."""
     free = {"trainer": {"workers", "progress"}}  # what changes nothing that is learned
 
@@ -221,7 +223,13 @@ def settle(run: Run, config: dict) -> None:
         }
 
     if run.config.exists():
-        old, new = flat(yaml.safe_load(run.config.read_text())), flat(config)
+        saved = yaml.safe_load(run.config.read_text())
+        if compat.is_old(saved) and not run.done:
+            raise ConfigError(
+                f"{run.folder} was begun by an older sslzoo, whose checkpoints cannot be continued — "
+                "choose another name=… or delete it"
+            )
+        old, new = flat(compat.translate(saved)), flat(config)
         ignored = {f"{group}.{key}" for group, keys in free.items() for key in keys}
         differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in ignored)
         if differ:
@@ -231,4 +239,4 @@ def settle(run: Run, config: dict) -> None:
                 f"{run.folder} is a run of another config ({shown}{more}) — choose another name=… or delete it"
             )
         return
-    write_whole(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))
+    write_atomic(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))

@@ -85,10 +85,10 @@ def readers_of(data: dict) -> list[str]:
 
 def fingerprint(config: dict) -> str:
     """Six characters that stand for a config, leaving out what changes nothing that is learned."""
-    said = json.loads(json.dumps(config))
+    relevant = json.loads(json.dumps(config))
     for key in ("workers", "progress"):
-        said.get("trainer", {}).pop(key, None)
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:6]
+        relevant.get("trainer", {}).pop(key, None)
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def protocol(config: dict) -> dict:
@@ -132,7 +132,7 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         first, last = found[1].split(".")[0], found[1].split(".")[-1]
         deeper = [
             k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")
-        ]  # encoder.patch: encoder.front.patch
+        ]  # encoder.patch: encoder.frontend.patch
         return f"there is no setting '{found[1]}'{nearest(found[1], deeper or known)}"
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"

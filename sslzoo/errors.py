@@ -24,7 +24,7 @@ def nearest(word: str, words) -> str:
     return f" — did you mean '{found[0]}'?" if found else ""
 
 
-def said_of(error: Exception) -> str:
+def one_line_error(error: Exception) -> str:
     """An error in one line."""
     text = str(error).strip()
     if "Traceback (most recent call last)" in text:  # from a loader's worker, with all of its stack

@@ -6,9 +6,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from sslzoo import draws
+from sslzoo import distributed, rng
 from sslzoo.errors import UserError
-from sslzoo.parts import ranks
 
 
 class Pretrain(L.LightningModule):
@@ -39,11 +38,11 @@ class Pretrain(L.LightningModule):
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         step, words = self.global_step, [self.part] if self.part else []
-        # dropout alone draws from torch's own generator; everything else from the batch's keys
-        torch.manual_seed(draws.key(self.seed, "dropout", step, self.global_rank, *words))
+        # dropout alone draws from torch's own generator; everything else from the batch's seeds
+        torch.manual_seed(rng.derive_seed(self.seed, "dropout", step, self.global_rank, *words))
         for module in self.modules():
             if hasattr(module, "layer_drop_seed"):
-                module.layer_drop_seed = draws.key(self.seed, "layer drop", step)
+                module.layer_drop_seed = rng.derive_seed(self.seed, "layer drop", step)
         loss = self.objective(self.encoder, batch, step)
         value, weight = self.weigh(loss)
         if self.part == 0:
@@ -59,18 +58,18 @@ class Pretrain(L.LightningModule):
         """This rank's loss of a part, so that the mean over ranks (and, as Lightning takes it, over parts) is the
         mean over the global batch but for a factor that `on_before_optimizer_step` knows; and its weight."""
         count = torch.as_tensor(loss.count, dtype=torch.float32, device=loss.value.device)
-        total = ranks.total(count)
+        total = distributed.all_reduce_sum(count)
         if self.part == 0:  # a part may be about nothing
             self.first_total, self.total = total.clamp(min=1e-12 if self.parts == 1 else 1), 1e-12
         self.total = (self.total + total).clamp(min=1e-12)
         weight = count / self.first_total
-        return loss.value * weight * ranks.world() * self.parts, weight
+        return loss.value * weight * distributed.world_size() * self.parts, weight
 
     def reduce(self, loss, weight: Tensor) -> tuple[list[str], Tensor]:
         """Names, and the sums over ranks of the weighed loss and logs. A rank logs the same names as every other."""
         logs = {"loss": loss.value.detach(), **loss.logs()}
         values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=weight.device) for v in logs.values()])
-        return list(logs), ranks.total(values.detach() * weight)
+        return list(logs), distributed.all_reduce_sum(values.detach() * weight)
 
     def on_before_optimizer_step(self, optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]

@@ -1,28 +1,62 @@
-"""How far something long is: said by what does it, shown by what called it."""
+"""Progress of long work: reported by what does it, shown by what called it, with one kind of bar."""
 
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+PATIENCE = 1.0  # seconds before `track` shows anything
 
 
 def quiet(what: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
+def progress_bar(transient: bool = True, info: bool = False, disable: bool = False):
+    """A rich bar on stderr: what, the bar, done of total, the time left. info: also `task.fields["info"]`.
+    transient: whether it is wiped when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}" + ("  {task.fields[info]}" if info else "")),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=transient, disable=disable)
+
+
+def track(items: Iterable, what: str, total: int) -> Iterator:
+    """Go through `items`; if it takes longer than `PATIENCE`, with a bar on a terminal, a line elsewhere."""
+    bar = progress_bar()
+    begun, shown, task = time.monotonic(), False, bar.add_task(what, total=total)
+    try:
+        for done, item in enumerate(items):
+            if not shown and time.monotonic() - begun > PATIENCE:
+                shown = True
+                if bar.console.is_terminal:
+                    bar.start()
+                else:
+                    print(f"{what}: {total} …", file=sys.stderr)
+            if shown:
+                bar.update(task, completed=done)
+            yield item
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """A bar for each thing that is said to progress, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+    """A function that shows a bar for each thing that it is told of, on a terminal only."""
+    with progress_bar(disable=not sys.stderr.isatty()) as bar:
         rows: dict[str, int] = {}
 
         def progress(what: str, done: int, total: int) -> None:
             if what not in rows:
-                rows[what] = bar.add_task(what)
+                rows[what] = bar.add_task(what, total=total)
             bar.update(rows[what], completed=done, total=total)
 
         yield progress

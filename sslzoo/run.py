@@ -49,7 +49,8 @@ class Run:
 
     @property
     def visualization(self) -> Path:
-        return self.folder / "visualization.pt"
+        path, before = self.folder / "visualization.pt", self.folder / "show.pt"  # as it was called once
+        return before if before.exists() and not path.exists() else path
 
     @property
     def old_visualization(self) -> Path:
@@ -115,7 +116,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one move."""
     path, beside = Path(path), None
     try:
@@ -134,19 +135,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value) -> None:
-    write_whole(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n"))
+    write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n"))
 
 
 def write_signed(path: Path, write: Callable[[Path], None]) -> None:
-    """`write_whole`, with the file's SHA-256 in `<path>.sha256`."""
+    """`write_atomic`, with the file's SHA-256 in `<path>.sha256`."""
     path = Path(path)
 
     def sign(beside: Path) -> None:
         write(beside)
         # before the file itself is in its place: a full disk or a kill leaves no file without a signature
-        write_whole(Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n"))
+        write_atomic(Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n"))
 
-    write_whole(path, sign)
+    write_atomic(path, sign)
 
 
 def check_signed(path: Path, mend: str = "delete both to go on without") -> None:

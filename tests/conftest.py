@@ -74,7 +74,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "hubert": ["objective.output_dim=16"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
-        "tera": ["objective.alter.width=5"],
+        "tera": ["objective.corruption.width=5"],
         "byol": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "byol_audio": ["objective.hidden_dim=32", "objective.output_dim=16", "objective.views.frames=24"],
         "deepcluster": ["encoder=tiny_resnet", "objective.clusters=5", "objective.pca_dim=8"],

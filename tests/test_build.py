@@ -105,11 +105,13 @@ def refused(node, where: str = "objective") -> str:
     return str(error.value)
 
 
-SPANS = "sslzoo.data.masking.Spans"
+SPANS = "sslzoo.augment.masking.SpanMask"
 
 
 def test_messages_name_the_key_and_the_mend():
-    assert refused({"_target_": SPANS, "prop": 0.5}) == "objective.prop: Spans takes no 'prop' — did you mean 'prob'?"
+    assert (
+        refused({"_target_": SPANS, "prop": 0.5}) == "objective.prop: SpanMask takes no 'prop' — did you mean 'prob'?"
+    )
     assert refused({"_target_": SPANS, "length": 2.5}) == "objective.length must be int, got 2.5"
     assert refused({"_target_": SPANS, "prob": None}) == "objective.prob must be float, got None"
     trunk = {"_target_": "sslzoo.encoders.transformer.Transformer", "norm": "middle"}
@@ -186,7 +188,7 @@ def test_an_encoder_without_tokens_is_refused_where_they_are_asked_for():
 
     job = build.build(config)
     with pytest.raises(ConfigError, match="an encoder with tokens; these fit: encoder=vit_base, vit_small$"):
-        build.misfits(job.data, job.encoder, Asks)
+        build.check_fit(job.data, job.encoder, Asks)
 
 
 def test_a_batch_too_small_for_the_loss():

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from conftest import modality_of, node_of, tiny
 from two_ranks import on_two_ranks
 
-from sslzoo.build import build, settle
+from sslzoo.build import build, write_config
 from sslzoo.data.loader import IGNORE, read_rows
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import ConfigError, UserError
@@ -53,7 +53,7 @@ def batch_of(job, step: int, rank: int = 0, world: int = 1):
 def train(config: dict, folder: Path) -> Run:
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(folder), build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
     return run
 
@@ -189,11 +189,11 @@ def stopped_is_never_stopped(config: dict, stop: int, folder: Path) -> dict:
         with pytest.raises(UserError, match=f"signal {signal.SIGTERM.value} at step {stop}:"):
             train(config, folder / "parts")
     assert not Run(folder / "parts").done
-    middle = checkpoint.load(checkpoint.newest(Run(folder / "parts")))
+    middle = checkpoint.load(checkpoint.latest_checkpoint(Run(folder / "parts")))
     assert middle["global_step"] == stop
     parts = train(config, folder / "parts")
 
-    a, b = (checkpoint.load(checkpoint.newest(run)) for run in (whole, parts))
+    a, b = (checkpoint.load(checkpoint.latest_checkpoint(run)) for run in (whole, parts))
     assert a["global_step"] == b["global_step"] == config["trainer"]["max_steps"]
     assert_equal(a["state_dict"], b["state_dict"])
     assert_equal(a["optimizer_states"], b["optimizer_states"])
@@ -254,7 +254,11 @@ def test_batches_do_not_depend_on_workers(objective):
         )
         assert len(plain) == len(workers) == 9 - start
         for a, b in zip(plain, workers, strict=True):
-            assert torch.equal(a.inputs, b.inputs) and torch.equal(a.keys, b.keys) and torch.equal(a.index, b.index)
+            assert (
+                torch.equal(a.inputs, b.inputs)
+                and torch.equal(a.row_seeds, b.row_seeds)
+                and torch.equal(a.index, b.index)
+            )
 
 
 def test_state_is_all_in_the_state_dict(objective, tmp_path):

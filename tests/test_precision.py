@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sslzoo.data.views import ImageViews, Views
+from sslzoo.augment.base import Views
+from sslzoo.augment.image_views import ImageViews
 from sslzoo.encoders.base import Encoded
-from sslzoo.parts.health import spread
-from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
-from sslzoo.parts.quantize import GumbelQuantizer
+from sslzoo.nn.health import representation_health
+from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
+from sslzoo.nn.quantize import GumbelQuantizer
 from sslzoo.pretrain import Pretrain
 from sslzoo.train.precision import HALF, HalfPrecision, Region
 
@@ -223,7 +224,7 @@ def test_without_the_rule_health_fails(casts):
     """What objectives that compare views have in common: a covariance that would be half, and its eigenvalues."""
     features = torch.randn(6, 8)
     with whole_step(), pytest.raises(NotImplementedError, match="BFloat16"):
-        spread(features)
+        representation_health(features)
 
 
 def test_without_the_rule_targets_move(casts):

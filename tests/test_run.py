@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from sslzoo.errors import UserError
-from sslzoo.run import Run, check_signed, commit, sha256, write_json, write_signed, write_whole
+from sslzoo.run import Run, check_signed, commit, sha256, write_atomic, write_json, write_signed
 
 
 @contextmanager
@@ -25,20 +25,20 @@ def small_disk(size: int):
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "deep" / "file"
-    write_whole(path, lambda p: p.write_text("one"))
+    write_atomic(path, lambda p: p.write_text("one"))
     assert path.read_text() == "one" and path.stat().st_mode & 0o777 == 0o644
     with (
         small_disk(1000),
         pytest.raises(UserError, match="cannot write .*file.*what was there before is still there"),
     ):
-        write_whole(path, lambda p: p.write_bytes(b"x" * 5000))
+        write_atomic(path, lambda p: p.write_bytes(b"x" * 5000))
     assert path.read_text() == "one"
     assert [p.name for p in path.parent.iterdir()] == ["file"], "nothing is left beside it"
 
 
 def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        write_whole(tmp_path / "file", lambda p: 1 / 0)
+        write_atomic(tmp_path / "file", lambda p: 1 / 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -61,7 +61,7 @@ def test_signed_files_are_what_was_written(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write .*file/run/config.yaml: .*Not a directory"):
-        write_whole(tmp_path / "file" / "run" / "config.yaml", lambda p: p.touch())
+        write_atomic(tmp_path / "file" / "run" / "config.yaml", lambda p: p.touch())
 
 
 def test_damaged_unsigned_and_missing(tmp_path):
@@ -100,7 +100,7 @@ def test_a_disk_that_fills_in_between_leaves_no_file_without_a_signature(fails_a
 
 def test_finding_a_run(tmp_path):
     for name in ("simclr-a-1", "simclr-b-2", "bert-c-3"):
-        write_whole(tmp_path / name / "config.yaml", lambda p: p.touch())
+        write_atomic(tmp_path / name / "config.yaml", lambda p: p.touch())
     assert Run.find("bert", tmp_path).name == "bert-c-3"
     assert Run.find("simclr-a-1", tmp_path).folder == tmp_path / "simclr-a-1"
     assert Run.find(tmp_path / "simclr-b-2").name == "simclr-b-2"

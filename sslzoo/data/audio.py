@@ -25,8 +25,8 @@ class AudioSplit(Split):
         self.lengths = sound.resampled(frames, rates, sample_rate)
         self.columns, self.intervals, self.cut = columns, {}, cut
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
-        start, stop = self.window(index, key)
+    def read(self, index: int, seed: int | None = None) -> Tensor:
+        start, stop = self.window(index, seed)
         path = self.root / self.names[index]
         samples = sound.decode_at(path, int(self.rates[index]), self.sample_rate, start, stop)
         # soxr may give a sample less than it should for the shortest of files
@@ -106,7 +106,7 @@ class AudioData(Data):
             faults |= dict.fromkeys(short[files.SHOWN :].tolist(), "too short")
         if faults:
             on_error = "skip" if found.check == "none" else self.on_error
-            kept = files.sift(f"{found.root} ({name})", count, faults, on_error)
+            kept = files.drop_faulty(f"{found.root} ({name})", count, faults, on_error)
             rows, frames, rates = stored.narrowed(rows, kept), frames[kept], rates[kept]
         split = AudioSplit(
             found.root,
@@ -199,7 +199,7 @@ def check_audio(sample_rate: int, max_seconds: float | None, min_seconds: float)
 def download(dataset: str, path: str, **arguments) -> None:
     """Let torchaudio's `dataset` download itself to `path`.
 
-    The one use of torchaudio outside `parts.mel`: its downloader knows the archives' places and checksums.
+    The one use of torchaudio outside `nn.mel`: its downloader knows the archives' places and checksums.
     """
     import torchaudio
 

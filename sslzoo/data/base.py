@@ -2,7 +2,7 @@
 
 A `Data` object is made without touching the disk, so that a config is checked before any data is.
 `Data.split(name)` opens a split; an item is one tensor, and everything random about it (only where a
-long one is cut) comes from the key that the sampler gives it. Views and masks are drawn later, on the
+long one is cut) comes from the seed that the sampler gives it. Views and masks are drawn later, on the
 batch, by the objective.
 """
 
@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo import draws
+from sslzoo import distributed, rng
 from sslzoo.errors import UserError
-from sslzoo.parts import ranks
 
 MODALITIES = ("image", "speech", "text")
 SPLITS = ("train", "valid", "test")
@@ -31,11 +30,11 @@ class Batch:
 
     inputs: image uint8 or float in 0..1 [B, C, H, W]; speech float [B, N]; text int64 [B, T].
     lengths: int64 [B] on the host, valid samples or tokens of each row (for images, 1).
-    keys: int64 [B] on the host, the seed of everything random about a row (see `sslzoo.draws`).
+    row_seeds: int64 [B] on the host, the seed of everything random about a row (see `sslzoo.rng`).
     index: int64 [B] on the host, each row's place in its split.
     targets: what is known of a row beforehand, by name, on the host: labels of frames made by `sslzoo label`,
     int64 [B, T] padded with -100, or one number a row [B].
-    global_keys: int64 [N] on the host, the keys of all rows of the global batch; rank r has rows r, r + world, ….
+    global_row_seeds: int64 [N] on the host, the seeds of all rows of the global batch; rank r has rows r, r + world, ….
     None stands for a batch of this rank alone.
     host_inputs: the inputs in host memory, for ids of text; see `ids`.
     skipped: rows whose item could not be read, and another was read instead.
@@ -43,10 +42,10 @@ class Batch:
 
     inputs: Tensor
     lengths: Tensor
-    keys: Tensor
+    row_seeds: Tensor
     index: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
-    global_keys: Tensor | None = None
+    global_row_seeds: Tensor | None = None
     host_inputs: Tensor | None = None
     skipped: int = 0
 
@@ -60,15 +59,19 @@ class Batch:
 
     def rows(self) -> list[int] | None:
         """How many rows of the global batch each rank has; None where only this rank's are known."""
-        if self.global_keys is None:
+        if self.global_row_seeds is None:
             return None
-        return [len(range(r, len(self.global_keys), ranks.world())) for r in range(ranks.world())]
+        return [
+            len(range(r, len(self.global_row_seeds), distributed.world_size())) for r in range(distributed.world_size())
+        ]
 
-    def gathered_keys(self) -> Tensor:
-        """The keys of the global batch in the order in which ranks are gathered: rank by rank."""
-        if self.global_keys is None:
-            return self.keys
-        return torch.cat([self.global_keys[r :: ranks.world()] for r in range(ranks.world())])
+    def gathered_row_seeds(self) -> Tensor:
+        """The seeds of the global batch in the order in which ranks are gathered: rank by rank."""
+        if self.global_row_seeds is None:
+            return self.row_seeds
+        return torch.cat(
+            [self.global_row_seeds[r :: distributed.world_size()] for r in range(distributed.world_size())]
+        )
 
     def to(self, device) -> "Batch":
         """The same batch with its inputs on `device`; from pinned memory the copy is asynchronous."""
@@ -80,7 +83,7 @@ class Batch:
         """In memory that a GPU copies from while the host goes on; torch's loader calls it."""
         return replace(
             self,
-            **{name: getattr(self, name).pin_memory() for name in ("inputs", "lengths", "keys", "index")},
+            **{name: getattr(self, name).pin_memory() for name in ("inputs", "lengths", "row_seeds", "index")},
             targets={name: x.pin_memory() for name, x in self.targets.items()},
         )
 
@@ -119,19 +122,19 @@ class Split(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
+    def read(self, index: int, seed: int | None = None) -> Tensor:
         """Item `index`: uint8 [C, H, W], float32 [N] or int64 [T].
 
-        `key` seeds the place at which a long item is cut; without it, the item is whole.
+        `seed` seeds the place at which a long item is cut; without it, the item is whole.
         """
         raise NotImplementedError
 
-    def window(self, index: int, key: int | None) -> tuple[int, int]:
-        """First and last + 1 sample or token that `read(index, key)` takes."""
+    def window(self, index: int, seed: int | None) -> tuple[int, int]:
+        """First and last + 1 sample or token that `read(index, seed)` takes."""
         length = int(self.lengths[index])
-        if key is None or self.cut is None or length <= self.cut:
+        if seed is None or self.cut is None or length <= self.cut:
             return 0, length
-        start = draws.key(key, "cut") % ((length - self.cut) // self.grain + 1) * self.grain
+        start = rng.derive_seed(seed, "cut") % ((length - self.cut) // self.grain + 1) * self.grain
         return start, start + self.cut
 
     def for_views(self) -> "Split":
@@ -142,13 +145,13 @@ class Split(torch.utils.data.Dataset):
         """Let cuts begin at multiples of `grain`."""
         self.grain = grain
 
-    def targets(self, index: int, key: int | None = None) -> dict[str, Tensor]:
-        """What is known of every frame that `read(index, key)` takes, by name: int64 [T] (see `data.targets`)."""
+    def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
+        """What is known of every frame that `read(index, seed)` takes, by name: int64 [T] (see `data.targets`)."""
         return {}
 
-    def item(self, index: int, key: int | None = None) -> tuple[Tensor, int, int, dict[str, Tensor]]:
-        """A row of a batch: what `read` takes, the index, the key (-1 for none), the targets."""
-        return self.read(index, key), index, -1 if key is None else key, self.targets(index, key)
+    def item(self, index: int, seed: int | None = None) -> tuple[Tensor, int, int, dict[str, Tensor]]:
+        """A row of a batch: what `read` takes, the index, the seed (-1 for none), the targets."""
+        return self.read(index, seed), index, -1 if seed is None else seed, self.targets(index, seed)
 
     @property
     def cut_lengths(self) -> np.ndarray:

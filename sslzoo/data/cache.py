@@ -1,19 +1,13 @@
 """What takes long to make is made once and kept, in $SSLZOO_CACHE or ~/.cache/sslzoo."""
 
 import os
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sslzoo.errors import UserError
-from sslzoo.run import write_whole
-
-_PATIENCE = 1.0  # seconds before a bar is shown
+from sslzoo.run import write_atomic
 
 
 def folder() -> Path:
@@ -26,7 +20,7 @@ def folder() -> Path:
     return path
 
 
-def made(name: str, make: Callable[[Path], None]) -> Path:
+def cached_file(name: str, make: Callable[[Path], None]) -> Path:
     """The cached file `name`, which `make` fills if it is not there yet.
 
     It is whole or not there; of two processes at the same time one makes it and the other waits.
@@ -35,7 +29,7 @@ def made(name: str, make: Callable[[Path], None]) -> Path:
     if not path.exists():
         with locked(name):
             if not path.exists():
-                write_whole(path, make)
+                write_atomic(path, make)
     return path
 
 
@@ -47,25 +41,3 @@ def locked(name: str) -> FileLock:
     except OSError as error:
         raise UserError(f"cannot write to the cache: {error} — set SSLZOO_CACHE to a folder of yours") from error
     return FileLock(path)
-
-
-def progress(items: Iterable, what: str, total: int) -> Iterator:
-    """Go through `items`; if it takes longer than a second, with a bar on a terminal, a line elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-    begun, shown, task = time.monotonic(), False, bar.add_task(what, total=total)
-    try:
-        for done, item in enumerate(items):
-            if not shown and time.monotonic() - begun > _PATIENCE:
-                shown = True
-                if console.is_terminal:
-                    bar.start()
-                else:
-                    print(f"{what}: {total} …", file=sys.stderr)
-            if shown:
-                bar.update(task, completed=done)
-            yield item
-    finally:
-        if bar.live.is_started:
-            bar.stop()

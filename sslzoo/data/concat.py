@@ -78,13 +78,13 @@ class ConcatSplit(Split):
         part = self.parts[number]
         return part, index - int(self.ends[number]) + len(part)
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
+    def read(self, index: int, seed: int | None = None) -> Tensor:
         part, place = self._place(index)
-        return part.read(place, key)
+        return part.read(place, seed)
 
-    def window(self, index: int, key: int | None) -> tuple[int, int]:
+    def window(self, index: int, seed: int | None) -> tuple[int, int]:
         part, place = self._place(index)
-        return part.window(place, key)
+        return part.window(place, seed)
 
     def align(self, grain: int) -> None:
         for part in self.parts:

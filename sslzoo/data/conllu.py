@@ -56,7 +56,7 @@ class ConllU(TextData):
             lines.append(line)
         if not sentences:
             raise UserError(f"{path} has no sentences")
-        kept = files.sift(str(path), len(sentences), faults, self.on_error)
+        kept = files.drop_faulty(str(path), len(sentences), faults, self.on_error)
         self._sentences[split] = [sentences[i] for i in kept]
         names = [f"{path.name}, the sentence that ends on line {lines[i]}" for i in kept]
         return Texts([" ".join(words) for words, _ in self._sentences[split]], names)

@@ -101,7 +101,7 @@ class PlainText(TextData):
             raise UserError(f"this text has no {split} split: data.shares gives it none — set data.shares.{split}=0.05")
         names = own.get(split, own["train"])
         sizes, faults = files.inspected(root, names, text_files.count_characters, "text")
-        kept = files.sift(str(root), len(names), faults, self.on_error)
+        kept = files.drop_faulty(str(root), len(names), faults, self.on_error)
         if split in own and split != "train":
             return [_Portion(root, names[i], sizes[i][0]) for i in kept]
         part = 1 + lacking.index(split) if split in lacking else 0
@@ -156,8 +156,8 @@ class WikiText(PlainText):
 
 def _check_shares(shares: dict[str, float], files: dict[str, str]) -> None:
     if not shares or set(shares) - {"valid", "test"} or min(shares.values()) <= 0 or sum(shares.values()) >= 1:
-        said = f"data.shares gives valid and test parts of the text above 0 and together below 1; got {shares}"
-        raise ConfigError(said)
+        message = f"data.shares gives valid and test parts of the text above 0 and together below 1; got {shares}"
+        raise ConfigError(message)
     if both := sorted(set(shares) & set(files)):
         raise ConfigError(f"{both[0]} is in data.files and in data.shares: leave out one of them")
 

@@ -49,7 +49,7 @@ def read_utf8(path: Path) -> str:
         ) from error
 
 
-def sift(where: str, count: int, faults: dict[int, str], on_error: str) -> np.ndarray:
+def drop_faulty(where: str, count: int, faults: dict[int, str], on_error: str) -> np.ndarray:
     """The places of the `count` items that have no fault; with on_error="raise" a fault is a UserError."""
     messages = [faults[i] for i in sorted(faults)]
     if messages and on_error == "raise":

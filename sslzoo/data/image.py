@@ -36,7 +36,7 @@ class ImageSplit(Split):
         """Picture `index`, of which a reader may leave out what is not seen at `size` pixels a side."""
         raise NotImplementedError
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
+    def read(self, index: int, seed: int | None = None) -> Tensor:
         found = self._kept.get(index)
         if found is None:
             found = pixels.square(self.picture(index), self.size, self.channels, self.names[index]).copy()
@@ -143,7 +143,7 @@ class ImageFolder(ImageData):
         found = self._index
         rows = found.rows(wanted)
         if faults := found.faults(rows):
-            kept = files.sift(f"{found.root} ({wanted})", rows.stop - rows.start, faults, self.on_error)
+            kept = files.drop_faulty(f"{found.root} ({wanted})", rows.stop - rows.start, faults, self.on_error)
             rows = stored.narrowed(rows, kept)
         split = _FileSplit(found.root, found.names(rows), found.columns(rows), self.size, self.channels)
         split.on_error, split.resolution = self.on_error, self.resolution

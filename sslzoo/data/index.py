@@ -20,7 +20,8 @@ from sslzoo.data import cache, stored, tree
 from sslzoo.data.base import SPLITS
 from sslzoo.data.stored import Arrays, Columns, Names, Rows
 from sslzoo.errors import UserError
-from sslzoo.run import write_whole
+from sslzoo.progress import track
+from sslzoo.run import write_atomic
 
 Check = Literal["headers", "whole", "none"]
 MANY = 5000  # files, up to which data.check=null means "whole", and above it "headers"
@@ -169,7 +170,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
     for known in (_load(path), _load(part)):
         if known is not None and known.check == check and all(field in known.arrays for field in fields):
             _carry(known, arrays, names, listing.root, ("changed", "size", *fields))
-    write_whole(part, lambda beside: stored.write(beside, arrays, meta))
+    write_atomic(part, lambda beside: stored.write(beside, arrays, meta))
     arrays.clear()  # they are in the file now
     kept = Arrays(part, "r+")
     meta["faults"] = {
@@ -201,7 +202,7 @@ def _read(kept: Arrays, names, root: Path, fields, inspect, check: Check) -> Ite
     chunks = (new[first : first + _CHUNK].tolist() for first in range(0, len(new), _CHUNK))
     try:
         looked = (found for chunk in chunks for found in workers.map(look, chunk))
-        yield from cache.progress(looked, f"reading {root}", len(new))
+        yield from track(looked, f"reading {root}", len(new))
     finally:  # what was read before an interruption is in the file, and not read again
         workers.shutdown(cancel_futures=True)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.base import Batch, Split
 from sslzoo.data.sampler import Rows, StepSampler
 from sslzoo.errors import UserError
@@ -29,19 +29,19 @@ def read_rows(split: Split, rows: Rows) -> Batch:
     read = [_read(split, rows, place) for place in range(len(rows))]
     batch = collate([row for row, _ in read])
     batch.skipped = sum(bad for _, bad in read)
-    if rows.global_keys is not None:
-        batch.global_keys = torch.from_numpy(rows.global_keys)
+    if rows.global_row_seeds is not None:
+        batch.global_row_seeds = torch.from_numpy(rows.global_row_seeds)
     return batch
 
 
 def _read(split: Split, rows: Rows, place: int) -> tuple[tuple, bool]:
     """One row, and whether it is another's."""
-    key = int(rows.keys[place])
+    seed = int(rows.row_seeds[place])
     spares = () if rows.spares is None or split.on_error != "skip" else rows.spares[:, place]
     tried = [rows.index[place], *spares]
     for number, index in enumerate(tried):
         try:
-            return split.item(int(index), key if key >= 0 else None), number > 0
+            return split.item(int(index), seed if seed >= 0 else None), number > 0
         except UserError:
             if number == len(tried) - 1:
                 raise
@@ -57,10 +57,10 @@ def pad(items: list[Tensor], value: float = 0) -> Tensor:
 
 def collate(rows: list[tuple[Tensor, int, int, dict[str, Tensor]]]) -> Batch:
     """A batch of rows as `Split.item` gives them."""
-    items, indices, keys, targets = zip(*rows, strict=True)
+    items, indices, seeds, targets = zip(*rows, strict=True)
     lengths = [len(x) if x.ndim == 1 else 1 for x in items]
     joined = {name: pad([row[name] for row in targets], IGNORE) for name in targets[0]}
-    return Batch(pad(list(items)), *(torch.tensor(x, dtype=torch.int64) for x in (lengths, keys, indices)), joined)
+    return Batch(pad(list(items)), *(torch.tensor(x, dtype=torch.int64) for x in (lengths, seeds, indices)), joined)
 
 
 def _thread_per_worker(_: int) -> None:
@@ -108,7 +108,7 @@ def ordered_batches(lengths: np.ndarray, indices: np.ndarray, units: float, smal
 def ordered_loader(
     split,
     units: float,
-    key: int | None = None,
+    seed: int | None = None,
     workers: int = 0,
     indices=None,
     rank: int = 0,
@@ -118,13 +118,13 @@ def ordered_loader(
     """Every item once, sorted by length into batches of at most `units` (items, samples or tokens), and of at least
     `smallest` items. The batches do not depend on the number of ranks; of several each takes whole ones in turn.
 
-    With `key`, items are cut and drawn for as in training, but always in the same way (validation).
+    With `seed`, items are cut and drawn for as in training, but always in the same way (validation).
     """
     indices = np.arange(len(split)) if indices is None else np.asarray(indices)
-    lengths = split.lengths if key is None else split.cut_lengths
+    lengths = split.lengths if seed is None else split.cut_lengths
     batches = ordered_batches(lengths, indices, units, smallest)[rank::world]
-    return _loader(split, [_ordered(np.array(batch, np.int64), key) for batch in batches], workers)
+    return _loader(split, [_ordered(np.array(batch, np.int64), seed) for batch in batches], workers)
 
 
-def _ordered(index: np.ndarray, key: int | None) -> Rows:
-    return Rows(index, np.full(len(index), -1) if key is None else draws.keys_of(key, rows=index))
+def _ordered(index: np.ndarray, seed: int | None) -> Rows:
+    return Rows(index, np.full(len(index), -1) if seed is None else rng.derive_row_seeds(seed, rows=index))

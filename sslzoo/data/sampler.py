@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.errors import ConfigError, UserError
 
 SPARES = 3  # items that may be read instead of one that cannot be
@@ -19,13 +19,13 @@ SPARES = 3  # items that may be read instead of one that cannot be
 
 @dataclass
 class Rows:
-    """What one rank reads for a batch. index, keys: int64 [B], places in the split and keys; a key below 0 stands
-    for none: the item is read whole. global_keys: int64 [N], those of the global batch, None where it is this
+    """What one rank reads for a batch. index, row_seeds: int64 [B], places in the split and seeds; a seed below 0 stands
+    for none: the item is read whole. global_row_seeds: int64 [N], those of the global batch, None where it is this
     rank's alone. spares: int64 [SPARES, B], what is read instead of an item that is bad; None for nothing."""
 
     index: np.ndarray
-    keys: np.ndarray
-    global_keys: np.ndarray | None = None
+    row_seeds: np.ndarray
+    global_row_seeds: np.ndarray | None = None
     spares: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -34,12 +34,12 @@ class Rows:
     def of(self, rank: int, world: int) -> "Rows":
         """A rank's rows of a global batch."""
         spares = None if self.spares is None else self.spares[:, rank::world]
-        return Rows(self.index[rank::world], self.keys[rank::world], self.global_keys, spares)
+        return Rows(self.index[rank::world], self.row_seeds[rank::world], self.global_row_seeds, spares)
 
     def parts(self, number: int) -> list["Rows"]:
         """A global batch in `number` runs of rows, each a global batch of its own."""
         cuts = np.array_split(np.arange(len(self)), number)
-        return [Rows(self.index[c], self.keys[c], self.global_keys[c], self.spares[:, c]) for c in cuts]
+        return [Rows(self.index[c], self.row_seeds[c], self.global_row_seeds[c], self.spares[:, c]) for c in cuts]
 
 
 class ByCount:
@@ -149,10 +149,10 @@ class StepSampler(Sampler[Rows]):
         """Shuffle the items of each bucket, and the batches."""
         if epoch != self._epoch:
             self._shuffled = [
-                part[draws.permutation(self.seed, "items", epoch, number, n=len(part))]
+                part[rng.permutation(self.seed, "items", epoch, number, n=len(part))]
                 for number, (part, _) in enumerate(self.buckets)
             ]
-            self._order = draws.permutation(self.seed, "batches", epoch, n=self.steps_per_epoch)
+            self._order = rng.permutation(self.seed, "batches", epoch, n=self.steps_per_epoch)
             self._epoch = epoch
 
     def global_batch(self, step: int) -> Rows:
@@ -163,10 +163,10 @@ class StepSampler(Sampler[Rows]):
         bucket = int(np.searchsorted(self.ends, batch, side="right"))
         members, size = self._shuffled[bucket], self.buckets[bucket][1]
         first = (batch - int(self.ends[bucket]) + len(members) // size) * size
-        keys = draws.keys_of(self.seed, step, rows=np.arange(size))
+        seeds = rng.derive_row_seeds(self.seed, step, rows=np.arange(size))
         # of the same bucket, so of like length
-        spares = np.stack([members[draws.keys_of(i, rows=keys) % len(members)] for i in range(SPARES)])
-        return Rows(members[first : first + size], keys, keys, spares)
+        spares = np.stack([members[rng.derive_row_seeds(i, rows=seeds) % len(members)] for i in range(SPARES)])
+        return Rows(members[first : first + size], seeds, seeds, spares)
 
     def __iter__(self) -> Iterator[Rows]:
         for step in range(self.start, self.stop):

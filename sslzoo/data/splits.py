@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.errors import UserError
 
 SHARE = 0.1  # of the training items, for each split that a set lacks
@@ -49,7 +49,7 @@ def fill(split: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
         if (split == wanted).any():
             continue
         train = np.flatnonzero(split == "train")
-        place = np.array([draws.key(wanted, names[i]) / 2**63 for i in train])
+        place = np.array([rng.derive_seed(wanted, names[i]) / 2**63 for i in train])
         if len(np.unique(place)) < 2:
             raise UserError(f"{where} has too few items to take a {wanted} split from its {len(train)} training items")
         # in a tiny set the hash may pick none, or most of them

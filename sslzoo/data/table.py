@@ -103,7 +103,7 @@ class TextTable(TextData):
                 faults[i] = f"{path}, line {line}: label {wrong}"
         if not rows:
             raise UserError(f"{path} has no lines")
-        kept = [rows[i] for i in files.sift(str(path), len(rows), faults, self.on_error)]
+        kept = [rows[i] for i in files.drop_faulty(str(path), len(rows), faults, self.on_error)]
         columns = {}
         if self.label is not None:
             found = [row[self.label] for _, row in kept]

@@ -33,7 +33,7 @@ def fingerprint(split: Split) -> str:
 
 
 @dataclass(frozen=True)
-class Promised:
+class PlannedTargets:
     """What can be said of targets that are not made yet; see `Targets`."""
 
     folder: Path
@@ -53,9 +53,9 @@ class Targets:
         if not (self.folder / "label.json").exists():
             raise ConfigError(f"targets={folder} holds no label.json: not finished — run its `sslzoo label` again")
         try:
-            self.said = json.loads((self.folder / "label.json").read_text())
-            self.clusters, self.hop, self.sample_rate = (int(self.said[k]) for k in ("clusters", "hop", "sample_rate"))
-            self.splits = {name: (split["hash"], split["items"]) for name, split in self.said["splits"].items()}
+            self.info = json.loads((self.folder / "label.json").read_text())
+            self.clusters, self.hop, self.sample_rate = (int(self.info[k]) for k in ("clusters", "hop", "sample_rate"))
+            self.splits = {name: (split["hash"], split["items"]) for name, split in self.info["splits"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"targets={folder}: its label.json is damaged — make targets with `sslzoo label`"
@@ -106,14 +106,14 @@ class LabelledSplit(Split):
         split = self.split.for_views()
         return self if split is self.split else LabelledSplit(split, self.codes, self.starts, self.hop)
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
-        return self.split.read(index, key)
+    def read(self, index: int, seed: int | None = None) -> Tensor:
+        return self.split.read(index, seed)
 
-    def window(self, index: int, key: int | None) -> tuple[int, int]:
-        return self.split.window(index, key)
+    def window(self, index: int, seed: int | None) -> tuple[int, int]:
+        return self.split.window(index, seed)
 
-    def targets(self, index: int, key: int | None = None) -> dict[str, Tensor]:
-        start, stop = self.window(index, key)
+    def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
+        start, stop = self.window(index, seed)
         mine, length = self.codes[self.starts[index] : self.starts[index + 1]], int(self.lengths[index])
         if stop - start < length:
             # a frame begins at every hop whose whole width is inside: a cut lacks as many at its end as the item does
@@ -126,7 +126,7 @@ class LabelledSplit(Split):
 class Labelled(Data):
     """A data set with targets: in all else the data set itself."""
 
-    def __init__(self, data: Data, targets: Targets | Promised):
+    def __init__(self, data: Data, targets: Targets | PlannedTargets):
         self.data, self.targets, self.seed = data, targets, data.seed
 
     def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself

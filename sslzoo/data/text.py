@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data import cache
 from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, Data, Intervals, Split
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -94,7 +94,7 @@ class TextSplit(Split):
     def lengths(self) -> np.ndarray:
         return np.diff(self.starts)
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
+    def read(self, index: int, seed: int | None = None) -> Tensor:
         return torch.from_numpy(np.array(self.ids[self.starts[index] : self.starts[index + 1]], np.int64))
 
     def __getstate__(self) -> dict:
@@ -140,10 +140,10 @@ class TextBlocks(Split):
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
+    def read(self, index: int, seed: int | None = None) -> Tensor:
         start = index * self.room
-        if key is not None and self.moving:
-            start = min(start + draws.key(key, "cut") % self.room, len(self.stream) - self.room)
+        if seed is not None and self.moving:
+            start = min(start + rng.derive_seed(seed, "cut") % self.room, len(self.stream) - self.room)
         ids = torch.from_numpy(np.array(self.stream[start : start + self.room], np.int64))
         return torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])]) if self.wrap else ids
 
@@ -216,7 +216,7 @@ class TextData(Data):
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             kind = (_VERSION, self.tokens, self.vocab_size, self.lowercase)
-            path = cache.made(f"tokenizer-{digest(*kind, self.fingerprint('train'))}.json", self._learn)
+            path = cache.cached_file(f"tokenizer-{digest(*kind, self.fingerprint('train'))}.json", self._learn)
             self._tokenizer = Tokenizer.load(path)
         return self._tokenizer
 

@@ -19,6 +19,7 @@ import numpy as np
 from sslzoo.data import cache
 from sslzoo.data.base import Intervals
 from sslzoo.errors import UserError
+from sslzoo.progress import track
 from sslzoo.run import write_json
 
 _PROGRESS = "progress.json"
@@ -116,7 +117,7 @@ def write_ids(
                         yield i, j, texts
 
         saved = time.monotonic()
-        for i, j, texts in cache.progress(left(), what, total):
+        for i, j, texts in track(left(), what, total):
             ids = encode(texts)
             file.write(ids.astype(dtype).tobytes())
             count += len(ids)

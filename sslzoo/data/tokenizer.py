@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from sslzoo.data.base import CLS, PAD, SEP, SPECIALS, UNK
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.run import write_whole
+from sslzoo.run import write_atomic
 
 # its threads do not survive the fork of a loader's worker, which would warn and may hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -80,7 +80,7 @@ class Tokenizer:
         return Tokenizer(backend)
 
     def save(self, path: Path) -> None:
-        write_whole(path, lambda beside: self._backend.save(str(beside)))
+        write_atomic(path, lambda beside: self._backend.save(str(beside)))
 
     def __len__(self) -> int:
         return self._backend.get_vocab_size()

@@ -14,7 +14,7 @@ import numpy as np
 from sslzoo.data import cache, stored
 from sslzoo.data.stored import Arrays, Names
 from sslzoo.errors import UserError
-from sslzoo.run import write_whole
+from sslzoo.run import write_atomic
 
 _SETTLED = 2 * 10**9  # ns: a folder that changed later than that before it was listed may change again unseen
 UNSETTLED = -1  # the time of change of such a folder
@@ -72,7 +72,7 @@ def look(root: Path, suffixes: Sequence[str]) -> Tree:
     }
     version = stored.digest(arrays["folders"], arrays["files"], arrays["first"])
     with cache.locked(path.name):
-        write_whole(path, lambda beside: stored.write(beside, arrays, {}, version))
+        write_atomic(path, lambda beside: stored.write(beside, arrays, {}, version))
     return Tree(Arrays(path))
 
 

@@ -30,7 +30,7 @@ class Encoded:
         return self.hidden[-1]
 
 
-class Front(nn.Module):
+class Frontend(nn.Module):
     """The first two stages: turns inputs of one modality into tokens.
 
     modality: "image", "speech" or "text". dim: D. feature_dim: C (0 where features are ids).
@@ -39,7 +39,7 @@ class Front(nn.Module):
     An image may be a piece, smaller than the data's: of any size, or with "patches" of a multiple of `stride`.
     offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
     "frames" that can be altered and rebuilt, "causal".
-    resumes: whether `project` takes the place of the first feature, so that a text can be gone on with.
+    supports_cache: whether `project` takes the place of the first feature, so that a text can be gone on with.
     """
 
     modality: str
@@ -48,7 +48,7 @@ class Front(nn.Module):
     stride: int
     prefix: int = 0
     offers: frozenset[str] = frozenset()
-    resumes: bool = False
+    supports_cache: bool = False
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -61,7 +61,7 @@ class Front(nn.Module):
         raise NotImplementedError
 
 
-class Encoder(Front):
+class Encoder(Frontend):
     """All three stages. Padding never changes a valid token.
 
     depth: layers of the trunk, so that `hidden` has depth + 1.

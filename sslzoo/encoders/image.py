@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslzoo.encoders.base import Front
+from sslzoo.encoders.base import Frontend
 from sslzoo.errors import ConfigError
-from sslzoo.parts.images import pixels
-from sslzoo.parts.positions import sinusoids_2d
+from sslzoo.nn.images import to_float
+from sslzoo.nn.positions import sinusoids_2d
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
@@ -20,7 +20,7 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)
 
 
-class Patches(Front):
+class Patches(Frontend):
     """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
     [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). An image may be smaller than
     `size`, if `patch` divides it: a piece of one, which has the positions of the upper left part."""
@@ -52,30 +52,30 @@ class Patches(Front):
         self.linear = nn.Linear(self.feature_dim, dim)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.first = nn.Parameter(torch.randn(dim) * 0.02)
+        self.cls_token = nn.Parameter(torch.randn(dim) * 0.02)
         grid = size // patch
         if position == "sine":
             placed = torch.cat([torch.zeros(1, dim), sinusoids_2d(grid, dim)])
-            self.register_buffer("position", placed)
+            self.register_buffer("position_embedding", placed)
         else:
-            self.position = nn.Parameter(torch.randn(1 + grid * grid, dim) * 0.02)
+            self.position_embedding = nn.Parameter(torch.randn(1 + grid * grid, dim) * 0.02)
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        patches = patchify((pixels(inputs) - self.mean) / self.std, self.patch)
+        patches = patchify((to_float(inputs) - self.mean) / self.std, self.patch)
         return patches, torch.full((len(patches),), patches.shape[1])
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.linear(features)
-        first = self.first.expand(len(tokens), 1, -1)
-        return torch.cat([first, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
+        cls_token = self.cls_token.expand(len(tokens), 1, -1)
+        return torch.cat([cls_token, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
 
     def positions(self, patches: int) -> Tensor:
         """Those of the class token and of a square of so many patches."""
         side, whole = math.isqrt(patches), self.size // self.patch
         if side == whole:
-            return self.position
-        table = self.position[1:].view(whole, whole, -1)
-        return torch.cat([self.position[:1], table[:side, :side].flatten(0, 1)])
+            return self.position_embedding
+        table = self.position_embedding[1:].view(whole, whole, -1)
+        return torch.cat([self.position_embedding[:1], table[:side, :side].flatten(0, 1)])
 
     def images(self, features: Tensor) -> Tensor:
         """Standardised patches [B, P * P, C] back as images [B, C, S, S] in 0..1: what `features` undoes."""

@@ -30,25 +30,25 @@ class KVCache:
     """What a trunk knows of the tokens before, so that the next one costs one token's work. A trunk that goes on
     from a cache returns another; none is ever changed. Rows are of one length: a cache has no padding.
 
-    layers: a `LayerKV` each, none before the first token. place: the position of the next token.
+    layers: a `LayerKV` each, none before the first token. position: the position of the next token.
     """
 
     layers: tuple[LayerKV, ...] = ()
-    place: int = 0
+    position: int = 0
 
 
 @dataclass(frozen=True)
 class TrunkState:
     """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B or 1, 1, 1 or T, S + T],
     True where a query may look, None for everywhere (or for what came before, if causal). prefix, cache: what
-    stands before the tokens, a `LayerKV` a block. made: keys and values of the blocks so far, if they are kept."""
+    stands before the tokens, a `LayerKV` a block. new_kv: keys and values of the blocks so far, if they are kept."""
 
     x: Tensor
     lengths: Tensor
     mask: Tensor | None = None
     prefix: tuple[LayerKV, ...] = ()
     cache: KVCache | None = None
-    made: tuple[LayerKV, ...] = ()
+    new_kv: tuple[LayerKV, ...] = ()
 
     def select(self, rows: Tensor) -> "TrunkState":
         """The state of some rows, int64 [n] on the host: the others have left."""
@@ -61,5 +61,5 @@ class TrunkState:
             mask=self.mask if self.mask is None or len(self.mask) == 1 else self.mask[here],
             prefix=tuple(kv.select(here) for kv in self.prefix),
             cache=cache,
-            made=tuple(kv.select(here) for kv in self.made),
+            new_kv=tuple(kv.select(here) for kv in self.new_kv),
         )

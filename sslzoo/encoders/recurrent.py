@@ -26,13 +26,13 @@ class Recurrent(nn.Module):
             raise ConfigError(f"a recurrent trunk needs dim >= 1 and depth >= 1, got {dim} and {depth}")
         self.dim, self.depth, self.residual = dim, depth, residual
         kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
-        self.layers = nn.ModuleList(kind(dim, dim, batch_first=True) for _ in range(depth))
+        self.blocks = nn.ModuleList(kind(dim, dim, batch_first=True) for _ in range(depth))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
         # padding comes last, and time runs forward: no valid step has seen it
         hidden = [tokens]
-        for layer in self.layers:
+        for layer in self.blocks:
             x = self.drop(layer(hidden[-1])[0])
             hidden.append(hidden[-1] + x if self.residual else x)
         return hidden

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.errors import ConfigError
-from sslzoo.parts.batchnorm import BatchNorm2d
-from sslzoo.parts.images import pixels
+from sslzoo.nn.batchnorm import BatchNorm2d
+from sslzoo.nn.images import to_float
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -83,7 +83,7 @@ class ResNet(Encoder):
         self.stride = stem[1] * (2 if pool else 1) << (len(depths) - 1)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:
-        x = ((pixels(inputs) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = ((to_float(inputs) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.stem(x))
         if self.pool:
             x = F.max_pool2d(x, 3, 2, 1)

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.encoders.base import Front
+from sslzoo.encoders.base import Frontend
 from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.errors import ConfigError
-from sslzoo.parts.masked import host, padded, standardize, valid
-from sslzoo.parts.mel import LogMel
+from sslzoo.nn.masked import host, padded, standardize, valid_mask
+from sslzoo.nn.mel import LogMel
 
 WAV2VEC2 = [[512, 10, 5], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 2, 2], [512, 2, 2]]
 
@@ -23,10 +23,10 @@ class MaskedGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         if not padded(lengths, x.shape[-1]):
             return super().forward(x)
-        inside = valid(lengths, x.shape[-1], x.device)[:, None].to(x.dtype)
+        valid = valid_mask(lengths, x.shape[-1], x.device)[:, None].to(x.dtype)
         count = lengths.clamp(min=1).to(x.device, non_blocking=True)[:, None, None]
-        mean = (x * inside).sum(-1, keepdim=True) / count
-        var = ((x - mean).square() * inside).sum(-1, keepdim=True) / count
+        mean = (x * valid).sum(-1, keepdim=True) / count
+        var = ((x - mean).square() * valid).sum(-1, keepdim=True) / count
         return (x - mean) * torch.rsqrt(var + self.eps) * self.weight[:, None] + self.bias[:, None]
 
 
@@ -53,7 +53,7 @@ class ConvBlock(nn.Module):
         return F.gelu(x), lengths
 
 
-class Waveform(Front):
+class Waveform(Frontend):
     """Waveform [B, N] -> convolutional features [B, T, C] -> tokens [B, T, D] (wav2vec 2.0, section 2).
 
     sample_rate: of the audio it is made for, in Hz. layers: [channels, kernel, stride] of each convolution.
@@ -104,7 +104,7 @@ class Waveform(Front):
         if self.normalize_input:
             inputs = standardize(inputs[..., None], lengths)[..., 0]
         else:  # an utterance shorter than the receptive field reads its own padding
-            inputs = inputs.where(valid(lengths, inputs.shape[1], inputs.device), 0.0)
+            inputs = inputs.where(valid_mask(lengths, inputs.shape[1], inputs.device), 0.0)
         lengths = lengths.clamp(min=self.receptive_field)
         rows = rows_apart(lengths, inputs.shape[1], inputs.device, self.stride)
         if rows is None:
@@ -126,7 +126,7 @@ class Waveform(Front):
         return self.drop(self.linear(self.norm(features))), lengths
 
 
-class Spectrogram(Front):
+class Spectrogram(Frontend):
     """Waveform [B, N] -> log-mel frames, standardised an utterance, `stack` side by side [B, T, C] ->
     tokens [B, T, D]. What Mockingjay, TERA, APC and BEST-RQ read, and wav2vec 2.0 on a small machine."""
 
@@ -161,15 +161,15 @@ class Spectrogram(Front):
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             mels, lengths = self.mel(inputs, lengths)
             mels = standardize(mels, lengths)
-        return self.stacked(mels, lengths)
+        return self.stack_frames(mels, lengths)
 
-    def stacked(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def stack_frames(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Single frames [B, T, n_mels] and how many are there [B] -> features [B, T / stack, C] and lengths [B]."""
         # frames that do not fill a stack are filled with silence's mean, zero, so that no utterance is empty
         frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
         return frames.unflatten(1, (-1, self.stack)).flatten(2), -(-lengths // self.stack)
 
-    def single(self, features: Tensor) -> Tensor:
+    def unstack_frames(self, features: Tensor) -> Tensor:
         """Features [..., T, C] -> the frames that are stacked in them [..., T * stack, n_mels]."""
         return features.unflatten(-1, (self.stack, -1)).flatten(-3, -2)
 

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.encoders.kv_cache import KVCache, LayerKV, TrunkState
 from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.errors import ConfigError
-from sslzoo.parts.masked import host, padded, valid
-from sslzoo.parts.positions import sinusoids
+from sslzoo.nn.masked import host, padded, valid_mask
+from sslzoo.nn.positions import sinusoids
 
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu}
 
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         return F.linear(x, weight, bias).chunk(3, -1)
 
 
-class Layer(nn.Module):
+class Block(nn.Module):
     """Attention and a two-layer perceptron, each with a residual connection and a norm."""
 
     def __init__(self, dim, heads, hidden, norm, activation, dropout, attention_dropout, activation_dropout, eps):
@@ -128,11 +128,11 @@ class Transformer(nn.Module):
         self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
         self.norm = nn.LayerNorm(dim, eps)
         self.drop = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(
-            Layer(dim, heads, hidden or 4 * dim, norm, activation, dropout, attention_dropout, activation_dropout, eps)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, hidden or 4 * dim, norm, activation, dropout, attention_dropout, activation_dropout, eps)
             for _ in range(depth)
         )
-        for name, module in self.layers.named_modules():
+        for name, module in self.blocks.named_modules():
             if isinstance(module, nn.Linear):
                 ends = scale_residuals and name.endswith(("attention.out", "down"))
                 nn.init.normal_(module.weight, std=init_std / (2 * depth) ** 0.5 if ends else init_std)
@@ -147,7 +147,7 @@ class Transformer(nn.Module):
             if not before or size == 1:
                 return None
             return torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before)[None, None]
-        return valid(lengths + before, before + size, device)[:, None, None] if padded(lengths, size) else None
+        return valid_mask(lengths + before, before + size, device)[:, None, None] if padded(lengths, size) else None
 
     def prepare(
         self,
@@ -158,33 +158,33 @@ class Transformer(nn.Module):
     ) -> TrunkState:
         """The state before the first block. cache: what came before these tokens. prefix: keys and values, a
         `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190)."""
-        size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.place
+        size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
         mask = self.attention_mask(lengths, size, prefix[0].size if prefix else 0, place, tokens.device)
         x = tokens
         if padded(lengths, size) and not self.causal:
-            x = tokens * valid(lengths, size, tokens.device)[..., None]
+            x = tokens * valid_mask(lengths, size, tokens.device)[..., None]
         if self.position is not None:
             x = x + (self.position(x, place) if place else self.position(x))
         return TrunkState(self.drop(x if self.pre else self.norm(x)), lengths, mask, tuple(prefix), cache)
 
     def block(self, number: int, state: TrunkState) -> TrunkState:
         """The state after block `number`."""
-        layer = self.layers[number]
+        layer = self.blocks[number]
         if self.training and self.layer_drop and self._dropped(number):
             # a zero that reaches every weight, so that each has a gradient
             return replace(state, x=state.x + 0.0 * sum(p.sum() for p in layer.parameters()))
         before = state.prefix[number] if state.prefix else None
-        past = state.cache.layers[number] if state.cache is not None and state.cache.layers else None
-        if past is not None:
-            before = past if before is None else before.followed_by(past.key, past.value)
+        layer_kv = state.cache.layers[number] if state.cache is not None and state.cache.layers else None
+        if layer_kv is not None:
+            before = layer_kv if before is None else before.followed_by(layer_kv.key, layer_kv.value)
         x, k, v = layer(state.x, state.mask, self.causal, before)
         if state.cache is None:
             return replace(state, x=x)
-        made = LayerKV(k, v) if past is None else past.followed_by(k, v)
-        return replace(state, x=x, made=(*state.made, made))
+        kv = LayerKV(k, v) if layer_kv is None else layer_kv.followed_by(k, v)
+        return replace(state, x=x, new_kv=(*state.new_kv, kv))
 
     def _dropped(self, number: int) -> bool:
-        return draws.key(self.layer_drop_seed, "layer drop", number) / 2**63 < self.layer_drop
+        return rng.derive_seed(self.layer_drop_seed, "layer drop", number) / 2**63 < self.layer_drop
 
     def finish(self, state: TrunkState) -> Tensor:
         """The result [B, T, D] of the state after the last block, or after an earlier one."""
@@ -192,7 +192,7 @@ class Transformer(nn.Module):
 
     def cache(self, state: TrunkState) -> KVCache | None:
         """What the tokens so far leave for the next ones, after the last block; None if none was asked for."""
-        return None if state.cache is None else KVCache(state.made, state.cache.place + state.x.shape[1])
+        return None if state.cache is None else KVCache(state.new_kv, state.cache.position + state.x.shape[1])
 
     def run(self, state: TrunkState) -> tuple[list[Tensor], TrunkState]:
         """All blocks: the hidden states, and the state after the last one."""
@@ -241,9 +241,9 @@ class SinePosition(nn.Module):
         self.dim = dim
         self.register_buffer("table", sinusoids(512, dim), persistent=False)
 
-    def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """first: the place of the first token."""
-        size = first + x.shape[1]
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """start: the place of the first token."""
+        size = start + x.shape[1]
         if size > len(self.table):  # once for a length, and not once a step
             self.table = sinusoids(2 * size, self.dim).to(self.table.device)
-        return self.table[first:size].to(x.dtype)
+        return self.table[start:size].to(x.dtype)

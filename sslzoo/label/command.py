@@ -5,15 +5,15 @@ import json
 import os
 from pathlib import Path
 
-from sslzoo import build
+from sslzoo import build, compat
 from sslzoo.config import fingerprint
 from sslzoo.data.base import Data
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.features.compatible import check_compatible
+from sslzoo.features.device import chosen_device
 from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
-from sslzoo.probe.command import chosen_device
-from sslzoo.probe.tasks import readable
 from sslzoo.progress import bars
 from sslzoo.run import Run
 
@@ -30,7 +30,7 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
     if config["run"] is not None:
         run = Run.find(str(config["run"]), Path(config["root"]))
         encoder, data = build.load_encoder(run)
-        node = node or json.loads(run.encoder.read_text())["data"]
+        node = node or compat.translate(json.loads(run.encoder.read_text()))["data"]
     source, data = _parts(config, encoder, data, device)
     made_from = {"source": source.name}
     if run is not None:
@@ -42,11 +42,11 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
         name = "-".join(["labels", *kind, *named, fingerprint(about)])
     folder = Path(config["root"]) / str(name)
     if (folder / "label.json").exists():
-        said = json.loads((folder / "label.json").read_text())
-        if differ := sorted(key for key in about if said.get(key) != about[key]):
-            shown = ", ".join(f"{key}: {said.get(key)} -> {about[key]}" for key in differ)
+        info = json.loads((folder / "label.json").read_text())
+        if differ := sorted(key for key in about if info.get(key) != about[key]):
+            shown = ", ".join(f"{key}: {info.get(key)} -> {about[key]}" for key in differ)
             raise ConfigError(f"{folder} holds other labels ({shown}) — choose another name=… or delete it")
-        return folder, said, True
+        return folder, info, True
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder — choose another name=…")
     if Run(folder).config.exists():
@@ -62,7 +62,7 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
         return folder, label(source, data, folder, **learned, **more, progress=progress, about=about), False
 
 
-def promised(config: dict, encoder: Encoder | None = None, data: Data | None = None) -> dict:
+def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | None = None) -> dict:
     """What the targets of a label config will be, {clusters, hop, sample_rate}, touching no data. Raises ConfigError.
 
     encoder, data: those of config.run, where it has not been made yet; else they are what its folder says.
@@ -72,18 +72,18 @@ def promised(config: dict, encoder: Encoder | None = None, data: Data | None = N
         run = Run.find(str(config["run"]), Path(config["root"]))
         if not run.encoder.exists():
             raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
-        said = json.loads(run.encoder.read_text())
-        encoder, data = build.make(said["encoder"]), build.make(said["data"])
+        saved = compat.translate(json.loads(run.encoder.read_text()))
+        encoder, data = build.make(saved["encoder"]), build.make(saved["data"])
     source, data = _parts(config, encoder, data, "cpu")
     return {"clusters": config["clusters"], "hop": source.hop, "sample_rate": data.sample_rate}
 
 
-def summary(said: dict) -> str:
+def summary(info: dict) -> str:
     """What was made, in a line a split."""
-    source = said["source"]
+    source = info["source"]
     what = "mfcc" if source["source"] == "mfcc" else f"{source['run']} {source['source']}"
-    lines = [f"{said['clusters']} clusters of {what}, {said['rate']:g} labels a second, fitted on train"]
-    for name, of in said["splits"].items():
+    lines = [f"{info['clusters']} clusters of {what}, {info['rate']:g} labels a second, fitted on train"]
+    for name, of in info["splits"].items():
         lines.append(
             f"  {name:5}  {of['items']} items  {of['labels']} labels  inertia {of['inertia']:.5g}  "
             f"used {of['used']}  perplexity {of['perplexity']:.1f}"
@@ -131,7 +131,7 @@ def _parts(config: dict, encoder: Encoder | None, data: Data | None, device: str
     if config["run"] is None:
         return Cepstra(mine.sample_rate, config["hop_ms"], device), mine
     if mine is not data and data is not None:
-        readable(mine, data, "data", "data")
+        check_compatible(mine, data, "data", "data")
     return Layer(encoder, config["layer"], device), mine
 
 

@@ -13,14 +13,14 @@ from sslzoo.data.base import SPLITS, Batch, Data, Split
 from sslzoo.data.loader import ordered_loader
 from sslzoo.data.targets import CODES, fingerprint
 from sslzoo.errors import UserError
+from sslzoo.features.extract import save_array
+from sslzoo.features.frozen import SECONDS
+from sslzoo.features.intervals import labels_at
 from sslzoo.label.agreement import agreement
 from sslzoo.label.sources import Cepstra, Layer
-from sslzoo.parts import cluster
-from sslzoo.probe.extract import save_array
-from sslzoo.probe.features import SECONDS
-from sslzoo.probe.tasks import labels_at
+from sslzoo.nn import cluster
 from sslzoo.progress import Progress, quiet
-from sslzoo.run import commit, machine, write_json, write_signed, write_whole
+from sslzoo.run import commit, machine, write_atomic, write_json, write_signed
 
 NARROW = 2**16  # clusters that two bytes tell apart
 
@@ -84,10 +84,10 @@ def label(
         held = getattr(split, "intervals", {})
         if against in held:
             found[name] |= {"against": against, **_compared(rows, held[against], source, data.sample_rate)}
-    write_whole(
+    write_atomic(
         folder / "codebook.safetensors", lambda path: save_file({"centroids": codebook.centroids.contiguous()}, path)
     )
-    said = {
+    info = {
         **(about or {}),
         "clusters": clusters,
         "hop": source.hop,
@@ -100,8 +100,8 @@ def label(
         "commit": commit(),
         "machine": machine(),
     }
-    write_json(folder / "label.json", said)  # last: a folder that has it is whole
-    return said
+    write_json(folder / "label.json", info)  # last: a folder that has it is whole
+    return info
 
 
 def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clusters: int) -> dict:
@@ -124,5 +124,5 @@ def _compared(rows: list[np.ndarray], intervals: list, source: Cepstra | Layer, 
     """What labels have to do with the classes that hold in the middles of their frames."""
     middles = [(source.first + source.hop * np.arange(len(row))) / rate for row in rows]
     classes = np.concatenate([labels_at(at, held) for at, held in zip(middles, intervals, strict=True)])
-    inside = classes != ""
-    return agreement(classes[inside], np.concatenate(rows)[inside])
+    labelled = classes != ""
+    return agreement(classes[labelled], np.concatenate(rows)[labelled])

@@ -20,7 +20,7 @@ class Cepstra:
     name = "mfcc"
 
     def __init__(self, sample_rate: int, hop_ms: int = 20, device: str | torch.device = "cpu"):
-        from sslzoo.parts.mel import MFCC  # torchaudio, which nothing but speech needs
+        from sslzoo.nn.mel import MFCC  # torchaudio, which nothing but speech needs
 
         if hop_ms < STEP or hop_ms % STEP:
             raise ConfigError(f"hop_ms must be a multiple of {STEP}, the step of the cepstra, got {hop_ms}")

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.errors import ConfigError
+from sslzoo.nn.masked import valid_mask
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts.masked import valid
 
 
 class APC(Objective):
@@ -17,7 +17,7 @@ class APC(Objective):
 
     modalities = ("speech",)
     needs = frozenset({"frames", "causal"})
-    set_by = "ahead"
+    length_setting = "ahead"
 
     def __init__(self, encoder, data, ahead: int = 5):
         super().__init__()
@@ -33,17 +33,17 @@ class APC(Objective):
         tokens, lengths = encoder.project(features, lengths)
         hidden = encoder.contextualize(tokens, lengths).last
         size = max(features.shape[1] - self.ahead, 0)  # what is validated on may be too short
-        return features, self.head(hidden[:, :size]).float(), valid((lengths - self.ahead).clamp(min=0), size)
+        return features, self.head(hidden[:, :size]).float(), valid_mask((lengths - self.ahead).clamp(min=0), size)
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        features, predicted, there = self.predict(encoder, batch)
+        features, predicted, valid = self.predict(encoder, batch)
         error = F.l1_loss(predicted, features[:, self.ahead :], reduction="none").mean(-1)
-        count = int(there.numpy().sum())
-        return Loss((error * there.to(error.device, non_blocking=True)).sum() / max(count, 1), count)
+        count = int(valid.numpy().sum())
+        return Loss((error * valid.to(error.device, non_blocking=True)).sum() / max(count, 1), count)
 
     @torch.no_grad()
     def visualize(self, encoder, batch, step: int) -> dict:
-        features, predicted, there = self.predict(encoder, batch)
-        size, single = int(there[0].sum()), encoder.front.single
+        features, predicted, valid = self.predict(encoder, batch)
+        size, single = int(valid[0].sum()), encoder.frontend.unstack_frames
         frames, prediction = single(features[0, self.ahead :][:size]), single(predicted[0, :size])
         return {"kind": "future_frames", "frames": frames, "prediction": prediction, "ahead": self.ahead}

@@ -33,10 +33,10 @@ class Objective(nn.Module):
     modalities: those it is defined for. needs: what it asks of an encoder's `offers`.
     learns_targets: whether it learns `batch.targets`, made beforehand by `sslzoo label`.
     min_batch: rows of the global batch that its loss needs at least.
-    min_tokens: tokens that a training item needs at least; set_by: the setting of its own that says so.
+    min_tokens: tokens that a training item needs at least; length_setting: the setting of its own that says so.
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
 
-    Everything random comes from `batch.keys` through `sslzoo.draws`; every byte of state is a
+    Everything random comes from `batch.row_seeds` through `sslzoo.rng`; every byte of state is a
     parameter or a persistent buffer made in `__init__`, or in `prepare` where the data gives its size.
     """
 
@@ -45,7 +45,7 @@ class Objective(nn.Module):
     learns_targets: bool = False
     min_batch: int = 1
     min_tokens: int = 1
-    set_by: str = "mask.length"
+    length_setting: str = "mask.length"
     refresh_every: int | None = None
 
     def forward(self, encoder: nn.Module, batch, step: int) -> Loss:

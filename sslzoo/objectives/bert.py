@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.base import MASK, SPECIALS, maskable
+from sslzoo.nn.heads import LanguageModelHead
+from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
+from sslzoo.nn.masked import indices, take, valid_mask
+from sslzoo.nn.metrics import token_logs
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts.heads import LanguageModelHead
-from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
-from sslzoo.parts.masked import indices, take, valid
-from sslzoo.parts.metrics import token_logs
 
 
 class BERT(Objective):
@@ -21,7 +21,7 @@ class BERT(Objective):
 
     loss = -1/|M| sum_{i in M} log p(x_i | corrupted x)
 
-    The output embedding is the encoder's input embedding. mask: which positions; see `data.masking`.
+    The output embedding is the encoder's input embedding. mask: which positions; see `augment.masking`.
     """
 
     modalities = ("text",)
@@ -40,14 +40,14 @@ class BERT(Objective):
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
 
-    def corrupt(self, ids: Tensor, lengths: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def corrupt(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]; all on the host."""
         size = ids.shape[1]
-        chosen = self.mask(keys, valid(lengths, size) & maskable(ids))
-        fate = draws.uniform(keys, "fate", size)
-        random = SPECIALS + draws.integers(keys, "random piece", self.vocab_size - SPECIALS, size)
-        corrupted = ids.masked_fill(chosen & (fate < 0.8), MASK)
-        return torch.where(chosen & (fate >= 0.9), random, corrupted), chosen
+        chosen = self.mask(seeds, valid_mask(lengths, size) & maskable(ids))
+        replacement = rng.uniform(seeds, "fate", size)
+        random = SPECIALS + rng.integers(seeds, "random piece", self.vocab_size - SPECIALS, size)
+        corrupted = ids.masked_fill(chosen & (replacement < 0.8), MASK)
+        return torch.where(chosen & (replacement >= 0.9), random, corrupted), chosen
 
     def transform(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> what is multiplied with the output embedding [..., D]."""
@@ -55,13 +55,13 @@ class BERT(Objective):
 
     def predict(self, encoder, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., vocabulary]."""
-        return self.head(self.transform(hidden), encoder.front.pieces.weight, self.bias)
+        return self.head(self.transform(hidden), encoder.frontend.token_embedding.weight, self.bias)
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
+        ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.row_seeds)
         at = indices(chosen)
         hidden = take(encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last, at)
-        hidden, target, weight = self.transform(hidden), take(batch.inputs, at), encoder.front.pieces.weight
+        hidden, target, weight = self.transform(hidden), take(batch.inputs, at), encoder.frontend.token_embedding.weight
         total = self.cross_entropy(hidden, weight, target, self.bias)
 
         def logs() -> dict:
@@ -71,7 +71,7 @@ class BERT(Objective):
 
     @torch.no_grad()
     def visualize(self, encoder, batch, step: int) -> dict:
-        ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.keys)
+        ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.row_seeds)
         prediction = self.predict(encoder, encoder(ids.to(batch.inputs.device), batch.lengths).last).argmax(-1)
         shown = {"ids": batch.inputs, "lengths": batch.lengths, "mask": chosen, "prediction": prediction}
         return {"kind": "masked_tokens", **{name: x[: MOST_ROWS // 2] for name, x in shown.items()}}

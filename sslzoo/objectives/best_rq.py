@@ -4,13 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import distributed, rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.masked import indices, take
+from sslzoo.nn.metrics import choice_logs, target_rank
+from sslzoo.nn.quantize import perplexity
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import ranks
-from sslzoo.parts.masked import indices, take
-from sslzoo.parts.metrics import choice_logs, target_rank
-from sslzoo.parts.quantize import perplexity
 
 
 class BestRQ(Objective):
@@ -45,9 +44,9 @@ class BestRQ(Objective):
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Masked tokens bool [B, T] (on the host), their logits [M, entries] and their codes [M]."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        mask = self.mask(batch.keys, lengths, features.shape[1])
+        mask = self.mask(batch.row_seeds, lengths, features.shape[1])
         at, device = indices(mask), features.device
-        noise = self.noise * draws.normal(batch.keys, "noise", *features.shape[1:], device=device)
+        noise = self.noise * rng.normal(batch.row_seeds, "noise", *features.shape[1:], device=device)
         masked = torch.where(mask.to(device, non_blocking=True)[..., None], noise, features)
         tokens, lengths = encoder.project(masked, lengths)
         logits = self.head(take(encoder.contextualize(tokens, lengths).last, at)).float()
@@ -57,8 +56,8 @@ class BestRQ(Objective):
         _, logits, codes = self.answer(encoder, batch)
 
         def logs() -> dict:
-            share = ranks.mean(codes.bincount(minlength=len(self.codebook)).float(), len(codes))
-            return {**choice_logs(logits, codes), "code_perplexity": perplexity(share)}
+            probs = distributed.all_reduce_mean(codes.bincount(minlength=len(self.codebook)).float(), len(codes))
+            return {**choice_logs(logits, codes), "code_perplexity": perplexity(probs)}
 
         return Loss(F.cross_entropy(logits, codes, reduction="sum") / max(len(codes), 1), len(codes), logs)
 
@@ -67,5 +66,5 @@ class BestRQ(Objective):
         mask, logits, codes = self.answer(encoder, batch)
         features, lengths = encoder.features(batch.inputs[:1], batch.lengths[:1])
         shown = {"kind": "masked_frames", "mask": mask[0, : lengths[0]], "rank": target_rank(logits, codes)}
-        frames = encoder.front.single(features[0, : lengths[0]])
+        frames = encoder.frontend.unstack_frames(features[0, : lengths[0]])
         return {**shown, "candidates": len(self.codebook), "frames": frames}

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.views import Drawn
+from sslzoo.augment.base import Drawn
+from sslzoo.nn.heads import mlp
+from sslzoo.nn.teacher import Teacher
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts.heads import mlp
-from sslzoo.parts.teacher import Teacher
 
 
 class BYOL(Objective):
@@ -47,7 +47,7 @@ class BYOL(Objective):
         predictions = [self.predictor(self.projector(x)) for x in features]
         with torch.no_grad():
             targets = [self.teacher.projector(x) for x in self.views.embed(self.teacher.encoder, drawn)]
-        losses = regression(predictions[0], targets[1]) + regression(predictions[1], targets[0])
+        losses = regression_loss(predictions[0], targets[1]) + regression_loss(predictions[1], targets[0])
         return losses, features, drawn
 
     def forward(self, encoder, batch, step: int) -> Loss:
@@ -63,6 +63,6 @@ class BYOL(Objective):
         return {"kind": "view_pairs", "views": torch.stack(drawn.views, 1)[:MOST_ROWS], "cosine": 1 - losses / 4}
 
 
-def regression(prediction: Tensor, target: Tensor) -> Tensor:
+def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """2 - 2 cos(prediction, target) [B] (eq. 2)."""
     return 2 - 2 * F.cosine_similarity(prediction.float(), target.float(), dim=1)

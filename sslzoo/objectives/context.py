@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.heads import mlp
+from sslzoo.nn.images import to_float
+from sslzoo.nn.metrics import choice_logs
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts.heads import mlp
-from sslzoo.parts.images import pixels
-from sslzoo.parts.metrics import choice_logs
 
 PLACES = 8  # around the centre, line by line
 
@@ -85,33 +85,33 @@ class ContextPrediction(Objective):
                 f"set objective.size={fits}"
             )
 
-    def cut(self, images: Tensor, keys: Tensor, corner: Tensor, cell: Tensor, name: str) -> Tensor:
+    def cut(self, images: Tensor, seeds: Tensor, corner: Tensor, cell: Tensor, name: str) -> Tensor:
         """The patches [B, C, size, size] in each row's cell of the grid (0 to 8) that begins at its corner [B, 2]."""
-        moved = draws.integers(keys, f"jitter of the {name}", 2 * self.jitter + 1, 2, device=images.device)
+        moved = rng.integers(seeds, f"jitter of the {name}", 2 * self.jitter + 1, 2, device=images.device)
         first = corner + torch.stack([cell // 3, cell % 3], dim=1) * (self.patch + self.gap) + moved
         down, right = (first[:, :, None] + torch.arange(self.patch, device=images.device)).unbind(1)
         row = torch.arange(len(images), device=images.device)[:, None, None]
-        patches = pixels(images[row, :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2))
+        patches = to_float(images[row, :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2))
         if self.size != self.patch:
             patches = F.interpolate(patches, self.size, mode="bilinear", align_corners=False)
-        return self.one_channel(patches, keys, name) if self.drop else patches
+        return self.one_channel(patches, seeds, name) if self.drop else patches
 
-    def one_channel(self, patches: Tensor, keys: Tensor, name: str) -> Tensor:
+    def one_channel(self, patches: Tensor, seeds: Tensor, name: str) -> Tensor:
         device = patches.device
-        channel = draws.integers(keys, f"channel of the {name}", 3, device=device)
+        channel = rng.integers(seeds, f"channel of the {name}", 3, device=device)
         deviation = patches.std((2, 3), correction=0).gather(1, channel[:, None])[..., None, None]
-        noise = draws.normal(keys, f"noise of the {name}", *patches.shape[1:], device=device)
+        noise = rng.normal(seeds, f"noise of the {name}", *patches.shape[1:], device=device)
         kept = channel[:, None] == torch.arange(3, device=device)
         return torch.where(kept[:, :, None, None], patches, self.mean + 0.01 * deviation * noise)
 
     def pairs(self, batch) -> tuple[Tensor, Tensor, Tensor]:
         """The patches in the centre and their neighbours, [B, C, size, size] each, and the neighbours' places [B]."""
-        keys, device = batch.keys, batch.inputs.device
-        corner = draws.integers(keys, "grid", self.room + 1, 2, device=device)
-        place = draws.integers(keys, "place", PLACES, device=device)
+        seeds, device = batch.row_seeds, batch.inputs.device
+        corner = rng.integers(seeds, "grid", self.room + 1, 2, device=device)
+        place = rng.integers(seeds, "place", PLACES, device=device)
         centre = torch.full_like(place, 4)
-        a = self.cut(batch.inputs, keys, corner, centre, "centre")
-        return a, self.cut(batch.inputs, keys, corner, place + (place >= centre), "neighbour"), place
+        a = self.cut(batch.inputs, seeds, corner, centre, "centre")
+        return a, self.cut(batch.inputs, seeds, corner, place + (place >= centre), "neighbour"), place
 
     def name(self, encoder, batch, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Features [2B, D] of the centres, then of their neighbours, and logits [B, 8]."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sslzoo.errors import ConfigError
+from sslzoo.nn.masked import valid_mask
+from sslzoo.nn.metrics import target_rank
+from sslzoo.nn.negatives import sample_negatives
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts.masked import valid
-from sslzoo.parts.metrics import target_rank
-from sslzoo.parts.negatives import others
 
 
 class CPC(Objective):
@@ -34,7 +34,7 @@ class CPC(Objective):
 
     modalities = ("speech",)
     needs = frozenset({"tokens", "causal"})
-    set_by = "ahead"
+    length_setting = "ahead"
 
     def __init__(self, encoder, data, ahead: int = 12, negatives: int = 128):
         super().__init__()
@@ -44,10 +44,10 @@ class CPC(Objective):
         self.min_tokens, self.sample_rate = ahead + 1, data.sample_rate
         self.predict = nn.ModuleList(nn.Linear(encoder.dim, encoder.dim, bias=False) for _ in range(ahead))
 
-    def candidates(self, keys: Tensor, lengths: Tensor, size: int, device=None) -> Tensor:
+    def candidates(self, seeds: Tensor, lengths: Tensor, size: int, device=None) -> Tensor:
         """For each token as the one to be found the places of itself and of the others, int64 [B, T, 1 + negatives]."""
-        own = torch.arange(size, device=device).view(1, -1, 1).expand(len(keys), -1, 1)
-        return torch.cat([own, others(keys, lengths, size, self.negatives, device=device)], dim=2)
+        own = torch.arange(size, device=device).view(1, -1, 1).expand(len(seeds), -1, 1)
+        return torch.cat([own, sample_negatives(seeds, lengths, size, self.negatives, device=device)], dim=2)
 
     def scores(self, tokens: Tensor, context: Tensor, candidates: Tensor) -> Iterator[Tensor]:
         """For each step k from 1 on: log f_k [B, T - k, 1 + negatives] of candidates, the right one first."""
@@ -61,30 +61,30 @@ class CPC(Objective):
         """Valid tokens of each row [B], candidates, and what makes the scores of each step."""
         tokens, lengths = encoder.embed(batch.inputs, batch.lengths)
         context = encoder.contextualize(tokens, lengths).last
-        candidates = self.candidates(batch.keys, lengths, tokens.shape[1], tokens.device)
+        candidates = self.candidates(batch.row_seeds, lengths, tokens.shape[1], tokens.device)
         return lengths, candidates, partial(self.scores, tokens, context, candidates)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         lengths, candidates, scores = self.ask(encoder, batch)
         # on the host: how many tokens of each row have one k steps on
-        there = [(lengths - k).clamp(min=0) for k in range(1, min(self.ahead, candidates.shape[1] - 1) + 1)]
-        count = sum(int(left.numpy().sum()) for left in there)
+        valid = [(lengths - k).clamp(min=0) for k in range(1, min(self.ahead, candidates.shape[1] - 1) + 1)]
+        count = sum(int(left.numpy().sum()) for left in valid)
         total = sum(p.sum() for p in self.predict.parameters()) * 0.0  # reached even where there is nothing to ask
-        for left, logits in zip(there, scores(), strict=True):
-            total = total - (logits.log_softmax(2)[..., 0] * valid(left, logits.shape[1], logits.device)).sum()
-        return Loss(total / max(count, 1), count, lambda: self.logs(candidates, scores, there, count))
+        for left, logits in zip(valid, scores(), strict=True):
+            total = total - (logits.log_softmax(2)[..., 0] * valid_mask(left, logits.shape[1], logits.device)).sum()
+        return Loss(total / max(count, 1), count, lambda: self.logs(candidates, scores, valid, count))
 
     @torch.no_grad()
-    def logs(self, candidates: Tensor, scores: Callable[[], Iterator[Tensor]], there: list[Tensor], count: int) -> dict:
+    def logs(self, candidates: Tensor, scores: Callable[[], Iterator[Tensor]], valid: list[Tensor], count: int) -> dict:
         """Accuracy, and that of one who guesses among a token's candidates, each counted once."""
         size = candidates.shape[1]
         once = torch.zeros(len(candidates), size, size, device=candidates.device).scatter_(2, candidates, 1.0)
-        guess = 1 / once.sum(2)
-        right = chance = guess.new_zeros(())
-        for k, (left, logits) in enumerate(zip(there, scores(), strict=True), start=1):
-            asked = valid(left, size - k, logits.device)
-            right = right + ((logits[..., 0] > logits[..., 1:].amax(2)) & asked).sum()
-            chance = chance + (guess[:, k:] * asked).sum()
+        guess_accuracy = 1 / once.sum(2)
+        right = chance = guess_accuracy.new_zeros(())
+        for k, (left, logits) in enumerate(zip(valid, scores(), strict=True), start=1):
+            loss_mask = valid_mask(left, size - k, logits.device)
+            right = right + ((logits[..., 0] > logits[..., 1:].amax(2)) & loss_mask).sum()
+            chance = chance + (guess_accuracy[:, k:] * loss_mask).sum()
         return {
             "accuracy": right / max(count, 1),
             "chance": chance / max(count, 1),

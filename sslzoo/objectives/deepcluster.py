@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import distributed, rng
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.nn import cluster
+from sslzoo.nn.quantize import perplexity
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts import cluster, ranks
-from sslzoo.parts.quantize import perplexity
 
 CHUNK = 4096  # images whose features are worked on at a time
 
@@ -58,17 +58,17 @@ class DeepCluster(Objective):
 
     @torch.no_grad()
     def refresh(self, features: Tensor, index: Tensor) -> list[nn.Parameter]:
-        seed = draws.key(self.seed, "deepcluster", int(self.rounds))
+        seed = rng.derive_seed(self.seed, "deepcluster", int(self.rounds))
         device = self.mean.device
         mean, whitening = pca(features, self.whitening.shape[1], device)
         # here and below the first rank's, lest rounding differ from host to host
-        self.mean.copy_(ranks.first(mean))
-        self.whitening.copy_(ranks.first(whitening))
+        self.mean.copy_(distributed.broadcast(mean))
+        self.whitening.copy_(distributed.broadcast(whitening))
         self.centroids.copy_(self.fit(features, index, seed))
         self.labels.zero_()
         for rows, places in zip(features.split(CHUNK), index.to(device).split(CHUNK), strict=True):
             self.labels[places] = self.assign(rows.to(device))
-        self.labels.copy_(ranks.total(self.labels))  # 0 where it is another rank's
+        self.labels.copy_(distributed.all_reduce_sum(self.labels))  # 0 where it is another rank's
         self.sizes.copy_(torch.bincount(self.labels, minlength=self.clusters))
         generator = torch.Generator().manual_seed(seed)
         self.head.weight.copy_(torch.empty(self.head.weight.shape).normal_(std=0.01, generator=generator))
@@ -80,7 +80,7 @@ class DeepCluster(Objective):
         """Centroids [K, pca_dim] of the reduced features of as many images as k-means looks at, which are the same
         ones whatever the number of ranks. They come to the first, which alone clusters them."""
         items = len(self.labels)
-        chosen = torch.from_numpy(draws.permutation(seed, "sample", n=items)[: cluster.ROWS * self.clusters])
+        chosen = torch.from_numpy(rng.permutation(seed, "sample", n=items)[: cluster.ROWS * self.clusters])
         row = torch.full((items,), -1)  # of each image here, or -1
         row[index] = torch.arange(len(index))
         sample = []
@@ -88,16 +88,16 @@ class DeepCluster(Objective):
             here = (part >= 0).nonzero()[:, 0]
             reduced = self.centroids.new_zeros(len(part), self.centroids.shape[1])
             reduced[here.to(reduced.device)] = self.reduce(features[part[here]].to(reduced.device))
-            reduced = ranks.total(reduced)  # 0 where the row is another rank's
-            if ranks.rank() == 0:
+            reduced = distributed.all_reduce_sum(reduced)  # 0 where the row is another rank's
+            if distributed.rank() == 0:
                 sample.append(reduced.cpu())
         found, problem = torch.zeros_like(self.centroids), None
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             try:
                 found.copy_(cluster.fit(torch.cat(sample), self.clusters, seed).centroids)
             except UserError as error:  # told to the others, which wait for centroids
                 found, problem = found.fill_(math.nan), error
-        found = ranks.first(found)
+        found = distributed.broadcast(found)
         if found.isnan().any():
             raise problem or UserError("the first rank could not cluster the features: it says why")
         return found
@@ -113,7 +113,7 @@ class DeepCluster(Objective):
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Views [B, C, S, S], logits [B, K] and clusters [B]. In training an image's cluster is the one it was
         put into; one of another split gets the nearest."""
-        view = self.views(batch.inputs, batch.keys, "view")
+        view = self.views(batch.inputs, batch.row_seeds, "view")
         logits = self.head(encoder(view, batch.lengths).pooled).float()
         if self.training:
             return view, logits, self.labels[batch.index.to(logits.device, non_blocking=True)]
@@ -153,12 +153,12 @@ def pca(features: Tensor, dim: int, device="cpu") -> tuple[Tensor, Tensor]:
         return (part.to(device).double() for part in features.split(CHUNK))
 
     zero = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
-    count = ranks.total(torch.tensor(len(features), dtype=torch.float64, device=device))
-    mean = ranks.total(sum((part.sum(0) for part in parts()), zero)) / count
+    count = distributed.all_reduce_sum(torch.tensor(len(features), dtype=torch.float64, device=device))
+    mean = distributed.all_reduce_sum(sum((part.sum(0) for part in parts()), zero)) / count
     covariance = sum(((part - mean).T @ (part - mean) for part in parts()), zero.outer(zero))
-    values, vectors = torch.linalg.eigh(ranks.total(covariance) / count)
+    values, vectors = torch.linalg.eigh(distributed.all_reduce_sum(covariance) / count)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
     # a direction and its opposite are alike: the one whose largest entry is positive
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-    there = values > 1e-9 * values[0].clamp(min=1e-30)
-    return mean.float(), (vectors * torch.where(there, values.clamp(min=1e-30).rsqrt(), 0.0)).float()
+    nonzero = values > 1e-9 * values[0].clamp(min=1e-30)
+    return mean.float(), (vectors * torch.where(nonzero, values.clamp(min=1e-30).rsqrt(), 0.0)).float()

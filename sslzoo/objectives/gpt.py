@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.errors import UserError
+from sslzoo.nn.heads import LanguageModelHead
+from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
+from sslzoo.nn.masked import indices, take, valid_mask
+from sslzoo.nn.metrics import target_rank, token_logs
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts.heads import LanguageModelHead
-from sslzoo.parts.linear_cross_entropy import LinearCrossEntropy
-from sslzoo.parts.masked import indices, take, valid
-from sslzoo.parts.metrics import target_rank, token_logs
 
 
 class GPT(Objective):
@@ -38,7 +38,7 @@ class GPT(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden, target = encoder(batch.inputs, batch.lengths).last[:, :-1], batch.inputs[:, 1:]
-        weight, at = encoder.front.pieces.weight, indices(valid(batch.lengths - 1, hidden.shape[1]))
+        weight, at = encoder.frontend.token_embedding.weight, indices(valid_mask(batch.lengths - 1, hidden.shape[1]))
         hidden, target = take(hidden, at), take(target, at)  # tokens that have one after them
         total = self.cross_entropy(hidden, weight, target)
 
@@ -50,47 +50,47 @@ class GPT(Objective):
     @torch.no_grad()
     def visualize(self, encoder, batch, step: int) -> dict:
         ids, lengths = batch.inputs[:6], batch.lengths[:6]
-        scores = self.head(encoder(ids, lengths).last, encoder.front.pieces.weight)[:, :-1]
+        scores = self.head(encoder(ids, lengths).last, encoder.frontend.token_embedding.weight)[:, :-1]
         shown = {"prediction": scores.topk(3).indices, "rank": target_rank(scores, ids[:, 1:])}
         given = max(1, int(lengths[-1]) // 2)
-        text = generate(encoder, ids[-1:, :given], encoder.front.max_tokens - given, temperature=0.8)[0]
+        text = generate(encoder, ids[-1:, :given], encoder.frontend.max_tokens - given, temperature=0.8)[0]
         return {"kind": "next_tokens", "ids": ids, "lengths": lengths, **shown, "text": text, "given": given}
 
 
 def logits(encoder, hidden: Tensor) -> Tensor:
     """Hidden states [..., D] -> scores of what comes next [..., vocabulary]."""
-    return F.linear(hidden, encoder.front.pieces.weight).float()
+    return F.linear(hidden, encoder.frontend.token_embedding.weight).float()
 
 
 @torch.no_grad()
 def generate(
-    encoder, ids: Tensor, steps: int, key: int = 0, temperature: float = 1.0, top_k: int | None = None
+    encoder, ids: Tensor, steps: int, seed: int = 0, temperature: float = 1.0, top_k: int | None = None
 ) -> Tensor:
     """Texts of one length [B, T] with `steps` more tokens each, [B, T + steps]; encoder in eval mode.
 
     A token is drawn from the softmax of the logits divided by `temperature`, among the `top_k` best if that is
-    given; at temperature 0 it is the best. What is drawn depends on `key`, the row and the place alone.
+    given; at temperature 0 it is the best. What is drawn depends on `seed`, the row and the place alone.
     """
-    room = encoder.front.max_tokens - ids.shape[1]
+    room = encoder.frontend.max_tokens - ids.shape[1]
     if not ids.shape[1]:
         raise UserError("there is nothing to go on from: generate needs at least one token")
     if not 0 <= steps <= room:
         raise UserError(
             f"generate steps={steps} more than {ids.shape[1]} tokens: at most {max(room, 0)} fit in the encoder's "
-            f"{encoder.front.max_tokens}"
+            f"{encoder.frontend.max_tokens}"
         )
     if temperature < 0 or (top_k is not None and top_k < 1):
         raise UserError(f"generate needs temperature >= 0 and top_k >= 1, got {temperature} and {top_k}")
-    keys = torch.tensor([draws.key(key, "text", row) for row in range(len(ids))], device=ids.device)
+    seeds = torch.tensor([rng.derive_seed(seed, "text", row) for row in range(len(ids))], device=ids.device)
     cache = encoder.cache()
     for _ in range(steps):
-        new = ids if cache is None else ids[:, cache.place :]
+        new = ids if cache is None else ids[:, cache.position :]
         encoded = encoder(new, torch.full((len(ids),), new.shape[1]), cache)
         cache, scores = encoded.cache, logits(encoder, encoded.last[:, -1])
         if top_k is not None and top_k < scores.shape[1]:
             scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
         # the largest of logits with Gumbel noise is a draw from their softmax
-        place = draws.children(keys, torch.full_like(keys, ids.shape[1]))
-        noise = -torch.log(-torch.log(draws.uniform(place, "next token", scores.shape[1])))
+        place = rng.fold_in(seeds, torch.full_like(seeds, ids.shape[1]))
+        noise = -torch.log(-torch.log(rng.uniform(place, "next token", scores.shape[1])))
         ids = torch.cat([ids, (scores + temperature * noise).argmax(-1, keepdim=True)], dim=1)
     return ids

@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslzoo import distributed
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.nn.gradient import mean_square, scale_gradient
+from sslzoo.nn.masked import indices, take
+from sslzoo.nn.metrics import choice_logs, target_rank
+from sslzoo.nn.quantize import perplexity
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts import ranks
-from sslzoo.parts.masked import indices, take
-from sslzoo.parts.metrics import choice_logs, target_rank
-from sslzoo.parts.quantize import perplexity
-from sslzoo.parts.slow import mean_square, slowed
 
 NONE = -100  # the label of a frame that has none
 
@@ -53,61 +53,61 @@ class HuBERT(Objective):
         self.mask, self.temperature = mask, temperature
         self.feature_penalty, self.feature_grad = feature_penalty, feature_grad
         self.min_tokens, self.sample_rate, self.clusters = mask.shortest, data.sample_rate, data.targets.clusters
-        self.masked = nn.Parameter(torch.rand(encoder.dim))
+        self.mask_token = nn.Parameter(torch.rand(encoder.dim))
         self.project = nn.Linear(encoder.dim, output_dim)
         self.embeddings = nn.Parameter(torch.rand(self.clusters, output_dim))
 
     def labels(self, batch, lengths: Tensor, size: int) -> Tensor:
         """Labels of frames, int64 [B, size], on the host. Frames and labels of a row may differ by one at its end."""
         labels = batch.targets["codes"]
-        apart = ((labels != NONE).sum(1) - lengths).numpy()
-        if (abs(apart) > 1).any():
-            worst = int(abs(apart).argmax())
+        difference = ((labels != NONE).sum(1) - lengths).numpy()
+        if (abs(difference) > 1).any():
+            worst = int(abs(difference).argmax())
             frames = int(lengths.numpy()[worst])
             raise UserError(
-                f"the targets of item {batch.index.tolist()[worst]} are of another length: {apart[worst] + frames} "
+                f"the targets of item {batch.index.tolist()[worst]} are of another length: {difference[worst] + frames} "
                 f"labels for {frames} frames — make them with `sslzoo label` for this encoder's frames"
             )
         return F.pad(labels, (0, max(size - labels.shape[1], 0)), value=NONE)[:, :size]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The trunk's output [M, D] -> cosine to every cluster, over the temperature [M, C] (eq. 3)."""
-        asked = F.normalize(self.project(hidden).float(), dim=1)
-        return asked @ F.normalize(self.embeddings.float(), dim=1).T / self.temperature
+        projected = F.normalize(self.project(hidden).float(), dim=1)
+        return projected @ F.normalize(self.embeddings.float(), dim=1).T / self.temperature
 
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Features, their lengths, which masked frames have labels bool [B, T] (on the host), those frames' logits
         [M, C] and labels [M]."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        features = slowed(features, self.feature_grad)
-        mask = self.mask(batch.keys, lengths, features.shape[1])
+        features = scale_gradient(features, self.feature_grad)
+        mask = self.mask(batch.row_seeds, lengths, features.shape[1])
         labels = self.labels(batch, lengths, features.shape[1])
-        asked = mask & (labels != NONE)
-        at, device = indices(asked), features.device
+        loss_mask = mask & (labels != NONE)
+        at, device = indices(loss_mask), features.device
         tokens, lengths = encoder.project(features, lengths)
-        tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.masked.to(tokens.dtype), tokens)
+        tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.mask_token.to(tokens.dtype), tokens)
         logits = self.logits(take(encoder.contextualize(tokens, lengths).last, at))
-        return features, lengths, asked, logits, take(labels, at).to(device, non_blocking=True)
+        return features, lengths, loss_mask, logits, take(labels, at).to(device, non_blocking=True)
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        features, lengths, asked, logits, labels = self.answer(encoder, batch)
+        features, lengths, loss_mask, logits, labels = self.answer(encoder, batch)
         value = F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
         if self.feature_penalty and features.requires_grad:
             value = value + self.feature_penalty * mean_square(features, lengths)
 
         def logs() -> dict:
-            share = ranks.mean(labels.bincount(minlength=self.clusters).float(), len(labels))
+            probs = distributed.all_reduce_mean(labels.bincount(minlength=self.clusters).float(), len(labels))
             return {
                 **choice_logs(logits, labels),
-                "label_perplexity": perplexity(share),
-                "masked": asked.sum() / lengths.sum(),
+                "label_perplexity": perplexity(probs),
+                "masked": loss_mask.sum() / lengths.sum(),
             }
 
         return Loss(value, len(labels), logs)
 
     @torch.no_grad()
     def visualize(self, encoder, batch, step: int) -> dict:
-        _, lengths, asked, logits, labels = self.answer(encoder, batch)
-        shown = {"kind": "masked_frames", "mask": asked[0, : lengths[0]], "rank": target_rank(logits, labels)}
+        _, lengths, loss_mask, logits, labels = self.answer(encoder, batch)
+        shown = {"kind": "masked_frames", "mask": loss_mask[0, : lengths[0]], "rank": target_rank(logits, labels)}
         wave = {"waveform": batch.inputs[0, : batch.lengths[0]], "sample_rate": self.sample_rate}
         return {**shown, "candidates": self.clusters, **wave}

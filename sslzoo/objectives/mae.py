@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.positions import sinusoids_2d
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts.positions import sinusoids_2d
 
 
 class MAE(Objective):
@@ -33,18 +33,18 @@ class MAE(Objective):
         if getattr(decoder, "position", None) is not None:
             raise ConfigError("objective.decoder.position must be null: MAE places the decoder's tokens itself")
         self.decoder, self.standardize = decoder, standardize
-        self.enter = nn.Linear(encoder.dim, decoder.dim)
-        self.leave = nn.Linear(decoder.dim, encoder.feature_dim)
-        self.masked = nn.Parameter(torch.randn(decoder.dim) * 0.02)
+        self.decoder_embed = nn.Linear(encoder.dim, decoder.dim)
+        self.decoder_pred = nn.Linear(decoder.dim, encoder.feature_dim)
+        self.mask_token = nn.Parameter(torch.randn(decoder.dim) * 0.02)
         place = sinusoids_2d(data.size // encoder.stride, decoder.dim)
-        self.register_buffer("place", torch.cat([torch.zeros(encoder.prefix, decoder.dim), place]))
-        for layer in (self.enter, self.leave):
+        self.register_buffer("decoder_pos_embed", torch.cat([torch.zeros(encoder.prefix, decoder.dim), place]))
+        for layer in (self.decoder_embed, self.decoder_pred):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def shuffle(self, keys: Tensor, patches: int, device) -> tuple[Tensor, Tensor]:
+    def shuffle(self, seeds: Tensor, patches: int, device) -> tuple[Tensor, Tensor]:
         """A random order of each row's patches [B, P], the first `kept` of which are seen, and its inverse."""
-        order = draws.uniform(keys, "mask", patches, device=device).argsort(dim=1, stable=True)
+        order = rng.uniform(seeds, "mask", patches, device=device).argsort(dim=1, stable=True)
         return order, order.argsort(dim=1)
 
     def target(self, features: Tensor) -> Tensor:
@@ -64,38 +64,38 @@ class MAE(Objective):
         """Patches as they are [B, P, C], the order in which they were shuffled [B, P], and the decoder's hidden
         states of them in that order [B, P, D]: the first `kept` were seen."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        order, _ = self.shuffle(batch.keys, features.shape[1], features.device)
+        order, _ = self.shuffle(batch.row_seeds, features.shape[1], features.device)
         tokens, _ = encoder.project(features, lengths)
         first, tokens = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
-        seen = torch.cat([first, pick(tokens, order[:, : self.kept])], dim=1)
-        hidden = self.enter(encoder.contextualize(seen, torch.full((len(seen),), seen.shape[1])).last)
-        blank = self.masked.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
+        visible = torch.cat([first, gather_tokens(tokens, order[:, : self.kept])], dim=1)
+        hidden = self.decoder_embed(encoder.contextualize(visible, torch.full((len(visible),), visible.shape[1])).last)
+        mask_tokens = self.mask_token.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
         # attention knows no order but that of the positions: the tokens need not be put back
-        place = self.place[encoder.prefix + order]
-        place = torch.cat([self.place[: encoder.prefix].expand(len(hidden), -1, -1), place], dim=1)
-        whole = torch.cat([hidden, blank], dim=1) + place
+        place = self.decoder_pos_embed[encoder.prefix + order]
+        place = torch.cat([self.decoder_pos_embed[: encoder.prefix].expand(len(hidden), -1, -1), place], dim=1)
+        whole = torch.cat([hidden, mask_tokens], dim=1) + place
         return features, order, self.decoder(whole, torch.full((len(whole),), whole.shape[1]))[-1][:, encoder.prefix :]
 
     def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches as they are, as they are rebuilt [B, P, C], and which were masked, bool [B, P]."""
         features, order, hidden = self.decode(encoder, batch)
         back = order.argsort(dim=1)
-        return features, pick(self.leave(hidden).float(), back), back >= self.kept
+        return features, gather_tokens(self.decoder_pred(hidden).float(), back), back >= self.kept
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, order, hidden = self.decode(encoder, batch)
-        rebuilt = self.leave(hidden[:, self.kept :]).float()
-        error = (rebuilt - self.target(pick(features, order[:, self.kept :]))).square()
+        rebuilt = self.decoder_pred(hidden[:, self.kept :]).float()
+        error = (rebuilt - self.target(gather_tokens(features, order[:, self.kept :]))).square()
         return Loss(error.mean(), error.shape[0] * error.shape[1])
 
     @torch.no_grad()
     def visualize(self, encoder, batch, step: int) -> dict:
         features, prediction, mask = self.rebuild(encoder, batch)
-        images = [encoder.front.images(x[:8].float()) for x in (features, self.untarget(prediction, features))]
+        images = [encoder.frontend.images(x[:8].float()) for x in (features, self.untarget(prediction, features))]
         shown = {"kind": "masked_patches", "images": images[0], "prediction": images[1]}
-        return shown | {"mask": mask[:8], "mean": encoder.front.mean}
+        return shown | {"mask": mask[:8], "mean": encoder.frontend.mean}
 
 
-def pick(tokens: Tensor, places: Tensor) -> Tensor:
+def gather_tokens(tokens: Tensor, places: Tensor) -> Tensor:
     """tokens [B, T, D], places [B, K] -> [B, K, D]."""
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo.data.views import Drawn
+from sslzoo import distributed
+from sslzoo.augment.base import Drawn
 from sslzoo.errors import ConfigError
+from sslzoo.nn.masked import indices
+from sslzoo.nn.metrics import choice_logs, target_rank
+from sslzoo.nn.teacher import Teacher
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts import ranks
-from sslzoo.parts.masked import indices
-from sslzoo.parts.metrics import choice_logs, target_rank
-from sslzoo.parts.teacher import Teacher
 
 
 class MoCo(Objective):
@@ -61,10 +61,10 @@ class MoCo(Objective):
         self.register_buffer("queue_ptr", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def keys_of(self, images: Tensor, batch) -> Tensor:
+    def encode_keys(self, images: Tensor, batch) -> Tensor:
         """Keys [B, D] of a view, each random part of the global batch normalised by itself."""
-        everyone = batch.gathered_keys()
-        start = sum((batch.rows() or [])[: ranks.rank()])
+        everyone = batch.gathered_row_seeds()
+        start = sum((batch.rows() or [])[: distributed.rank()])
         part = everyone.argsort().argsort()[start : start + len(images)] * self.splits // len(everyone)
         keys = None
         for number in range(self.splits):
@@ -78,7 +78,7 @@ class MoCo(Objective):
     @torch.no_grad()
     def enqueue(self, keys: Tensor, rows: list[int] | None) -> None:
         """The newest keys of all ranks take the place of the oldest."""
-        keys, _ = ranks.gather(keys, rows)
+        keys, _ = distributed.all_gather(keys, rows)
         at = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue.index_copy_(0, at, keys)
         self.queue_ptr.add_(len(keys)).remainder_(len(self.queue))
@@ -88,7 +88,7 @@ class MoCo(Objective):
         drawn = self.views.draw(encoder, batch)
         features = self.views.encode(encoder, drawn.views[0], drawn.lengths).pooled
         query = F.normalize(self.projector(features).float(), dim=1)
-        keys = self.keys_of(drawn.views[1], batch)
+        keys = self.encode_keys(drawn.views[1], batch)
         # a copy: the queue moves on before the gradient is taken
         negative = query @ self.queue.clone().T
         positive = (query * keys).sum(1, keepdim=True)

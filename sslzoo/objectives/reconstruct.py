@@ -12,19 +12,19 @@ class Reconstruct(Objective):
 
     loss = 1/|M| sum_{(t, f) in M} |y_tf - x_tf|
 
-    alter: what is altered, and the values M that count; see `data.masking`. Mockingjay alters spans of time,
+    corruption: what is altered, and the values M that count; see `augment.masking`. Mockingjay alters spans of time,
     TERA blocks of channels too.
     """
 
     modalities = ("speech",)
     needs = frozenset({"tokens", "frames"})
-    set_by = "alter.length"
+    length_setting = "corruption.length"
 
-    def __init__(self, encoder, data, alter: object):
+    def __init__(self, encoder, data, corruption: object):
         super().__init__()
-        self.alter, self.stack = alter, encoder.front.stack
-        alter.check(encoder.feature_dim // self.stack)
-        self.min_tokens = -(-alter.shortest // self.stack)
+        self.corruption, self.stack = corruption, encoder.frontend.stack
+        corruption.check(encoder.feature_dim // self.stack)
+        self.min_tokens = -(-corruption.shortest // self.stack)
         self.head = nn.Sequential(
             nn.Linear(encoder.dim, encoder.dim),
             nn.GELU(),
@@ -36,8 +36,8 @@ class Reconstruct(Objective):
         """Frames as they are, altered and rebuilt, and which values count, each [B, T, F]: single frames,
         however many of them the encoder stacks."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        frames = encoder.front.single(features)
-        altered, counts = self.alter(batch.keys, frames, lengths * self.stack)
+        frames = encoder.frontend.unstack_frames(features)
+        altered, counts = self.corruption(batch.row_seeds, frames, lengths * self.stack)
         tokens, lengths = encoder.project(altered.reshape(features.shape), lengths)
         rebuilt = self.head(encoder.contextualize(tokens, lengths).last).float()
         return frames, altered, rebuilt.view(frames.shape), counts

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslzoo.nn.metrics import choice_logs
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts.metrics import choice_logs
 
 ANGLES = 4  # quarter turns: 0, 90, 180, 270 degrees
 
@@ -27,7 +27,7 @@ class Rotation(Objective):
 
     def rotated(self, batch) -> tuple[Tensor, Tensor]:
         """Images [4B, C, S, S], image by image through the angles, and the angles' numbers [4B]."""
-        images = batch.inputs if self.views is None else self.views(batch.inputs, batch.keys, "view")
+        images = batch.inputs if self.views is None else self.views(batch.inputs, batch.row_seeds, "view")
         turned = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(ANGLES)], dim=1)
         return turned.flatten(0, 1), torch.arange(ANGLES, device=images.device).repeat(len(images))
 

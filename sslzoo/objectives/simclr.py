@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from sslzoo.data.views import Drawn
+from sslzoo import distributed
+from sslzoo.augment.base import Drawn
 from sslzoo.errors import ConfigError
+from sslzoo.nn.contrastive import nt_xent
+from sslzoo.nn.heads import projector
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
-from sslzoo.parts import ranks
-from sslzoo.parts.contrastive import nt_xent
-from sslzoo.parts.heads import projector
 
 
 class SimCLR(Objective):
@@ -48,7 +48,7 @@ class SimCLR(Objective):
         losses, place = nt_xent(a, b, self.temperature, batch.rows())
 
         def logs() -> dict:
-            views = ranks.total(losses.new_tensor(float(len(losses))))
+            views = distributed.all_reduce_sum(losses.new_tensor(float(len(losses))))
             return {"accuracy": (place == 0).float().mean(), "uniform_loss": torch.log(views - 1)}
 
         # not of the projections, whose batch norm hides a collapse

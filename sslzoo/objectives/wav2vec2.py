@@ -4,14 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.gradient import mean_square, scale_gradient
+from sslzoo.nn.masked import indices, take
+from sslzoo.nn.metrics import choice_logs, target_rank
+from sslzoo.nn.negatives import sample_negatives
+from sslzoo.nn.quantize import GumbelQuantizer, perplexity
 from sslzoo.objectives.base import Loss, Objective
-from sslzoo.parts.masked import indices, take
-from sslzoo.parts.metrics import choice_logs, target_rank
-from sslzoo.parts.negatives import others
-from sslzoo.parts.quantize import GumbelQuantizer, perplexity
-from sslzoo.parts.slow import mean_square, slowed
 
 
 class Wav2Vec2(Objective):
@@ -52,17 +52,17 @@ class Wav2Vec2(Objective):
         self.mask, self.negatives, self.temperature, self.gumbel = mask, negatives, temperature, gumbel
         self.diversity, self.feature_penalty, self.feature_grad = diversity, feature_penalty, feature_grad
         self.min_tokens, self.sample_rate = mask.shortest, data.sample_rate
-        self.masked = nn.Parameter(torch.rand(encoder.dim))
+        self.mask_token = nn.Parameter(torch.rand(encoder.dim))
         self.quantizer = GumbelQuantizer(encoder.feature_dim, code_dim, groups, entries)
         self.drop = nn.Dropout(feature_dropout)
         self.project_context = nn.Linear(encoder.dim, output_dim)
         self.project_code = nn.Linear(code_dim, output_dim)
 
-    def tau(self, step: int) -> float:
+    def gumbel_temperature(self, step: int) -> float:
         start, end, decay = self.gumbel
         return max(start * decay**step, end)
 
-    def distractors(self, keys: Tensor, mask: Tensor, device=None) -> Tensor:
+    def distractors(self, seeds: Tensor, mask: Tensor, device=None) -> Tensor:
         """For each masked frame, in the order of `indices(mask)`, the places among masked frames of
         `negatives` others of its utterance, int64 [M, K] on `device`."""
         counts = mask.sum(1)
@@ -71,7 +71,7 @@ class Wav2Vec2(Objective):
         own = torch.arange(len(row)) - first
         most = int(counts.numpy().max())
         # the only masked frame of an utterance has no others: it stands for them, and `contrast` leaves it out
-        places = others(keys, counts, most, self.negatives, device=device)
+        places = sample_negatives(seeds, counts, most, self.negatives, device=device)
         return first[:, None].to(places.device, non_blocking=True) + take(places, row * most + own)
 
     def contrast(self, context: Tensor, codes: Tensor, distractors: Tensor) -> Tensor:
@@ -86,26 +86,26 @@ class Wav2Vec2(Objective):
     def answer(self, encoder, batch, step: int):
         """Everything up to the logits: (features, lengths, mask (on the host), logits, share)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        features = slowed(features, self.feature_grad)
-        mask = self.mask(batch.keys, lengths, features.shape[1])
+        features = scale_gradient(features, self.feature_grad)
+        mask = self.mask(batch.row_seeds, lengths, features.shape[1])
         at, device = indices(mask), features.device
         tokens, lengths = encoder.project(features, lengths)
-        tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.masked.to(tokens.dtype), tokens)
+        tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.mask_token.to(tokens.dtype), tokens)
         context = self.project_context(take(encoder.contextualize(tokens, lengths).last, at))
         target = self.drop(take(encoder.normalize(features), at))
         noise = None
         if self.training:
-            frames = draws.children(batch.keys[at // mask.shape[1]], at % mask.shape[1])
-            noise = draws.uniform(frames, "gumbel", self.quantizer.groups, self.quantizer.entries, device=device)
-        codes, share, _ = self.quantizer(target, noise, self.tau(step))
-        distractors = self.distractors(batch.keys, mask, device)
-        return features, lengths, mask, self.contrast(context, self.project_code(codes), distractors), share
+            frames = rng.fold_in(batch.row_seeds[at // mask.shape[1]], at % mask.shape[1])
+            noise = rng.uniform(frames, "gumbel", self.quantizer.groups, self.quantizer.entries, device=device)
+        codes, probs, _ = self.quantizer(target, noise, self.gumbel_temperature(step))
+        distractors = self.distractors(batch.row_seeds, mask, device)
+        return features, lengths, mask, self.contrast(context, self.project_code(codes), distractors), probs
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        features, lengths, mask, logits, share = self.answer(encoder, batch, step)
+        features, lengths, mask, logits, probs = self.answer(encoder, batch, step)
         loss = -logits.log_softmax(1)[:, 0].sum() / max(len(logits), 1)
-        codes = perplexity(share)
-        most = share.numel()
+        codes = perplexity(probs)
+        most = probs.numel()
         value = loss + self.diversity * (most - codes) / most
         if self.feature_penalty and features.requires_grad:
             value = value + self.feature_penalty * mean_square(features, lengths)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sslzoo import compat
 from sslzoo.data.base import Data
 from sslzoo.run import Run, commit, sha256, write_json
 
@@ -18,7 +19,7 @@ class Baselines:
     taken to be what they were. A result that was there already took 0 seconds, and says so by "shared"."""
 
     def __init__(self, folder: Path, run: Run, data: Data, protocol: dict):
-        self.folder, self.run = folder, json.loads(run.encoder.read_text())
+        self.folder, self.run = folder, compat.translate(json.loads(run.encoder.read_text()))
         self.rest = {**protocol, "learned": _learned(data), "commit": commit()}
 
     def __call__(self, task: str, kind: str, measure: Callable[[], dict]) -> dict:

@@ -3,16 +3,11 @@
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from sslzoo import build
 from sslzoo.config import fingerprint, protocol
-from sslzoo.data.base import SPLITS
-from sslzoo.errors import ConfigError
+from sslzoo.features.device import chosen_device
 from sslzoo.probe.baselines import Baselines
-from sslzoo.probe.extract import extract
-from sslzoo.probe.subject import Subject
-from sslzoo.probe.tasks import adopted, readable
+from sslzoo.probe.subject import ProbeSubject
 from sslzoo.progress import bars
 from sslzoo.run import Run, write_json
 
@@ -20,8 +15,8 @@ from sslzoo.run import Run, write_json
 def run_probe(config: dict, choices: dict[str, str]) -> Path:
     """Put config.task to the run, print the scores, and return the file that they were written to."""
     settings = protocol(config)
-    for node, said in settings.items():
-        build.check(said, node)
+    for node, setting in settings.items():
+        build.check(setting, node)
     task, probe, device = build.make(config["task"]), build.make(config["probe"]), chosen_device(config["device"])
     run = Run.find(config["run"], Path(config["root"]))
     subject = _subject(run.folder.resolve(), _identity(run), device)
@@ -37,36 +32,16 @@ def run_probe(config: dict, choices: dict[str, str]) -> Path:
 
 
 @lru_cache(maxsize=1)  # a sweep over tasks reads the features of a run once
-def _subject(folder: Path, identity: tuple[str, ...], device: str) -> Subject:
+def _subject(folder: Path, identity: tuple[str, ...], device: str) -> ProbeSubject:
     encoder, data = build.load_encoder(Run(folder))
     untrained, _ = build.load_encoder(Run(folder), untrained=True)
-    return Subject({"pretrained": encoder, "untrained": untrained}, data, folder, device)
+    return ProbeSubject({"pretrained": encoder, "untrained": untrained}, data, folder, device)
 
 
 def _identity(run: Run) -> tuple[str, ...]:
     """What tells a run's encoder from one that lay in the same folder before."""
     files = run.encoder, Path(f"{run.weights}.sha256")
     return tuple(path.read_text() if path.exists() else "" for path in files)
-
-
-def run_extract(config: dict) -> Path:
-    """Write the features of config.split of the run's data, or of config.data, and return the folder."""
-    node = config.get("data")
-    if node is not None:
-        build.check(node, "data")
-    for key, among in (("split", SPLITS), ("what", ("tokens", "items"))):
-        if config[key] not in among:
-            raise ConfigError(f"{key} must be one of {', '.join(among)}, got {config[key]}")
-    device, run = chosen_device(config["device"]), Run.find(config["run"], Path(config["root"]))
-    encoder, data = build.load_encoder(run)
-    if node is not None:
-        other = build.make(node)
-        readable(other, data, "data", "data")
-        data = adopted(other, data, run.folder)
-    out = Path(config["out"])
-    with bars() as progress:
-        extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
-    return out
 
 
 def summary(name: str, results: dict[str, dict]) -> str:
@@ -78,18 +53,6 @@ def summary(name: str, results: dict[str, dict]) -> str:
         edge = f"   at the edge of the penalties, {result['linear']['penalty']:g}" if result["linear"]["edge"] else ""
         lines.append(f"  {kind:10}  linear {linear:5.1f}   {result['knn']['k']} neighbours {knn:5.1f}{edge}")
         if "by_layer" in result["linear"]:
-            said = zip(result["linear"]["layers"], result["linear"]["by_layer"]["test"], strict=True)
-            lines.append("    each layer  " + "  ".join(f"{name}: {100 * value:.1f}" for name, value in said))
+            scores = zip(result["linear"]["layers"], result["linear"]["by_layer"]["test"], strict=True)
+            lines.append("    each layer  " + "  ".join(f"{name}: {100 * value:.1f}" for name, value in scores))
     return "\n".join(lines)
-
-
-def chosen_device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
-        raise ConfigError(
-            f"device={name} cannot be used here: {str(error).splitlines()[0]} — set device=auto"
-        ) from error
-    return name

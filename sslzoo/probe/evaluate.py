@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from sslzoo.errors import ConfigError
-from sslzoo.probe.features import Scale, Source
+from sslzoo.features.frozen import Source
 from sslzoo.probe.heads import Linear, Neighbours, fit
 from sslzoo.probe.metrics import score
-from sslzoo.probe.subject import Subject
-from sslzoo.probe.tasks import Part, Question, Task
+from sslzoo.probe.reader import Scale
+from sslzoo.probe.subject import ProbeSubject
+from sslzoo.probe.tasks import Part, Task, TaskData
 from sslzoo.progress import Progress, quiet
 
 Read = Callable[[Part], Tensor]  # a part's features
@@ -51,7 +52,7 @@ class Probe:
 
     def __call__(
         self,
-        subject: Subject,
+        subject: ProbeSubject,
         task: Task,
         progress: Progress = quiet,
         known: Known = lambda task, kind, measure: measure(),
@@ -63,7 +64,7 @@ class Probe:
         """
         task.check(subject.encoder, subject.data)
         opened = subject.opened(task)
-        question = task.put(opened.pool, subject.encoder.stride)
+        question = task.prepare(opened.pool, subject.encoder.stride)
         results = {}
 
         def measured(kind: str) -> dict:
@@ -76,19 +77,19 @@ class Probe:
                 lambda part: reader(part, self.max_gb, progress),
                 subject.device,
             )
-            said = {"task": task.name, "kind": kind, "metric": task.metric}
-            return {**said, **result, "seconds": round(time.perf_counter() - begun, 2)}
+            header = {"task": task.name, "kind": kind, "metric": task.metric}
+            return {**header, **result, "seconds": round(time.perf_counter() - begun, 2)}
 
         for kind in subject.kinds:
             results[kind] = known(task.name, kind, partial(measured, kind))
         return results
 
-    def _measure(self, metric: str, question: Question, source: Source, read: Read, device) -> dict:
+    def _measure(self, metric: str, question: TaskData, source: Source, read: Read, device) -> dict:
         parts, classes = question.parts, question.classes
         truth = {name: part.labels for name, part in parts.items()}
         targets, decide = _targets(truth["train"], classes)
         train, valid = read(parts["train"]), read(parts["valid"])
-        scale = Scale.of(train, source.apart)
+        scale = Scale.of(train, source.per_dimension_scale)
         train, valid = scale(train).to(device), scale(valid).to(device)
 
         head, sweep = self._choose(metric, train, targets.to(device), valid, truth["valid"], decide)
@@ -102,14 +103,14 @@ class Probe:
 
         # all that could be chosen is chosen: this is the one place where test is read
         test = scale(read(parts["test"])).to(device)
-        guess = decide(head(test))
+        predicted = decide(head(test))
         each = {
             name: [score(metric, truth[name], decide(one(x[i : i + 1]))) for i, one in heads.items()]
             for name, x in (("valid", valid), ("test", test))
         }
         return {
             "linear": {
-                "test": score(metric, truth["test"], guess),
+                "test": score(metric, truth["test"], predicted),
                 "valid": max(sweep.values()),
                 "penalty": penalty,
                 "edge": len(sweep) > 1 and penalty in (max(sweep), min(sweep)),  # another might have been better
@@ -128,7 +129,7 @@ class Probe:
             **{f"n_{name}": len(part) for name, part in parts.items()},
             "classes": classes,
             "unseen": question.unseen,
-            "per_class": _per_class(truth["test"], guess, classes),
+            "per_class": _per_class(truth["test"], predicted, classes),
             "features": _plane(test[main], truth["test"], classes),
         }
 
@@ -167,12 +168,12 @@ def _chance(metric: str, truth: dict[str, np.ndarray]) -> float:
     return score(metric, truth["test"], np.full_like(truth["test"], answer))
 
 
-def _per_class(truth: np.ndarray, guess: np.ndarray, classes: list[str] | None) -> dict[str, float] | None:
+def _per_class(truth: np.ndarray, predicted: np.ndarray, classes: list[str] | None) -> dict[str, float] | None:
     """The share of each class of test that the linear head finds."""
     if classes is None:
         return None
     present = np.unique(truth)
-    return {classes[c]: float((guess[truth == c] == c).mean()) for c in present}
+    return {classes[c]: float((predicted[truth == c] == c).mean()) for c in present}
 
 
 def _plane(x: Tensor, truth: np.ndarray, classes: list[str] | None) -> dict:

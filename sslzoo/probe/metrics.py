@@ -8,18 +8,18 @@ CLASSIFICATION = ("accuracy", "f1", "matthews")
 REGRESSION = ("pearson_spearman",)
 
 
-def f1(truth: np.ndarray, guess: np.ndarray) -> float:
+def f1(truth: np.ndarray, prediction: np.ndarray) -> float:
     """Of two classes, the F1 of the second (GLUE's "1"); of more, the mean over the classes."""
-    if max(truth.max(), guess.max()) <= 1:
-        return metrics.f1_score(truth, guess, average="binary", zero_division=0)
-    return metrics.f1_score(truth, guess, average="macro", zero_division=0)
+    if max(truth.max(), prediction.max()) <= 1:
+        return metrics.f1_score(truth, prediction, average="binary", zero_division=0)
+    return metrics.f1_score(truth, prediction, average="macro", zero_division=0)
 
 
-def pearson_spearman(truth: np.ndarray, guess: np.ndarray) -> float:
+def pearson_spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
     """The mean of the two correlations, as GLUE reports STS-B; 0 where one side is constant."""
-    if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(guess) == 0:
+    if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(prediction) == 0:
         return 0.0
-    return (stats.pearsonr(truth, guess).statistic + stats.spearmanr(truth, guess).statistic) / 2
+    return (stats.pearsonr(truth, prediction).statistic + stats.spearmanr(truth, prediction).statistic) / 2
 
 
 METRICS = {
@@ -30,6 +30,6 @@ METRICS = {
 }
 
 
-def score(metric: str, truth: np.ndarray, guess: np.ndarray) -> float:
+def score(metric: str, truth: np.ndarray, prediction: np.ndarray) -> float:
     """`metric` of guesses [N] against the truth [N]: class numbers, or values."""
-    return float(METRICS[metric](truth, guess))
+    return float(METRICS[metric](truth, prediction))

@@ -7,9 +7,9 @@ from torch import Tensor
 from sslzoo.data.base import SPECIALS, Batch
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import ConfigError
-from sslzoo.parts.images import pixels
-from sslzoo.parts.masked import masked_mean, valid
-from sslzoo.probe.features import Source, units
+from sslzoo.features.frozen import Source, units
+from sslzoo.nn.images import to_float
+from sslzoo.nn.masked import masked_mean, valid_mask
 from sslzoo.probe.splits import Pool
 
 N_MELS = 80
@@ -19,11 +19,11 @@ BAG = 4096  # tokens that are counted
 class Pixels:
     """Every pixel, in 0..1."""
 
-    layers, main, apart = ["pixels"], 0, False
+    layers, main, per_dimension_scale = ["pixels"], 0, False
     first, stride = 0.0, 1.0
 
     def items(self, batch: Batch) -> Tensor:
-        return pixels(batch.inputs).flatten(1)[:, None]
+        return to_float(batch.inputs).flatten(1)[:, None]
 
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         raise ConfigError("raw images have no frames")
@@ -32,10 +32,10 @@ class Pixels:
 class Mels:
     """Log-mel frames of 25 ms every 10 ms; an item is their mean over time."""
 
-    layers, main, apart = ["log-mel"], 0, True
+    layers, main, per_dimension_scale = ["log-mel"], 0, True
 
     def __init__(self, sample_rate: int):
-        from sslzoo.parts.mel import LogMel  # torchaudio, which nothing but speech needs
+        from sslzoo.nn.mel import LogMel  # torchaudio, which nothing but speech needs
 
         # half as many filters where the spectrum has half as many frequencies
         self.mel = LogMel(sample_rate, N_MELS if sample_rate >= 16000 else N_MELS // 2)
@@ -44,7 +44,7 @@ class Mels:
     @torch.inference_mode()
     def items(self, batch: Batch) -> Tensor:
         mels, lengths = self.mel(batch.inputs, batch.lengths)
-        return masked_mean(mels, valid(lengths, mels.shape[1]))[:, None]
+        return masked_mean(mels, valid_mask(lengths, mels.shape[1]))[:, None]
 
     @torch.inference_mode()
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,7 @@ class Bag:
     kept: [at most BAG] the ids that are counted.
     """
 
-    layers, main, apart = ["tokens"], 0, False
+    layers, main, per_dimension_scale = ["tokens"], 0, False
     first, stride = 0.5, 1.0
 
     def __init__(self, kept: Tensor, vocab_size: int):
@@ -75,15 +75,15 @@ class Bag:
         for split, indices, _ in pool.located(places):
             for batch in ordered_loader(split, units(pool.data), indices=indices):
                 ids = batch.inputs + size * torch.arange(len(batch))[:, None]
-                once = ids[valid(batch.lengths, ids.shape[1])].unique() % size
+                once = ids[valid_mask(batch.lengths, ids.shape[1])].unique() % size
                 held += torch.bincount(once, minlength=size)
         held[:SPECIALS] = 0
         kept = held.argsort(descending=True, stable=True)[:BAG]
         return cls(kept[held[kept] > 0], size)
 
     def items(self, batch: Batch) -> Tensor:
-        inside = valid(batch.lengths, batch.inputs.shape[1])
-        columns = self.column[batch.inputs].where(inside, self.size)
+        valid = valid_mask(batch.lengths, batch.inputs.shape[1])
+        columns = self.column[batch.inputs].where(valid, self.size)
         counts = torch.zeros(len(batch), self.size + 1).scatter_add_(1, columns, torch.ones(columns.shape))
         return torch.nn.functional.normalize(counts[:, : self.size].log1p(), dim=1)[:, None]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.base import SPLITS, Data, Intervals, Split
 from sslzoo.errors import ConfigError, UserError
 
@@ -68,7 +68,7 @@ def _check(valid: float, test: float) -> None:
 
 def _ordered(names, seed: int) -> np.ndarray:
     """Places in the order of the hashes of their names: the same whatever else is there."""
-    return np.argsort(np.array([draws.key(seed, "split", str(name)) for name in names]), kind="stable")
+    return np.argsort(np.array([rng.derive_seed(seed, "split", str(name)) for name in names]), kind="stable")
 
 
 def _shares(count: int, valid: float, test: float) -> tuple[int, int]:

@@ -7,15 +7,17 @@ import torch
 
 from sslzoo.data.base import Data
 from sslzoo.encoders.base import Encoder
+from sslzoo.features.compatible import with_run_tokenizer
+from sslzoo.features.frozen import Frozen
 from sslzoo.probe import raw
-from sslzoo.probe.features import Frozen, Reader
+from sslzoo.probe.reader import Reader
 from sslzoo.probe.splits import Pool
-from sslzoo.probe.tasks import Task, adopted
+from sslzoo.probe.tasks import Task
 
 RAW = "raw"
 
 
-class Opened:
+class OpenedData:
     """A data set as a pool, and a reader for each kind of features. What is read is kept for all tasks."""
 
     def __init__(self, data: Data, encoders: dict[str, Encoder], device: str | torch.device):
@@ -30,7 +32,7 @@ class Opened:
         return self.readers[kind]
 
 
-class Subject:
+class ProbeSubject:
     """encoders: by what they are, "pretrained" and "untrained"; raw features come to them. data: the run's.
     folder: the run's, where a task's own data finds the tokenizer."""
 
@@ -43,16 +45,16 @@ class Subject:
     ):
         self.encoders, self.data, self.folder, self.device = encoders, data, folder, torch.device(device)
         self.kinds = [*encoders, RAW]
-        self._own: Opened | None = None
+        self._own: OpenedData | None = None
 
     @property
     def encoder(self) -> Encoder:
         return next(iter(self.encoders.values()))
 
-    def opened(self, task: Task) -> Opened:
+    def opened(self, task: Task) -> OpenedData:
         """The data that a task is put to: the run's, which stays open for the next task, or its own."""
         if task.data is not None:
-            return Opened(adopted(task.data, self.data, self.folder), self.encoders, self.device)
+            return OpenedData(with_run_tokenizer(task.data, self.data, self.folder), self.encoders, self.device)
         if self._own is None:
-            self._own = Opened(self.data, self.encoders, self.device)
+            self._own = OpenedData(self.data, self.encoders, self.device)
         return self._own

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.base import MODALITIES, SPLITS, Data
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.features.compatible import check_compatible
+from sslzoo.features.intervals import labels_at
 from sslzoo.probe.metrics import CLASSIFICATION, REGRESSION
 from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
 
@@ -33,7 +34,7 @@ class Part:
 
 
 @dataclass
-class Question:
+class TaskData:
     """A task put to a data set. classes: names by number, None in a regression. unseen: classes that are
     scored but that no training frame has."""
 
@@ -93,22 +94,22 @@ class Task:
             )
         if self.kind == "frames" and "tokens" not in encoder.offers:
             raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
-        readable(used, data, f"task {self.name}", "task.data")
+        check_compatible(used, data, f"task {self.name}", "task.data")
 
-    def put(self, pool: Pool, stride: int) -> Question:
+    def prepare(self, pool: Pool, stride: int) -> TaskData:
         """Labels and parts of the task on this data; frames are `stride` samples or tokens apart.
 
         Raises UserError where a part has no item, or test a class that train has not.
         """
         if self.kind == "frames":
-            return self._put_frames(pool, stride)
+            return self._prepare_frames(pool, stride)
         values = pool.column(self.label)
         places = np.array([i for i, v in enumerate(values) if not _absent(v)], dtype=np.int64)
         if self.kind == "regression":
             labels = np.array([self._value(pool, i, values[i]) for i in places], dtype=np.float64)
             taken = self._parts(pool, places, None)
             found = {p: labels[np.searchsorted(places, at)] for p, at in taken.items()}
-            return Question({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
+            return TaskData({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
         texts = np.array([_text(values[i]) for i in places])
         if self.classes is not None:
             kept = np.isin(texts, self.classes)
@@ -134,9 +135,9 @@ class Task:
             )
         number = {c: i for i, c in enumerate(classes)}
         parts = {p: Part(taken[p], None, np.array([number[t] for t in found[p]])) for p in taken}
-        return Question(parts, classes, [])
+        return TaskData(parts, classes, [])
 
-    def _put_frames(self, pool: Pool, stride: int) -> Question:
+    def _prepare_frames(self, pool: Pool, stride: int) -> TaskData:
         intervals = pool.intervals(self.label)
         places = np.array([i for i, stretch in enumerate(intervals) if len(stretch.label)], dtype=np.int64)
         parts = {}
@@ -155,8 +156,8 @@ class Task:
         # what cannot be learned is still scored: a frame that is left out would make the task easier
         classes = _sorted(known) + _sorted(unseen)
         number = {c: i for i, c in enumerate(classes)}
-        made = {p: Part(i, c, np.array([number[t] for t in texts])) for p, (i, c, texts) in parts.items()}
-        return Question(made, classes, _sorted(unseen))
+        numbered = {p: Part(i, c, np.array([number[t] for t in texts])) for p, (i, c, texts) in parts.items()}
+        return TaskData(numbered, classes, _sorted(unseen))
 
     def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Places of each part, in order, none of them empty."""
@@ -179,26 +180,6 @@ class Task:
             raise UserError(f"task {self.name}: '{value}' of {pool.names()[place]} is not a number") from None
 
 
-def readable(used: Data, data: Data, who: str, where: str) -> None:
-    """Refuse a data set `used`, the config's node `where`, that is not of the shape of the run's `data`."""
-    for name in ("modality", "sample_rate", "size", "channels"):
-        mine, theirs = getattr(used, name, None), getattr(data, name, None)
-        if mine != theirs:
-            raise ConfigError(
-                f"{who} reads data of {name} {mine}, but the encoder was trained on {theirs} — mend {where}"
-            )
-
-
-def adopted(used: Data, data: Data, folder: Path | None) -> Data:
-    """`used`, set to read as the run's `data` did: with the tokenizer in the run's `folder`, if there is
-    one, and texts no longer than those."""
-    if used.modality == "text":
-        used.vocab_size, used.max_tokens = data.vocab_size, min(used.max_tokens, data.max_tokens)
-    if folder is not None:
-        used.restore(folder)
-    return used
-
-
 def _absent(value) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
@@ -219,13 +200,4 @@ def _some(count: int, most: int | None, *words: str) -> np.ndarray:
     """At most `most` of range(count), in order, the same every time."""
     if most is None or count <= most:
         return np.arange(count)
-    return np.sort(draws.permutation(0, *words, n=count)[:most])
-
-
-def labels_at(times: np.ndarray, intervals) -> np.ndarray:
-    """The label that holds at each time, "" where none does."""
-    order = np.argsort(intervals.start, kind="stable")
-    start, end = np.asarray(intervals.start)[order], np.asarray(intervals.end)[order]
-    label = np.asarray(intervals.label)[order].astype(str)
-    last = np.searchsorted(start, times, side="right") - 1
-    return np.where((last >= 0) & (times < end[last]), label[last], "")
+    return np.sort(rng.permutation(0, *words, n=count)[:most])

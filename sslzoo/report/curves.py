@@ -150,8 +150,8 @@ def strip(row: Row) -> str:
             low, high = map(px, score.range)
             body.append(_line(low, middle, high, middle, "whisker"))
             body.append(_dot(px(score.mean), middle, kind, 3.4))
-    said = ", ".join(f"{k} {percent(s.mean)}" for k in KINDS if (s := row.score(k)))
-    return _svg(body, width, height, said or "no scores", "strip")
+    scores = ", ".join(f"{k} {percent(s.mean)}" for k in KINDS if (s := row.score(k)))
+    return _svg(body, width, height, scores or "no scores", "strip")
 
 
 def cost(task: str, made: list[Row]) -> str:

@@ -46,28 +46,28 @@ class Row:
 
 def rows(groups: dict[str, list[Record]]) -> list[Row]:
     """A row for each entry with a validation loss, the lowest first."""
-    made = []
+    table_rows = []
     for entry, records in groups.items():
         if loss := score(r.val_loss for r in records):
             cost = (score(r.number(key) for r in records) for key in ("steps", "minutes", "peak_memory_gb"))
-            made.append(Row(entry, len(records), loss, *cost))
-    return sorted(made, key=lambda row: row.loss.mean)
+            table_rows.append(Row(entry, len(records), loss, *cost))
+    return sorted(table_rows, key=lambda row: row.loss.mean)
 
 
-def summary(probed: list[tables.Row], made: list[Row]) -> str:
+def summary(probed: list[tables.Row], table_rows: list[Row]) -> str:
     """What probes found, and what was lost, in a sentence each."""
-    lost = f"Validation loss: {', '.join(f'{row.entry} {row.figure()}' for row in made)}." if made else ""
-    return " ".join([*([tables.summary(probed)] if probed or not made else []), *([lost] if made else [])])
+    lost = f"Validation loss: {', '.join(f'{row.entry} {row.figure()}' for row in table_rows)}." if table_rows else ""
+    return " ".join([*([tables.summary(probed)] if probed or not table_rows else []), *([lost] if table_rows else [])])
 
 
-def note(probed: list[tables.Row], made: list[Row]) -> str:
-    return " ".join([*([tables.NOTE] if probed or not made else []), *([NOTE] if made else [])])
+def note(probed: list[tables.Row], table_rows: list[Row]) -> str:
+    return " ".join([*([tables.NOTE] if probed or not table_rows else []), *([NOTE] if table_rows else [])])
 
 
-def markdown(probed: list[tables.Row], made: list[Row]) -> str:
+def markdown(probed: list[tables.Row], table_rows: list[Row]) -> str:
     """The table of probes, and below it that of losses."""
-    texts = [tables.markdown(probed)] if probed or not made else []
-    if made:
-        lines = [pipe(HEADINGS), "|---|" + "---:|" * 4, *(pipe(map(safe, row.cells())) for row in made)]
+    texts = [tables.markdown(probed)] if probed or not table_rows else []
+    if table_rows:
+        lines = [pipe(HEADINGS), "|---|" + "---:|" * 4, *(pipe(map(safe, row.cells())) for row in table_rows)]
         texts.append("\n".join([*lines, "", NOTE]) + "\n")
     return "\n".join(texts)

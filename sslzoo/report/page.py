@@ -10,7 +10,7 @@ from pathlib import Path
 from sslzoo.report import curves, losses, tables, targets
 from sslzoo.report.record import Record, group, read
 from sslzoo.report.section import count, facts, header, machine_of, missing, section
-from sslzoo.run import Run, write_whole
+from sslzoo.run import Run, write_atomic
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -57,7 +57,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
         f"<title>{escape(str(title))} — sslzoo</title><style>{style}</style>"
     )
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{"".join(body)}</body></html>\n'
-    write_whole(path, lambda p: p.write_text(page, encoding="utf-8"))
+    write_atomic(path, lambda p: p.write_text(page, encoding="utf-8"))
     return path
 
 
@@ -134,7 +134,7 @@ def _cost(rows: list[tables.Row]) -> str:
     tasks: dict[str, list[tables.Row]] = {}
     for row in rows:
         tasks.setdefault(row.task, []).append(row)
-    charts = "".join(curves.cost(task, made) for task, made in tasks.items())
+    charts = "".join(curves.cost(task, table_rows) for task, table_rows in tasks.items())
     key = "From the untrained encoder (○) to the pretrained one (●); dashed, raw features; dotted, chance."
     large = " large" if max(map(len, tasks.values())) > curves.FEW else ""
     return f'<div class="charts{large}">{charts}</div><p class="key">{key}</p>'

@@ -1,7 +1,7 @@
 """Pictures of one run: what was asked and what was answered, and its features in a plane.
 
 `report.visualizations` lays out what an objective returned as one of these dicts of lists, strings, numbers, bools
-and arrays or CPU tensors; the show.pt of an older run holds one. Every kind has `kind` and may have `title` (str: what
+and arrays or CPU tensors; the visualization.pt of an older run holds one. Every kind has `kind` and may have `title` (str: what
 is shown, without a full stop).
 
     {"kind": "images", "images": [N, C, H, W], "captions": [str] * N, "right": bool [N], "columns": int}

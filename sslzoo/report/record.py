@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from sslzoo import compat
 from sslzoo.run import Run
 
 
@@ -149,7 +150,7 @@ def read(run: Run, pictures: bool = True) -> Record:
         record.missing.append("The run is not finished: there is no DONE. The same command again continues it.")
     record.config_text = attempt(run.config, str, "There is no config.yaml.") or ""
     if record.config_text:
-        record.config = attempt(run.config, _mapping, None) or {}
+        record.config = compat.translate(attempt(run.config, _mapping, None) or {})
     record.metrics = attempt(run.metrics, _columns, "There is no metrics.csv, so no loss curve.") or {}
     record.events = attempt(run.events, _lines, None) or []
     record.summary = attempt(run.summary, _json, "There is no summary.json, so no time and no memory.") or {}

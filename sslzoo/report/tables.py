@@ -99,7 +99,7 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
     tasks: by entry, those that it should have and no others; one that is not probed gets a row without
     scores. Without it, all that were probed.
     """
-    made = []
+    table_rows = []
     for entry, records in groups.items():
         found_in = dict.fromkeys(task for record in records for task in record.probes)
         for task in found_in if tasks is None else tasks[entry]:
@@ -116,14 +116,14 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
                     row.scores[head] = known
             row.minutes = score(r.minutes for r in records)
             row.memory_gb = score(r.number("peak_memory_gb") for r in records)
-            made.append(row)
-    order = list(dict.fromkeys(row.task for row in made))
+            table_rows.append(row)
+    order = list(dict.fromkeys(row.task for row in table_rows))
 
     def place(row: Row):
         score = row.score("pretrained")
         return order.index(row.task), -score.mean if score else math.inf
 
-    return sorted(made, key=place)
+    return sorted(table_rows, key=place)
 
 
 def percent(value: float | None) -> str:
@@ -149,17 +149,17 @@ def verdict(row: Row) -> str:
     return {0: "neither", 2: "both"}.get(len(row.beaten())) or row.beaten()[0]
 
 
-def summary(made: list[Row]) -> str:
+def summary(table_rows: list[Row]) -> str:
     """The whole table in one sentence."""
     counts = []
-    thing = "task" if len({r.task for r in made}) == len(made) else "row"
+    thing = "task" if len({r.task for r in table_rows}) == len(table_rows) else "row"
     for kind, name in (("untrained", "the untrained encoder"), ("raw", "raw features")):
-        known = [v for r in made if (v := beats(r.score("pretrained"), r.score(kind))) is not None]
+        known = [v for r in table_rows if (v := beats(r.score("pretrained"), r.score(kind))) is not None]
         if known:
             counts.append(f"{name} on {sum(known)} of {len(known)} {thing}{'' if len(known) == 1 else 's'}")
     if not counts:
         return "No task has been probed yet."
-    seeds = {len(r.score("pretrained").values) for r in made if r.score("pretrained")}
+    seeds = {len(r.score("pretrained").values) for r in table_rows if r.score("pretrained")}
     if seeds == {1}:
         by = "by any margin: one seed has no spread"
     else:
@@ -198,16 +198,16 @@ def safe(cell: str) -> str:
     return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
-def markdown(made: list[Row]) -> str:
+def markdown(table_rows: list[Row]) -> str:
     """A pipe table, the best in bold, and the sentence that sums it up."""
     lines = [pipe(HEADINGS), "|" + "---|" * 2 + "---:|" * 6 + "---|"]
-    for row in made:
+    for row in table_rows:
         texts = map(safe, cells(row))
         lines.append(pipe(f"**{text}**" if i in _bold(row) else text for i, text in enumerate(texts)))
-    return "\n".join([*lines, "", summary(made), NOTE]) + "\n"
+    return "\n".join([*lines, "", summary(table_rows), NOTE]) + "\n"
 
 
-def terminal(made: list[Row], title: str):
+def terminal(table_rows: list[Row], title: str):
     """The same as a `rich` table."""
     from rich import box
     from rich.table import Table
@@ -216,8 +216,8 @@ def terminal(made: list[Row], title: str):
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if 2 <= place <= 7 else "left")
-    for place, row in enumerate(made):
+    for place, row in enumerate(table_rows):
         texts = [Text(c, style="bold" if i in _bold(row) else "") for i, c in enumerate(cells(row))]
-        last = place + 1 == len(made) or made[place + 1].task != row.task
-        table.add_row(*texts, end_section=last and len(made) > len({r.task for r in made}))
+        last = place + 1 == len(table_rows) or table_rows[place + 1].task != row.task
+        table.add_row(*texts, end_section=last and len(table_rows) > len({r.task for r in table_rows}))
     return table

@@ -38,7 +38,7 @@ class TargetRow:
 
 def target_rows(groups: dict[str, list[Record]]) -> list[TargetRow]:
     """A row for each group of runs of which some learn targets."""
-    made = []
+    table_rows = []
     for entry, records in groups.items():
         learned = [r for r in records if r.targets]
         if not learned:
@@ -48,13 +48,13 @@ def target_rows(groups: dict[str, list[Record]]) -> list[TargetRow]:
             if known := score(measured(r)[name] for r in learned):
                 scores[name] = known
         clusters = first.targets.get("clusters")
-        made.append(TargetRow(entry, first.iteration, _source(first.targets), clusters, len(records), scores))
-    return made
+        table_rows.append(TargetRow(entry, first.iteration, _source(first.targets), clusters, len(records), scores))
+    return table_rows
 
 
-def _source(said: dict) -> str:
+def _source(info: dict) -> str:
     """ "mfcc", or "hubert_1 layer 2"."""
-    source = said.get("source")
+    source = info.get("source")
     source = source if isinstance(source, dict) else {}
     run = re.sub(r"-s\d+$", "", str(source.get("run", "")))
     return f"{run} {source.get('source', '')}".strip() or "not known"
@@ -72,15 +72,15 @@ def cells(row: TargetRow) -> list[str]:
     return [row.entry, str(row.iteration), row.source, str(row.clusters or "—"), *scores]
 
 
-def markdown(made: list[TargetRow]) -> str:
+def markdown(table_rows: list[TargetRow]) -> str:
     """A pipe table, or "" where nothing learned targets."""
-    if not made:
+    if not table_rows:
         return ""
-    lines = [pipe(HEADINGS), "|---|---:|---|" + "---:|" * 4, *(pipe(map(safe, cells(row))) for row in made)]
+    lines = [pipe(HEADINGS), "|---|---:|---|" + "---:|" * 4, *(pipe(map(safe, cells(row))) for row in table_rows)]
     return "\n".join(["", *lines, "", NOTE]) + "\n"
 
 
-def terminal(made: list[TargetRow]):
+def terminal(table_rows: list[TargetRow]):
     """The same as a `rich` table."""
     from rich import box
     from rich.table import Table
@@ -91,19 +91,19 @@ def terminal(made: list[TargetRow]):
     )
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("run", "targets of") else "right")
-    for row in made:
+    for row in table_rows:
         table.add_row(*(Text(cell) for cell in cells(row)))
     return table
 
 
-def html(made: list[TargetRow]) -> str:
+def html(table_rows: list[TargetRow]) -> str:
     """The same for the page."""
-    if not made:
+    if not table_rows:
         return ""
     kinds = [{"run": "left", "targets of": "gap"}.get(heading, "") for heading in HEADINGS]
     head = "".join(f'<th class="{kind}">{text}</th>' for kind, text in zip(kinds, HEADINGS, strict=True))
     lines = []
-    for row in made:
+    for row in table_rows:
         body = (f'<td class="{kind}">{escape(text)}</td>' for kind, text in zip(kinds, cells(row), strict=True))
         lines.append(f'<tr class="first alone">{"".join(body)}</tr>')
     table = f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

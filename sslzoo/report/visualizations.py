@@ -69,7 +69,7 @@ def frames(shown: dict) -> np.ndarray:
         return shown["frames"]
     import torch
 
-    from sslzoo.parts.mel import LogMel
+    from sslzoo.nn.mel import LogMel
 
     wave, rate = torch.from_numpy(shown["waveform"])[None], int(shown["sample_rate"])
     # half as many filters where the spectrum has half as many frequencies
@@ -147,9 +147,9 @@ def _frames(title: str, drawn: np.ndarray, mask: np.ndarray, **answers) -> dict:
 
 def _masked_tokens(shown: dict) -> dict:
     rows = []
-    for ids, mask, guess, n in zip(*(shown[k] for k in ("ids", "mask", "prediction", "lengths")), strict=True):
+    for ids, mask, prediction, n in zip(*(shown[k] for k in ("ids", "mask", "prediction", "lengths")), strict=True):
         row = {"tokens": _words(shown, ids[:n]), "masked": mask[:n].tolist()}
-        rows.append(row | {"predicted": _words(shown, guess[:n])})
+        rows.append(row | {"predicted": _words(shown, prediction[:n])})
     return {"kind": "tokens", "title": "Masked pieces, and what was written in their place", "rows": rows}
 
 

@@ -33,7 +33,7 @@ class SignedIO(CheckpointIO):
             file.unlink(missing_ok=True)
 
 
-def newest(run: Run) -> Path | None:
+def latest_checkpoint(run: Run) -> Path | None:
     """The last checkpoint of a run, or None."""
     return max(run.checkpoints.glob("step=*.ckpt"), default=None)
 

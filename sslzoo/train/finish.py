@@ -8,8 +8,8 @@ import time
 import torch
 from safetensors.torch import save_file
 
-from sslzoo.parts import ranks
-from sslzoo.run import Run, commit, machine, write_json, write_signed, write_whole
+from sslzoo import distributed
+from sslzoo.run import Run, commit, machine, write_atomic, write_json, write_signed
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.visualization import portable
 
@@ -72,14 +72,14 @@ class Finish(StepCallback):
         # not on_train_end: a run that was killed after its last checkpoint has no step left to train
         if trainer.global_step < module.total_steps:
             return
-        shown = self.visualize(module)
+        visualization = self.visualize(module)
         if not trainer.is_global_zero:
             return
         weights = {name: w.detach().cpu().contiguous() for name, w in module.encoder.state_dict().items()}
         write_signed(self.run.weights, lambda path: save_file(weights, path))
         write_json(self.run.encoder, self.encoder)
-        if shown:
-            write_whole(self.run.visualization, lambda path: torch.save(shown, path))
+        if visualization:
+            write_atomic(self.run.visualization, lambda path: torch.save(visualization, path))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         write_json(
             self.run.summary,
@@ -103,7 +103,7 @@ class Finish(StepCallback):
         """The objective's own look at its task, the same on every rank: each takes part where weights are sharded."""
         module.eval()
         try:
-            with ranks.alone():
+            with distributed.alone():
                 batch = self.example().to(module.device)
                 shown = module.objective.visualize(module.encoder, batch, module.total_steps)
             return portable(shown, self.describe)

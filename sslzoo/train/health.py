@@ -1,6 +1,7 @@
 """The health of what an encoder makes of a batch, over all ranks."""
 
-from sslzoo.parts import health, ranks
+from sslzoo import distributed
+from sslzoo.nn import health
 from sslzoo.train.callback import StepCallback
 
 
@@ -10,5 +11,5 @@ class FeatureHealth(StepCallback):
 
     def after_step(self, trainer, module) -> None:
         if module.logged and module.features is not None:
-            features, _ = ranks.gather(module.features.float())
-            module.logged |= {name: float(value) for name, value in health.spread(features).items()}
+            features, _ = distributed.all_gather(module.features.float())
+            module.logged |= {name: float(value) for name, value in health.representation_health(features).items()}

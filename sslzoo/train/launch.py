@@ -9,21 +9,21 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.loader import collate, train_loader
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
 from sslzoo.run import Run
-from sslzoo.train.checkpoint import Checkpoints, SignedIO, load, newest
+from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
 from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard
 from sslzoo.train.health import FeatureHealth
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
-from sslzoo.train.refresh import Refresh
+from sslzoo.train.refresh import RefreshFeatures
 from sslzoo.train.validate import Validate
 
 
@@ -77,7 +77,7 @@ def check_lengths(split, encoder, objective, data) -> None:
         )
     raise UserError(
         f"{split.names[shortest]} is {'cut to ' if cut else ''}{size}, {tokens} tokens: shorter than the {least} that "
-        f"{type(objective).__name__} needs — set {mend}a smaller objective.{objective.set_by}"
+        f"{type(objective).__name__} needs — set {mend}a smaller objective.{objective.length_setting}"
     )
 
 
@@ -100,8 +100,8 @@ def pretrain(job, run: Run) -> bool:
         if split is None:
             split = job.data.split("valid")
             split = split.for_views() if job.objective.crops else split
-        batch = collate([split.item(i, draws.key(0, i)) for i in range(min(32, len(split)))])
-        return replace(batch, keys=torch.tensor([draws.key(0, "show", i) for i in range(len(batch))]))
+        batch = collate([split.item(i, rng.derive_seed(0, i)) for i in range(min(32, len(split)))])
+        return replace(batch, row_seeds=torch.tensor([rng.derive_seed(0, "show", i) for i in range(len(batch))]))
 
     def say(line: str) -> None:
         print(f"{run.name}: {line}", file=sys.stderr, flush=True)
@@ -113,21 +113,21 @@ def pretrain(job, run: Run) -> bool:
         job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts
     )
     module.also_log = every
-    made = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
+    saved = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
-        Refresh(job.data, splits["train"], workers, report.reading if report else quiet),
+        RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
         Validate(job.data, shown["valid"], config["seed"], every, workers) if every else None,
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run),
         report,
         stop,
-        Finish(run, made, example, job.data.describe),
+        Finish(run, saved, example, job.data.describe),
         Checkpoints(run, settings.save_every, settings.keep),
     ]
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback])
-    resume = newest(run)
+    resume = latest_checkpoint(run)
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")

@@ -3,9 +3,9 @@
 import sys
 import time
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from sslzoo.progress import progress_bar
 from sslzoo.train.callback import StepCallback
 
 
@@ -26,13 +26,7 @@ class ProgressReport(StepCallback):
         self.amount = self.speed = self.loss = 0.0
         self.first_rank = trainer.is_global_zero
         if self.first_rank and sys.stderr.isatty():
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.completed}/{task.total}  {task.fields[info]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
+            self.bar = progress_bar(transient=False, info=True)
             self.bar.start()
             self.task = self.bar.add_task(self.name, total=module.total_steps, completed=self.first, info="")
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslzoo import distributed
 from sslzoo.data.loader import ordered_loader
-from sslzoo.parts import ranks
 from sslzoo.progress import Progress, quiet
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.validate import evaluating
@@ -17,7 +17,7 @@ def pooled_features(
 ) -> tuple[Tensor, Tensor]:
     """One vector an item of this rank's share of a split, float32 [n, D], and the items' places in the split,
     int64 [n], ascending; on the CPU. units: what a batch may hold; see `ordered_loader`."""
-    mine = np.arange(len(split))[ranks.rank() :: ranks.world()]
+    mine = np.arange(len(split))[distributed.rank() :: distributed.world_size()]
     found, done = torch.zeros(len(mine), encoder.dim, dtype=torch.float32), 0
     with evaluating(encoder):
         for batch in ordered_loader(split, units, workers=workers, indices=mine):
@@ -28,7 +28,7 @@ def pooled_features(
     return found, torch.from_numpy(mine)
 
 
-class Refresh(StepCallback):
+class RefreshFeatures(StepCallback):
     """Calls `objective.refresh` before every `refresh_every`-th step, and drops the optimiser's state of the
     parameters that it made anew. A checkpoint of that step holds what was before; a run that continues from it
     refreshes again, from the same weights."""

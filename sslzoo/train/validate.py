@@ -6,10 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sslzoo import draws
+from sslzoo import distributed, rng
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import UserError
-from sslzoo.parts import ranks
 from sslzoo.train.callback import StepCallback
 
 
@@ -52,16 +51,16 @@ class Validate(StepCallback):
             module.logged["val_loss"] = self.loss(module)
 
     def loss(self, module) -> float:
-        units, key = self.data.batch.units(self.split.cut_lengths), draws.key(self.seed, "valid")
+        units, seed = self.data.batch.units(self.split.cut_lengths), rng.derive_seed(self.seed, "valid")
         batches = ordered_loader(
-            self.split, units, key, self.workers,
-            rank=ranks.rank(), world=ranks.world(), smallest=module.objective.min_batch,
+            self.split, units, seed, self.workers,
+            rank=distributed.rank(), world=distributed.world_size(), smallest=module.objective.min_batch,
         )  # fmt: skip
         sums = torch.zeros(2, dtype=torch.float64, device=module.device)  # of losses, and of what they are over
-        with ranks.alone():
+        with distributed.alone():
             for batch in batches:
                 sums += self.sums(module.objective(module.encoder, batch.to(module.device), module.global_step))
-        total, items = ranks.total(sums).tolist()
+        total, items = distributed.all_reduce_sum(sums).tolist()
         if not items:
             raise UserError("the validation split is too small to measure a loss on: set trainer.val_every=null")
         return total / items

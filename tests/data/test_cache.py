@@ -6,6 +6,7 @@ from given import own_cache  # noqa: F401
 
 from sslzoo.data import cache
 from sslzoo.errors import UserError
+from sslzoo.progress import track
 
 
 def test_made_once(own_cache):  # noqa: F811
@@ -16,7 +17,7 @@ def test_made_once(own_cache):  # noqa: F811
         path.write_text("whole")
 
     for _ in range(2):
-        assert cache.made("thing.txt", make).read_text() == "whole"
+        assert cache.cached_file("thing.txt", make).read_text() == "whole"
     assert len(calls) == 1 and cache.folder() == own_cache
 
 
@@ -26,9 +27,9 @@ def test_what_failed_is_not_there(own_cache):  # noqa: F811
         raise UserError("no more")
 
     with pytest.raises(UserError, match="no more"):
-        cache.made("thing.txt", fail)
+        cache.cached_file("thing.txt", fail)
     assert not (own_cache / "thing.txt").exists()
-    assert cache.made("thing.txt", lambda path: path.write_text("whole")).read_text() == "whole"
+    assert cache.cached_file("thing.txt", lambda path: path.write_text("whole")).read_text() == "whole"
 
 
 def _slowly(marks):
@@ -37,7 +38,7 @@ def _slowly(marks):
         time.sleep(0.3)
         path.write_text("whole")
 
-    assert cache.made("slow.txt", make).read_text() == "whole"
+    assert cache.cached_file("slow.txt", make).read_text() == "whole"
 
 
 def test_two_processes_make_it_once(own_cache):  # noqa: F811
@@ -61,8 +62,8 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
 
 
 def test_progress_gives_what_it_is_given(monkeypatch, capsys):
-    assert list(cache.progress(range(5), "counting", 5)) == list(range(5))
+    assert list(track(range(5), "counting", 5)) == list(range(5))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(cache, "_PATIENCE", -1.0)
-    assert list(cache.progress(iter("abc"), "spelling", 3)) == list("abc")
+    monkeypatch.setattr("sslzoo.progress.PATIENCE", -1.0)
+    assert list(track(iter("abc"), "spelling", 3)) == list("abc")
     assert "spelling" in capsys.readouterr().err

@@ -40,10 +40,10 @@ def test_a_file_that_is_not_utf8_is_named_with_its_byte(tmp_path):
 def test_bad_ones_are_refused_or_named_and_counted(warnings):  # noqa: F811
     faults = {1: "b.wav is cut off", 3: "d.wav is empty"}
     with pytest.raises(UserError, match=r"b.wav is cut off \(and 1 more like it\) — .*data.on_error=skip"):
-        files.sift("here", 5, faults, "raise")
+        files.drop_faulty("here", 5, faults, "raise")
     assert not warnings()
-    assert files.sift("here", 5, faults, "skip").tolist() == [0, 2, 4]
+    assert files.drop_faulty("here", 5, faults, "skip").tolist() == [0, 2, 4]
     assert warnings() == "here: left out 2 of 5: b.wav is cut off; d.wav is empty"
     with pytest.raises(UserError, match="here: none of its 2 items can be used; the first: a is bad"):
-        files.sift("here", 2, {0: "a is bad", 1: "b is bad"}, "skip")
-    assert files.sift("here", 2, {}, "raise").tolist() == [0, 1]
+        files.drop_faulty("here", 2, {0: "a is bad", 1: "b is bad"}, "skip")
+    assert files.drop_faulty("here", 2, {}, "raise").tolist() == [0, 1]

@@ -8,13 +8,13 @@ from conftest import tiny
 from given import own_cache, warnings  # noqa: F401
 from PIL import Image
 
-from sslzoo import draws
+from sslzoo import rng
+from sslzoo.augment.image_views import ImageViews
 from sslzoo.build import build
 from sslzoo.data import image, pixel_cache
 from sslzoo.data.image import ImageFolder
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount
-from sslzoo.data.views import ImageViews
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
 from sslzoo.train.launch import pretrain
@@ -183,7 +183,7 @@ def test_a_small_crop_is_of_the_pictures_own_pixels(photographs):
     for name, one in (("own", split.for_views()), ("shrunken", split)):
         seen[name] = views(torch.stack([one.read(i) for i in range(4)]), keys, "a")
     assert seen["own"].shape == seen["shrunken"].shape == (4, 3, 32, 32)
-    u = draws.uniform(keys, "a", 16)
+    u = rng.uniform(keys, "a", 16)
     for row in range(4):
         side = 256 * 0.08**0.5
         left, top = ((256 - side) * float(x) for x in u[row, 2:4])

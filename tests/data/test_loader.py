@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import make
 from sslzoo.data.loader import collate, ordered_batches, ordered_loader, pad, train_loader
 from sslzoo.errors import UserError
@@ -19,7 +19,7 @@ def data(request):
 
 
 def assert_same(a, b):
-    for name in ("inputs", "lengths", "keys", "index"):
+    for name in ("inputs", "lengths", "row_seeds", "index"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
 
 
@@ -36,9 +36,9 @@ def test_workers_change_nothing(data):
 def test_a_batch_is_what_the_split_reads(data):
     split = data.split("train")
     for batch in train_loader(split, data.batch, 0, 0, 4):
-        assert len(batch) == len(batch.index) == len(batch.keys)
+        assert len(batch) == len(batch.index) == len(batch.row_seeds)
         for row in range(len(batch)):
-            item = split.read(int(batch.index[row]), int(batch.keys[row]))
+            item = split.read(int(batch.index[row]), int(batch.row_seeds[row]))
             if item.ndim > 1:
                 assert torch.equal(batch.inputs[row], item) and batch.lengths[row] == 1
                 continue
@@ -53,7 +53,7 @@ def test_long_items_are_cut_elsewhere_at_each_step():
     data = make(tiny("wav2vec2", "+data.cut=6000")["data"])
     split = data.split("train")
     long = int(split.lengths.argmax())
-    places = {split.window(long, draws.key(0, step)) for step in range(50)}
+    places = {split.window(long, rng.derive_seed(0, step)) for step in range(50)}
     assert all(stop - start == 6000 and 0 <= start and stop <= split.lengths[long] for start, stop in places)
     assert len(places) > 40
     assert split.window(long, None) == (0, split.lengths[long]), "whole where nothing is drawn"
@@ -67,7 +67,7 @@ def test_ordered_batches_hold_each_item_once(data):
     assert sorted(i for b in batches for i in b.index.tolist()) == list(range(len(split)))
     for batch in batches:
         assert len(batch) == 1 or batch.lengths.max() * len(batch) <= units
-        assert (batch.keys == -1).all(), "nothing is drawn"
+        assert (batch.row_seeds == -1).all(), "nothing is drawn"
         assert torch.equal(batch.lengths, torch.tensor(split.lengths[batch.index.numpy()])), "nothing is cut"
     lengths = torch.cat([b.lengths for b in batches])
     assert torch.equal(lengths, lengths.sort().values)
@@ -76,17 +76,17 @@ def test_ordered_batches_hold_each_item_once(data):
 def test_validation_draws_but_always_the_same(data):
     split = data.split("valid")
     units = data.batch.units(split.lengths)
-    a, b = (list(ordered_loader(split, units, key=5)) for _ in range(2))
+    a, b = (list(ordered_loader(split, units, seed=5)) for _ in range(2))
     for x, y in zip(a, b, strict=True):
         assert_same(x, y)
-    keys = torch.cat([x.keys for x in a])
+    keys = torch.cat([x.row_seeds for x in a])
     assert (keys >= 0).all() and len(keys.unique()) == len(keys)
 
 
 def test_validation_plans_by_the_length_that_is_read():
     data = make(tiny("wav2vec2", "+data.cut=6000")["data"])
     split = data.split("valid")
-    batches = list(ordered_loader(split, 12_500, key=5))
+    batches = list(ordered_loader(split, 12_500, seed=5))
     assert [len(b) for b in batches] == [2] * (len(split) // 2), "two cut ones fit, of no more than 6000 each"
     lengths = torch.cat([b.lengths for b in batches])
     assert torch.equal(lengths, lengths.sort().values) and lengths.max() == 6000
@@ -128,7 +128,7 @@ def test_padding_and_stacking():
     assert pad([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)]).shape == (2, 3, 2, 2)
     batch = collate([(torch.tensor([4, 5, 6]), 8, 80, {}), (torch.tensor([7]), 9, 90, {})])
     assert batch.inputs.tolist() == [[4, 5, 6], [7, 0, 0]] and batch.lengths.tolist() == [3, 1]
-    assert batch.index.tolist() == [8, 9] and batch.keys.tolist() == [80, 90]
+    assert batch.index.tolist() == [8, 9] and batch.row_seeds.tolist() == [80, 90]
 
 
 class Faulty:
@@ -143,10 +143,10 @@ class Faulty:
     def __len__(self) -> int:
         return len(self.split)
 
-    def item(self, index: int, key: int | None = None):
+    def item(self, index: int, seed: int | None = None):
         if index in self.bad:
             raise UserError(f"item {index} is gone")
-        return self.split.item(index, key)
+        return self.split.item(index, seed)
 
 
 def test_an_item_that_cannot_be_read_is_replaced_by_the_same_one_everywhere():
@@ -158,7 +158,7 @@ def test_an_item_that_cannot_be_read_is_replaced_by_the_same_one_everywhere():
     found = list(train_loader(faulty, data.batch, 0, 0, 6))
     assert sum(b.skipped for b in found) == sum(int(i) in bad for b in plain for i in b.index) > 0
     for a, b in zip(plain, found, strict=True):
-        assert torch.equal(a.keys, b.keys) and not bad & set(b.index.tolist())
+        assert torch.equal(a.row_seeds, b.row_seeds) and not bad & set(b.index.tolist())
         kept = torch.tensor([int(i) not in bad for i in a.index])
         assert torch.equal(a.inputs[kept], b.inputs[kept]) and torch.equal(a.index[kept], b.index[kept])
     later = list(train_loader(faulty, data.batch, 0, 4, 6))
@@ -183,7 +183,7 @@ def test_only_inputs_go_to_the_device(data):
     batch = next(iter(train_loader(data.split("train"), data.batch, 0, 0, 1)))
     moved = batch.to("meta")
     assert moved.inputs.device.type == "meta"
-    assert {x.device.type for x in (moved.lengths, moved.keys, moved.index, moved.global_keys)} == {"cpu"}
+    assert {x.device.type for x in (moved.lengths, moved.row_seeds, moved.index, moved.global_row_seeds)} == {"cpu"}
     if data.modality == "text":
         assert torch.equal(moved.ids, batch.inputs), "ids are looked at on the host"
     assert moved.rows() == batch.rows() == [len(batch)]

@@ -29,7 +29,7 @@ def steps(batching, start=0, stop=60, seed=0, rank=0, world=1, smallest=1) -> li
 
 def pairs(rows) -> list[tuple[int, int]]:
     """(index, key) of each row."""
-    return list(zip(rows.index.tolist(), rows.keys.tolist(), strict=True))
+    return list(zip(rows.index.tolist(), rows.row_seeds.tolist(), strict=True))
 
 
 def test_a_step_is_the_same_wherever_one_starts(batching):
@@ -160,8 +160,8 @@ def test_parts_of_a_step_are_its_global_batch(batching, world):
     for step in range(20):
         parts = [[rank[3 * step + part] for rank in ranks] for part in range(3)]
         for part in parts:
-            assert all(np.array_equal(rows.global_keys, part[0].global_keys) for rows in part)
-            assert sum(map(len, part)) == len(part[0].global_keys)
+            assert all(np.array_equal(rows.global_row_seeds, part[0].global_row_seeds) for rows in part)
+            assert sum(map(len, part)) == len(part[0].global_row_seeds)
         found = sorted(pair for part in parts for rows in part for pair in pairs(rows))
         assert found == sorted(pairs(whole.global_batch(step)))
 

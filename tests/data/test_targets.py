@@ -13,7 +13,7 @@ from given import own_cache, write_audio  # noqa: F401
 from tiny_sets import TinySpeech
 from tiny_targets import HOP, frames, save, tiny_targets, write_targets
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build
 from sslzoo.data.audio import AudioFolder
 from sslzoo.data.base import Split
@@ -47,9 +47,9 @@ def clocks(tmp_path):
 def test_cuts_begin_at_the_grain():
     split = Split()
     split.lengths, split.cut = np.array([5000, 12345]), 9000
-    free = [split.window(1, draws.key(0, i)) for i in range(2000)]
+    free = [split.window(1, rng.derive_seed(0, i)) for i in range(2000)]
     split.align(HOP)
-    found = [split.window(1, draws.key(0, i)) for i in range(2000)]
+    found = [split.window(1, rng.derive_seed(0, i)) for i in range(2000)]
     assert all(stop - start == 9000 and stop <= 12345 and start % HOP == 0 for start, stop in found)
     assert {start for start, _ in found} == set(range(0, 12345 - 9000 + 1, HOP)), "every place that there is"
     assert len({start for start, _ in free}) > 1000, "without one, anywhere"
@@ -256,13 +256,13 @@ def test_a_config_that_does_not_go_together(monkeypatch):
 
 
 def test_the_run_remembers_its_targets(tmp_path):
-    from sslzoo.build import settle
+    from sslzoo.build import write_config
     from sslzoo.run import Run
 
     config = {k: v for k, v in tiny("hubert").items() if k not in ("name", "root")}
-    settle(Run(tmp_path / "r"), config)
+    write_config(Run(tmp_path / "r"), config)
     with pytest.raises(ConfigError, match=r"targets: .* -> elsewhere"):
-        settle(Run(tmp_path / "r"), config | {"targets": "elsewhere"})
+        write_config(Run(tmp_path / "r"), config | {"targets": "elsewhere"})
 
 
 def test_label_json_says_what_is_read(made):

@@ -177,7 +177,7 @@ def test_validation_reads_every_block_in_its_place(tmp_path):
     (tmp_path / "book.txt").write_text(BOOK)
     data = characters(tmp_path / "book.txt", shares={"valid": 0.1}, max_tokens=16)
     split, text = data.split("valid"), data.opened("valid").texts[0]
-    read = "".join(data.describe(split.read(i, key=77 + i)) for i in range(len(split)))
+    read = "".join(data.describe(split.read(i, seed=77 + i)) for i in range(len(split)))
     assert read == text[: len(text) // 16 * 16]
     train = data.split("train")
     assert any(not torch.equal(train.read(3, key), train.read(3)) for key in range(5))

@@ -2,7 +2,7 @@
 
 import torch
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.data.base import Batch
 from sslzoo.data.loader import pad
 
@@ -17,16 +17,16 @@ def take(module, other) -> None:
 @torch.no_grad()
 def wav2vec2_model(encoder, theirs) -> None:
     """SequenceEncoder(Waveform, Transformer) from transformers' Wav2Vec2Model."""
-    front, trunk = encoder.front, encoder.trunk
-    for layer, other in zip(front.layers, theirs.feature_extractor.conv_layers, strict=True):
+    frontend, trunk = encoder.frontend, encoder.trunk
+    for layer, other in zip(frontend.layers, theirs.feature_extractor.conv_layers, strict=True):
         take(layer.conv, other.conv)
         if hasattr(other, "layer_norm"):
             take(layer.norm, other.layer_norm)
-    take(front.norm, theirs.feature_projection.layer_norm)
-    take(front.linear, theirs.feature_projection.projection)
+    take(frontend.norm, theirs.feature_projection.layer_norm)
+    take(frontend.linear, theirs.feature_projection.projection)
     take(trunk.position.conv, theirs.encoder.pos_conv_embed.conv)
     take(trunk.norm, theirs.encoder.layer_norm)
-    for layer, other in zip(trunk.layers, theirs.encoder.layers, strict=True):
+    for layer, other in zip(trunk.blocks, theirs.encoder.layers, strict=True):
         attention = other.attention
         take(layer.attention.query, attention.q_proj)
         take(layer.attention.key, attention.k_proj)
@@ -50,23 +50,23 @@ def wav2vec2_pretraining(encoder, objective, theirs) -> None:
     wav2vec2_quantizer(objective.quantizer, theirs.quantizer)
     take(objective.project_context, theirs.project_hid)
     take(objective.project_code, theirs.project_q)
-    objective.masked.copy_(theirs.wav2vec2.masked_spec_embed)
+    objective.mask_token.copy_(theirs.wav2vec2.masked_spec_embed)
 
 
 @torch.no_grad()
 def torchaudio_model(encoder, theirs) -> None:
     """SequenceEncoder(Waveform, Transformer) from torchaudio's Wav2Vec2Model."""
-    front, trunk = encoder.front, encoder.trunk
-    for layer, other in zip(front.layers, theirs.feature_extractor.conv_layers, strict=True):
+    frontend, trunk = encoder.frontend, encoder.trunk
+    for layer, other in zip(frontend.layers, theirs.feature_extractor.conv_layers, strict=True):
         take(layer.conv, other.conv)
         if other.layer_norm is not None:
             take(layer.norm, other.layer_norm)
-    take(front.norm, theirs.encoder.feature_projection.layer_norm)
-    take(front.linear, theirs.encoder.feature_projection.projection)
+    take(frontend.norm, theirs.encoder.feature_projection.layer_norm)
+    take(frontend.linear, theirs.encoder.feature_projection.projection)
     their_trunk = theirs.encoder.transformer
     take(trunk.position.conv, their_trunk.pos_conv_embed.conv)
     take(trunk.norm, their_trunk.layer_norm)
-    for layer, other in zip(trunk.layers, their_trunk.layers, strict=True):
+    for layer, other in zip(trunk.blocks, their_trunk.layers, strict=True):
         take(layer.attention.query, other.attention.q_proj)
         take(layer.attention.key, other.attention.k_proj)
         take(layer.attention.value, other.attention.v_proj)
@@ -82,18 +82,18 @@ def hubert_pretraining(encoder, objective, theirs) -> None:
     torchaudio_model(encoder, theirs.wav2vec2)
     take(objective.project, theirs.logit_generator.final_proj)
     objective.embeddings.copy_(theirs.logit_generator.label_embeddings)
-    objective.masked.copy_(theirs.mask_generator.mask_embedding)
+    objective.mask_token.copy_(theirs.mask_generator.mask_embedding)
 
 
 @torch.no_grad()
 def bert_model(encoder, theirs) -> None:
     """SequenceEncoder(WordPieces, Transformer) from transformers' BertModel."""
-    front, trunk, embeddings = encoder.front, encoder.trunk, theirs.embeddings
-    take(front.pieces, embeddings.word_embeddings)
-    take(front.places, embeddings.position_embeddings)
-    take(front.segments, embeddings.token_type_embeddings)
+    frontend, trunk, embeddings = encoder.frontend, encoder.trunk, theirs.embeddings
+    take(frontend.token_embedding, embeddings.word_embeddings)
+    take(frontend.position_embedding, embeddings.position_embeddings)
+    take(frontend.segment_embedding, embeddings.token_type_embeddings)
     take(trunk.norm, embeddings.LayerNorm)
-    for layer, other in zip(trunk.layers, theirs.encoder.layer, strict=True):
+    for layer, other in zip(trunk.blocks, theirs.encoder.layer, strict=True):
         attention = other.attention.self
         take(layer.attention.query, attention.query)
         take(layer.attention.key, attention.key)
@@ -121,11 +121,11 @@ def gpt2_model(encoder, theirs) -> None:
         linear.weight.copy_(weight.T)
         linear.bias.copy_(bias)
 
-    front, trunk = encoder.front, encoder.trunk
-    take(front.pieces, theirs.wte)
-    take(front.places, theirs.wpe)
+    frontend, trunk = encoder.frontend, encoder.trunk
+    take(frontend.token_embedding, theirs.wte)
+    take(frontend.position_embedding, theirs.wpe)
     take(trunk.norm, theirs.ln_f)
-    for layer, other in zip(trunk.layers, theirs.h, strict=True):
+    for layer, other in zip(trunk.blocks, theirs.h, strict=True):
         fused = zip(other.attn.c_attn.weight.chunk(3, dim=1), other.attn.c_attn.bias.chunk(3), strict=True)
         for name, (weight, bias) in zip(("query", "key", "value"), fused, strict=True):
             turned(getattr(layer.attention, name), weight, bias)
@@ -139,14 +139,14 @@ def gpt2_model(encoder, theirs) -> None:
 @torch.no_grad()
 def vit_model(encoder, theirs) -> None:
     """SequenceEncoder(Patches, Transformer) from transformers' ViTModel."""
-    front, trunk, embeddings = encoder.front, encoder.trunk, theirs.embeddings
+    frontend, trunk, embeddings = encoder.frontend, encoder.trunk, theirs.embeddings
     conv = embeddings.patch_embeddings.projection
-    front.linear.weight.copy_(conv.weight.permute(0, 2, 3, 1).flatten(1))  # channels last within a patch
-    front.linear.bias.copy_(conv.bias)
-    front.first.copy_(embeddings.cls_token[0, 0])
-    front.position.copy_(embeddings.position_embeddings[0])
+    frontend.linear.weight.copy_(conv.weight.permute(0, 2, 3, 1).flatten(1))  # channels last within a patch
+    frontend.linear.bias.copy_(conv.bias)
+    frontend.cls_token.copy_(embeddings.cls_token[0, 0])
+    frontend.position_embedding.copy_(embeddings.position_embeddings[0])
     take(trunk.norm, theirs.layernorm)
-    vit_layers(trunk.layers, theirs.layers)
+    vit_layers(trunk.blocks, theirs.layers)
 
 
 @torch.no_grad()
@@ -212,5 +212,5 @@ def shaken(module):
 def batch_of(items) -> Batch:
     tensors = [torch.as_tensor(x) for x in items]
     rows = torch.arange(len(items))
-    keys = torch.tensor([draws.key(3, i) for i in rows.tolist()])
-    return Batch(pad(tensors), torch.tensor([len(x) for x in tensors]), keys, rows)
+    seeds = torch.tensor([rng.derive_seed(3, i) for i in rows.tolist()])
+    return Batch(pad(tensors), torch.tensor([len(x) for x in tensors]), seeds, rows)

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from copies import CLOSE, assert_hidden, batch_of, hidden_of, shaken
 
+from sslzoo.augment.masking import TokenMask
 from sslzoo.data.base import CLS, PAD, SEP, SPECIALS, Batch
-from sslzoo.data.masking import Pieces
 from sslzoo.encoders.image import Patches
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
 from sslzoo.encoders.transformer import Transformer
+from sslzoo.nn.images import to_float
 from sslzoo.objectives.bert import BERT
-from sslzoo.parts.images import pixels
 
 transformers = pytest.importorskip("transformers")
 
@@ -37,7 +37,7 @@ def bert_pair():
     theirs = shaken(transformers.BertForPreTraining(config)).eval()
     trunk = Transformer(16, 3, 4, hidden=40, norm="post", eps=1e-12)
     encoder = SequenceEncoder(WordPieces(16, 50, 20, segments=2), trunk, pool="first")
-    objective = BERT(encoder, SimpleNamespace(vocab_size=50), Pieces(0.3))
+    objective = BERT(encoder, SimpleNamespace(vocab_size=50), TokenMask(0.3))
     copies.bert_model(encoder, theirs.bert)
     copies.bert_head(objective, theirs)
     return encoder, objective, theirs
@@ -65,7 +65,7 @@ def test_bert_hidden_states_logits_and_loss():
     encoder, objective, theirs = bert_pair()
     batch, segments = sentences()
     attention = (torch.arange(batch.inputs.shape[1]) < batch.lengths[:, None]).long()
-    ids, chosen = objective.corrupt(batch.inputs, batch.lengths, batch.keys)
+    ids, chosen = objective.corrupt(batch.inputs, batch.lengths, batch.row_seeds)
     assert (ids != batch.inputs).any()
 
     answer, hidden = hidden_of(
@@ -91,7 +91,9 @@ def test_bert_hidden_states_logits_and_loss():
         value.backward()
     # tied: the vocabulary's table gets gradients from both its ends
     torch.testing.assert_close(
-        encoder.front.pieces.weight.grad[1:], theirs.bert.embeddings.word_embeddings.weight.grad[1:], **CLOSE
+        encoder.frontend.token_embedding.weight.grad[1:],
+        theirs.bert.embeddings.word_embeddings.weight.grad[1:],
+        **CLOSE,
     )
 
 
@@ -110,12 +112,12 @@ def test_vit_hidden_states():
     )
     theirs = shaken(transformers.ViTModel(config, add_pooling_layer=False)).eval()
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
-    front = Patches(16, 16, 4, 3, mean, std, position="learned")
-    encoder = SequenceEncoder(front, Transformer(16, 3, 4, hidden=40, norm="pre", eps=1e-6), pool="first").eval()
+    frontend = Patches(16, 16, 4, 3, mean, std, position="learned")
+    encoder = SequenceEncoder(frontend, Transformer(16, 3, 4, hidden=40, norm="pre", eps=1e-6), pool="first").eval()
     copies.vit_model(encoder, theirs)
 
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
-    prepared = (pixels(images) - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    prepared = (to_float(images) - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     with torch.no_grad():
         ours = encoder(images, torch.ones(3, dtype=torch.long))
         _, hidden = hidden_of(theirs.layers, theirs.layernorm, lambda: theirs(prepared))

@@ -47,9 +47,9 @@ def narrow(name: str) -> dict:
     if "trunk" not in node:
         return node | {"width": 8}
     node["trunk"] |= {"dim": 64, "heads": 4, "depth": 2}
-    node["front"]["dim"] = 64
-    if "layers" in node["front"]:
-        node["front"]["layers"] = [[32, kernel, stride] for _, kernel, stride in node["front"]["layers"]]
+    node["frontend"]["dim"] = 64
+    if "layers" in node["frontend"]:
+        node["frontend"]["layers"] = [[32, kernel, stride] for _, kernel, stride in node["frontend"]["layers"]]
     if node["trunk"].get("position"):
         node["trunk"]["position"]["dim"] = 64
     return node
@@ -162,7 +162,7 @@ def test_a_front_end_and_a_trunk_of_unlike_width_are_refused():
 
 def test_a_patch_that_does_not_divide_the_image_is_refused():
     node = config("tiny_image")
-    node["front"]["patch"] = 5
+    node["frontend"]["patch"] = 5
     with pytest.raises(ConfigError, match="patch=5 does not divide the image size 32; the nearest that does is 4"):
         make(node)
 
@@ -171,7 +171,7 @@ def test_a_patch_that_does_not_divide_the_image_is_refused():
 @torch.no_grad()
 def test_a_piece_of_an_image_has_the_positions_of_the_upper_left(position):
     node = config("tiny_image")
-    node["front"]["position"] = position
+    node["frontend"]["position"] = position
     net, [image, *_] = make(node).eval(), items("image")
     whole, piece = (net.embed(x[None], torch.ones(1).long()) for x in (image, image[:, :12, :12]))
     of_piece = [0] + [1 + 8 * row + column for row in range(3) for column in range(3)]

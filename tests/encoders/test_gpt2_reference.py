@@ -13,8 +13,8 @@ from sslzoo.data.base import PAD
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
 from sslzoo.encoders.transformer import Transformer
+from sslzoo.nn.masked import valid_mask
 from sslzoo.objectives.gpt import GPT, generate, logits
-from sslzoo.parts.masked import valid
 
 transformers = pytest.importorskip("transformers")
 DROP = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -37,7 +37,7 @@ def test_hidden_states_logits_and_loss(sizes):
     encoder, objective, theirs = pair()
     g = torch.Generator().manual_seed(1)
     batch = batch_of([torch.randint(1, 50, (n,), generator=g) for n in sizes])
-    there = valid(batch.lengths, 20)
+    there = valid_mask(batch.lengths, 20)
     assert (batch.inputs[~there] == PAD).all()
     answer = theirs(
         batch.inputs,
@@ -54,8 +54,12 @@ def test_hidden_states_logits_and_loss(sizes):
     loss.value.backward()
     answer.loss.backward()
     # tied: the vocabulary's table gets gradients from both its ends
-    torch.testing.assert_close(encoder.front.pieces.weight.grad, theirs.transformer.wte.weight.grad, **CLOSE)
-    torch.testing.assert_close(encoder.front.places.weight.grad, theirs.transformer.wpe.weight.grad, **CLOSE)
+    torch.testing.assert_close(
+        encoder.frontend.token_embedding.weight.grad, theirs.transformer.wte.weight.grad, **CLOSE
+    )
+    torch.testing.assert_close(
+        encoder.frontend.position_embedding.weight.grad, theirs.transformer.wpe.weight.grad, **CLOSE
+    )
 
 
 def test_the_best_continuation_is_theirs():

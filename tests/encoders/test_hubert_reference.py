@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from copies import assert_hidden, batch_of, hidden_of, shaken
 from torchaudio.models import hubert_pretrain_model
 
-from sslzoo.data.masking import Spans
+from sslzoo.augment.masking import SpanMask
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.speech import Waveform
 from sslzoo.encoders.transformer import ConvPosition, Transformer
@@ -60,11 +60,11 @@ def hubert_pair(norm: str, penalty: float = 10.0):
             feature_grad_mult=0.1,
         )
     )
-    front = Waveform(16, layers=CONVS, norm=norm, bias=large)
+    frontend = Waveform(16, layers=CONVS, norm=norm, bias=large)
     trunk = Transformer(16, 3, 2, hidden=40, norm="pre" if large else "post", position=ConvPosition(16, 8, 4))
-    encoder = SequenceEncoder(front, trunk)
+    encoder = SequenceEncoder(frontend, trunk)
     data = SimpleNamespace(sample_rate=16000, targets=SimpleNamespace(clusters=CLUSTERS, hop=40))
-    objective = HuBERT(encoder, data, Spans(0.8, 4), output_dim=10, feature_penalty=penalty)
+    objective = HuBERT(encoder, data, SpanMask(0.8, 4), output_dim=10, feature_penalty=penalty)
     copies.hubert_pretraining(encoder, objective, theirs)
     return encoder, objective, theirs
 
@@ -93,7 +93,7 @@ def labelled(*lengths: int):
 def masked_alike(objective, theirs, batch, lengths, monkeypatch) -> None:
     """Let torchaudio mask what we mask."""
     counts = torch.tensor([frames(n) for n in lengths.tolist()])
-    mask = objective.mask(batch.keys, counts, int(counts.max()))
+    mask = objective.mask(batch.row_seeds, counts, int(counts.max()))
     assert mask.any(1).all() and not mask.all()
     masker = theirs.mask_generator
     monkeypatch.setattr(

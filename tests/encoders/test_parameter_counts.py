@@ -7,8 +7,8 @@ import torch
 import torchvision
 from test_every_encoder import config, weights
 
+from sslzoo.augment.masking import SpanMask
 from sslzoo.build import make
-from sslzoo.data.masking import Spans
 from sslzoo.objectives.hubert import HuBERT
 
 
@@ -60,7 +60,7 @@ def test_hubert_base(monkeypatch):
     with torch.device("meta"):
         encoder = make(config("wav2vec2_base"))
         data = SimpleNamespace(sample_rate=16000, targets=SimpleNamespace(clusters=100, hop=320))
-        head = weights(HuBERT(encoder, data, Spans(0.8, 10)))
+        head = weights(HuBERT(encoder, data, SpanMask(0.8, 10)))
     assert head == 768 + (768 * 256 + 256) + 100 * 256
     # its first weights are drawn on the CPU, which `meta` cannot be copied to
     monkeypatch.setattr("torchaudio.models.wav2vec2.model._init_hubert_pretrain_model", lambda module: None)
@@ -90,23 +90,23 @@ def test_cpc():
 
 
 def test_bert_base(transformers):
-    ours = count("bert_base", front__vocab_size=30522, front__max_tokens=512)
+    ours = count("bert_base", frontend__vocab_size=30522, frontend__max_tokens=512)
     theirs = meta(lambda: transformers.BertModel(transformers.BertConfig(), add_pooling_layer=False))
     assert ours == theirs == (30522 + 512 + 2) * 768 + 2 * 768 + layers(768, 12) == 108_891_648
 
 
 def test_gpt2(transformers):
-    ours = count("gpt2", front__vocab_size=50257, front__max_tokens=1024)
+    ours = count("gpt2", frontend__vocab_size=50257, frontend__max_tokens=1024)
     theirs = meta(lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config()))
     assert ours == theirs == (50257 + 1024) * 768 + layers(768, 12) + 2 * 768 == 124_439_808
 
 
 def test_vit_base(transformers):
-    changes = {"front__size": 224, "front__mean": [0.5] * 3, "front__std": [0.5] * 3}
+    changes = {"frontend__size": 224, "frontend__mean": [0.5] * 3, "frontend__std": [0.5] * 3}
     theirs = meta(lambda: transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False))
     closed = (16 * 16 * 3 * 768 + 768) + 768 + 2 * 768 + layers(768, 12)
     assert count("vit_base", **changes) == closed
-    learned = count("vit_base", **changes, front__position="learned")
+    learned = count("vit_base", **changes, frontend__position="learned")
     assert learned == closed + 197 * 768 == theirs == 85_798_656
 
 

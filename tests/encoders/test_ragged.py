@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 
 def encoder(norm: str) -> SequenceEncoder:
     torch.manual_seed(0)
-    front = Waveform(16, layers=[[8, 10, 5], [8, 3, 2], [8, 2, 2]], norm="group" if norm == "post" else "layer")
-    return SequenceEncoder(front, Transformer(16, 2, 2, norm=norm, init_std=0.3, position=ConvPosition(16, 8, 4)))
+    frontend = Waveform(16, layers=[[8, 10, 5], [8, 3, 2], [8, 2, 2]], norm="group" if norm == "post" else "layer")
+    return SequenceEncoder(frontend, Transformer(16, 2, 2, norm=norm, init_std=0.3, position=ConvPosition(16, 8, 4)))
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])

@@ -7,7 +7,7 @@ from closeness import assert_sum_close
 from sslzoo.encoders.kv_cache import KVCache, LayerKV
 from sslzoo.encoders.transformer import ConvPosition, SinePosition, Transformer
 from sslzoo.errors import ConfigError
-from sslzoo.parts.positions import sinusoids
+from sslzoo.nn.positions import sinusoids
 
 
 def trunk(**more) -> Transformer:
@@ -42,7 +42,7 @@ def test_a_cache_goes_on_where_it_was(norm):
         cache = net.cache(state)
     for number, hidden in enumerate(whole):
         assert_sum_close(torch.cat([p[number] for p in parts], 1), hidden)
-    assert cache.place == cache.layers[0].size == 12
+    assert cache.position == cache.layers[0].size == 12
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -81,11 +81,11 @@ def test_a_prefix_is_seen_by_every_token_and_takes_no_place(causal, lengths):
             hidden, state = net.run(net.prepare(part, torch.full((2,), part.shape[1]), cache, prefix))
             parts.append(hidden[-1])
             cache = net.cache(state)
-        assert cache.place == cache.layers[0].size == 7, "a prefix takes no place"
+        assert cache.position == cache.layers[0].size == 7, "a prefix takes no place"
         torch.testing.assert_close(torch.cat(parts, 1), found[-1])
     plain = net(x, lengths)
     torch.testing.assert_close(found[0], plain[0])
-    layer, attention = net.layers[0], net.layers[0].attention
+    layer, attention = net.blocks[0], net.blocks[0].attention
     for row, length in enumerate(lengths.tolist()):
         normed = layer.attention_norm(found[0][row, :length])
         q, k, v = (f(normed).unflatten(-1, (2, 8)) for f in (attention.query, attention.key, attention.value))
@@ -125,7 +125,7 @@ def test_dropped_layers_reach_every_weight():
     torch.testing.assert_close(hidden[1], hidden[0])
     hidden[-1].square().sum().backward()
     assert all(p.grad is not None for p in net.parameters())
-    assert all((p.grad == 0).all() for p in net.layers.parameters())
+    assert all((p.grad == 0).all() for p in net.blocks.parameters())
     assert not torch.allclose(net.eval()(x, lengths)[1], hidden[1]), "none is dropped in evaluation"
 
 

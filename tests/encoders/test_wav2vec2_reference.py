@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from copies import CLOSE, assert_hidden, batch_of, hidden_of, shaken
 
-from sslzoo import draws
-from sslzoo.data.masking import Spans
+from sslzoo import rng
+from sslzoo.augment.masking import SpanMask
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.speech import Waveform
 from sslzoo.encoders.transformer import ConvPosition, Transformer
@@ -51,13 +51,13 @@ def wav2vec2_pair(norm: str):
         mask_feature_prob=0.0,
     )
     theirs = shaken(transformers.Wav2Vec2ForPreTraining(config))
-    front = Waveform(16, layers=CONVS, norm=norm, bias=stable)
+    frontend = Waveform(16, layers=CONVS, norm=norm, bias=stable)
     trunk = Transformer(16, 3, 2, hidden=40, norm="pre" if stable else "post", position=ConvPosition(16, 8, 4))
-    encoder = SequenceEncoder(front, trunk)
+    encoder = SequenceEncoder(frontend, trunk)
     objective = Wav2Vec2(
         encoder,
         SimpleNamespace(sample_rate=16000),
-        Spans(0.65, 4),
+        SpanMask(0.65, 4),
         negatives=7,
         code_dim=8,
         output_dim=10,
@@ -135,21 +135,21 @@ def test_wav2vec2_loss_and_gradients(norm, lengths, monkeypatch):
 
     frames = encoder.features(batch.inputs, batch.lengths)[1]
     size = int(frames.max())
-    mask = objective.mask(batch.keys, frames, size)
+    mask = objective.mask(batch.row_seeds, frames, size)
     assert mask.any(1).all()
     flat = mask.flatten().nonzero()[:, 0]
     negatives = torch.zeros(mask.numel(), objective.negatives, dtype=torch.long)
-    negatives[flat] = flat[objective.distractors(batch.keys, mask)]
+    negatives[flat] = flat[objective.distractors(batch.row_seeds, mask)]
     row, column = mask.nonzero(as_tuple=True)
     noise = torch.full((mask.numel(), 2, 6), 0.5)
-    noise[flat] = draws.uniform(draws.children(batch.keys[row], column), "gumbel", 2, 6)
+    noise[flat] = rng.uniform(rng.fold_in(batch.row_seeds[row], column), "gumbel", 2, 6)
 
     def gumbel_softmax(logits, tau, hard):
         soft = ((logits - torch.log(-torch.log(noise.view_as(logits)))) / tau).softmax(-1)
         return F.one_hot(soft.argmax(-1), 6) - soft.detach() + soft
 
     monkeypatch.setattr(F, "gumbel_softmax", gumbel_softmax)
-    theirs.set_gumbel_temperature(objective.tau(step))
+    theirs.set_gumbel_temperature(objective.gumbel_temperature(step))
     inputs, attention = standardized(items)
     expected = theirs(
         inputs,

@@ -13,7 +13,7 @@ from sslzoo import build
 from sslzoo.data.targets import Targets
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.label import command
-from sslzoo.label.command import promised, run_label
+from sslzoo.label.command import planned_targets, run_label
 from sslzoo.run import Run, write_json, write_signed
 
 MFCC = ["source=mfcc", "data=tiny_speech", "clusters=8"]
@@ -177,9 +177,9 @@ def test_what_is_promised_is_made(tmp_path, monkeypatch):
         config = compose(*words, f"root={tmp_path}", command="label")
         with monkeypatch.context() as m:
             m.setattr(TinySpeech, "split", None)
-            said = promised(config)
+            said = planned_targets(config)
             if config["run"]:  # as it is of one that is not made yet
-                assert promised({**config, "run": "nowhere"}, *build.load_encoder(run)) == said
+                assert planned_targets({**config, "run": "nowhere"}, *build.load_encoder(run)) == said
         folder, _, _ = run_label(config, {"data": "tiny_speech"})
         made = Targets(folder)
         assert said == {"clusters": made.clusters, "hop": made.hop, "sample_rate": made.sample_rate}
@@ -189,8 +189,8 @@ def test_nothing_is_promised_that_cannot_be(tmp_path):
     run = finished(tmp_path / "one")
     words = ["run=one", f"root={tmp_path}", "clusters=6"]
     with pytest.raises(ConfigError, match="layer must be from 0 to 2"):
-        promised(compose(*words, "layer=7", command="label"))
+        planned_targets(compose(*words, "layer=7", command="label"))
     run.encoder.unlink()
     with pytest.raises(UserError, match="no finished encoder yet"):
-        promised(compose(*words, "layer=1", command="label"))
+        planned_targets(compose(*words, "layer=1", command="label"))
     assert command.HOP_MS == compose("source=mfcc", command="label")["hop_ms"]

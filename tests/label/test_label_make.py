@@ -15,7 +15,7 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.label import make
 from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
-from sslzoo.parts.mel import MFCC
+from sslzoo.nn.mel import MFCC
 
 
 class Speech(TinySpeech):

@@ -60,7 +60,7 @@ def test_the_trunk_is_torchs_layers_with_residuals():
     job = build(tiny("apc"))
     x = torch.randn(2, 7, 16)
     hidden = job.encoder.trunk(x, torch.tensor([7, 7]))
-    for layer, before, after in zip(job.encoder.trunk.layers, hidden[:-1], hidden[1:], strict=True):
+    for layer, before, after in zip(job.encoder.trunk.blocks, hidden[:-1], hidden[1:], strict=True):
         torch.testing.assert_close(after, before + layer(before)[0])
 
 

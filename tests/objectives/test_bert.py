@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build
 from sslzoo.data.base import CLS, SEP, SPECIALS, Batch
 
@@ -18,7 +18,7 @@ def batch() -> Batch:
     ids[:, 0] = CLS
     ids[torch.arange(3), lengths - 1] = SEP
     ids = ids * (torch.arange(20) < lengths[:, None])
-    return Batch(ids, lengths, torch.tensor([draws.key(0, i) for i in range(3)]), torch.arange(3))
+    return Batch(ids, lengths, torch.tensor([rng.derive_seed(0, i) for i in range(3)]), torch.arange(3))
 
 
 @torch.no_grad()
@@ -27,8 +27,8 @@ def test_the_loss_is_the_papers():
     job, given = build(tiny("bert")), batch()
     encoder, objective = job.encoder.eval(), job.objective.eval()
     objective.bias.copy_(torch.randn(60, generator=torch.Generator().manual_seed(1)))
-    ids, chosen = objective.corrupt(given.inputs, given.lengths, given.keys)
-    table = encoder.front.pieces.weight.double()
+    ids, chosen = objective.corrupt(given.inputs, given.lengths, given.row_seeds)
+    table = encoder.frontend.token_embedding.weight.double()
     total, right, count = 0.0, 0, 0
     for row, length in enumerate(given.lengths.tolist()):
         hidden = encoder(ids[row : row + 1, :length], torch.tensor([length])).last[0].double()
@@ -52,7 +52,7 @@ def test_the_output_embedding_is_the_inputs():
     assert not any("pieces" in name or p.shape == (60, 16) for name, p in job.objective.named_parameters())
     loss = job.objective(job.encoder, batch(), 0)
     loss.value.backward()
-    gradient = job.encoder.front.pieces.weight.grad
+    gradient = job.encoder.frontend.token_embedding.weight.grad
     assert (gradient.abs().sum(1) > 0).all(), "pieces that were nowhere in the input are pushed away too"
 
 
@@ -64,7 +64,7 @@ def test_what_was_kept_is_asked_for_as_well():
         torch.arange(120),
         torch.arange(120),
     )
-    ids, chosen = job.objective.corrupt(many.inputs, many.lengths, many.keys)
+    ids, chosen = job.objective.corrupt(many.inputs, many.lengths, many.row_seeds)
     kept = chosen & (ids == many.inputs)
     assert kept.any()
     assert job.objective(job.encoder, many, 0).count == int(chosen.sum())

@@ -9,26 +9,26 @@ from conftest import tiny
 from test_contracts import batch_of, gradients
 
 from sslzoo.build import build
-from sslzoo.objectives.byol import regression
-from sslzoo.parts.teacher import Teacher, ema_update, frozen_copy
+from sslzoo.nn.teacher import Teacher, ema_update, frozen_copy
+from sslzoo.objectives.byol import regression_loss
 
 
 def test_regression_is_the_slow_loop_and_lightlys():
     torch.manual_seed(0)
-    guess, goal = torch.randn(6, 5), torch.randn(6, 5)
+    guess, target = torch.randn(6, 5), torch.randn(6, 5)
     slow = []
-    for g, z in zip(guess.double(), goal.double(), strict=True):
+    for g, z in zip(guess.double(), target.double(), strict=True):
         slow.append(float(((g / g.norm() - z / z.norm()) ** 2).sum()))
-    assert regression(guess, goal).tolist() == pytest.approx(slow, abs=1e-5)
+    assert regression_loss(guess, target).tolist() == pytest.approx(slow, abs=1e-5)
     lightly = pytest.importorskip("lightly.loss")
-    theirs = lightly.NegativeCosineSimilarity()(guess, goal)  # -cos
-    assert float(regression(guess, goal).mean()) == pytest.approx(2 + 2 * float(theirs), abs=1e-5)
+    theirs = lightly.NegativeCosineSimilarity()(guess, target)  # -cos
+    assert float(regression_loss(guess, target).mean()) == pytest.approx(2 + 2 * float(theirs), abs=1e-5)
 
 
 def test_the_loss_is_both_directions_of_the_papers_networks():
     job = build(tiny("byol"))
     batch, objective = batch_of(job, 0), job.objective
-    a, b = (objective.views(batch.inputs, batch.keys, name) for name in ("view a", "view b"))
+    a, b = (objective.views(batch.inputs, batch.row_seeds, name) for name in ("view a", "view b"))
     loss = objective(job.encoder, batch, 0)
     total = 0.0
     for one, other in ((a, b), (b, a)):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError
@@ -19,7 +19,7 @@ def job(*overrides: str):
 
 
 def keys_of(n: int) -> torch.Tensor:
-    return torch.tensor([draws.key(0, row) for row in range(n)])
+    return torch.tensor([rng.derive_seed(0, row) for row in range(n)])
 
 
 def batch_of(images: torch.Tensor) -> Batch:
@@ -109,7 +109,9 @@ def test_a_pair_does_not_depend_on_the_batch():
     made, given = job(), noise(9)
     whole = made.objective.pairs(given)
     for row in (0, 5, 8):
-        alone = Batch(given.inputs[row : row + 1], torch.ones(1).long(), given.keys[row : row + 1], torch.tensor([row]))
+        alone = Batch(
+            given.inputs[row : row + 1], torch.ones(1).long(), given.row_seeds[row : row + 1], torch.tensor([row])
+        )
         for one, all_ in zip(made.objective.pairs(alone), whole, strict=True):
             torch.testing.assert_close(one[0], all_[row], atol=1e-6, rtol=0)
 

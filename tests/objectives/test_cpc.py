@@ -8,7 +8,7 @@ import torch
 from conftest import compose, tiny
 from test_contracts import batch_of
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build, make
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.train.launch import check_lengths
@@ -27,7 +27,7 @@ def test_the_loss_is_the_slow_loop_and_never_over_padding(ahead, negatives):
     batch = replace(batch, lengths=torch.where(torch.arange(len(batch)) == 1, 1500, batch.lengths))
     tokens, lengths = job.encoder.embed(batch.inputs, batch.lengths)
     context = job.encoder.contextualize(tokens, lengths).last.double()
-    picked = job.objective.candidates(batch.keys, lengths, tokens.shape[1])
+    picked = job.objective.candidates(batch.row_seeds, lengths, tokens.shape[1])
     tokens, total, right, chance, count = tokens.double(), 0.0, 0, 0.0, 0
     for row, n in enumerate(lengths.tolist()):
         for k in range(1, ahead + 1):
@@ -49,8 +49,8 @@ def test_the_loss_is_the_slow_loop_and_never_over_padding(ahead, negatives):
 
 def test_the_right_one_is_never_among_the_others():
     job, _ = ready("objective.negatives=500")
-    keys = torch.tensor([draws.key(3, row) for row in range(40)])
-    wrong = job.objective.candidates(keys, torch.full((40,), 6), 6)[:, :, 1:]
+    seeds = torch.tensor([rng.derive_seed(3, row) for row in range(40)])
+    wrong = job.objective.candidates(seeds, torch.full((40,), 6), 6)[:, :, 1:]
     for own in range(6):
         share = (wrong[:, own].flatten().bincount(minlength=6) / 20_000).tolist()
         assert share.pop(own) == 0
@@ -80,19 +80,19 @@ def test_a_context_knows_of_no_later_sample(name):
     wave, lengths = 0.1 * torch.randn(1, 4000), torch.tensor([4000])
     last = 10
     changed = wave.clone()
-    changed[:, last * encoder.stride + encoder.front.receptive_field :] += 0.3
+    changed[:, last * encoder.stride + encoder.frontend.receptive_field :] += 0.3
     a, b = (encoder(x, lengths).last for x in (wave, changed))
     assert torch.equal(a[:, : last + 1], b[:, : last + 1]) and not torch.equal(a[:, last + 1], b[:, last + 1])
     longer = encoder(torch.cat([wave, wave], 1), 2 * lengths).last
     torch.testing.assert_close(longer[:, : a.shape[1]], a, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("front", ["norm=group", "normalize_input=true"])
+@pytest.mark.parametrize("frontend", ["norm=group", "normalize_input=true"])
 @torch.no_grad()
-def test_the_other_norms_do_know(front):
+def test_the_other_norms_do_know(frontend):
     """Which is why cpc.yaml has neither."""
     encoder = make(
-        compose("objective=cpc", "data=tiny_speech", "encoder=cpc_small", f"encoder.front.{front}")["encoder"]
+        compose("objective=cpc", "data=tiny_speech", "encoder=cpc_small", f"encoder.frontend.{frontend}")["encoder"]
     )
     wave, changed = 0.1 * torch.randn(2, 1, 4000).expand(2, 1, 4000).clone()
     changed[:, :2000] = wave[:, :2000]
@@ -136,7 +136,7 @@ def test_refusals():
         ("cpc", "objective.ahead=40", "41 that CPC needs — set a smaller objective.ahead$"),
         ("apc", "objective.ahead=40", "41 that APC needs — set a smaller objective.ahead$"),
         ("wav2vec2", "objective.mask.length=40", "41 that Wav2Vec2 needs — .*objective.mask.length$"),
-        ("mockingjay", "objective.alter.length=80", "41 that Reconstruct needs — .*objective.alter.length$"),
+        ("mockingjay", "objective.corruption.length=80", "41 that Reconstruct needs — .*objective.corruption.length$"),
     ],
 )
 def test_an_utterance_too_short_to_be_asked_is_refused_before_the_first_step(objective, setting, said):

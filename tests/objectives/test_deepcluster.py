@@ -6,12 +6,12 @@ from conftest import tiny
 from test_contracts import assert_equal, batch_of, ready, refresh, stopped_is_never_stopped, train
 from two_ranks import on_ranks, on_two_ranks
 
-from sslzoo import draws
-from sslzoo.build import build, settle
+from sslzoo import rng
+from sslzoo.build import build, write_config
 from sslzoo.data.loader import collate
 from sslzoo.errors import UserError
+from sslzoo.nn import cluster
 from sslzoo.objectives.deepcluster import pca
-from sslzoo.parts import cluster
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import checkpoint, launch
@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_images_drawn_uniformly_over_clusters():
     job = ready(tiny("deepcluster"))
     split, objective = job.data.split("train"), job.objective
     assert len(set(objective.sizes.tolist())) > 1, "clusters of one size would show nothing"
-    batch = collate([split.item(i, draws.key(1, i)) for i in range(len(split))])
+    batch = collate([split.item(i, rng.derive_seed(1, i)) for i in range(len(split))])
     found = objective(job.encoder, batch, 0)
     _, logits, labels = objective.answer(job.encoder, batch)
     losses = -logits.double().log_softmax(1).gather(1, labels[:, None])[:, 0]
@@ -151,7 +151,10 @@ def test_stopped_at_a_reassignment_and_between_two(stop, rounds, tmp_path):
     assert ready(config).objective.refresh_every == 6
     middle = stopped_is_never_stopped(config, stop, tmp_path)
     assert int(middle["objective.rounds"]) == rounds
-    assert int(checkpoint.load(checkpoint.newest(Run(tmp_path / "whole")))["state_dict"]["objective.rounds"]) == 3
+    assert (
+        int(checkpoint.load(checkpoint.latest_checkpoint(Run(tmp_path / "whole")))["state_dict"]["objective.rounds"])
+        == 3
+    )
 
 
 @pytest.mark.parametrize("rows", [cluster.ROWS, 6], ids=["of all", "of a sample"])
@@ -165,7 +168,7 @@ def test_ranks_read_a_share_each_and_assign_as_one_does(rows, tmp_path, monkeypa
         job = build(config)
         split = job.data.split("train")
         read, items, fitted = split.read, [], []
-        split.read = lambda index, key=None: items.append(index) or read(index, key)
+        split.read = lambda index, seed=None: items.append(index) or read(index, seed)
         cluster.fit = lambda x, *how: fitted.append(x) or fit(x, *how)
         job.objective.prepare(len(split), 5, 3)
         features, index = pooled_features(job.encoder, split, 9, "cpu")
@@ -236,7 +239,7 @@ def test_features_are_taken_in_the_trainers_precision_and_in_eval_mode(precision
     config = tiny("deepcluster", "trainer.max_steps=1", "trainer.accelerator=cpu", f"trainer.precision={precision}")
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(tmp_path / "run"), build(config)
-    settle(run, config)
+    write_config(run, config)
     job.encoder.blocks.append(Watching())
     launch.pretrain(job, run)
     assert set(seen) == {(precision == "bf16-mixed", False)}

@@ -8,7 +8,7 @@ import torch
 from closeness import assert_sum_close
 from conftest import compose, tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build, make
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError, UserError
@@ -21,7 +21,7 @@ def batch() -> Batch:
     lengths = torch.tensor([20, 2, 13])
     ids = torch.randint(5, 60, (3, 20), generator=g) * (torch.arange(20) < lengths[:, None])
     ids[0, 5:11] = 7  # the commonest
-    return Batch(ids, lengths, torch.tensor([draws.key(0, i) for i in range(3)]), torch.arange(3))
+    return Batch(ids, lengths, torch.tensor([rng.derive_seed(0, i) for i in range(3)]), torch.arange(3))
 
 
 def sharp():
@@ -37,7 +37,7 @@ def sharp():
 def test_the_loss_is_the_papers():
     """The mean of -log p of each token but the first, each text and each of its beginnings by itself."""
     (encoder, objective), given = sharp(), batch()
-    table, total, right, targets = encoder.front.pieces.weight.double().clone(), 0.0, 0, []
+    table, total, right, targets = encoder.frontend.token_embedding.weight.double().clone(), 0.0, 0, []
     for row, length in enumerate(given.lengths.tolist()):
         for place in range(1, length):
             hidden = encoder(given.inputs[row : row + 1, :place], torch.tensor([place])).last[0, -1].double()
@@ -84,7 +84,9 @@ def test_the_output_embedding_is_the_inputs():
     job = build(tiny("gpt"))
     assert not list(job.objective.parameters())
     job.objective(job.encoder, batch(), 0).value.backward()
-    assert (job.encoder.front.pieces.weight.grad.abs().sum(1) > 0).all(), "pieces that were nowhere are pushed away"
+    assert (job.encoder.frontend.token_embedding.weight.grad.abs().sum(1) > 0).all(), (
+        "pieces that were nowhere are pushed away"
+    )
 
 
 @pytest.mark.parametrize("pieces", [[24], [10, 1, 1, 12], [1] * 24], ids=["at once", "in parts", "one by one"])
@@ -103,7 +105,7 @@ def test_a_cache_changes_nothing_but_the_work(pieces):
     for number, hidden in enumerate(whole.hidden):
         joined = torch.cat([part[number] for part in found], dim=1)
         assert_sum_close(joined, hidden)
-    assert cache.place == cache.layers[0].size == 24
+    assert cache.position == cache.layers[0].size == 24
     with pytest.raises(UserError, match="a text of 25 tokens is longer than the encoder's 24: set data.max_tokens"):
         encoder(ids[:, :1], torch.tensor([1, 1]), cache)
 
@@ -122,14 +124,14 @@ def test_each_token_is_the_best_of_the_uncached_logits():
 def test_an_encoder_without_a_cache_writes_the_same(monkeypatch):
     encoder, _ = sharp()
     ids = torch.tensor([[7, 8, 9]])
-    quick = generate(encoder, ids, 20, key=5)
+    quick = generate(encoder, ids, 20, seed=5)
     monkeypatch.setattr(type(encoder), "cache", lambda self: None)
-    assert torch.equal(generate(encoder, ids, 20, key=5), quick)
+    assert torch.equal(generate(encoder, ids, 20, seed=5), quick)
 
 
 def test_segments_are_not_gone_on_with():
     """The segment of a token depends on the separators before it, which a cache does not hold."""
-    assert build(tiny("gpt", "encoder.front.segments=2")).encoder.cache() is None
+    assert build(tiny("gpt", "encoder.frontend.segments=2")).encoder.cache() is None
     assert build(tiny("bert")).encoder.cache() is None
 
 

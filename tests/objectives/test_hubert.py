@@ -27,10 +27,10 @@ def test_the_loss_is_the_papers(step):
     encoder, objective, batch = job.encoder, job.objective, batch_of(job, 0)
     with torch.no_grad():
         features, lengths = encoder.features(batch.inputs, batch.lengths)
-        mask = objective.mask(batch.keys, lengths, features.shape[1])
+        mask = objective.mask(batch.row_seeds, lengths, features.shape[1])
         tokens, _ = encoder.project(features, lengths)
         tokens = tokens.clone()
-        tokens[mask] = objective.masked
+        tokens[mask] = objective.mask_token
         hidden = encoder.contextualize(tokens, lengths).last
     weight, bias = objective.project.weight.double(), objective.project.bias.double()
     embeddings, codes = objective.embeddings.double(), batch.targets["codes"]
@@ -75,7 +75,7 @@ def test_features_learn_at_a_tenth_of_the_rate():
     def found(share):
         job = waves(f"objective.feature_grad={share}", "objective.feature_penalty=0")
         _, grads = gradients(job, batch_of(job, 0))
-        return [grads[f"encoder.{n}"] for n in ("front.layers.0.conv.weight", "trunk.layers.0.up.weight")]
+        return [grads[f"encoder.{n}"] for n in ("frontend.layers.0.conv.weight", "trunk.blocks.0.up.weight")]
 
     whole, tenth = found(1.0), found(0.1)
     torch.testing.assert_close(tenth[0], 0.1 * whole[0], atol=1e-7, rtol=1e-3)
@@ -86,7 +86,7 @@ def test_masked_frames_tell_nothing_of_themselves(monkeypatch):
     job = still(build(tiny("hubert")))
     batch = batch_of(job, 0)
     features, lengths = job.encoder.features(batch.inputs, batch.lengths)
-    mask = job.objective.mask(batch.keys, lengths, features.shape[1])
+    mask = job.objective.mask(batch.row_seeds, lengths, features.shape[1])
     *_, logits, _ = job.objective.answer(job.encoder, batch)
     other = torch.where(mask[..., None], features + 7, features)
     monkeypatch.setattr(job.encoder, "features", lambda *given: (other, lengths))
@@ -121,7 +121,7 @@ def test_one_label_less_or_more_is_cropped(apart):
     for row, n in enumerate(lengths.tolist()):
         codes[row, : n + apart] = 3
     _, _, asked, logits, labels = job.objective.answer(job.encoder, replace(batch, targets={"codes": codes}))
-    mask = job.objective.mask(batch.keys, lengths, asked.shape[1])
+    mask = job.objective.mask(batch.row_seeds, lengths, asked.shape[1])
     if apart < 0:
         last = F.one_hot(lengths - 1, asked.shape[1]).bool()
         assert (mask & last).any(), "a last frame is masked, and has no label"
@@ -145,7 +145,7 @@ def test_more_than_one_apart_is_refused_naming_the_item(apart):
 def test_a_batch_without_labels_to_name_has_no_loss_but_a_gradient():
     job = still(build(tiny("hubert")))
     batch = batch_of(job, 0)
-    job.objective.mask = lambda keys, lengths, size: torch.zeros(len(keys), size, dtype=torch.bool)
+    job.objective.mask = lambda seeds, lengths, size: torch.zeros(len(seeds), size, dtype=torch.bool)
     loss = job.objective(job.encoder, batch, 0)
     assert loss.count == 0 and float(loss.value) == 0
     loss.value.backward()
@@ -154,7 +154,7 @@ def test_a_batch_without_labels_to_name_has_no_loss_but_a_gradient():
 
 def test_targets_of_another_rate_are_refused_before_any_data(monkeypatch):
     with pytest.raises(ConfigError) as caught:
-        build(tiny("hubert", "encoder.front.stack=4"))
+        build(tiny("hubert", "encoder.frontend.stack=4"))
     said = str(caught.value)
     assert "have a label every 20 ms, and the encoder a frame every 40 ms" in said
     assert "`sslzoo label source=mfcc hop_ms=40`, or choose another encoder" in said and "\n" not in said

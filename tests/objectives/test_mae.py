@@ -7,15 +7,15 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build
 from sslzoo.data.base import Batch
 from sslzoo.encoders.image import Patches, patchify
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.transformer import SinePosition, Transformer
 from sslzoo.errors import ConfigError
+from sslzoo.nn.images import to_float
 from sslzoo.objectives.mae import MAE
-from sslzoo.parts.images import pixels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
 import copies
@@ -38,8 +38,8 @@ def job(standardize: bool):
 
 def batch() -> Batch:
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-    keys = torch.tensor([draws.key(7, i) for i in range(3)])
-    return Batch(images, torch.ones(3, dtype=torch.long), keys, torch.arange(3))
+    seeds = torch.tensor([rng.derive_seed(7, i) for i in range(3)])
+    return Batch(images, torch.ones(3, dtype=torch.long), seeds, torch.arange(3))
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -54,15 +54,15 @@ def test_loss_and_pixels_are_those_of_transformers(standardize):
     encoder, objective = job(standardize)
     with torch.no_grad():
         copies.vit_model(encoder, theirs.vit)
-        copies.take(objective.enter, theirs.decoder.decoder_embed)
-        copies.take(objective.leave, theirs.decoder.decoder_pred)
+        copies.take(objective.decoder_embed, theirs.decoder.decoder_embed)
+        copies.take(objective.decoder_pred, theirs.decoder.decoder_pred)
         copies.take(objective.decoder.norm, theirs.decoder.decoder_norm)
-        objective.masked.copy_(theirs.decoder.mask_token[0, 0])
-        objective.place.copy_(theirs.decoder.decoder_pos_embed[0])
-        copies.vit_layers(objective.decoder.layers, theirs.decoder.decoder_layers)
+        objective.mask_token.copy_(theirs.decoder.mask_token[0, 0])
+        objective.decoder_pos_embed.copy_(theirs.decoder.decoder_pos_embed[0])
+        copies.vit_layers(objective.decoder.blocks, theirs.decoder.decoder_layers)
     given = batch()
-    prepared = (pixels(given.inputs) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    noise = draws.uniform(given.keys, "mask", 16)
+    prepared = (to_float(given.inputs) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    noise = rng.uniform(given.row_seeds, "mask", 16)
     expected = theirs(prepared, noise=noise)
     _, rebuilt, masked = objective.rebuild(encoder, given)
     assert torch.equal(masked, expected.mask.bool())
@@ -71,23 +71,25 @@ def test_loss_and_pixels_are_those_of_transformers(standardize):
     torch.testing.assert_close(loss.value, expected.loss, atol=1e-5, rtol=0)
     loss.value.backward()
     expected.loss.backward()
-    ours = encoder.trunk.layers[0].up.weight.grad
+    ours = encoder.trunk.blocks[0].up.weight.grad
     torch.testing.assert_close(ours, theirs.vit.layers[0].mlp.fc1.weight.grad, atol=1e-5, rtol=0)
 
 
 def test_the_encoder_sees_the_kept_patches_alone(monkeypatch):
     encoder, objective = job(True)
-    seen = []
+    visible = []
     whole = encoder.contextualize
-    monkeypatch.setattr(encoder, "contextualize", lambda tokens, lengths: seen.append(tokens) or whole(tokens, lengths))
+    monkeypatch.setattr(
+        encoder, "contextualize", lambda tokens, lengths: visible.append(tokens) or whole(tokens, lengths)
+    )
     given = batch()
     _, _, masked = objective.rebuild(encoder, given)
-    assert seen[0].shape[1] == 1 + 4 and (masked.sum(1) == 12).all()
+    assert visible[0].shape[1] == 1 + 4 and (masked.sum(1) == 12).all()
     # what a masked patch holds reaches the loss's target, never the encoder
     grid = masked.view(3, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
     given.inputs = torch.where(grid, 255 - given.inputs, given.inputs)
     objective.rebuild(encoder, given)
-    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(visible[0], visible[1])
 
 
 def test_loss_is_the_slow_loop():
@@ -110,7 +112,7 @@ def test_loss_is_lightlys():
     encoder, objective = job(True)
     given = batch()
     _, rebuilt, masked = objective.rebuild(encoder, given)
-    prepared = (pixels(given.inputs) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    prepared = (to_float(given.inputs) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     where = masked.nonzero()[:, 1].view(3, 12)
     target = lightly.normalize_mean_var(lightly.get_at_index(lightly.patchify(prepared, 4), where))
     theirs = torch.nn.MSELoss()(lightly.get_at_index(rebuilt, where), target)
@@ -121,8 +123,8 @@ def test_images_undoes_features():
     encoder, _ = job(True)
     given = batch()
     features, _ = encoder.features(given.inputs, given.lengths)
-    torch.testing.assert_close(encoder.front.images(features), pixels(given.inputs), atol=1e-5, rtol=0)
-    assert features.shape == patchify(pixels(given.inputs), 4).shape
+    torch.testing.assert_close(encoder.frontend.images(features), to_float(given.inputs), atol=1e-5, rtol=0)
+    assert features.shape == patchify(to_float(given.inputs), 4).shape
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_images_undoes_features():
     [
         (["objective.ratio=1.0"], "leaves 0 of 16 patches"),
         (["encoder=tiny_resnet"], "needs an encoder with patches and tokens; these fit: encoder=vit_base, vit_small"),
-        (["encoder.front.patch=5"], "patch=5 does not divide the image size 16; the nearest that does is 4"),
+        (["encoder.frontend.patch=5"], "patch=5 does not divide the image size 16; the nearest that does is 4"),
     ],
 )
 def test_what_does_not_fit_is_refused(overrides, message):

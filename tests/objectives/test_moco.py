@@ -17,9 +17,9 @@ def test_the_loss_is_the_slow_loop_and_lightlys():
     job = build(tiny("moco"))
     batch, objective = batch_of(job, 0), job.objective
     queue = objective.queue.clone()
-    logits, seen, keys, _ = objective.contrast(job.encoder, batch)
+    logits, features, keys, _ = objective.contrast(job.encoder, batch)
     loss = objective(job.encoder, batch, 0)
-    query = F.normalize(objective.projector(seen), dim=1)
+    query = F.normalize(objective.projector(features), dim=1)
     total = 0.0
     for q, k in zip(query.double(), keys.double(), strict=True):
         right = torch.exp(q @ k / 0.2)
@@ -40,7 +40,7 @@ def test_the_queue_holds_the_last_keys_and_never_its_own_positives():
         batch = batch_of(job, step)
         before = objective.queue.clone()
         place = int(objective.queue_ptr)
-        keys = objective.keys_of(objective.views(batch.inputs, batch.keys, "view b"), batch)
+        keys = objective.encode_keys(objective.views(batch.inputs, batch.row_seeds, "view b"), batch)
         similar = (keys @ before.T).max()
         assert similar < 1 - 1e-6, "a key is in the queue before its batch is done"
         objective(job.encoder, batch, step)
@@ -59,7 +59,7 @@ def test_stopped_with_its_queue_half_way_round(tmp_path):
     config = tiny("moco", "objective.queue=32", "trainer.max_steps=11", "trainer.save_every=4", "trainer.log_every=2")
     middle = stopped_is_never_stopped(config, 6, tmp_path)
     assert int(middle["objective.queue_ptr"]) == 16, "on its second way round"
-    whole = checkpoint.load(checkpoint.newest(Run(tmp_path / "whole")))["state_dict"]
+    whole = checkpoint.load(checkpoint.latest_checkpoint(Run(tmp_path / "whole")))["state_dict"]
     assert int(whole["objective.queue_ptr"]) == 11 * 8 % 32
     assert not torch.equal(whole["objective.queue"], middle["objective.queue"])
 
@@ -72,12 +72,12 @@ def test_two_ranks_fill_one_queue(tmp_path):
         job = build(config)
         for step in range(4):
             job.objective(job.encoder, batch_of(job, step, rank, world), step)
-        return {"queue": job.objective.queue, "place": job.objective.queue_ptr}
+        return {"queue": job.objective.queue, "queue_ptr": job.objective.queue_ptr}
 
     first, second = on_two_ranks(work, tmp_path)
     one = work(0, 1)
     assert torch.equal(first["queue"], second["queue"])
-    assert int(first["place"]) == int(second["place"]) == int(one["place"]) == 9
+    assert int(first["queue_ptr"]) == int(second["queue_ptr"]) == int(one["queue_ptr"]) == 9
     for begin in (0, 9, 18):  # a batch's keys, those of the first rank's rows first
         ours, theirs = first["queue"][begin : begin + 9], one["queue"][begin : begin + 9]
         torch.testing.assert_close(ours, torch.cat([theirs[0::2], theirs[1::2]]), atol=1e-4, rtol=0)
@@ -86,8 +86,8 @@ def test_two_ranks_fill_one_queue(tmp_path):
 def test_each_part_of_the_keys_has_its_own_statistics():
     job = build(tiny("moco"))
     batch, objective = batch_of(job, 0), job.objective.train()
-    whole = objective.keys_of(batch.inputs.float() / 255, batch)
-    part = batch.keys.argsort().argsort() * 4 // 8
+    whole = objective.encode_keys(batch.inputs.float() / 255, batch)
+    part = batch.row_seeds.argsort().argsort() * 4 // 8
     for number in range(4):
         mine = part == number
         assert int(mine.sum()) == 2

@@ -5,20 +5,20 @@ import torch
 from conftest import tiny
 from test_contracts import batch_of
 
-from sslzoo import draws
+from sslzoo import rng
+from sslzoo.augment.masking import FrameChannelCorruption, FrameCorruption
 from sslzoo.build import build
-from sslzoo.data.masking import Frames, FramesAndChannels
 from sslzoo.errors import ConfigError
 
 
 def many(rows: int, size: int, channels: int = 20):
-    keys = torch.tensor([draws.key(11, i) for i in range(rows)])
-    return keys, draws.normal(keys, "frames", size, channels) + 3, torch.full((rows,), size)
+    seeds = torch.tensor([rng.derive_seed(11, i) for i in range(rows)])
+    return seeds, rng.normal(seeds, "frames", size, channels) + 3, torch.full((rows,), size)
 
 
 def test_mockingjay_alters_about_fifteen_percent_in_spans_of_seven():
-    keys, frames, lengths = many(600, 200)
-    altered, counts = Frames()(keys, frames, lengths)
+    seeds, frames, lengths = many(600, 200)
+    altered, counts = FrameCorruption()(seeds, frames, lengths)
     masked = counts[..., 0]
     assert torch.equal(counts, masked[..., None].expand_as(counts))
     # spans overlap now and then, so a little less than prob
@@ -29,8 +29,8 @@ def test_mockingjay_alters_about_fifteen_percent_in_spans_of_seven():
 
 
 def test_the_fate_is_rolled_once_an_utterance():
-    keys, frames, lengths = many(2000, 60)
-    altered, counts = Frames()(keys, frames, lengths)
+    seeds, frames, lengths = many(2000, 60)
+    altered, counts = FrameCorruption()(seeds, frames, lengths)
     kinds = []
     for x, y, m in zip(frames, altered, counts[..., 0], strict=True):
         zero, same = (y[m] == 0).all(1), (y[m] == x[m]).all(1)
@@ -45,18 +45,18 @@ def test_the_fate_is_rolled_once_an_utterance():
 
 
 def test_padding_is_never_altered_from_nor_counted():
-    keys, frames, _ = many(300, 80)
+    seeds, frames, _ = many(300, 80)
     lengths = torch.full((300,), 50)
     frames[:, 50:] = 99.0
-    for alter in (Frames(), FramesAndChannels(width=5)):
-        altered, counts = alter(keys, frames, lengths)
+    for corruption in (FrameCorruption(), FrameChannelCorruption(width=5)):
+        altered, counts = corruption(seeds, frames, lengths)
         assert not counts[:, 50:].any()
         assert not (altered[:, :50] > 50).any()
 
 
 def test_tera_zeroes_a_block_of_channels_throughout():
-    keys, frames, lengths = many(1500, 40)
-    altered, counts = FramesAndChannels(width=6, noisy=0.0)(keys, frames, lengths)
+    seeds, frames, lengths = many(1500, 40)
+    altered, counts = FrameChannelCorruption(width=6, noisy=0.0)(seeds, frames, lengths)
     block = (altered == 0).all(1)
     widths = block.sum(1)
     assert set(widths.tolist()) == set(range(7))
@@ -67,8 +67,10 @@ def test_tera_zeroes_a_block_of_channels_throughout():
 
 
 def test_tera_is_noisy_now_and_then_and_then_everything_counts():
-    keys, frames, lengths = many(1500, 40)
-    altered, counts = FramesAndChannels(width=0, noisy=0.1, noise=0.2, zero=0.0, random=0.0)(keys, frames, lengths)
+    seeds, frames, lengths = many(1500, 40)
+    altered, counts = FrameChannelCorruption(width=0, noisy=0.1, noise=0.2, zero=0.0, random=0.0)(
+        seeds, frames, lengths
+    )
     noisy = counts.all(2).all(1)
     assert noisy.float().mean() == pytest.approx(0.1, abs=0.03)
     assert (altered - frames)[noisy].std() == pytest.approx(0.2, abs=0.01)
@@ -91,10 +93,10 @@ def test_the_loss_is_the_slow_loop(name):
 
 
 def test_a_block_wider_than_a_frame_is_refused_before_any_data():
-    said = "objective.alter.width=21 is more than the 20 channels there are: set objective.alter.width=20 or less"
+    said = "objective.corruption.width=21 is more than the 20 channels there are: set objective.corruption.width=20 or less"
     with pytest.raises(ConfigError, match=said):
-        build(tiny("tera", "objective.alter.width=21"))
-    assert build(tiny("tera", "objective.alter.width=20"))
+        build(tiny("tera", "objective.corruption.width=21"))
+    assert build(tiny("tera", "objective.corruption.width=20"))
 
 
 def test_a_waveform_encoder_is_refused():

@@ -6,14 +6,14 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build
 from sslzoo.data.base import Batch
 
 
 def batch(n: int = 3) -> Batch:
     images = torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return Batch(images, torch.ones(n).long(), torch.tensor([draws.key(0, i) for i in range(n)]), torch.arange(n))
+    return Batch(images, torch.ones(n).long(), torch.tensor([rng.derive_seed(0, i) for i in range(n)]), torch.arange(n))
 
 
 def test_labels_count_quarter_turns_to_the_left():
@@ -55,8 +55,8 @@ def test_the_loss_is_the_papers():
 
 
 def test_views_come_before_the_turn():
-    views = "objective.views={_target_: sslzoo.data.views.ImageViews, jitter: 0.5}"
+    views = "objective.views={_target_: sslzoo.augment.image_views.ImageViews, jitter: 0.5}"
     job, given = build(tiny("rotation", views)), batch()
     images, _ = job.objective.rotated(given)
-    torch.testing.assert_close(images[::4], job.objective.views(given.inputs, given.keys, "view"))
+    torch.testing.assert_close(images[::4], job.objective.views(given.inputs, given.row_seeds, "view"))
     assert torch.equal(torch.rot90(images[0], 1, (1, 2)), images[1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo import draws
+from sslzoo import rng
 from sslzoo.build import build
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError
@@ -14,7 +14,7 @@ from sslzoo.errors import ConfigError
 
 def batch(n: int = 6) -> Batch:
     images = torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return Batch(images, torch.ones(n).long(), torch.tensor([draws.key(0, i) for i in range(n)]), torch.arange(n))
+    return Batch(images, torch.ones(n).long(), torch.tensor([rng.derive_seed(0, i) for i in range(n)]), torch.arange(n))
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def test_the_loss_is_the_papers():
     z = []
     for row in range(6):
         for name in ("view a", "view b"):
-            view = objective.views(given.inputs[row : row + 1], given.keys[row : row + 1], name)
+            view = objective.views(given.inputs[row : row + 1], given.row_seeds[row : row + 1], name)
             vector = objective.projector(encoder(view, torch.ones(1).long()).pooled)[0].double()
             z.append(vector / vector.norm())
     total, right = 0.0, 0

@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import compose
 
-from sslzoo import draws
+from sslzoo import rng
+from sslzoo.augment.masking import SpanMask
 from sslzoo.build import build
 from sslzoo.data.base import Batch
-from sslzoo.data.masking import Spans
 from sslzoo.errors import ConfigError
 
 PARTS = [
@@ -28,7 +28,7 @@ def job(*overrides: str):
 
 
 def keys_of(n: int) -> torch.Tensor:
-    return torch.tensor([draws.key(0, row) for row in range(n)])
+    return torch.tensor([rng.derive_seed(0, row) for row in range(n)])
 
 
 def batch() -> Batch:
@@ -40,7 +40,7 @@ def batch() -> Batch:
 
 def masks(n: int = 300, size: int = 40) -> torch.Tensor:
     """Spans in rows of all lengths, some with none."""
-    return Spans(0.5, 3)(keys_of(n), torch.arange(n) % size, size)
+    return SpanMask(0.5, 3)(keys_of(n), torch.arange(n) % size, size)
 
 
 def test_distractors_are_other_masked_frames_of_the_utterance():
@@ -68,11 +68,11 @@ def test_distractors_are_uniform():
 
 def test_distractors_do_not_depend_on_the_batch():
     _, objective = job()
-    keys, mask = keys_of(300), masks()
+    seeds, mask = keys_of(300), masks()
     before = mask.sum(1).cumsum(0) - mask.sum(1)
-    whole = objective.distractors(keys, mask)
+    whole = objective.distractors(seeds, mask)
     for row in (5, 77, 299):
-        alone = objective.distractors(keys[row : row + 1], mask[row : row + 1])
+        alone = objective.distractors(seeds[row : row + 1], mask[row : row + 1])
         assert torch.equal(alone + before[row], whole[before[row] : before[row] + len(alone)])
 
 
@@ -108,14 +108,14 @@ def test_the_loss_is_the_papers(step):
     objective.train(), encoder.train()
     given = batch()
     tau = max(2.0 * 0.999995**step, 0.5)
-    assert objective.tau(step) == pytest.approx(tau)
+    assert objective.gumbel_temperature(step) == pytest.approx(tau)
 
     features, frames = encoder.features(given.inputs, given.lengths)
-    mask = objective.mask(given.keys, frames, features.shape[1])
+    mask = objective.mask(given.row_seeds, frames, features.shape[1])
     tokens = encoder.project(features, frames)[0].clone()
-    tokens[mask] = objective.masked
+    tokens[mask] = objective.mask_token
     context = encoder.contextualize(tokens, frames).last
-    distractors = objective.distractors(given.keys, mask).tolist()
+    distractors = objective.distractors(given.row_seeds, mask).tolist()
     places = [tuple(p) for p in mask.nonzero().tolist()]
 
     def double(linear, x):
@@ -124,8 +124,8 @@ def test_the_loss_is_the_papers(step):
     codes, use = [], torch.zeros(2, 5, dtype=torch.float64)
     for row, frame in places:
         logits = double(objective.quantizer.logits, encoder.normalize(features)[row, frame]).view(2, 5)
-        key = draws.children(given.keys[row : row + 1], torch.tensor([frame]))
-        u = draws.uniform(key, "gumbel", 2, 5)[0].double()
+        key = rng.fold_in(given.row_seeds[row : row + 1], torch.tensor([frame]))
+        u = rng.uniform(key, "gumbel", 2, 5)[0].double()
         chosen = ((logits - torch.log(-torch.log(u))) / tau).argmax(1)
         use += logits.softmax(1) / len(places)
         code = torch.cat([objective.quantizer.codes[group, chosen[group]] for group in range(2)])
@@ -165,8 +165,8 @@ def test_features_learn_at_a_tenth_of_the_rate():
         encoder, objective = job(f"objective.feature_grad={share}", "objective.feature_penalty=0")
         objective(encoder, batch(), 0).value.backward()
         return (
-            encoder.front.layers[0].conv.weight.grad,
-            encoder.trunk.layers[0].up.weight.grad,
+            encoder.frontend.layers[0].conv.weight.grad,
+            encoder.trunk.blocks[0].up.weight.grad,
             objective.quantizer.codes.grad,
         )
 
@@ -184,7 +184,7 @@ def test_evaluation_takes_the_likeliest_codes():
     given = batch()
     assert objective(encoder, given, 0).value == objective(encoder, given, 10**6).value
     objective.train()
-    other = Batch(given.inputs, given.lengths, given.keys + 1, given.index)
+    other = Batch(given.inputs, given.lengths, given.row_seeds + 1, given.index)
     assert objective(encoder, given, 0).value == objective(encoder, given, 0).value
     assert objective(encoder, given, 0).value != objective(encoder, other, 0).value
 

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from sslzoo import build
 from sslzoo.config import options
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.features.command import run_extract
 from sslzoo.probe.baselines import Baselines
-from sslzoo.probe.command import run_extract, run_probe
+from sslzoo.probe.command import run_probe
 from sslzoo.probe.evaluate import Probe
 from sslzoo.run import Run, write_json, write_signed
 

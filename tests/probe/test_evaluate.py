@@ -9,7 +9,7 @@ from sslzoo.data.base import Intervals
 from sslzoo.errors import ConfigError
 from sslzoo.probe import evaluate
 from sslzoo.probe.evaluate import Probe
-from sslzoo.probe.subject import Subject
+from sslzoo.probe.subject import ProbeSubject
 from sslzoo.probe.tasks import Task
 
 WORD = {"name": "word", "label": "word", "modality": ["speech"]}
@@ -22,7 +22,7 @@ def mel_sized(data):
 
 
 def put(task, data, probe=None, **encoders):
-    return (probe or Probe())(Subject(encoders or {"pretrained": Framed()}, mel_sized(data)), task)
+    return (probe or Probe())(ProbeSubject(encoders or {"pretrained": Framed()}, mel_sized(data)), task)
 
 
 def test_the_result_is_whole_and_is_json():
@@ -130,9 +130,9 @@ class Watched(Items):
         super().__init__(*rest)
         self.name, self.log = name, log
 
-    def read(self, index, key=None):
+    def read(self, index, seed=None):
         self.log.append((self.name, index))
-        return super().read(index, key)
+        return super().read(index, seed)
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "raw"])
@@ -172,7 +172,7 @@ def test_tasks_share_what_was_read():
     data = mel_sized(spoken())
     for split in data.splits.values():
         split.columns["half"] = np.array(["a" if w == "w0" else "b" for w in split.columns["word"]])
-    subject, probe = Subject({"pretrained": Framed()}, data), Probe()
+    subject, probe = ProbeSubject({"pretrained": Framed()}, data), Probe()
     first = probe(subject, Task(**WORD))
     count = len(data.splits["train"].read_at)
     assert count == 2 * 90  # by the encoder, and as log-mels
@@ -234,7 +234,7 @@ def test_a_task_brings_its_own_data_and_reads_it_as_the_run_did(tmp_path):
 
     ours, theirs = texts(max_tokens=16), texts(max_tokens=64)
     task = Task("mine", "label", modality=["text"], data=theirs)
-    result = Probe()(Subject({"pretrained": Words(stride=1)}, ours, tmp_path), task)
+    result = Probe()(ProbeSubject({"pretrained": Words(stride=1)}, ours, tmp_path), task)
     assert theirs.restored == tmp_path and theirs.max_tokens == 16
     assert ours.splits["train"].read_at == [] and len(theirs.splits["test"].read_at) == 2 * 20
     assert result["raw"]["linear"]["test"] == 1.0
@@ -246,7 +246,7 @@ def test_a_misfit_is_refused_before_any_data_is_opened():
             raise AssertionError("opened")
 
     with pytest.raises(ConfigError, match="task t is about image"):
-        Probe()(Subject({"pretrained": Framed()}, Shut(None, None, None)), Task("t", "x", modality=["image"]))
+        Probe()(ProbeSubject({"pretrained": Framed()}, Shut(None, None, None)), Task("t", "x", modality=["image"]))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def labels(question, part):
 
 
 def test_official_parts_are_the_datas_own():
-    question = Task("t", "x").put(silent(["a", "b", "a"], ["b"], ["a", "b"]), 1)
+    question = Task("t", "x").prepare(silent(["a", "b", "a"], ["b"], ["a", "b"]), 1)
     assert [labels(question, p) for p in ("train", "valid", "test")] == [["a", "b", "a"], ["b"], ["a", "b"]]
     assert [question.parts[p].items.tolist() for p in ("train", "valid", "test")] == [[0, 1, 2], [3], [4, 5]]
 
@@ -32,29 +32,29 @@ def test_official_parts_are_the_datas_own():
 @pytest.mark.parametrize("absent", ["", None, float("nan")])
 def test_an_item_without_a_label_is_not_in_the_task(absent):
     values = ["1", absent, "2"] if absent == "" else [1.0, absent, 2.0]
-    question = Task("t", "x").put(silent(values, values, values), 1)
+    question = Task("t", "x").prepare(silent(values, values, values), 1)
     assert question.classes == ["1", "2"]
     assert question.parts["test"].items.tolist() == [6, 8]
 
 
 def test_numbers_are_classes_in_their_order():
     column = np.arange(12)
-    assert Task("t", "x").put(silent(column, column, column), 1).classes == [str(i) for i in range(12)]
+    assert Task("t", "x").prepare(silent(column, column, column), 1).classes == [str(i) for i in range(12)]
 
 
 def test_classes_and_min_count_leave_items_out():
     column = ["yes"] * 3 + ["no"] * 3 + ["bird"] * 3
     few = column + ["rare"]
-    question = Task("t", "x", classes=["yes", "no"]).put(silent(column, column, column), 1)
+    question = Task("t", "x", classes=["yes", "no"]).prepare(silent(column, column, column), 1)
     assert question.classes == ["no", "yes"] and len(question.parts["train"]) == 6
-    question = Task("t", "x", min_count=4).put(silent(few, column, column), 1)
+    question = Task("t", "x", min_count=4).prepare(silent(few, column, column), 1)
     assert question.classes == ["bird", "no", "yes"]
 
 
 def test_max_items_takes_the_same_items_again():
     column = ["a", "b"] * 50
     pool = silent(column, column, column)
-    first, second = (Task("t", "x", max_items=30).put(pool, 1).parts for _ in range(2))
+    first, second = (Task("t", "x", max_items=30).prepare(pool, 1).parts for _ in range(2))
     assert [len(first[p]) for p in first] == [30, 30, 30]
     for part in first:
         assert first[part].items.tolist() == second[part].items.tolist() == sorted(set(first[part].items.tolist()))
@@ -62,38 +62,38 @@ def test_max_items_takes_the_same_items_again():
 
 def test_a_label_that_train_has_not_is_named():
     with pytest.raises(UserError, match="test has labels that train has not: q, z"):
-        Task("t", "x").put(silent(["a", "b"], ["a"], ["z", "b", "q"]), 1)
+        Task("t", "x").prepare(silent(["a", "b"], ["a"], ["z", "b", "q"]), 1)
 
 
 def test_one_class_is_nothing_to_tell_apart():
     with pytest.raises(UserError, match="all of train is labelled 'a'"):
-        Task("t", "x").put(silent(["a", "a"], ["a"], ["a"]), 1)
+        Task("t", "x").prepare(silent(["a", "a"], ["a"], ["a"]), 1)
 
 
 def test_a_part_without_labels_says_what_to_do():
     with pytest.raises(UserError, match="test has no labelled items.*ByItem"):
-        Task("t", "x").put(silent(["a", "b"], ["a"], ["", ""]), 1)
+        Task("t", "x").prepare(silent(["a", "b"], ["a"], ["", ""]), 1)
     with pytest.raises(UserError, match="no item of this data has a label 'x'"):
-        Task("t", "x").put(silent([""], [""], [""]), 1)
+        Task("t", "x").prepare(silent([""], [""], [""]), 1)
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(UserError, match="no labels 'digit'; it has: x"):
-        Task("t", "digit").put(silent(["a"], ["a"], ["a"]), 1)
+        Task("t", "digit").prepare(silent(["a"], ["a"], ["a"]), 1)
 
 
 def test_a_column_that_only_some_splits_have_is_enough_to_split_anew():
     data = Held(*(Items([torch.zeros(4)] * 10, columns) for columns in ({"x": np.array(["a", "b"] * 5)}, {}, {})))
-    question = Task("t", "x", split=ByItem()).put(Pool(data), 1)
+    question = Task("t", "x", split=ByItem()).prepare(Pool(data), 1)
     assert sum(len(part) for part in question.parts.values()) == 10
 
 
 def test_values_are_kept_and_a_word_among_them_is_named():
     task = Task("t", "x", kind="regression", metric="pearson_spearman")
-    question = task.put(silent(["1.5", "2"], ["3"], ["4"]), 1)
+    question = task.prepare(silent(["1.5", "2"], ["3"], ["4"]), 1)
     assert question.classes is None and question.parts["train"].labels.tolist() == [1.5, 2.0]
     with pytest.raises(UserError, match="'many' of 0/1 is not a number"):
-        task.put(silent(["1.5", "many"], ["3"], ["4"]), 1)
+        task.prepare(silent(["1.5", "many"], ["3"], ["4"]), 1)
 
 
 # --- frames
@@ -110,27 +110,29 @@ def phones(*items):
 def test_a_frame_has_the_label_that_holds_at_its_centre():
     # frames of 5 samples, 0.5 s: centres at 0.25, 0.75, ... 2.75
     item = (33, [0.3, 1.0, 1.5], [1.0, 1.3, 2.75], ["a", "b", "c"])
-    question = Task("t", "phone", kind="frames").put(phones(item, item, item), 5)
+    question = Task("t", "phone", kind="frames").prepare(phones(item, item, item), 5)
     assert question.parts["train"].centres.tolist() == [7.5, 12.5, 17.5, 22.5]  # 0.25 and 2.75 are in none
     assert labels(question, "train") == ["a", "b", "c", "c"]
 
 
 def test_intervals_need_no_order_and_empty_ones_count_as_none():
     item = (20, [1.0, 0.0], [2.0, 1.0], ["", "a"])
-    question = Task("t", "phone", kind="frames").put(phones(item, item, item), 5)
+    question = Task("t", "phone", kind="frames").prepare(phones(item, item, item), 5)
     assert labels(question, "test") == ["a", "a"]
 
 
 def test_a_phone_that_train_has_not_is_scored_nevertheless():
     known, other = (20, [0.0], [2.0], ["a"]), (20, [0.0, 1.0], [1.0, 2.0], ["a", "b"])
-    question = Task("t", "phone", kind="frames").put(phones(known, known, other), 5)
+    question = Task("t", "phone", kind="frames").prepare(phones(known, known, other), 5)
     assert question.classes == ["a", "b"] and question.unseen == ["b"]
     assert labels(question, "test") == ["a", "a", "b", "b"]
 
 
 def test_max_frames_takes_the_same_frames_again():
     item = (500, [0.0], [50.0], ["a"])
-    first, second = (Task("t", "phone", kind="frames", max_frames=20).put(phones(item, item, item), 5) for _ in "ab")
+    first, second = (
+        Task("t", "phone", kind="frames", max_frames=20).prepare(phones(item, item, item), 5) for _ in "ab"
+    )
     assert len(first.parts["train"]) == 20
     assert first.parts["train"].centres.tolist() == second.parts["train"].centres.tolist()
     assert np.ptp(first.parts["train"].centres) > 250  # from all of the utterance
@@ -139,9 +141,9 @@ def test_max_frames_takes_the_same_frames_again():
 def test_what_frames_lack_is_said():
     item, none = (20, [0.0], [2.0], ["a"]), (20, [5.0], [6.0], ["a"])
     with pytest.raises(UserError, match="no time-aligned labels 'tone'; it has: phone"):
-        Task("t", "tone", kind="frames").put(phones(item, item, item), 5)
+        Task("t", "tone", kind="frames").prepare(phones(item, item, item), 5)
     with pytest.raises(UserError, match="no frame of test lies in an interval 'phone'"):
-        Task("t", "phone", kind="frames").put(phones(item, item, none), 5)
+        Task("t", "phone", kind="frames").prepare(phones(item, item, none), 5)
 
 
 # --- splitting anew

@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_pictures import drawn
 
-from sslzoo.parts.mel import LogMel
+from sslzoo.nn.mel import LogMel
 from sslzoo.report.visualizations import draw, layout, upright, visible
 
 

@@ -12,11 +12,11 @@ class TinySplit(Split):
         self.names = [f"item {i}" for i in range(len(items))]
         self.lengths = np.array([1 if x.ndim > 1 else len(x) for x in items])
 
-    def read(self, index, key=None):
+    def read(self, index, seed=None):
         item = self.items[index]
         if item.ndim > 1:
             return item
-        start, stop = self.window(index, key)
+        start, stop = self.window(index, seed)
         return item[start:stop]
 
 

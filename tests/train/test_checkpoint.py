@@ -10,7 +10,7 @@ import yaml
 from conftest import tiny
 from test_run import small_disk
 
-from sslzoo.build import build, load_encoder, settle
+from sslzoo.build import build, load_encoder, write_config
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run, check_signed, write_signed
 from sslzoo.train import checkpoint, launch
@@ -20,7 +20,7 @@ def start(run: Run, *overrides: str) -> Run:
     config = tiny("rotation", "trainer.max_steps=6", "trainer.save_every=2", "encoder=tiny_resnet", *overrides)
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     job = build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
     return run
 
@@ -37,7 +37,7 @@ def stopped(finished, tmp_path) -> Run:
     shutil.copytree(finished.folder, run.folder)
     for path in (*run.checkpoints.glob("step=00000006*"), run.weights, run.folder / "DONE"):
         path.unlink()
-    assert checkpoint.newest(run).name == "step=00000004.ckpt"
+    assert checkpoint.latest_checkpoint(run).name == "step=00000004.ckpt"
     return run
 
 
@@ -50,8 +50,8 @@ def test_the_last_are_kept(finished):
     ]
     for path in finished.checkpoints.glob("*.ckpt"):
         check_signed(path)
-    assert checkpoint.newest(finished).name == "step=00000006.ckpt"
-    assert checkpoint.newest(Run(finished.folder / "nowhere")) is None
+    assert checkpoint.latest_checkpoint(finished).name == "step=00000006.ckpt"
+    assert checkpoint.latest_checkpoint(Run(finished.folder / "nowhere")) is None
 
 
 def test_a_run_killed_after_its_last_checkpoint_is_finished(finished, tmp_path):
@@ -72,7 +72,7 @@ def test_no_run_is_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("place", [0, 300, -1], ids=["head", "middle", "end"])
 def test_a_flipped_byte_is_refused_before_a_step_is_taken(stopped, place):
-    path = checkpoint.newest(stopped)
+    path = checkpoint.latest_checkpoint(stopped)
     content = bytearray(path.read_bytes())
     content[place] ^= 4
     path.write_bytes(content)
@@ -86,14 +86,14 @@ def test_a_flipped_byte_is_refused_before_a_step_is_taken(stopped, place):
 
 
 def test_a_truncated_checkpoint_is_refused(stopped):
-    path = checkpoint.newest(stopped)
+    path = checkpoint.latest_checkpoint(stopped)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):
         start(stopped)
 
 
 def test_a_checkpoint_without_its_signature_is_refused(stopped):
-    path = checkpoint.newest(stopped)
+    path = checkpoint.latest_checkpoint(stopped)
     (path.parent / f"{path.name}.sha256").unlink()
     with pytest.raises(UserError, match="no step=00000004.ckpt.sha256 beside it"):
         start(stopped)
@@ -123,7 +123,7 @@ def test_a_pickle_is_refused_and_not_run(made, tmp_path, monkeypatch):
 
 def test_a_full_disk_keeps_the_checkpoint_before(stopped, finished):
     """The disk fills in the middle of a checkpoint; with room again, the run ends as if nothing had been."""
-    size = checkpoint.newest(stopped).stat().st_size
+    size = checkpoint.latest_checkpoint(stopped).stat().st_size
     with (
         small_disk(size // 2),
         pytest.raises(UserError, match="cannot write .*step=00000006.ckpt.*still there"),
@@ -162,7 +162,7 @@ def test_what_changes_nothing_learned_may_differ(stopped, finished):
 
 def test_the_encoder_comes_back_trained_and_untrained(finished):
     encoder, data = load_encoder(finished)
-    state = checkpoint.load(checkpoint.newest(finished))["state_dict"]
+    state = checkpoint.load(checkpoint.latest_checkpoint(finished))["state_dict"]
     for name, weight in encoder.state_dict().items():
         assert torch.equal(weight, state[f"encoder.{name}"])
     assert not encoder.training and data.modality == "image"

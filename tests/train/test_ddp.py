@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from safetensors.torch import load_file
 from test_contracts import assert_equal
 
-from sslzoo.build import build, settle
+from sslzoo.build import build, write_config
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run, check_signed
 from sslzoo.train import launch
@@ -32,7 +32,7 @@ def start(run: Run, objective: str, *overrides: str) -> Run:
     if objective == "wav2vec2":
         config["objective"]["feature_dropout"] = 0.0  # ranks draw dropout for themselves
     job = build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
     return run
 

@@ -30,21 +30,21 @@ def test_who_decays():
     """The names of the encoders and objectives that there are, by their kinds."""
     spoken, seen, read, made = (
         dict(module_of(build(tiny(*words))).named_parameters())
-        for words in (("wav2vec2",), ("mae", "+encoder.front.position=learned"), ("bert",), ("mae",))
+        for words in (("wav2vec2",), ("mae", "+encoder.frontend.position=learned"), ("bert",), ("mae",))
     )
     gain, direction = ("encoder.trunk.position.conv.parametrizations.weight.original" + i for i in "01")
     assert spoken[gain].ndim == 3 and no_decay(gain, spoken[gain]), "a norm's scale, whatever its shape"
     assert not no_decay(direction, spoken[direction])
-    assert seen["encoder.front.position"].ndim == 2 and no_decay(
-        "encoder.front.position", seen["encoder.front.position"]
+    assert seen["encoder.frontend.position"].ndim == 2 and no_decay(
+        "encoder.frontend.position", seen["encoder.frontend.position"]
     )
-    assert "encoder.front.position" not in made
-    tables = [name for name in read if name.startswith("encoder.front.") and read[name].ndim == 2]
+    assert "encoder.frontend.position" not in made
+    tables = [name for name in read if name.startswith("encoder.frontend.") and read[name].ndim == 2]
     assert len(tables) == 3 and not any(no_decay(name, read[name]) for name in tables), "as BERT's code has it"
     for named in (spoken, seen, read):
         free = {name for name, p in named.items() if no_decay(name, p)}
         assert {name for name, p in named.items() if p.ndim <= 1} <= free
-        assert all(name.endswith(("original0", "front.position")) for name in free if named[name].ndim > 1)
+        assert all(name.endswith(("original0", "frontend.position")) for name in free if named[name].ndim > 1)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_layer_decay_has_maes_factors():
     def scale(name):
         return 0.75 ** (13 - layer_number(name, 12))
 
-    for blocks in ("trunk.layers", "trunk.blocks", "blocks"):
-        ours = [scale("encoder.front.linear.weight")]
+    for blocks in ("trunk.blocks", "trunk.blocks", "blocks"):
+        ours = [scale("encoder.frontend.linear.weight")]
         ours += [scale(f"encoder.{blocks}.{i}.up.weight") for i in range(12)] + [scale("objective.head.weight")]
         assert ours == pytest.approx(published)
-    assert scale("encoder.front.first") == scale("encoder.stem.0.weight") == pytest.approx(published[0])
-    assert scale("encoder.front.layers.3.conv.weight") == pytest.approx(published[0]), "no block of the trunk"
+    assert scale("encoder.frontend.cls_token") == scale("encoder.stem.0.weight") == pytest.approx(published[0])
+    assert scale("encoder.frontend.layers.3.conv.weight") == pytest.approx(published[0]), "no block of the trunk"
     assert scale("encoder.trunk.norm.weight") == 1.0
 
 
@@ -120,7 +120,7 @@ def test_layer_decay_of_the_encoders_there_are():
         for name, scale in scales.items():
             if name.startswith("objective."):
                 assert scale == 1.0, name
-            elif name.startswith(("encoder.front.", "encoder.stem.", "encoder.trunk.position.")):
+            elif name.startswith(("encoder.frontend.", "encoder.stem.", "encoder.trunk.position.")):
                 assert scale == 0.125, name
             elif ".norm." not in name or "convs" in name:
                 assert scale == {"0": 0.25, "1": 0.5}[next(word for word in name.split(".") if word.isdigit())], name
@@ -130,7 +130,7 @@ def test_what_wraps_a_block_changes_no_group():
     """As activation checkpointing, sharding and compiling put a module between a block and its name."""
     module = module_of(build(tiny("mae")))
     before = list(scales_of(module, layer_decay=0.5, factors={"encoder.trunk": 0.1}).values())
-    for name, found in (("_checkpoint_wrapped_module", "trunk"), ("_orig_mod", "front")):
+    for name, found in (("_checkpoint_wrapped_module", "trunk"), ("_orig_mod", "frontend")):
         setattr(module["encoder"], found, nn.ModuleDict({name: getattr(module["encoder"], found)}))
     assert "encoder.trunk._checkpoint_wrapped_module.norm.weight" in dict(module.named_parameters())
     assert list(scales_of(module, layer_decay=0.5, factors={"encoder.trunk": 0.1}).values()) == before

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from sslzoo.build import build, settle
+from sslzoo.build import build, write_config
 from sslzoo.data.sampler import StepSampler
 from sslzoo.encoders.resnet import ResNet
 from sslzoo.errors import UserError
@@ -42,7 +42,7 @@ SICK = {
 def start(config: dict, folder) -> Run:
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(folder), build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
     return run
 
@@ -194,7 +194,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(objective, tmp_pa
 
     state = kept.pop("module").state_dict()
     assert all(torch.equal(state[name], before) for name, before in kept.items())
-    last = checkpoint.newest(run)
+    last = checkpoint.latest_checkpoint(run)
     assert last.name == "step=00000004.ckpt" and not run.done and not run.weights.exists()
     assert all(torch.isfinite(w).all() for w in checkpoint.load(last)["state_dict"].values())
 

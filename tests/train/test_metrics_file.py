@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import tiny
 
-from sslzoo.build import build, settle
+from sslzoo.build import build, write_config
 from sslzoo.run import Run
 from sslzoo.train import launch
 from sslzoo.train.metrics import MetricsFile
@@ -98,7 +98,7 @@ def test_validation_in_a_run(objective, tmp_path):
     config = tiny(objective, "trainer.max_steps=6", "trainer.val_every=3", "trainer.log_every=3", "optim.lr=1.0e-12")
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(tmp_path / "run"), build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
     found = [(r["step"], float(r["val_loss"])) for r in rows(run) if r["val_loss"]]
     assert [step for step, _ in found] == ["2", "5"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny
 
-from sslzoo.build import build, settle
+from sslzoo.build import build, write_config
 from sslzoo.run import Run
 from sslzoo.train import launch
 from sslzoo.train.progress import ProgressReport
@@ -18,7 +18,7 @@ def train(objective: str, folder: Path, steps: int) -> None:
     config = tiny(objective, f"trainer.max_steps={steps}", "trainer.progress=true")
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(folder), build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
 
 

@@ -12,8 +12,8 @@ from conftest import tiny
 from test_contracts import ready
 from two_ranks import on_ranks
 
-from sslzoo import draws
-from sslzoo.build import build, settle
+from sslzoo import rng
+from sslzoo.build import build, write_config
 from sslzoo.data.base import Split
 from sslzoo.data.loader import collate, ordered_loader
 from sslzoo.errors import UserError
@@ -27,7 +27,7 @@ def train(folder: Path, objective: str, *overrides: str):
     config = tiny(objective, "trainer.max_steps=6", "trainer.log_every=10", *overrides)
     config = {k: v for k, v in config.items() if k not in ("name", "root")}
     run, job = Run(folder), build(config)
-    settle(run, config)
+    write_config(run, config)
     launch.pretrain(job, run)
     with open(run.metrics, newline="") as file:
         return run, job, list(csv.DictReader(file))
@@ -43,7 +43,9 @@ def test_it_is_the_mean_over_every_item_of_the_split_at_the_last_step(objective,
     job.objective.eval()
     for i in range(len(split)):
         with torch.no_grad():
-            loss = job.objective(job.encoder, collate([split.item(i, draws.key(draws.key(0, "valid"), i))]), 5)
+            loss = job.objective(
+                job.encoder, collate([split.item(i, rng.derive_seed(rng.derive_seed(0, "valid"), i))]), 5
+            )
         if loss.count:
             total, count = total + float(loss.value) * loss.count, count + loss.count
     assert float(rows[-1]["val_loss"]) == pytest.approx(total / count, abs=1e-5)

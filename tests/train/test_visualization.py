@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from sslzoo import distributed
 from sslzoo.data.base import continuation
-from sslzoo.parts import ranks
 from sslzoo.train.finish import Finish
 from sslzoo.train.visualization import portable
 
@@ -41,16 +41,16 @@ def test_ids_get_their_words():
 class Gathering(nn.Module):
     def visualize(self, encoder, batch, step: int) -> dict:
         assert not self.training and not encoder.training
-        return {"kind": "view_pairs", "candidates": ranks.world() * len(batch), "step": step}
+        return {"kind": "view_pairs", "candidates": distributed.world_size() * len(batch), "step": step}
 
 
 def test_every_rank_looks_alone(monkeypatch):
     """All have the same batch, so that one that is gathered would hold each item twice."""
-    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
     batch = SimpleNamespace(to=lambda device: range(5))
     module = nn.Module()
     module.encoder, module.objective, module.device, module.total_steps = nn.Linear(1, 1), Gathering(), "cpu", 7
     found = Finish(None, {}, lambda: batch, str).visualize(module.train())
-    assert found == {"kind": "view_pairs", "candidates": 5, "step": 7} and ranks.world() == 2
+    assert found == {"kind": "view_pairs", "candidates": 5, "step": 7} and distributed.world_size() == 2
     assert module.encoder.training

@@ -11,7 +11,7 @@ from sslzoo.data import cache
 from sslzoo.errors import UserError
 
 
-def kept(
+def cached_arrays(
     name: str, sources: Sequence[str], ingredients: tuple, make: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """The arrays that `make` returns, made once for these `ingredients` and read from the cache after that.
@@ -26,7 +26,7 @@ def kept(
         with open(path, "wb") as file:  # a name would be given an ending
             np.savez(file, **make())
 
-    path = cache.made(f"{name}-{digest}.npz", write)
+    path = cache.cached_file(f"{name}-{digest}.npz", write)
     try:
         with np.load(path, allow_pickle=False) as found:
             return dict(found)

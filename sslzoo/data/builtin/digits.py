@@ -3,13 +3,13 @@
 import numpy as np
 from PIL import Image
 
-from sslzoo.data import cache
 from sslzoo.data.base import SPLITS
-from sslzoo.data.builtin import kept
+from sslzoo.data.builtin import cached_arrays
 from sslzoo.data.image import ImageData, ImageSplit
 from sslzoo.data.sampler import ByCount
-from sslzoo.data.views import LUMA
 from sslzoo.errors import ConfigError
+from sslzoo.nn.images import LUMA
+from sslzoo.progress import track
 
 SEED = 1797
 SHARES = (0.70, 0.12, 0.18)  # of the scans that go to train, valid and test
@@ -48,7 +48,9 @@ class Digits(ImageData):
 
     def split(self, name: str) -> ImageSplit:
         if self._arrays is None:
-            self._arrays = kept("digits", [__file__], (self.counts, self.size), lambda: make(self.counts, self.size))
+            self._arrays = cached_arrays(
+                "digits", [__file__], (self.counts, self.size), lambda: make(self.counts, self.size)
+            )
         images, digits = self._arrays[f"{name}_images"], self._arrays[f"{name}_digits"]
         return _Scenes(name, images, {"digit": digits}, self.channels)
 
@@ -75,19 +77,19 @@ def make(counts: dict[str, int], size: int) -> dict[str, np.ndarray]:
     shares = _shares(scans.target)
     chosen = [(k, i) for k, name in enumerate(SPLITS) for i in range(counts[name])]
     pictures = {name: np.empty((counts[name], size, size, 3), np.uint8) for name in SPLITS}
-    for k, i in cache.progress(chosen, "drawing digits", len(chosen)):
+    for k, i in track(chosen, "drawing digits", len(chosen)):
         rng = np.random.default_rng([SEED, k, i])
         others = shapes[rng.choice(shares[k], 2)]
         pictures[SPLITS[k]][i] = scene(shapes[shares[k][i % len(shares[k])]], others, size, rng)
-    made = {}
+    arrays = {}
     for name, share in zip(SPLITS, shares, strict=True):
         rows = np.resize(share, counts[name])
-        made |= {
+        arrays |= {
             f"{name}_images": pictures[name],
             f"{name}_scans": rows,
             f"{name}_digits": scans.target[rows],
         }
-    return made
+    return arrays
 
 
 def _shares(digits: np.ndarray) -> list[np.ndarray]:

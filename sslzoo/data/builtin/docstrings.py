@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo import draws
-from sslzoo.data import cache
-from sslzoo.data.builtin import kept
+from sslzoo import rng
+from sslzoo.data.builtin import cached_arrays
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.progress import track
 
 # by what is imported, its distribution: those of the project's dependencies that say the most
 PACKAGES = {
@@ -71,7 +71,9 @@ class Docstrings(TextData):
                 f"data=docstrings reads packages that sslzoo brings with it, but {missing} is not here — pip install sslzoo"
             )
         versions = [version(distribution) for distribution in PACKAGES.values()]
-        arrays = kept("docstrings", [__file__], (versions, self.per_package), lambda: make(found, self.per_package))
+        arrays = cached_arrays(
+            "docstrings", [__file__], (versions, self.per_package), lambda: make(found, self.per_package)
+        )
         rows = np.flatnonzero(arrays["split"] == split)
         sentences = arrays["sentences"].tobytes().decode().split("\n")
         columns = {"package": arrays["package"][rows]}
@@ -85,21 +87,21 @@ class SwappedDocstrings(Docstrings):
     def texts(self, split: str) -> Texts:
         texts = super().texts(split)
         rows = [i for i, text in enumerate(texts.texts) if _exchangeable(text.split())]
-        keys = [draws.key("swapped", texts.texts[i]) for i in rows]
-        swapped = np.array([key % 2 for key in keys], np.int64)
+        seeds = [rng.derive_seed("swapped", texts.texts[i]) for i in rows]
+        swapped = np.array([key % 2 for key in seeds], np.int64)
         given = [
             exchanged(texts.texts[i], key // 2) if key % 2 else texts.texts[i]
-            for i, key in zip(rows, keys, strict=True)
+            for i, key in zip(rows, seeds, strict=True)
         ]
         columns = {"swapped": swapped, "package": texts.columns["package"][rows]}
         return Texts(given, [texts.names[i] for i in rows], columns=columns)
 
 
-def exchanged(sentence: str, key: int) -> str:
-    """The sentence with two neighbouring words exchanged, at a place that `key` chooses."""
+def exchanged(sentence: str, seed: int) -> str:
+    """The sentence with two neighbouring words exchanged, at a place that `seed` chooses."""
     words = sentence.split()
     places = _exchangeable(words)
-    i = places[key % len(places)]
+    i = places[seed % len(places)]
     words[i], words[i + 1] = words[i + 1], words[i]
     return " ".join(words)
 
@@ -117,10 +119,10 @@ def make(packages: dict[str, Path], per_package: int) -> dict[str, np.ndarray]:
     seen: set[str] = set()
     most = ceil(_PER_MODULE * per_package)
     # the bar counts packages, as which modules will be read is not known before
-    for package, folder in cache.progress(packages.items(), "reading docstrings", len(packages)):
+    for package, folder in track(packages.items(), "reading docstrings", len(packages)):
         taken = Counter()
         modules = {f"{package}/{path.relative_to(folder).as_posix()}": path for path in _modules(folder)}
-        for module in sorted(modules, key=draws.key):  # in no order that means anything
+        for module in sorted(modules, key=rng.derive_seed):  # in no order that means anything
             # of what several modules say, the first has it
             new = [s for s in dict.fromkeys(_sentences(modules[module])) if s.lower() not in seen]
             new = new[: min(most, per_package - taken.total())]

@@ -68,8 +68,8 @@ def speak(lines: Sequence[Line]) -> Iterator[Utterance]:
     command = [sys.executable, "-P", "-m", __name__]
     answer = subprocess.run(command, input=asked, capture_output=True, env=environment, check=False)
     if answer.returncode:
-        said = answer.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {answer.returncode}"]
-        raise UserError(f"eSpeak NG failed: {said[-1]}")
+        errors = answer.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {answer.returncode}"]
+        raise UserError(f"eSpeak NG failed: {errors[-1]}")
     yield from _parse(answer.stdout, len(lines))
 
 

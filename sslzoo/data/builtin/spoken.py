@@ -8,13 +8,13 @@ import soxr
 import torch
 from torch import Tensor
 
-from sslzoo.data import cache
 from sslzoo.data.audio import check_audio
 from sslzoo.data.base import SPLITS, Data, Intervals, Split
-from sslzoo.data.builtin import espeak, kept
+from sslzoo.data.builtin import cached_arrays, espeak
 from sslzoo.data.builtin.espeak import Line, Utterance
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError
+from sslzoo.progress import track
 
 SEED = 1995  # the year of eSpeak's ancestor
 
@@ -81,7 +81,7 @@ class Spoken(Data):
     def split(self, name: str) -> Split:
         if not self._splits:
             ingredients = (espeak.installed(), self.sample_rate, *self.size)
-            arrays = kept(
+            arrays = cached_arrays(
                 "spoken", [__file__, espeak.__file__], ingredients, lambda: make(self.sample_rate, *self.size)
             )
             cut = None if self.max_seconds is None else round(self.max_seconds * self.sample_rate)
@@ -98,14 +98,14 @@ class _Items(Split):
         self.samples, self.cut = arrays["samples"], cut
         self.lengths, self.starts = arrays["length"][rows], (ends - arrays["length"])[rows]
         self.columns = {key: arrays[key][rows] for key in ("word", "intent", "voice", "transcript")}
-        said = zip(self.columns["voice"], self.columns["transcript"], strict=True)
-        self.names = [f"spoken {name} {i}: {voice}, {text}" for i, (voice, text) in enumerate(said)]
+        utterances = zip(self.columns["voice"], self.columns["transcript"], strict=True)
+        self.names = [f"spoken {name} {i}: {voice}, {text}" for i, (voice, text) in enumerate(utterances)]
         cuts = np.cumsum(arrays["phones"])[:-1]
         start, end, phone = (np.split(arrays[f"phone_{key}"], cuts) for key in ("start", "end", "label"))
         self.intervals = {"phone": [Intervals(start[i] / sample_rate, end[i] / sample_rate, phone[i]) for i in rows]}
 
-    def read(self, index: int, key: int | None = None) -> Tensor:
-        start, stop = (int(self.starts[index]) + at for at in self.window(index, key))
+    def read(self, index: int, seed: int | None = None) -> Tensor:
+        start, stop = (int(self.starts[index]) + at for at in self.window(index, seed))
         return torch.from_numpy(self.samples[start:stop].astype(np.float32) / 32768)
 
 
@@ -126,7 +126,7 @@ def make(sample_rate: int, words: int, takes: int, sentences: int) -> dict[str, 
     items = list(_items(words, takes, sentences))
     utterances = espeak.speak([item.line for item in items])
     table = {key: [] for key in ("samples", "starts", "ends", "labels")}
-    for item, utterance in cache.progress(zip(items, utterances, strict=True), "speaking", len(items)):
+    for item, utterance in track(zip(items, utterances, strict=True), "speaking", len(items)):
         samples, starts, labels = recorded(utterance, sample_rate, np.random.default_rng(item.seed))
         table["samples"].append(samples)
         table["starts"].append(starts)
@@ -151,14 +151,14 @@ def _items(words: int, takes: int, sentences: int):
     voices = [(split, variant) for split in SPLITS for variant in VARIANTS[split]]
     for number, (split, variant) in enumerate(voices):
         voice = f"{ACCENTS[number % len(ACCENTS)]}+{variant}"
-        said = [(word, "", word) for _ in range(takes) for word in WORDS[:words]]
+        utterances = [(word, "", word) for _ in range(takes) for word in WORDS[:words]]
         rng = np.random.default_rng([SEED, number])
         for turn in range(sentences):
             # every voice begins with another intent, so that a few sentences each make a balanced set
             intent = INTENTS[(turn + number) % len(INTENTS)]
             action, thing = intent.split()
-            said.append(("", intent, str(rng.choice(ASKED[action])).format(thing=thing, room=rng.choice(ROOMS))))
-        for place, (word, intent, text) in enumerate(said):
+            utterances.append(("", intent, str(rng.choice(ASKED[action])).format(thing=thing, room=rng.choice(ROOMS))))
+        for place, (word, intent, text) in enumerate(utterances):
             speed, pitch, span = (int(rng.integers(*limits)) for limits in ((150, 221), (35, 66), (30, 71)))
             yield _Item(split, word, intent, Line(text, voice, speed, pitch, span), (SEED, number, place))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sslzoo.data.builtin import kept
+from sslzoo.data.builtin import cached_arrays
 from sslzoo.errors import UserError
 
 
@@ -23,7 +23,7 @@ def test_made_once_and_read_after_that(tmp_path):
     source, calls = tmp_path / "recipe.py", []
     source.write_text("one")
     for _ in range(2):
-        found = kept("set", [source], (1,), counted(calls))
+        found = cached_arrays("set", [source], (1,), counted(calls))
         assert found["numbers"].tolist() == [0, 1, 2, 3, 4] and found["words"].tolist() == ["a", "phøne"]
     assert len(calls) == 1
 
@@ -31,10 +31,10 @@ def test_made_once_and_read_after_that(tmp_path):
 def test_other_ingredients_and_an_edited_recipe_make_another(tmp_path):
     source, calls = tmp_path / "recipe.py", []
     source.write_text("one")
-    kept("set", [source], (1,), counted(calls))
-    kept("set", [source], (2,), counted(calls))
+    cached_arrays("set", [source], (1,), counted(calls))
+    cached_arrays("set", [source], (2,), counted(calls))
     source.write_text("two")
-    kept("set", [source], (1,), counted(calls))
+    cached_arrays("set", [source], (1,), counted(calls))
     assert len(calls) == 3
 
 
@@ -42,10 +42,10 @@ def test_other_ingredients_and_an_edited_recipe_make_another(tmp_path):
 def test_a_damaged_file_is_named_with_the_mend(tmp_path, own_cache, damage):
     source = tmp_path / "recipe.py"
     source.write_text("one")
-    kept("set", [source], (), counted([]))
+    cached_arrays("set", [source], (), counted([]))
     [file] = own_cache.glob("set-*.npz")
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match="delete it"):
-        kept("set", [source], (), counted([]))
+        cached_arrays("set", [source], (), counted([]))
     file.unlink()
-    assert kept("set", [source], (), counted([]))["numbers"].sum() == 10
+    assert cached_arrays("set", [source], (), counted([]))["numbers"].sum() == 10

@@ -1,0 +1,139 @@
+"""Random views of a batch of images, each row's drawn from its seed: SimCLR's augmentations, on the batch
+and on its device, so that no worker process is needed."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslzoo import rng
+from sslzoo.augment.base import Drawn, Views
+from sslzoo.errors import ConfigError
+from sslzoo.nn.images import LUMA, to_float
+
+
+def _column(x: Tensor) -> Tensor:
+    return x.view(-1, 1, 1, 1)
+
+
+def gray(images: Tensor) -> Tensor:
+    """Luma [B, 1, H, W]."""
+    if images.shape[1] == 1:
+        return images
+    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def shift_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """RGB in 0..1 with each row's hue turned by `turn` [B] of a circle, through HSV."""
+    high, low = images.amax(1), images.amin(1)
+    chroma = (high - low).clamp(min=1e-8)
+    r, g, b = images.unbind(1)
+    hue = torch.where(
+        high == r, (g - b) / chroma % 6, torch.where(high == g, (b - r) / chroma + 2, (r - g) / chroma + 4)
+    )
+    hue = hue + 6 * turn.view(-1, 1, 1)
+    # HSV to RGB in one form: channel n is v - v s max(0, min(k, 4 - k, 1)), k = (n + h) mod 6
+    k = (hue[:, None] + images.new_tensor([5, 3, 1]).view(1, 3, 1, 1)) % 6
+    return high[:, None] - (high - low)[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur with each row's own sigma [B]."""
+    x = torch.arange(kernel, device=images.device) - (kernel - 1) / 2
+    weight = torch.exp(-x.square() / (2 * sigma[:, None].square()))
+    weight = weight / weight.sum(1, keepdim=True)
+    b, c, h, w = images.shape
+    weight = weight.repeat_interleave(c, 0)
+    y = F.pad(images.reshape(1, b * c, h, w), [kernel // 2] * 4, mode="reflect")
+    y = F.conv2d(y, weight[:, None, :, None], groups=b * c)
+    return F.conv2d(y, weight[:, None, None, :], groups=b * c).view(b, c, h, w)
+
+
+class ImageViews(Views):
+    """Crop, flip, colour jitter, grey and blur (Chen et al. 2020, appendix A), rows at random.
+
+    scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur: chances.
+    jitter: the strength s, so that brightness, contrast and saturation vary by 0.8 s and hue by 0.2 s,
+    with chance 0.8. size: pixels a side of a view, None for `data.size`. Jitters act in one
+    order, where the paper shuffles theirs.
+    """
+
+    modality = "image"
+    crops = True
+
+    def __init__(
+        self,
+        scale: list[float] = [0.08, 1.0],  # noqa: B006 (read, never written)
+        ratio: list[float] = [0.75, 1.3333333],  # noqa: B006
+        flip: float = 0.5,
+        jitter: float = 1.0,
+        gray: float = 0.2,
+        blur: float = 0.5,
+        size: int | None = None,
+    ):
+        super().__init__()
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ConfigError(f"views.scale must be two shares of the area with 0 < low <= high <= 1, got {scale}")
+        for name, chance in (("flip", flip), ("gray", gray), ("blur", blur)):
+            if not 0 <= chance <= 1:
+                raise ConfigError(f"views.{name} is a chance between 0 and 1, got {chance}")
+        self.scale, self.ratio, self.flip, self.jitter, self.gray, self.blur = scale, ratio, flip, jitter, gray, blur
+        self.size = size
+
+    def check(self, encoder, data) -> None:
+        super().check(encoder, data)
+        self.size = self.size or data.size  # the images may be larger
+
+    def whole(self, inputs: Tensor) -> Tensor:
+        """Images [B, C, H, W] as they are seen without a view, at the views' size."""
+        if not self.size or inputs.shape[-1] == self.size:
+            return inputs
+        return F.interpolate(to_float(inputs), self.size, mode="bilinear", antialias=True)
+
+    def draw(self, encoder, batch) -> Drawn:
+        return Drawn([self(batch.inputs, batch.row_seeds, name) for name in ("view a", "view b")], batch.lengths)
+
+    def encode(self, encoder, view: Tensor, lengths: Tensor):
+        return encoder(view, lengths)
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor, seeds: Tensor, name: str) -> Tensor:
+        """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. `name` tells one view of a row from another."""
+        u = rng.uniform(seeds, name, 16, device=inputs.device)
+        images = self.crop(to_float(inputs), *u[:, :6].unbind(1))
+        if self.jitter:
+            images = torch.where(_column(u[:, 6] < 0.8), self.jittered(images, u[:, 7:11]), images)
+        if self.gray and images.shape[1] == 3:
+            images = torch.where(_column(u[:, 11] < self.gray), gray(images).expand_as(images), images)
+        if self.blur:
+            kernel = max(3, images.shape[-1] // 10 | 1)
+            blurred = blur(images, 0.1 + 1.9 * u[:, 12], kernel)
+            images = torch.where(_column(u[:, 13] < self.blur), blurred, images)
+        return images
+
+    def crop(self, images: Tensor, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor, flip: Tensor, _: Tensor):
+        """A part of each image, stretched over the view, by bilinear sampling."""
+        area = self.scale[0] + (self.scale[1] - self.scale[0]) * area
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        aspect = torch.exp(low + (high - low) * aspect)
+        width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+        mirror = torch.where(flip < self.flip, -1.0, 1.0)
+        theta = torch.zeros(len(images), 2, 3, device=images.device)
+        theta[:, 0, 0], theta[:, 0, 2] = width * mirror, (1 - width) * (2 * x - 1)
+        theta[:, 1, 1], theta[:, 1, 2] = height, (1 - height) * (2 * y - 1)
+        size = self.size or images.shape[-1]
+        grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def jittered(self, images: Tensor, u: Tensor) -> Tensor:
+        """Brightness, contrast, saturation and hue, each by its own factor."""
+        strength = 0.8 * self.jitter
+        factors = (1 + strength * (2 * u[:, :3] - 1)).clamp(min=0)
+        bright, contrast, saturation = (_column(f) for f in factors.unbind(1))
+        images = (images * bright).clamp(0, 1)
+        images = torch.lerp(gray(images).mean((2, 3), keepdim=True), images, contrast).clamp(0, 1)
+        if images.shape[1] == 1:
+            return images
+        images = torch.lerp(gray(images), images, saturation).clamp(0, 1)
+        return shift_hue(images, 0.2 * self.jitter * (2 * u[:, 3] - 1)).clamp(0, 1)

@@ -1,0 +1,293 @@
+"""The commands. torch is imported only inside the ones that compute, so that help, lists and completion
+answer at once."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from sslzoo.config import CONF, FURTHER, GROUPS, explain, fingerprint, one_line, options, plain
+from sslzoo.errors import ConfigError, nearest, one_line_error
+
+
+def config_folders(argv: list[str]) -> list[Path]:
+    """The user's own config folders, from --config-dir and -cd."""
+    found = []
+    for place, word in enumerate(argv):
+        name, _, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            found.append(Path(value or (argv[place + 1] if place + 1 < len(argv) else ".")))
+    return found
+
+
+def check_flags(argv: list[str]) -> None:
+    """Refuse a flag that Hydra has not, in one line where its parser would print its whole usage."""
+    from hydra._internal.utils import get_args_parser
+
+    known = [*get_args_parser()._option_string_actions, "--traceback"]
+    for word in argv:
+        flag = word.partition("=")[0]
+        if flag.startswith("-") and flag not in known:
+            raise ConfigError(
+                f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback"
+            )
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with mistakes in one line."""
+
+    def error(self, message: str) -> None:
+        raise ConfigError(f"{self.prog.removeprefix('sslzoo ')}: {message} (--help says what it takes)")
+
+
+def composed(name: str, argv: list[str], work) -> None:
+    """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
+    if {"-h", "--help"} & set(argv):  # Hydra's would compose first, and ask for what is missing
+        print(explain(name))
+        return
+    check_flags(argv)
+    folders = config_folders(argv)
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder} is not a folder")
+    # a user's own classes lie beside their configs or where they stand
+    sys.path[:0] = [str(f.resolve()) for f in folders] + [os.getcwd()]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    saved_argv, begun, failed = sys.argv, [], []
+
+    def task(config) -> None:
+        begun.append(True)
+        sys.argv = saved_argv  # what Lightning's ranks start again with
+        choices = HydraConfig.get().runtime.choices
+        try:
+            work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
+        except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
+            failed.append(error)
+
+    # argparse takes overrides in one piece only, and users write flags between them
+    overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    sys.argv = [f"sslzoo {name}", *(word for word in argv if word not in overrides), *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    except Exception as error:
+        # whatever fails before the work begins is the config's fault: a file that is no yaml, a group set to 3
+        if begun and not isinstance(error, HydraException | OmegaConfBaseException):
+            raise
+        raise ConfigError(one_line(error, folders)) from error
+    finally:
+        sys.argv = saved_argv
+    for error in failed[1:]:
+        print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
+    if failed:
+        raise failed[0]
+
+
+def pretrain(argv: list[str]) -> None:
+    """train an encoder with an objective: sslzoo pretrain objective=simclr data=digits encoder=resnet_small"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.build import build, write_config
+        from sslzoo.run import Run
+        from sslzoo.train import launch
+
+        root, name = Path(config.pop("root")), config.pop("name")
+        if name is None:
+            parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
+            name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
+        run = Run(root / str(name))
+        job = build(config)
+        write_config(run, config)
+        try:
+            if run.done:
+                print(f"{run.folder} is done already")
+            elif not launch.pretrain(job, run):
+                return  # a rank other than the first
+        except BaseException:
+            run.forget()
+            raise
+        print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
+
+    composed("pretrain", argv, work)
+
+
+def probe(argv: list[str]) -> None:
+    """measure what an encoder learned: sslzoo probe run=runs/… task=digit"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.probe.command import run_probe
+
+        path = run_probe(config, choices)
+        print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
+
+    composed("probe", argv, work)
+
+
+def label(argv: list[str]) -> None:
+    """cluster frames of speech into targets: sslzoo label source=mfcc data=spoken | run=runs/… layer=6"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.label.command import run_label, summary
+
+        folder, info, before = run_label(config, choices)
+        print(summary(info))
+        if before:
+            print(f"{folder} is done already")
+        data = "…" if choices.get("data") in (None, "null") else choices["data"]
+        print(f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert data={data} encoder=… targets={folder}")
+
+    composed("label", argv, work)
+
+
+def compare(argv: list[str]) -> None:
+    """many objectives or seeds under one protocol: sslzoo compare comparison=demo"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.compare.process import Command
+        from sslzoo.compare.run import compare as go
+
+        go(config, Path(config["root"]), Command(config_folders(argv)))
+
+    composed("compare", argv, work)
+
+
+def extract(argv: list[str]) -> None:
+    """write a run's features to a folder: sslzoo extract run=runs/… split=test out=features"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.features.command import run_extract
+
+        print(f"wrote {run_extract(config)}")
+
+    composed("extract", argv, work)
+
+
+def generate(argv: list[str]) -> None:
+    """go on with a text: sslzoo generate run=runs/… prompt='To be'"""
+
+    from sslzoo.compare.process import quoted
+
+    def literal(word: str) -> str:
+        """A prompt is what it says: commas, marks and letters of any script, unless its own quotes are for Hydra."""
+        key, _, text = word.partition("=")
+        if key != "prompt" or (len(text) > 1 and text[0] == text[-1] in "'\""):
+            return word
+        return f"{key}=" + quoted(text.replace("${", "\\${"))
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.cli.generate import run_generate
+
+        print(run_generate(config))
+
+    composed("generate", [literal(word) for word in argv], work)
+
+
+def report(argv: list[str]) -> None:
+    """one HTML page about one or several runs: sslzoo report runs/a runs/b --out report.html"""
+    parser = Parser(prog="sslzoo report", description=report.__doc__)
+    parser.add_argument("runs", nargs="+", help="folders or names of runs")
+    parser.add_argument("--out", type=Path, help="where to write the page (default: report.html in the run)")
+    args = parser.parse_args(argv)
+    from sslzoo.report.page import write
+    from sslzoo.run import Run
+
+    runs = [Run.find(name) for name in args.runs]
+    out = args.out or runs[0].folder / "report.html"
+    write(runs, out)
+    print(f"wrote {out}")
+
+
+def list_(argv: list[str]) -> None:
+    """what can be composed: sslzoo list [objectives|encoders|data|tasks|recipes|…] [--json]"""
+    parser = Parser(prog="sslzoo list", description=list_.__doc__)
+    parser.add_argument("group", nargs="?", help=", ".join(GROUPS))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[], help="a config folder of yours")
+    args = parser.parse_args(argv)
+    if args.group and args.group not in GROUPS:
+        raise ConfigError(
+            f"there is no group '{args.group}'{nearest(args.group, GROUPS)} — groups: {', '.join(GROUPS)}"
+        )
+    groups = [args.group] if args.group else list(GROUPS)
+    found = {group: options(GROUPS[group], args.config_dir) for group in groups}
+    if args.json:
+        print(json.dumps(found[args.group] if args.group else found, indent=1))
+        return
+    for group in groups:
+        if len(groups) > 1:
+            print(f"\n{group}  ({GROUPS[group]}=…)")
+        wide = max(map(len, found[group]), default=0)
+        for name, line in found[group].items():
+            print(f"  {name:{wide}}  {line}")
+
+
+def doctor(argv: list[str]) -> None:
+    """what this machine has, and what would fail on it"""
+    Parser(prog="sslzoo doctor", description=doctor.__doc__).parse_args(argv)
+    from sslzoo.cli.doctor import examine
+
+    if not examine():
+        sys.exit(1)
+
+
+def completion(argv: list[str]) -> None:
+    """shell completion: eval "$(sslzoo completion)" in bash"""
+    parser = Parser(prog="sslzoo completion", description=completion.__doc__)
+    parser.add_argument("--line", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    from sslzoo.cli.completion import SCRIPT, candidates
+
+    found = [SCRIPT] if args.line is None else candidates(args.line, COMMANDS)
+    print("\n".join(found), end="\n" if found else "")
+
+
+COMMANDS = {
+    "pretrain": pretrain,
+    "probe": probe,
+    "extract": extract,
+    "generate": generate,
+    "label": label,
+    "compare": compare,
+    "report": report,
+    "list": list_,
+    "doctor": doctor,
+    "completion": completion,
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:11} {command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: sslzoo COMMAND [key=value …] [--help] [--traceback]", "", *lines, "", FURTHER])
+
+
+def main() -> None:
+    """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage or config."""
+    # to spin on while waiting makes a step on a shared machine four times as long, to sleep at once twice on an idle one
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
+    argv = sys.argv[1:]
+    if "--traceback" in argv:
+        sys.argv.remove("--traceback")
+        argv.remove("--traceback")
+        os.environ["SSLZOO_TRACEBACK"] = "1"
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0 if argv else 2)
+    try:
+        if argv[0] not in COMMANDS:
+            raise ConfigError(
+                f"there is no command '{argv[0]}'{nearest(argv[0], COMMANDS)} — commands: {', '.join(COMMANDS)}"
+            )
+        COMMANDS[argv[0]](argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("SSLZOO_TRACEBACK"):
+            raise
+        print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
+        sys.exit(getattr(error, "code", 1))

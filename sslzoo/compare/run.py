@@ -1,0 +1,215 @@
+"""Many objectives, seeds and tasks under one protocol, in one table.
+
+Each run and each probe is the command that a user would type, in a process of its own: what is measured
+of one (time, memory) has nothing of another in it, and what one leaves behind is all that there is to
+resume from. The same command again skips what is done and goes on with the rest.
+
+    runs/<name>/
+        <entry>-s<seed>/    a run each, with its probe/<task>.json
+        <entry>-s<seed>-labels/    its targets, where the entry says how they are made
+        baselines/          what raw features and untrained encoders score, for the runs that share them
+        results.json        every figure, and what it was measured with
+        results.md          the table
+        report.html         the page
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from sslzoo.compare.plan import Planned, plan
+from sslzoo.compare.process import Command, override, signals_as_interrupt
+from sslzoo.config import fingerprint
+from sslzoo.errors import UserError
+from sslzoo.report import losses, page, tables, targets
+from sslzoo.report.record import Record, read
+from sslzoo.run import commit, machine, write_atomic, write_json
+
+
+def compare(config: dict, root: Path, command: Command | None = None) -> dict:
+    """Do what is not done yet of a comparison, write its results, print its table, and return results.json.
+
+    config: {name, seeds: [int], on_error: "stop" or "continue", jobs: int, shared: {overrides, tasks}, entries:
+    {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo
+    pretrain`, and a task may have its own of `sslzoo probe`. label, if it is there, are those of `sslzoo label`
+    that makes an entry's targets, with run=<entry> for the run of an earlier one. shared: what every entry begins
+    with. jobs: runs at a time. root: the folder that runs lie in.
+    Everything is checked before anything runs. When a command fails, its one line is raised with the
+    name of the run; with on_error=continue it is raised when all the rest is done. Either way the
+    results are written, with what is missing said.
+    """
+    runs, command = plan(config, root), command or Command()
+    folder, say = root / config["name"], Console(stderr=True, highlight=False)
+    for planned in runs:
+        try:
+            command.check(planned.run, planned.overrides, planned.tasks, planned.labels)
+        except UserError as error:
+            raise type(error)(f"{planned.run.name}: {error}") from error
+    with _alone(folder, command), signals_as_interrupt():
+        errors = _all(runs, config.get("jobs", 1), config.get("on_error", "stop") == "stop", command, say)
+        results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
+    if errors:
+        first = next(iter(errors.values()))
+        if len(errors) > 1:
+            first = type(first)(f"{len(errors)} of {len(runs)} runs failed; the first: {first}")
+        raise first
+    return results
+
+
+def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Console) -> dict[str, UserError]:
+    """Carry out all runs, up to `jobs` of them at a time, each on its share of the cores; return what failed.
+    stop: begin none after a failure."""
+    if jobs > 1:
+        command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    errors: dict[str, UserError] = {}
+    waiting, running = list(enumerate(runs, 1)), {}
+
+    def one(number: int, planned: Planned) -> None:
+        for doing in _carry_out(planned, command):
+            say.print(f"[{number}/{len(runs)}] {planned.run.name}: {doing}", style="bold", markup=False)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        submit = pool.submit if jobs > 1 else _here
+        try:
+            while running or (waiting and not (errors and stop)):
+                ahead = [planned.run.folder for _, planned in [*running.values(), *waiting]]
+                for job in [job for job in waiting if not (errors and stop)]:
+                    source = job[1].labels and job[1].labels.of
+                    if len(running) < jobs and not (source and source.folder in ahead):
+                        waiting.remove(job)
+                        running[submit(one, *job)] = job
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _, planned = running.pop(future)
+                    try:
+                        future.result()
+                    except UserError as error:
+                        errors[planned.run.name] = type(error)(f"{planned.run.name}: {error}")
+                        say.print(f"{errors[planned.run.name]}", style="red", markup=False)
+        except BaseException:
+            command.end()
+            raise
+    return {planned.run.name: errors[planned.run.name] for planned in runs if planned.run.name in errors}
+
+
+def _here(work, *arguments) -> Future:
+    """`submit` to this thread, which alone is told of signals."""
+    future = Future()
+    try:
+        future.set_result(work(*arguments))
+    except UserError as error:
+        future.set_exception(error)
+    return future
+
+
+def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
+    """Do what a run lacks, saying each thing before it is done."""
+    if planned.run.done and not planned.missing():
+        yield "done already"
+    if not planned.run.done and planned.labels:
+        yield "label"  # labels that are there are only looked at: they may be of a run that is no more
+        command("label", *planned.labels.overrides)
+        if not planned.labels.done:
+            raise UserError("labelling stopped before its end — the same command makes the labels again")
+    if not planned.run.done:
+        yield "pretrain"
+        command("pretrain", *planned.overrides)
+        if not planned.run.done:
+            raise UserError("pretraining stopped before its last step — the same command goes on from there")
+    missing, run = planned.missing(), override("run", planned.run.folder)
+    baselines = override("baselines", planned.run.folder.parent / "baselines")
+    if alike := [task for task in missing if not planned.tasks[task]]:
+        yield f"probe {', '.join(alike)}"  # in one process, which reads the features once
+        command("probe", "--multirun", run, baselines, f"task={','.join(alike)}")
+    for task in (task for task in missing if planned.tasks[task]):
+        yield f"probe {task}"
+        command("probe", run, baselines, override("task", task), *planned.tasks[task])
+    if left := planned.missing():
+        raise UserError(f"the probe of {left[0]} ended without a result in {planned.run.probes}")
+
+
+@contextmanager
+def _alone(folder: Path, command: Command):
+    """Hold the comparison's folder. A child holds it too, so that one that outlived us is not doubled."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error.strerror} — choose another root=…") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{folder} is being worked on by another `sslzoo compare`, or by a run that one of them "
+                "left — wait for it, or end it"
+            ) from None
+        command.kept_open = (lock.fileno(),)
+        yield
+
+
+def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, str]) -> dict:
+    """Write results.json, results.md and report.html, and print the table."""
+    records = {planned.run.name: read(planned.run, pictures=False) for planned in runs}
+    groups: dict[str, list[Record]] = {}
+    for planned in runs:
+        groups.setdefault(planned.entry, []).append(records[planned.run.name])
+    rows = tables.rows(groups, {planned.entry: list(planned.tasks) for planned in runs})
+    lost, learned = losses.rows(groups), targets.target_rows(groups)
+    results = {
+        "name": config["name"],
+        "config_hash": fingerprint({key: value for key, value in config.items() if key != "jobs"}),
+        "commit": commit(),
+        "machine": machine(),
+        "seeds": config.get("seeds", [0]),
+        "entries": {p.entry: {**config["entries"][p.entry], "tasks": list(p.tasks)} for p in runs},
+        "config": config,
+        "runs": [_result(planned, records[planned.run.name], errors.get(planned.run.name)) for planned in runs],
+        "rows": [row.json() for row in rows],
+        "losses": [row.json() for row in lost],
+        "targets": [row.json() for row in learned],
+        "summary": losses.summary(rows, lost),
+    }
+    results["minutes"] = sum((run["minutes"] or 0) + run["probe_minutes"] for run in results["runs"])
+    write_json(folder / "results.json", results)
+    text = losses.markdown(rows, lost) + targets.markdown(learned)
+    write_atomic(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
+    page.write([p.run for p in runs if p.run.folder.exists()], folder / "report.html", results)
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    if rows or not lost:
+        out.print(tables.terminal(rows, config["name"]))
+    if learned:
+        out.print(targets.terminal(learned))
+    files = f"wrote {folder / 'report.html'}, results.md and results.json"
+    out.print(f"{results['summary']} {losses.note(rows, lost)}\n{files}", markup=False, soft_wrap=True)
+    return results
+
+
+def _result(planned: Planned, record: Record, error: str | None) -> dict:
+    """One run in results.json."""
+    scores = {}
+    for row in tables.rows({planned.entry: [record]}):
+        scores[row.task] = {head: {kind: s.mean for kind, s in kinds.items()} for head, kinds in row.scores.items()}
+    probed = [part for found in record.probes.values() for part in found.values() if isinstance(part, dict)]
+    return {
+        "run": planned.run.name,
+        "entry": planned.entry,
+        "seed": planned.seed,
+        "done": planned.run.done and not planned.missing(),
+        "error": error,
+        "config_hash": fingerprint(record.config) if record.config else None,
+        "machine": record.summary.get("machine"),
+        "commit": record.summary.get("commit"),
+        "steps": record.summary.get("steps"),
+        "val_loss": record.val_loss,
+        "minutes": record.minutes,
+        "probe_minutes": sum(part.get("seconds", 0) for part in probed) / 60,
+        "peak_memory_gb": record.number("peak_memory_gb"),
+        "scores": scores,
+        "targets": targets.measured(record) if record.targets else None,
+    }

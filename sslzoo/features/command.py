@@ -1,0 +1,32 @@
+"""`sslzoo extract`: from a composed config and a finished run to a folder of features."""
+
+from pathlib import Path
+
+from sslzoo import build
+from sslzoo.data.base import SPLITS
+from sslzoo.errors import ConfigError
+from sslzoo.features.compatible import check_compatible, with_run_tokenizer
+from sslzoo.features.device import chosen_device
+from sslzoo.features.extract import extract
+from sslzoo.progress import bars
+from sslzoo.run import Run
+
+
+def run_extract(config: dict) -> Path:
+    """Write the features of config.split of the run's data, or of config.data, and return the folder."""
+    node = config.get("data")
+    if node is not None:
+        build.check(node, "data")
+    for key, among in (("split", SPLITS), ("what", ("tokens", "items"))):
+        if config[key] not in among:
+            raise ConfigError(f"{key} must be one of {', '.join(among)}, got {config[key]}")
+    device, run = chosen_device(config["device"]), Run.find(config["run"], Path(config["root"]))
+    encoder, data = build.load_encoder(run)
+    if node is not None:
+        other = build.make(node)
+        check_compatible(other, data, "data", "data")
+        data = with_run_tokenizer(other, data, run.folder)
+    out = Path(config["out"])
+    with bars() as progress:
+        extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
+    return out

@@ -1,0 +1,82 @@
+"""Frozen features of an encoder: of items and of tokens, in eval mode and without gradients."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sslzoo.data.base import Batch, Data
+from sslzoo.encoders.base import Encoder
+from sslzoo.nn.masked import masked_mean, valid_mask
+
+IMAGES, SECONDS, TOKENS = 256, 60, 16384  # of one batch
+
+
+class Source(Protocol):
+    """Where features come from.
+
+    layers: the names of its L planes, known once it has seen a batch.
+    main: the plane that stands for it where there can be one only (neighbours, a picture).
+    per_dimension_scale: whether its dimensions have scales of their own, or share one (pixels, counts).
+    first, stride: the centre of token 0 and the distance of neighbours, in samples or tokens.
+    """
+
+    layers: list[str]
+    main: int
+    per_dimension_scale: bool
+    first: float
+    stride: float
+
+    def items(self, batch: Batch) -> Tensor:
+        """[B, L, D], on the CPU."""
+        ...
+
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[B, T, L, D] and the valid tokens of each row [B], on the CPU."""
+        ...
+
+
+class Frozen:
+    """An encoder's layers, in eval mode and without gradients.
+
+    An item is each layer's mean over its valid tokens, without prefix tokens, and the encoder's own
+    pooled vector where that is another one; of an encoder without tokens, the pooled vector alone.
+    """
+
+    per_dimension_scale = True
+
+    def __init__(self, encoder: Encoder, device: str | torch.device = "cpu"):
+        self.encoder, self.device = encoder.to(device).eval(), torch.device(device)
+        self.first, self.stride = encoder.stride / 2, encoder.stride
+        self.in_tokens = "tokens" in encoder.offers
+        self.layers = [str(i) for i in range(encoder.depth + 1)] if self.in_tokens else ["pooled"]
+        self.main = len(self.layers) - 1
+        self._own_pooling: bool | None = None
+
+    @torch.inference_mode()
+    def items(self, batch: Batch) -> Tensor:
+        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
+        if not self.in_tokens:
+            return encoded.pooled[:, None].float().cpu()
+        valid = valid_mask(encoded.lengths, encoded.last.shape[1], self.device)
+        valid[:, : self.encoder.prefix] = False
+        means = torch.stack([masked_mean(h.float(), valid) for h in encoded.hidden], 1)
+        pooled = encoded.pooled.float()
+        if self._own_pooling is None:
+            self._own_pooling = not torch.allclose(pooled, means[:, -1], rtol=1e-3, atol=1e-4)
+            self.layers = self.layers + ["pooled"] * self._own_pooling
+        return (torch.cat([means, pooled[:, None]], 1) if self._own_pooling else means).cpu()
+
+    @torch.inference_mode()
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
+        prefix = self.encoder.prefix
+        hidden = torch.stack([h[:, prefix:].float() for h in encoded.hidden], 2)
+        return hidden.cpu(), (encoded.lengths - prefix).cpu()
+
+
+def units(data: Data) -> float:
+    """What a batch of features may hold, in the units of `ordered_loader`."""
+    if data.modality == "speech":
+        return SECONDS * data.sample_rate
+    return IMAGES if data.modality == "image" else TOKENS

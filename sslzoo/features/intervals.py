@@ -1,0 +1,12 @@
+"""Time-aligned labels at points in time."""
+
+import numpy as np
+
+
+def labels_at(times: np.ndarray, intervals) -> np.ndarray:
+    """The label that holds at each time, "" where none does."""
+    order = np.argsort(intervals.start, kind="stable")
+    start, end = np.asarray(intervals.start)[order], np.asarray(intervals.end)[order]
+    label = np.asarray(intervals.label)[order].astype(str)
+    last = np.searchsorted(start, times, side="right") - 1
+    return np.where((last >= 0) & (times < end[last]), label[last], "")

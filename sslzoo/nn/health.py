@@ -1,0 +1,20 @@
+"""Numbers that tell a collapse as it happens."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def representation_health(z: Tensor) -> dict[str, Tensor]:
+    """Of representations [N, D]: `feature_std`, the standard deviation of a unit vector's coordinate times
+    sqrt(D), 1 where they fill the sphere and 0 where all are one (Chen and He 2021, section 4.1), and
+    `feature_rank`, the effective rank: exp of the entropy of the singular values (Roy and Vetterli 2007)."""
+    z = F.normalize(z.float(), dim=1)
+    centred = z - z.mean(0)
+    std = centred.square().mean(0).sqrt().mean() * z.shape[1] ** 0.5
+    smaller = centred.T @ centred if len(z) > z.shape[1] else centred @ centred.T
+    values = torch.linalg.eigvalsh(smaller).clamp(min=0).sqrt()
+    probs = values / values.sum().clamp(min=1e-12)
+    rank = torch.exp(-(probs * torch.log(probs.clamp(min=1e-12))).sum())
+    return {"feature_std": std, "feature_rank": rank}

@@ -1,0 +1,102 @@
+"""Log-mel frames and cepstra of a waveform. The only module that imports torchaudio."""
+
+import torch
+from torch import Tensor, nn
+from torchaudio.compliance import kaldi
+
+from sslzoo.errors import ConfigError
+from sslzoo.nn.masked import host, valid_mask
+
+PREEMPHASIS = 0.97
+LOWEST = 20.0  # Hz, the foot of the first filter
+FLOOR = torch.finfo(torch.float32).eps  # of the power, as Kaldi has it: below a 16-bit sample's rounding
+CEPSTRA, CEPSTRAL_MELS, LIFTER = 13, 23, 22.0  # Kaldi's
+
+
+class LogMel(nn.Module):
+    """Kaldi's log-mel filterbank (`compute-fbank-feats` without dither), for a padded batch.
+
+    A frame has its mean removed, is pre-emphasised, windowed (Povey), and its power spectrum summed by
+    `n_mels` triangles between 20 Hz and half the sample rate. Frame t holds samples t*hop to t*hop + win
+    and no others, so N samples make 1 + (N - win) // hop frames, and padding changes no valid frame.
+    Fewer than `win` samples, none included, are zero-padded to one frame.
+
+    hop, win: the step and the length of a frame, in samples.
+    """
+
+    def __init__(self, sample_rate: int = 16000, n_mels: int = 80, win_ms: float = 25.0, hop_ms: float = 10.0):
+        super().__init__()
+        self.win, self.hop = round(sample_rate * win_ms / 1000), round(sample_rate * hop_ms / 1000)
+        if self.hop < 1 or self.win < self.hop:
+            raise ConfigError(
+                f"log-mel frames of win_ms={win_ms:g} every hop_ms={hop_ms:g} at {sample_rate} Hz cannot be "
+                f"made — the hop must be a sample or more, and no longer than the window"
+            )
+        self.fft = 1 << (self.win - 1).bit_length()
+        if n_mels < 4 or sample_rate <= 2 * LOWEST:
+            raise ConfigError(f"log-mel frames need n_mels >= 4 and a rate above 40 Hz, got {n_mels} and {sample_rate}")
+        with torch.device("cpu"):  # its numbers are looked at, which an encoder made on `meta` has none of
+            banks, _ = kaldi.get_mel_banks(n_mels, self.fft, sample_rate, LOWEST, 0.0, 100.0, -500.0, 1.0)
+        if empty := int((banks.sum(1) == 0).sum()):
+            raise ConfigError(
+                f"n_mels={n_mels} is too many for {self.fft // 2} frequencies at {sample_rate} Hz: {empty} "
+                f"filters would be empty — set fewer mels or a longer win_ms"
+            )
+        self.register_buffer("banks", nn.functional.pad(banks, (0, 1)).T.contiguous(), persistent=False)
+        window = torch.hann_window(self.win, periodic=False).pow(0.85)
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """float [B, N] and [B] samples -> float32 [B, T, n_mels] and [B] frames, T that of N samples."""
+        lengths = host(lengths)
+        valid = valid_mask(lengths, wave.shape[1], wave.device)
+        wave = wave.float().where(valid, 0.0)  # an utterance shorter than the window reads its own padding
+        wave = nn.functional.pad(wave, (0, max(self.win - wave.shape[1], 0)))
+        frames = wave.unfold(1, self.win, self.hop)
+        frames = frames - frames.mean(2, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
+        frames = (frames - PREEMPHASIS * before) * self.window
+        power = torch.fft.rfft(frames, self.fft).abs().square()
+        with torch.autocast(wave.device.type, enabled=False):
+            mels = (power @ self.banks).clamp(min=FLOOR).log()
+        return mels, (lengths.clamp(min=self.win) - self.win) // self.hop + 1
+
+
+class MFCC(nn.Module):
+    """Kaldi's 13 cepstra of 23 mels (`compute-mfcc-feats` without dither, the zeroth kept), with their first
+    and second differences: the 39 numbers that HuBERT's first labels are clusters of (Hsu et al. 2021, IV-A).
+    Frames are as `LogMel`'s; padding changes no valid frame."""
+
+    dim = 3 * CEPSTRA
+
+    def __init__(self, sample_rate: int = 16000, hop_ms: float = 10.0):
+        super().__init__()
+        self.mel = LogMel(sample_rate, CEPSTRAL_MELS, hop_ms=hop_ms)
+        self.hop, self.win = self.mel.hop, self.mel.win
+        order = torch.arange(CEPSTRA, dtype=torch.float64)
+        angle = torch.pi / CEPSTRAL_MELS * (torch.arange(CEPSTRAL_MELS) + 0.5)[:, None] * order
+        cosines = angle.cos() * (2 / CEPSTRAL_MELS) ** 0.5
+        cosines[:, 0] = (1 / CEPSTRAL_MELS) ** 0.5
+        cosines *= 1 + LIFTER / 2 * torch.sin(torch.pi * order / LIFTER)
+        self.register_buffer("cosines", cosines.float(), persistent=False)
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """float [B, N] and [B] samples -> float32 [B, T, 39] and [B] frames."""
+        mels, lengths = self.mel(wave, lengths)
+        with torch.autocast(wave.device.type, enabled=False):
+            cepstra = mels @ self.cosines
+        first = differences(cepstra, lengths)
+        return torch.cat([cepstra, first, differences(first, lengths)], 2), lengths
+
+
+def differences(x: Tensor, lengths: Tensor) -> Tensor:
+    """The slope over two frames to each side, [B, T, C]; before the first and behind the last valid frame of a
+    row it goes on as that frame (HTK's and Kaldi's deltas)."""
+    place = torch.arange(x.shape[1], device=x.device)
+    last = lengths.to(x.device, non_blocking=True)[:, None] - 1
+
+    def at(shift: int) -> Tensor:
+        taken = (place + shift).clamp(min=0).minimum(last)
+        return x.gather(1, taken[..., None].expand_as(x))
+
+    return (at(1) - at(-1) + 2 * (at(2) - at(-2))) / 10

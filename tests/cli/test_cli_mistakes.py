@@ -1,0 +1,154 @@
+"""Mistakes on the command line and in config files: exit code 1 or 2, and one line that names the mend."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY, compose
+from test_cli import IMAGES, pretrain
+
+MISTAKES = {
+    "unknown command": (["pretrian"], "there is no command 'pretrian' — did you mean 'pretrain'?"),
+    "unknown flag": (["pretrain", "--confdir", "mine"], "there is no flag '--confdir' — did you mean '--config-dir'?"),
+    "unknown flag of a list": (["list", "--jsn"], "list: unrecognized arguments: --jsn"),
+    "no runs": (["report"], "report: the following arguments are required: runs"),
+    "no task": (["probe", "run=mine"], "task is required: set task=… — `sslzoo list` shows: cola, digit"),
+    "unknown group": (["list", "objectivs"], "there is no group 'objectivs' — did you mean 'objectives'?"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_wrong_commands(mistake, sslzoo):
+    words, message = MISTAKES[mistake]
+    code, out, err = sslzoo(*words)
+    assert code == 2 and out == "" and len(err) == 1 and err[0].startswith(f"sslzoo: {message}")
+
+
+WRONG = {
+    "unknown objective": (["objective=simcrl"], "there is no objective 'simcrl' — did you mean 'simclr'?"),
+    "unknown encoder": (["encoder=resnet_smal"], "did you mean 'resnet_small'?"),
+    "unknown schedule": (["optim/schedule=wds"], "there is no optim/schedule 'wds' — did you mean 'wsd'?"),
+    "group of no parameter": (["optim.groups={encodr:0.1}"], "that starts with 'encodr' — did you mean 'encoder'?"),
+    "frozen by a rate": (["optim.groups={encoder:0}"], "optim.groups.encoder is a factor of lr above 0, got 0"),
+    "unknown data": (["data=ditigs"], "there is no data 'ditigs'"),
+    "unknown key": (["optim.lrr=0.1"], "there is no setting 'optim.lrr' — did you mean 'optim.lr'?"),
+    "a key of what lies deeper": (
+        ["encoder=vit_small", "encoder.patch=5"],
+        "there is no setting 'encoder.patch' — did you mean 'encoder.frontend.patch'?",
+    ),
+    "unknown group key": (["optimizer=sgd"], "there is no setting 'optimizer' — did you mean 'optim'?"),
+    "a key of another choice": (["data.batch.seconds=4"], "'data.batch.seconds' is a setting of another choice"),
+    "added key": (["+optim.rate=0.1"], "optim.rate: AdamW takes no 'rate'"),
+    "added twice": (["+optim.lr=0.1"], "'optim.lr' is there already: leave out the +"),
+    "wrong type": (["trainer.max_steps=many"], "trainer.max_steps must be int, got 'many'"),
+    "half a step": (["trainer.max_steps=1.5"], "trainer.max_steps must be int, got 1.5"),
+    "not a choice": (
+        ["trainer.on_collapse=shout"],
+        "trainer.on_collapse must be one of warn, stop, got 'shout'",
+    ),
+    "bad value": (["optim.lr=-1.0"], "optim needs lr > 0"),
+    "unreadable": (["optim.lr=[1"], "cannot read the override"),
+    "not quoted": (["name=日本"], "(quote values with special characters)"),
+    "a number for a choice": (["optim=3"], "Config group override must be a string or a list. Got int"),
+    "objective and data": (
+        ["objective=bert", "data=tiny_image", "encoder=tiny_image"],
+        "BERT is for text, but the data is image",
+    ),
+    "objective and encoder": (
+        ["objective=wav2vec2", "data=tiny_speech", "encoder=tiny_resnet"],
+        "these encoders fit: encoder=",
+    ),
+    "data and encoder": (["objective=rotation", "data=tiny_image", "encoder=bert_small"], "encoder=resnet18"),
+    "path not given": (
+        ["objective=rotation", "data=image_folder", "encoder=tiny_resnet"],
+        "data.path is required: set data.path=",
+    ),
+    "batch too small": (["objective=simclr", "data.batch.size=1"], "a batch of 1 is too small"),
+    "ranks without a strategy": (["trainer.devices=2"], "2 ranks need a strategy"),
+    "no such seed": (["seed=x"], "seed must be int, got 'x'"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_wrong_configs(mistake, sslzoo):
+    """Refused with exit code 2 and one line, before a folder is made."""
+    words, message = WRONG[mistake]
+    kept = [w for w in IMAGES if w.split("=")[0] not in {x.split("=")[0] for x in words}]
+    code, out, err = pretrain(sslzoo, *kept, *words)
+    assert len(err) == 1 and message in err[0], err
+    assert code == 2 and out == "" and not Path("runs").exists()
+
+
+def test_a_path_that_is_not_there(sslzoo):
+    code, _, err = pretrain(sslzoo, *IMAGES, "data=image_folder", "data.path=no/such/folder")
+    assert code == 1 and len(err) == 1 and "no/such/folder" in err[0]
+    assert not list(Path().glob("runs/*")), "nothing was learned: no run is left"
+
+
+def test_a_mended_command_may_have_the_name_of_one_that_took_no_step(sslzoo):
+    code, _, err = pretrain(sslzoo, *IMAGES, "name=mine", "data.batch.size=64")
+    assert code == 1 and "fewer than a batch of 64" in err[0]
+    assert pretrain(sslzoo, *IMAGES, "name=mine", "data.batch.size=8")[0] == 0
+    assert Path("runs/mine/DONE").exists()
+    code, _, err = pretrain(sslzoo, *IMAGES, "name=mine", "data.batch.size=64")
+    assert code == 2 and "another config" in err[0] and Path("runs/mine/config.yaml").exists()
+
+
+def test_a_config_dir_that_is_not_there(sslzoo):
+    for words in (["--config-dir", "mine"], ["--config-dir=mine"], ["-cd", "mine"]):
+        code, _, err = sslzoo("pretrain", *words, *IMAGES)
+        assert code == 2 and err == ["sslzoo: --config-dir mine is not a folder"]
+
+
+def test_a_run_of_another_config(sslzoo):
+    assert pretrain(sslzoo, *IMAGES, "name=mine")[0] == 0
+    code, _, err = pretrain(sslzoo, *IMAGES, "name=mine", "optim.lr=0.7")
+    assert code == 2 and len(err) == 1
+    assert "runs/mine is a run of another config (optim.lr: 0.001 -> 0.7) — choose another name=" in err[0]
+
+
+OPTIM = compose("optim=sgd")["optim"]
+FILES = {
+    "unknown key": (
+        {**OPTIM, "momentun": 0.5},
+        "optim.momentun: SGD takes no 'momentun' — did you mean 'momentum'?",
+    ),
+    "unknown key, deep": (
+        {**OPTIM, "schedule": {**OPTIM["schedule"], "warm": 1}},
+        "optim.schedule.warm: Cosine takes no 'warm' — did you mean 'warmup'?",
+    ),
+    "wrong type": ({**OPTIM, "nesterov": "yes"}, "optim.nesterov must be bool, got 'yes'"),
+    "wrong type, deep": (
+        {**OPTIM, "schedule": {**OPTIM["schedule"], "warmup": "a"}},
+        "optim.schedule.warmup must be float, got 'a'",
+    ),
+    "wrong name": (
+        {**OPTIM, "_target_": "sslzoo.train.optim.SGDD"},
+        "there is no SGDD in sslzoo.train.optim — did you mean 'SGD'?",
+    ),
+    "wrong module": ({**OPTIM, "_target_": "nowhere.optim.SGD"}, "optim: cannot import nowhere.optim.SGD"),
+    "key left out": (
+        {"_target_": "sslzoo.train.optim.SGD"},
+        "optim.schedule is required by SGD: set optim.schedule=",
+    ),
+    "no target": ({"lr": 0.1}, "optim has no _target_"),
+    "reference to nothing": ({**OPTIM, "lr": "${data.rate}"}, "data.rate"),
+}
+
+
+@pytest.mark.parametrize("mistake", FILES)
+def test_mistakes_in_a_file_of_the_users(mistake, sslzoo, tmp_path):
+    node, message = FILES[mistake]
+    folder = tmp_path / "mine" / "optim"
+    folder.mkdir(parents=True)
+    (folder / "own.yaml").write_text(yaml.safe_dump(node))
+    code, _, err = sslzoo("pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own")
+    assert len(err) == 1 and message in err[0], err
+    assert code == 2 and not Path("runs").exists()
+
+
+def test_a_file_that_is_no_yaml(sslzoo, tmp_path):
+    (tmp_path / "mine" / "optim").mkdir(parents=True)
+    (tmp_path / "mine" / "optim" / "own.yaml").write_text("lr: [1\nb: {")
+    code, _, err = sslzoo("pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own")
+    assert code == 2 and len(err) == 1 and "own.yaml" in err[0]

@@ -1,0 +1,64 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from worlds import Framed, spoken
+
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.features import extract as module
+from sslzoo.features.extract import extract
+
+
+def rows_of(folder):
+    with open(folder / "index.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            start, count = int(row["start"]), int(row["rows"])
+            yield row["item"], np.load(folder / row["file"], mmap_mode="r")[start : start + count]
+
+
+@pytest.mark.parametrize("layer, kept", [("all", [0, 1, 2]), (1, [1]), (-1, [2])])
+def test_every_items_tokens_are_there(tmp_path, layer, kept):
+    data, encoder = spoken((20, 5, 5)), Framed(prefix=1)
+    about = extract(encoder, data, "train", tmp_path / "out", layer)
+    found = dict(rows_of(tmp_path / "out"))
+    assert sorted(found) == sorted(data.splits["train"].names)
+    for name, item in zip(data.splits["train"].names, data.splits["train"].items, strict=True):
+        hidden = encoder(item[None], torch.tensor([len(item)])).hidden
+        slow = torch.stack([hidden[k][0, 1:] for k in kept], 1).detach()
+        np.testing.assert_allclose(found[name], slow, atol=1e-6)
+    assert about == json.loads((tmp_path / "out" / "about.json").read_text())
+    assert about["layers"] == [str(k) for k in kept] and about["rows"] == sum(map(len, found.values()))
+
+
+def test_an_items_mean_is_one_row(tmp_path):
+    extract(Framed(), spoken((20, 5, 5)), "test", tmp_path / "out", what="items")
+    assert [rows.shape for _, rows in rows_of(tmp_path / "out")] == [(1, 3, 2)] * 5
+
+
+def test_what_is_long_is_cut_into_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FILE_BYTES", 200)
+    monkeypatch.setattr(module, "units", lambda data: 60)
+    extract(Framed(), spoken((20, 5, 5)), "train", tmp_path / "many")
+    monkeypatch.undo()
+    extract(Framed(), spoken((20, 5, 5)), "train", tmp_path / "one")
+    assert len(list((tmp_path / "many").glob("*.npy"))) > 2
+    many, one = dict(rows_of(tmp_path / "many")), dict(rows_of(tmp_path / "one"))
+    assert all(np.allclose(many[name], one[name], atol=1e-6) for name in one) and len(many) == len(one)
+
+
+def test_bad_requests(tmp_path):
+    data = spoken((20, 5, 5))
+    for layer in (3, -4, "last", 1.0, True):
+        with pytest.raises(ConfigError, match="layer must be all or from 0 to 2"):
+            extract(Framed(), data, "train", tmp_path / "out", layer)
+    encoder = Framed()
+    encoder.offers = frozenset()
+    with pytest.raises(ConfigError, match="has no tokens — set what=items"):
+        extract(encoder, data, "train", tmp_path / "out")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="kept is not an empty folder"):
+        extract(Framed(), data, "train", tmp_path / "kept")
+    assert (tmp_path / "kept" / "mine.txt").read_text() == "mine" and not (tmp_path / "out").exists()
