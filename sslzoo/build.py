@@ -1,114 +1,31 @@
-"""The one place where a composed config becomes objects, and where misfits are refused.
+"""The one place where a composed config becomes objects, and where misfits are refused (see `nodes` for what one
+node is held to); and where what a run has learned becomes objects again."""
 
-Every node with a `_target_` is bound to the signature of what it names, and its values to the
-annotations, before anything is made; making them touches no data.
-"""
-
-import importlib
+import dataclasses
 import inspect
 import json
-import types
-import typing
-from dataclasses import dataclass
+from collections.abc import Collection
+from pathlib import Path
 
-import hydra
 import torch
 import yaml
 from omegaconf import OmegaConf
+from torch import Tensor
 
-from sslzoo import compat, rng
+from sslzoo import compat, rng, weights
 from sslzoo.config import CONF
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
-from sslzoo.errors import ConfigError, UserError, nearest
-from sslzoo.run import Run, check_signed, write_atomic
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.nodes import check, fits, make, target
+from sslzoo.run import Run, check_signed, write_atomic, write_json
+from sslzoo.train import blocks
 
 OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
-GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
+FREE = {"trainer.workers", "trainer.progress", "init.run"}  # settings that change nothing that is learned
+MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
 
 
-def target(path: str, where: str):
-    """The class that `_target_` names."""
-    if path in compat.TARGETS:
-        raise ConfigError(f"{where}: {path} is {compat.TARGETS[path]} now: write that")
-    module, _, name = str(path).rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        raise ConfigError(f"{where}: cannot import {path}: {str(error).splitlines()[0]}") from error
-    if not hasattr(found, name):
-        raise ConfigError(f"{where}: there is no {name} in {module}{nearest(name, vars(found))}")
-    return getattr(found, name)
-
-
-def fits(value, hint) -> bool:
-    """Whether a plain value is of an annotated type. An int passes for a float."""
-    if hint is inspect.Parameter.empty or hint is typing.Any or hint is object:
-        return True
-    if isinstance(value, dict) and "_target_" in value:
-        return True  # checked as a node of its own; its class may be an object of any kind
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
-    if origin is typing.Literal:
-        return value in args
-    if origin in (list, tuple):
-        return isinstance(value, list) and all(fits(v, args[0]) for v in value if args)
-    if origin is dict:
-        return isinstance(value, dict) and all(fits(v, args[1]) for v in value.values())
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True
-
-
-def describe(hint) -> str:
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", None) if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-
-
-def check(node, where: str = "") -> None:
-    """Refuse a config node, and all below it, whose keys or values its target does not take."""
-    if isinstance(node, list):
-        for number, item in enumerate(node):
-            check(item, f"{where}[{number}]")
-    if not isinstance(node, dict):
-        return
-    if "_target_" in node:
-        cls = target(node["_target_"], where)
-        hints = typing.get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
-        parameters = {k: p for k, p in inspect.signature(cls).parameters.items()}
-        given = GIVEN.get(where, ())
-        for name, value in node.items():
-            if name == "_target_":
-                continue
-            if name not in parameters or name in given:
-                takes = [p for p in parameters if p not in given]
-                raise ConfigError(f"{where}.{name}: {cls.__name__} takes no '{name}'{nearest(name, takes)}")
-            if not fits(value, hints.get(name, typing.Any)):
-                raise ConfigError(f"{where}.{name} must be {describe(hints[name])}, got {value!r}")
-        for name, parameter in parameters.items():
-            if parameter.default is parameter.empty and name not in node and name not in given:
-                raise ConfigError(f"{where}.{name} is required by {cls.__name__}: set {where}.{name}=…")
-    for name, value in node.items():
-        check(value, f"{where}.{name}" if where else str(name))
-
-
-def make(node: dict, **given):
-    """The object that a checked node describes."""
-    try:
-        return hydra.utils.instantiate(node, _convert_="all", **given)
-    except Exception as error:
-        cause = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from error
-        raise
-
-
-@dataclass
+@dataclasses.dataclass
 class Job:
     """A pretraining run's parts."""
 
@@ -118,6 +35,20 @@ class Job:
     objective: torch.nn.Module
     optim: object
     trainer: object
+
+    def save(self, run: Run, prepared: dict, encoder: torch.nn.Module, objective: torch.nn.Module) -> None:
+        """Write what was learned, and what builds it again. prepared: what `objective.prepare` was given."""
+        saved = {name: self.config[name] for name in ("encoder", "data", "seed")}
+        weights.save(run.weights, encoder.state_dict())
+        write_json(run.encoder, saved)
+        state = objective.state_dict()
+        weights.save(run.objective_weights, {k: v for k, v in state.items() if k not in objective.per_item})
+        targets = self.data.targets
+        if targets is not None:
+            targets = {k: getattr(targets, k) for k in ("folder", "clusters", "hop", "sample_rate")}
+            targets["folder"] = str(targets["folder"])
+        saved = {"objective": self.config["objective"], "seed": self.config["seed"]}
+        write_json(run.objective, {**saved, "prepared": prepared, "targets": targets})
 
 
 def matching_encoders(fit) -> list[str]:
@@ -176,44 +107,130 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
     if not fits(config.get("targets"), str | None):
         raise ConfigError(f"targets must be the folder of what `sslzoo label` made, got {config['targets']!r}")
     trainer, optim, data = make(config["trainer"]), make(config["optim"]), make(config["data"])
+    source = initial(config)
+    if source is not None:
+        data.restore(source.folder)  # its tokens are those that the encoder knows
     if config.get("targets") is not None:
         data = Labelled(data, planned or Targets(config["targets"]))
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "weights"))
         encoder = make(config["encoder"])
+        if source is not None:  # before the objective, which may copy it
+            encoder.load_state_dict(weights.load(source.weights, MEND.format(source.folder)))
         objective = target(config["objective"]["_target_"], "objective")
         check_fit(data, encoder, objective)
         objective = make(config["objective"], encoder=encoder, data=data)
+    blocks.check(trainer, encoder, objective)
+    return Job(config, data, encoder, objective, batched(data, encoder, objective, optim, trainer), trainer)
+
+
+def batched(data, encoder, objective, optim, trainer):
+    """The optimiser's settings for the data's batches, held to the parameters; refused, before any data is read, are
+    batches too small for the objective and the ranks, and settings that fit no parameter."""
     data.batch.check(max(objective.min_batch, trainer.ranks) * trainer.accumulate)
     # tokens are `seconds`, too
     optim = optim.scaled(getattr(data.batch, "size", getattr(data.batch, "seconds", None)))
-    # refused here, before any data is read, is what fits no parameter
     optim.param_groups(torch.nn.ModuleDict({"encoder": encoder, "objective": objective}))
-    return Job(config, data, encoder, objective, optim, trainer)
+    return optim
 
 
 def load_encoder(run: Run, untrained: bool = False):
     """A finished run's encoder in eval mode, and its data set: (encoder, data). untrained: the same
     encoder as it was before the first step."""
-    from safetensors.torch import load_file
-
-    if not run.encoder.exists():
-        raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
-    saved = compat.translate(json.loads(run.encoder.read_text()))
+    saved = described(run)
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
         encoder = make(saved["encoder"])
     if not untrained:
-        check_signed(run.weights, f"delete {run.folder / 'DONE'}, and run its `sslzoo pretrain` again")
-        encoder.load_state_dict(compat.translate_weights(load_file(run.weights)))
+        encoder.load_state_dict(weights.load(run.weights, MEND.format(run.folder)))
     data = make(saved["data"])
     data.restore(run.folder)
     return encoder.eval(), data
 
 
-def write_config(run: Run, config: dict) -> None:
-    """Write the config of a new run; refuse to go on with a run of another config."""
-    free = {"trainer": {"workers", "progress"}}  # what changes nothing that is learned
+def load_objective(run: Run):
+    """A finished run's objective and encoder in eval mode, and its data set: (objective, encoder, data). All that the
+    objective had learned is there, its teacher too, but for buffers with an entry for each training item."""
+    encoder, data = load_encoder(run)
+    if not run.objective.exists():
+        raise UserError(f"{run.folder} has no objective.json: it was trained when only encoders were kept")
+    saved = json.loads(run.objective.read_text())
+    if saved["targets"] is not None:
+        data = Labelled(data, joined(saved["targets"]))
+    with torch.random.fork_rng():
+        torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
+        objective = make(saved["objective"], encoder=encoder, data=data)
+    objective.prepare(**saved["prepared"], seed=saved["seed"])
+    found = weights.load(run.objective_weights, MEND.format(run.folder))
+    restore(objective, found, objective.per_item)
+    return objective.eval(), encoder, data
+
+
+def joined(saved: dict) -> Targets | PlannedTargets:
+    """The targets that a run learned, where they still are; else what is known of them."""
+    if (Path(saved["folder"]) / "label.json").exists():
+        return Targets(saved["folder"])
+    return PlannedTargets(Path(saved["folder"]), *(saved[k] for k in ("clusters", "hop", "sample_rate")))
+
+
+def described(run: Run) -> dict:
+    """What encoder.json of a finished run says."""
+    if not run.encoder.exists():
+        raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
+    return compat.translate(json.loads(run.encoder.read_text()))
+
+
+def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:
+    """Load tensors by name. Raises RuntimeError where others than those `absent` are missing."""
+    own = module.state_dict()
+    module.load_state_dict({**{name: own[name] for name in absent}, **tensors})
+
+
+def pinned(init: str | None, root: Path) -> dict | None:
+    """The setting `init` as a run's config has it: the run, and the signature of its encoder's weights."""
+    if init is None:
+        return None
+    if not isinstance(init, str):
+        raise ConfigError(f"init must be the folder or the name of a run, got {init!r}")
+    run = Run.find(init, root)
+    described(run)
+    check_signed(run.weights, MEND.format(run.folder))
+    return {"run": str(run.folder), "weights": weights.signature(run.weights)}
+
+
+def initial(config: dict) -> Run | None:
+    """The run that config.init names, held to what the config says of it, and its encoder to config.encoder."""
+    if config.get("init") is None:
+        return None
+    run = Run(Path(config["init"]["run"]))
+    differ = differences(described(run)["encoder"], config["encoder"])
+    if differ:
+        raise ConfigError(
+            f"init={run.folder} has another encoder ({differ}): set encoder=… to the one of that run's config.yaml"
+        )
+    if weights.signature(run.weights) != config["init"]["weights"]:
+        raise UserError(f"init={run.folder} has other weights than those that this run was to begin with")
+    return run
+
+
+def with_defaults(node):
+    """A config node, and all below it, with the plain defaults of its classes for the settings that it lacks."""
+    if not isinstance(node, dict):
+        return node
+    found = {name: with_defaults(value) for name, value in node.items()}
+    if "_target_" in node:
+        cls = target(node["_target_"], "")
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if parameter.default is not parameter.empty:
+                found.setdefault(name, parameter.default)
+        for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+            if field.default_factory is not dataclasses.MISSING and field.name not in node:
+                found[field.name] = field.default_factory()
+    return found
+
+
+def differences(old: dict, new: dict, free: Collection[str] = ()) -> str:
+    """The settings in which two configs differ, without those that are `free`, in words; "" where none does."""
 
     def flat(node, path=""):
         if not isinstance(node, dict):
@@ -222,21 +239,24 @@ def write_config(run: Run, config: dict) -> None:
             k: v for name, value in node.items() for k, v in flat(value, f"{path}.{name}" if path else name).items()
         }
 
+    old, new = flat(old), flat(new)
+    differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free)
+    shown = ", ".join(f"{k}: {old.get(k, 'absent')} -> {new.get(k, 'absent')}" for k in differ[:4])
+    return shown + (f" and {len(differ) - 4} more" if len(differ) > 4 else "")
+
+
+def write_config(run: Run, config: dict) -> None:
+    """Write the config of a new run; refuse to go on with a run of another config. A setting of the trainer or of the
+    optimiser that the older config lacks, for it was not there yet, has its default."""
     if run.config.exists():
-        saved = yaml.safe_load(run.config.read_text())
-        if compat.is_old(saved) and not run.done:
-            raise ConfigError(
-                f"{run.folder} was begun by an older sslzoo, whose checkpoints cannot be continued — "
-                "choose another name=… or delete it"
-            )
-        old, new = flat(compat.translate(saved)), flat(config)
-        ignored = {f"{group}.{key}" for group, keys in free.items() for key in keys}
-        differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in ignored)
+        old, new = (
+            {k: with_defaults(v) if k in ("trainer", "optim") else v for k, v in saved.items()}
+            for saved in (yaml.safe_load(run.config.read_text()), config)
+        )
+        differ = differences(old, new, FREE)
         if differ:
-            shown = ", ".join(f"{k}: {old.get(k, 'absent')} -> {new.get(k, 'absent')}" for k in differ[:4])
-            more = f" and {len(differ) - 4} more" if len(differ) > 4 else ""
             raise ConfigError(
-                f"{run.folder} is a run of another config ({shown}{more}) — choose another name=… or delete it"
+                f"{run.folder} is a run of another config ({differ}) — choose another name=… or delete it"
             )
         return
     write_atomic(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))

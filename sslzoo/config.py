@@ -18,6 +18,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "encoders": "encoder",
     "data": "data",
     "tasks": "task",
+    "methods": "method",
     "recipes": "recipe",
     "optims": "optim",
     "schedules": "optim/schedule",
@@ -88,6 +89,10 @@ def fingerprint(config: dict) -> str:
     relevant = json.loads(json.dumps(config))
     for key in ("workers", "progress"):
         relevant.get("trainer", {}).pop(key, None)
+    if relevant.get("init") is None:
+        relevant.pop("init", None)  # names of runs are older than this setting
+    else:
+        relevant["init"].pop("run", None)  # whose weights are told apart, wherever they lie
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:6]
 
 
@@ -107,7 +112,7 @@ def keys_of(folder: Path) -> list[str]:
     found = []
     for path in folder.rglob("*.yaml"):
         parts = path.relative_to(folder).parts
-        prefix = "" if parts[0] in ("recipe", "comparison") else "".join(f"{part}." for part in parts[:-1])
+        prefix = "" if parts[0] in ("recipe", "comparison", "method") else "".join(f"{part}." for part in parts[:-1])
         node = yaml.safe_load(path.read_text()) or {}
         found += walk({name: value for name, value in node.items() if name != "defaults"}, prefix)
     return sorted(set(found))

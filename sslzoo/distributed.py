@@ -99,6 +99,15 @@ def all_gather(x: Tensor, rows: list[int] | None = None) -> tuple[Tensor, int]:
     return _Gather.apply(x, counts), sum(counts[: rank()])
 
 
+def gather_objects(x) -> list:
+    """What every rank has, in order of rank: any object that can be pickled. The host waits for it."""
+    if world_size() == 1:
+        return [x]
+    found = [None] * world_size()
+    dist.all_gather_object(found, x)
+    return found
+
+
 def all_reduce_mean(sums: Tensor, count: Tensor | float) -> Tensor:
     """The global mean, with gradient, from this rank's sums and how many items they are over."""
     return all_reduce_sum(sums) / all_reduce_sum(torch.as_tensor(count, dtype=sums.dtype, device=sums.device)).clamp(

@@ -1,13 +1,11 @@
 """Pretraining: an encoder, an objective and an optimiser, made elsewhere; no method is named here."""
 
-import math
-
 import lightning as L
 import torch
 from torch import Tensor
 
 from sslzoo import distributed, rng
-from sslzoo.errors import UserError
+from sslzoo.nn.finite import FiniteCheck
 
 
 class Pretrain(L.LightningModule):
@@ -25,9 +23,17 @@ class Pretrain(L.LightningModule):
         self.also_log: int | None = None  # where there is a validation
         self.logged: dict[str, float] = {}  # of this step, if it is a logged one; for callbacks
         self.features: Tensor | None = None  # of a logged step
+        self.skipped = 0  # items that could not be read, in all; known at the end
         self.part = 0  # of the step: 0 when an update has just been made
         self.sums: list[tuple[list[str], Tensor]] = []  # of a logged step's parts
-        self.unseen: list[tuple[int, list[int], Tensor, Tensor]] = []  # step, items, loss, gradient norm
+        self.unseen = FiniteCheck()  # of the steps since the last look
+
+    def train(self, mode: bool = True):
+        """As every module; but an encoder of which nothing learns stays in eval mode."""
+        super().train(mode)
+        if not any(p.requires_grad for p in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
 
     def configure_optimizers(self):
         return self.optim.build(self)
@@ -46,9 +52,11 @@ class Pretrain(L.LightningModule):
         loss = self.objective(self.encoder, batch, step)
         value, weight = self.weigh(loss)
         if self.part == 0:
-            self.logged, self.sums, self.items = {}, [], batch.index[:8].tolist()
+            self.logged, self.sums, self.features, self.items = {}, [], None, batch.index[:8].tolist()
         if self.logs_at(step):
-            self.features = None if loss.features is None else loss.features.detach()
+            if loss.features is not None:
+                found = loss.features.detach()
+                self.features = found if self.features is None else torch.cat([self.features, found])
             self.sums.append(self.reduce(loss, weight))
         self.loss = loss.value.detach() if self.part == 0 else self.loss + loss.value.detach()
         self.part += 1
@@ -75,7 +83,8 @@ class Pretrain(L.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         if self.parts > 1:
             torch._foreach_mul_(gradients, self.first_total / self.total)
-        self.unseen.append((self.global_step, self.items, self.loss, torch.nn.utils.get_total_norm(gradients)))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.unseen.add(self.global_step, self.items, self.loss / self.parts, norm)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         step = self.global_step
@@ -91,21 +100,12 @@ class Pretrain(L.LightningModule):
     def look(self) -> dict[str, float]:
         """Read what the device knows of the steps since the last look: the logs of this one, and whether all of
         them were finite. Raises UserError naming the first that was not, and its items."""
-        if not self.unseen:
+        if not self.unseen.steps:
             return {}
-        losses, norms = (torch.stack([x.float() for x in xs]) for xs in list(zip(*self.unseen, strict=True))[2:])
-        names = self.sums[0][0] if self.sums else []
-        logs = sum(values for _, values in self.sums) * (self.first_total / self.total) if self.sums else norms[:0]
-        found = torch.cat([losses, norms, logs]).tolist()
-        seen, self.unseen, self.sums = self.unseen, [], []
-        losses, norms, values = found[: len(seen)], found[len(seen) : 2 * len(seen)], found[2 * len(seen) :]
+        names, values = self.sums[0][0] if self.sums else [], self.first_total.new_zeros(0)
+        if self.sums:
+            values = sum(values for _, values in self.sums) * (self.first_total / self.total)
         # a scaled loss may overflow: the scaler then skips the step, and lowers its scale
         scaled = getattr(self.trainer.precision_plugin, "is_scaled", False) if self._trainer else False
-        for (step, items, *_), loss, norm in zip(seen, losses, norms, strict=True):
-            if not (math.isfinite(loss) and (scaled or math.isfinite(norm))):
-                raise UserError(
-                    f"the gradient is not finite at step {step} (loss {loss / self.parts:.4g}, batch of items "
-                    f"{', '.join(map(str, items))}, …): stopped, and nothing was saved since — "
-                    "try a lower optim.lr or trainer.gradient_clip=1"
-                )
-        return dict(zip(names, values, strict=True)) | {"gradient_norm": norms[-1]}
+        self.sums, (norm, values) = [], self.unseen.read(values, scaled)
+        return dict(zip(names, values, strict=True)) | {"gradient_norm": norm}

@@ -7,7 +7,11 @@ runs/<name>/
     visualization.pt       what was masked and what was rebuilt or chosen on one batch (of older runs: show.pt)
     checkpoints/step=00000100.ckpt, .sha256
     encoder.safetensors, encoder.json    the trained encoder, and what builds it again
+    objective.safetensors, objective.json    the same of the objective: its heads, its teacher
     probe/<task>.json      what a probe found
+    adapted/<task>-<method>/             a run of its own: the encoder trained further, with a head
+        adapted.safetensors, adapted.json    what was trained of both, and the names of the classes
+        result.json        the scores
     summary.json           steps, minutes, peak memory, machine
     DONE                   made last: only a run that has it is finished
 """
@@ -68,6 +72,26 @@ class Run:
     @property
     def encoder(self) -> Path:
         return self.folder / "encoder.json"
+
+    @property
+    def objective_weights(self) -> Path:
+        return self.folder / "objective.safetensors"
+
+    @property
+    def objective(self) -> Path:
+        return self.folder / "objective.json"
+
+    @property
+    def adapted_weights(self) -> Path:
+        return self.folder / "adapted.safetensors"
+
+    @property
+    def adapted(self) -> Path:
+        return self.folder / "adapted.json"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
 
     @property
     def probes(self) -> Path:

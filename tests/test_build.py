@@ -25,9 +25,10 @@ def composed(group: str, name: str) -> dict:
     """One node of a group, with what is left for the user to say filled in."""
     text = (CONF / group / f"{name}.yaml").read_text()
     data = next((f"tiny_{kind}" for key, kind in KINDS.items() if f"data.{key}" in text), "tiny_image")
-    command, more = (
-        ("probe", ["run=x", f"task={name}"]) if group == "task" else ("pretrain", [f"data={data}", f"{group}={name}"])
-    )
+    command, more = {
+        "task": ("probe", ["run=x", f"task={name}"]),
+        "method": ("adapt", ["run=x", "task=digit", f"method={name}"]),
+    }.get(group, ("pretrain", [f"data={data}", f"{group}={name}"]))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *more])
     for key in OmegaConf.missing_keys(config):
@@ -42,7 +43,11 @@ def nodes(node) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(group, name) for group in ("encoder", "objective", "optim", "trainer", "task") for name in names(group)],
+    [
+        (group, name)
+        for group in ("encoder", "objective", "optim", "trainer", "task", "method")
+        for name in names(group)
+    ],
 )
 def test_every_config_binds_to_its_targets(group, name):
     """Those of data are in tests/data/test_data_configs.py."""

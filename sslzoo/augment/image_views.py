@@ -12,6 +12,8 @@ from sslzoo.augment.base import Drawn, Views
 from sslzoo.errors import ConfigError
 from sslzoo.nn.images import LUMA, to_float
 
+VIEWS = 2  # of an item
+
 
 def _column(x: Tensor) -> Tensor:
     return x.view(-1, 1, 1, 1)
@@ -50,13 +52,21 @@ def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     return F.conv2d(y, weight[:, None, None, :], groups=b * c).view(b, c, h, w)
 
 
-class ImageViews(Views):
-    """Crop, flip, colour jitter, grey and blur (Chen et al. 2020, appendix A), rows at random.
+def solarize(images: Tensor, threshold: float = 0.5) -> Tensor:
+    """Images in 0..1 with every value from the threshold on inverted (BYOL, 2006.07733, appendix B)."""
+    return torch.where(images < threshold, images, 1 - images)
 
-    scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur: chances.
-    jitter: the strength s, so that brightness, contrast and saturation vary by 0.8 s and hue by 0.2 s,
-    with chance 0.8. size: pixels a side of a view, None for `data.size`. Jitters act in one
-    order, where the paper shuffles theirs.
+
+class ImageViews(Views):
+    """Crop, flip, colour jitter, grey, blur and solarisation, rows at random (Chen et al. 2020, appendix A; Grill et
+    al. 2020, appendix B).
+
+    scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur, solarize: chances, a number
+    or, where the views of a pair differ, a list of one number a view. brightness, contrast, saturation, hue: how much
+    each varies, times jitter: a factor of 1 - x to 1 + x, a turn of -x to x of the circle; the defaults are SimCLR's
+    at strength `jitter`. Colours are jittered with chance 0.8, in one order, where the papers shuffle theirs. Blur
+    has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a side of a view, None for
+    `data.size`.
     """
 
     modality = "image"
@@ -66,20 +76,36 @@ class ImageViews(Views):
         self,
         scale: list[float] = [0.08, 1.0],  # noqa: B006 (read, never written)
         ratio: list[float] = [0.75, 1.3333333],  # noqa: B006
-        flip: float = 0.5,
+        flip: float | list[float] = 0.5,
         jitter: float = 1.0,
-        gray: float = 0.2,
-        blur: float = 0.5,
+        brightness: float = 0.8,
+        contrast: float = 0.8,
+        saturation: float = 0.8,
+        hue: float = 0.2,
+        gray: float | list[float] = 0.2,
+        blur: float | list[float] = 0.5,
+        solarize: float | list[float] = 0.0,
         size: int | None = None,
     ):
         super().__init__()
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"views.scale must be two shares of the area with 0 < low <= high <= 1, got {scale}")
-        for name, chance in (("flip", flip), ("gray", gray), ("blur", blur)):
-            if not 0 <= chance <= 1:
-                raise ConfigError(f"views.{name} is a chance between 0 and 1, got {chance}")
-        self.scale, self.ratio, self.flip, self.jitter, self.gray, self.blur = scale, ratio, flip, jitter, gray, blur
-        self.size = size
+        chances = {"flip": flip, "gray": gray, "blur": blur, "solarize": solarize}
+        self.chances = {name: [x] * VIEWS if isinstance(x, int | float) else x for name, x in chances.items()}
+        for name, each in self.chances.items():
+            if len(each) != VIEWS or not all(0 <= chance <= 1 for chance in each):
+                raise ConfigError(
+                    f"views.{name} is a chance between 0 and 1, or a list of {VIEWS}, one a view; got {chances[name]}"
+                )
+        colors = {"jitter": jitter, "brightness": brightness, "contrast": contrast, "saturation": saturation}
+        for name, strength in colors.items():
+            if strength < 0:
+                raise ConfigError(f"views.{name} must be 0 or more, got {strength}")
+        if not 0 <= hue * jitter <= 0.5:
+            raise ConfigError(f"views.hue times views.jitter must be between 0 and 0.5, got {hue * jitter:g}")
+        self.scale, self.ratio, self.size = scale, ratio, size
+        self.factors = [jitter * x for x in (brightness, contrast, saturation)]
+        self.hue = jitter * hue
 
     def check(self, encoder, data) -> None:
         super().check(encoder, data)
@@ -92,33 +118,38 @@ class ImageViews(Views):
         return F.interpolate(to_float(inputs), self.size, mode="bilinear", antialias=True)
 
     def draw(self, encoder, batch) -> Drawn:
-        return Drawn([self(batch.inputs, batch.row_seeds, name) for name in ("view a", "view b")], batch.lengths)
+        names = ("view a", "view b")
+        return Drawn([self(batch.inputs, batch.row_seeds, name, i) for i, name in enumerate(names)], batch.lengths)
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
         return encoder(view, lengths)
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor, seeds: Tensor, name: str) -> Tensor:
-        """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. `name` tells one view of a row from another."""
+    def forward(self, inputs: Tensor, seeds: Tensor, name: str, number: int = 0) -> Tensor:
+        """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. `name` tells one view of a row from another, `number`
+        which of the chances are its own."""
         u = rng.uniform(seeds, name, 16, device=inputs.device)
-        images = self.crop(to_float(inputs), *u[:, :6].unbind(1))
-        if self.jitter:
+        chance = {name: each[number] for name, each in self.chances.items()}
+        images = self.crop(to_float(inputs), *u[:, :5].unbind(1), chance["flip"])
+        if any(self.factors) or self.hue:
             images = torch.where(_column(u[:, 6] < 0.8), self.jittered(images, u[:, 7:11]), images)
-        if self.gray and images.shape[1] == 3:
-            images = torch.where(_column(u[:, 11] < self.gray), gray(images).expand_as(images), images)
-        if self.blur:
+        if chance["gray"] and images.shape[1] == 3:
+            images = torch.where(_column(u[:, 11] < chance["gray"]), gray(images).expand_as(images), images)
+        if chance["blur"]:
             kernel = max(3, images.shape[-1] // 10 | 1)
             blurred = blur(images, 0.1 + 1.9 * u[:, 12], kernel)
-            images = torch.where(_column(u[:, 13] < self.blur), blurred, images)
+            images = torch.where(_column(u[:, 13] < chance["blur"]), blurred, images)
+        if chance["solarize"]:
+            images = torch.where(_column(u[:, 14] < chance["solarize"]), solarize(images), images)
         return images
 
-    def crop(self, images: Tensor, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor, flip: Tensor, _: Tensor):
-        """A part of each image, stretched over the view, by bilinear sampling."""
+    def crop(self, images: Tensor, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor, flip: Tensor, flips: float):
+        """A part of each image, stretched over the view, by bilinear sampling, mirrored with chance `flips`."""
         area = self.scale[0] + (self.scale[1] - self.scale[0]) * area
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         aspect = torch.exp(low + (high - low) * aspect)
         width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-        mirror = torch.where(flip < self.flip, -1.0, 1.0)
+        mirror = torch.where(flip < flips, -1.0, 1.0)
         theta = torch.zeros(len(images), 2, 3, device=images.device)
         theta[:, 0, 0], theta[:, 0, 2] = width * mirror, (1 - width) * (2 * x - 1)
         theta[:, 1, 1], theta[:, 1, 2] = height, (1 - height) * (2 * y - 1)
@@ -128,12 +159,13 @@ class ImageViews(Views):
 
     def jittered(self, images: Tensor, u: Tensor) -> Tensor:
         """Brightness, contrast, saturation and hue, each by its own factor."""
-        strength = 0.8 * self.jitter
-        factors = (1 + strength * (2 * u[:, :3] - 1)).clamp(min=0)
-        bright, contrast, saturation = (_column(f) for f in factors.unbind(1))
+        spread = 2 * u - 1
+        bright, contrast, saturation = (
+            _column((1 + x * spread[:, i]).clamp(min=0)) for i, x in enumerate(self.factors)
+        )
         images = (images * bright).clamp(0, 1)
         images = torch.lerp(gray(images).mean((2, 3), keepdim=True), images, contrast).clamp(0, 1)
         if images.shape[1] == 1:
             return images
         images = torch.lerp(gray(images), images, saturation).clamp(0, 1)
-        return shift_hue(images, 0.2 * self.jitter * (2 * u[:, 3] - 1)).clamp(0, 1)
+        return shift_hue(images, self.hue * spread[:, 3]).clamp(0, 1)

@@ -18,7 +18,9 @@ class SpectrogramViews(Views):
     frames: the cut's length, in log-mel frames; both views are of one cut. mix: the most that another item of
     the global batch is heard, as a share of the power. time, frequency: how much of the cut's length and height
     a view shows; what lies beyond the cut is silent. The paper mixes in items of the past; those of the batch
-    need no memory, and are the same ones for any number of ranks.
+    need no memory, and are the same ones for any number of ranks. It also stretches by bicubic sampling, and
+    standardises by the statistics of the data set before a view and of the batch after it; here each band of a view
+    is standardised over its own time, as the encoder's own input is, so that views look like what it will read.
     """
 
     modality = "speech"

@@ -7,38 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from sslzoo.cli.flags import Parser, check_flags, config_folders
 from sslzoo.config import CONF, FURTHER, GROUPS, explain, fingerprint, one_line, options, plain
 from sslzoo.errors import ConfigError, nearest, one_line_error
-
-
-def config_folders(argv: list[str]) -> list[Path]:
-    """The user's own config folders, from --config-dir and -cd."""
-    found = []
-    for place, word in enumerate(argv):
-        name, _, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
-            found.append(Path(value or (argv[place + 1] if place + 1 < len(argv) else ".")))
-    return found
-
-
-def check_flags(argv: list[str]) -> None:
-    """Refuse a flag that Hydra has not, in one line where its parser would print its whole usage."""
-    from hydra._internal.utils import get_args_parser
-
-    known = [*get_args_parser()._option_string_actions, "--traceback"]
-    for word in argv:
-        flag = word.partition("=")[0]
-        if flag.startswith("-") and flag not in known:
-            raise ConfigError(
-                f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback"
-            )
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, with mistakes in one line."""
-
-    def error(self, message: str) -> None:
-        raise ConfigError(f"{self.prog.removeprefix('sslzoo ')}: {message} (--help says what it takes)")
 
 
 def composed(name: str, argv: list[str], work) -> None:
@@ -92,11 +63,12 @@ def pretrain(argv: list[str]) -> None:
     """train an encoder with an objective: sslzoo pretrain objective=simclr data=digits encoder=resnet_small"""
 
     def work(config: dict, choices: dict) -> None:
-        from sslzoo.build import build, write_config
+        from sslzoo.build import build, pinned, write_config
         from sslzoo.run import Run
         from sslzoo.train import launch
 
         root, name = Path(config.pop("root")), config.pop("name")
+        config["init"] = pinned(config["init"], root)
         if name is None:
             parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
             name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
@@ -126,6 +98,21 @@ def probe(argv: list[str]) -> None:
         print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
 
     composed("probe", argv, work)
+
+
+def adapt(argv: list[str]) -> None:
+    """train a run's encoder further on a task's labels: sslzoo adapt run=runs/… task=digit method=full"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.adapt.command import run_adapt
+
+        path = run_adapt(config, choices)
+        if path is not None:
+            print(
+                f"wrote {path}\nnext:  sslzoo.load_encoder('{path.parents[2]}', adapted='{path.parent.name}') in Python"
+            )
+
+    composed("adapt", argv, work)
 
 
 def label(argv: list[str]) -> None:
@@ -249,6 +236,7 @@ def completion(argv: list[str]) -> None:
 COMMANDS = {
     "pretrain": pretrain,
     "probe": probe,
+    "adapt": adapt,
     "extract": extract,
     "generate": generate,
     "label": label,

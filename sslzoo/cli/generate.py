@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sslzoo import build
+from sslzoo import build, nodes
 from sslzoo.data.base import continuation
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.objectives.gpt import generate
@@ -16,7 +16,7 @@ def run_generate(config: dict) -> str:
     for key, kind in (("prompt", str), ("steps", int), ("seed", int), ("temperature", float), ("top_k", int | None)):
         value = str(config[key]) if key == "prompt" else config[key]
         if not build.fits(value, kind):
-            raise ConfigError(f"{key} must be {build.describe(kind)}, got {value!r}")
+            raise ConfigError(f"{key} must be {nodes.describe(kind)}, got {value!r}")
     if config["steps"] < 0:
         raise ConfigError(f"steps must be at least 0, got {config['steps']}")
     run = Run.find(str(config["run"]), Path(config["root"]))

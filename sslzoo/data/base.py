@@ -37,7 +37,8 @@ class Batch:
     global_row_seeds: int64 [N] on the host, the seeds of all rows of the global batch; rank r has rows r, r + world, ….
     None stands for a batch of this rank alone.
     host_inputs: the inputs in host memory, for ids of text; see `ids`.
-    skipped: rows whose item could not be read, and another was read instead.
+    skipped: rows whose item could not be read, and another was read instead. errors: what was wrong with the first of
+    those items, a line each, three at most.
     """
 
     inputs: Tensor
@@ -48,6 +49,7 @@ class Batch:
     global_row_seeds: Tensor | None = None
     host_inputs: Tensor | None = None
     skipped: int = 0
+    errors: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.inputs)

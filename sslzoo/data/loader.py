@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,24 +28,26 @@ def read_rows(split: Split, rows: Rows) -> Batch:
     """The batch of these rows. Of a split with on_error="skip" an item that cannot be read is replaced by the
     first of its spares that can: the same one whatever the number of workers, and after a stop."""
     read = [_read(split, rows, place) for place in range(len(rows))]
-    batch = collate([row for row, _ in read])
-    batch.skipped = sum(bad for _, bad in read)
+    batch = collate([row for row, _ in read], rows.size)
+    errors = [error for _, error in read if error is not None]
+    batch.skipped, batch.errors = len(errors), errors[:3]
     if rows.global_row_seeds is not None:
         batch.global_row_seeds = torch.from_numpy(rows.global_row_seeds)
     return batch
 
 
-def _read(split: Split, rows: Rows, place: int) -> tuple[tuple, bool]:
-    """One row, and whether it is another's."""
+def _read(split: Split, rows: Rows, place: int) -> tuple[tuple, str | None]:
+    """One row, and where it is another's, what was wrong with the one that it stands for."""
     seed = int(rows.row_seeds[place])
     spares = () if rows.spares is None or split.on_error != "skip" else rows.spares[:, place]
-    tried = [rows.index[place], *spares]
+    tried, wrong = [rows.index[place], *spares], None
     for number, index in enumerate(tried):
         try:
-            return split.item(int(index), seed if seed >= 0 else None), number > 0
-        except UserError:
+            return split.item(int(index), seed if seed >= 0 else None), wrong
+        except UserError as error:
             if number == len(tried) - 1:
                 raise
+            wrong = wrong or str(error).split(" — ")[0]  # without how to mend it
     raise AssertionError  # one of them was returned or raised
 
 
@@ -55,12 +58,15 @@ def pad(items: list[Tensor], value: float = 0) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=value)
 
 
-def collate(rows: list[tuple[Tensor, int, int, dict[str, Tensor]]]) -> Batch:
-    """A batch of rows as `Split.item` gives them."""
+def collate(rows: list[tuple[Tensor, int, int, dict[str, Tensor]]], size: int = 0) -> Batch:
+    """A batch of rows as `Split.item` gives them, padded to the longest, or to `size` if that is more."""
     items, indices, seeds, targets = zip(*rows, strict=True)
     lengths = [len(x) if x.ndim == 1 else 1 for x in items]
     joined = {name: pad([row[name] for row in targets], IGNORE) for name in targets[0]}
-    return Batch(pad(list(items)), *(torch.tensor(x, dtype=torch.int64) for x in (lengths, seeds, indices)), joined)
+    inputs = pad(list(items))
+    if inputs.ndim == 2 and inputs.shape[1] < size:
+        inputs = F.pad(inputs, (0, size - inputs.shape[1]))
+    return Batch(inputs, *(torch.tensor(x, dtype=torch.int64) for x in (lengths, seeds, indices)), joined)
 
 
 def _thread_per_worker(_: int) -> None:
@@ -83,9 +89,11 @@ def _loader(split: Split, batches, workers: int) -> DataLoader:
     )
 
 
-def train_loader(split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0, parts=1) -> DataLoader:
+def train_loader(
+    split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0, parts=1, to_bucket=False
+) -> DataLoader:
     """Batches of steps `start` to `stop`, `parts` of each, the same whatever `workers` is and wherever it starts."""
-    sampler = StepSampler(batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts)
+    sampler = StepSampler(batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket)
     return _loader(split, sampler, workers)
 
 

@@ -21,12 +21,14 @@ SPARES = 3  # items that may be read instead of one that cannot be
 class Rows:
     """What one rank reads for a batch. index, row_seeds: int64 [B], places in the split and seeds; a seed below 0 stands
     for none: the item is read whole. global_row_seeds: int64 [N], those of the global batch, None where it is this
-    rank's alone. spares: int64 [SPARES, B], what is read instead of an item that is bad; None for nothing."""
+    rank's alone. spares: int64 [SPARES, B], what is read instead of an item that is bad; None for nothing. size: samples
+    or tokens to which all rows are padded at least; 0 for the longest."""
 
     index: np.ndarray
     row_seeds: np.ndarray
     global_row_seeds: np.ndarray | None = None
     spares: np.ndarray | None = None
+    size: int = 0
 
     def __len__(self) -> int:
         return len(self.index)
@@ -34,12 +36,14 @@ class Rows:
     def of(self, rank: int, world: int) -> "Rows":
         """A rank's rows of a global batch."""
         spares = None if self.spares is None else self.spares[:, rank::world]
-        return Rows(self.index[rank::world], self.row_seeds[rank::world], self.global_row_seeds, spares)
+        return Rows(self.index[rank::world], self.row_seeds[rank::world], self.global_row_seeds, spares, self.size)
 
     def parts(self, number: int) -> list["Rows"]:
         """A global batch in `number` runs of rows, each a global batch of its own."""
         cuts = np.array_split(np.arange(len(self)), number)
-        return [Rows(self.index[c], self.row_seeds[c], self.global_row_seeds[c], self.spares[:, c]) for c in cuts]
+        return [
+            Rows(self.index[c], self.row_seeds[c], self.global_row_seeds[c], self.spares[:, c], self.size) for c in cuts
+        ]
 
 
 class ByCount:
@@ -134,10 +138,15 @@ class StepSampler(Sampler[Rows]):
 
     `lengths` are the units that count for batching, after cutting. It has no length: a loop that counted
     batches from its own start would end a continued run too soon.
+
+    to_bucket: whether a batch is padded to the longest item of its bucket, so that there are no more shapes of batches
+    than buckets (twice as many in parts, or over ranks, that do not divide a batch evenly).
     """
 
-    def __init__(self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1, parts=1):
-        self.buckets = batching.plan(np.asarray(lengths), max(smallest, world) * parts)
+    def __init__(self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1, parts=1, to_bucket=False):
+        lengths = np.asarray(lengths)
+        self.buckets = batching.plan(lengths, max(smallest, world) * parts)
+        self.sizes = [int(lengths[part].max()) if to_bucket else 0 for part, _ in self.buckets]
         self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
         self.parts = parts
         batches = [len(part) // size for part, size in self.buckets]
@@ -166,7 +175,7 @@ class StepSampler(Sampler[Rows]):
         seeds = rng.derive_row_seeds(self.seed, step, rows=np.arange(size))
         # of the same bucket, so of like length
         spares = np.stack([members[rng.derive_row_seeds(i, rows=seeds) % len(members)] for i in range(SPARES)])
-        return Rows(members[first : first + size], seeds, seeds, spares)
+        return Rows(members[first : first + size], seeds, seeds, spares, self.sizes[bucket])
 
     def __iter__(self) -> Iterator[Rows]:
         for step in range(self.start, self.stop):

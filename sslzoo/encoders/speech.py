@@ -128,7 +128,12 @@ class Waveform(Frontend):
 
 class Spectrogram(Frontend):
     """Waveform [B, N] -> log-mel frames, standardised an utterance, `stack` side by side [B, T, C] ->
-    tokens [B, T, D]. What Mockingjay, TERA, APC and BEST-RQ read, and wav2vec 2.0 on a small machine."""
+    tokens [B, T, D]. What Mockingjay, TERA, APC and BEST-RQ read, and wav2vec 2.0 on a small machine.
+
+    norm: what a frame goes through before the linear layer. "none": nothing, as in Mockingjay, TERA, APC and BEST-RQ,
+    whose networks read each band's standardised log-energy as it is. "layer": a layer norm over the frame's bands, as
+    wav2vec 2.0 has it over its convolutions' features; it takes each frame's energy and contrast away.
+    """
 
     modality = "speech"
     offers = frozenset({"frames"})
@@ -143,6 +148,7 @@ class Spectrogram(Frontend):
         stack: int = 1,
         dropout: float = 0.0,
         init_std: float = 0.02,
+        norm: Literal["layer", "none"] = "layer",
     ):
         super().__init__()
         if stack < 1:
@@ -151,7 +157,7 @@ class Spectrogram(Frontend):
         self.dim, self.feature_dim, self.stack = dim, n_mels * stack, stack
         self.sample_rate = sample_rate
         self.stride = self.mel.hop * stack
-        self.norm = nn.LayerNorm(self.feature_dim)
+        self.norm = nn.LayerNorm(self.feature_dim) if norm == "layer" else nn.Identity()
         self.linear = nn.Linear(self.feature_dim, dim)
         nn.init.normal_(self.linear.weight, std=init_std)
         nn.init.zeros_(self.linear.bias)

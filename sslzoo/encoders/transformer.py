@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sslzoo import rng
 from sslzoo.encoders.kv_cache import KVCache, LayerKV, TrunkState
@@ -97,7 +98,9 @@ class Transformer(nn.Module):
     position: a module that is added to the tokens after an objective has masked them, or None where the
     front end has placed them already. layer_drop: the chance that training skips a layer (Fan et al. 2020).
     scale_residuals: whether the weights that end a residual branch start 1 / sqrt(2 depth) as large, so that
-    the sum of the branches does not grow with depth (GPT-2, section 2.3).
+    the sum of the branches does not grow with depth (GPT-2, section 2.3). init: what linear layers start as,
+    "normal" with deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier", uniform by their sizes (MAE's reference).
+    recompute, compiled, always_mask: what `train.blocks` may set before the first step; they change no result.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Transformer(nn.Module):
         init_std: float = 0.02,
         scale_residuals: bool = False,
         position: nn.Module | None = None,
+        init: Literal["normal", "xavier"] = "normal",
     ):
         super().__init__()
         if dim % heads:
@@ -126,6 +130,7 @@ class Transformer(nn.Module):
         self.dim, self.depth, self.causal, self.layer_drop, self.pre = dim, depth, causal, layer_drop, norm == "pre"
         self.position = position
         self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
+        self.recompute = self.compiled = self.always_mask = False
         self.norm = nn.LayerNorm(dim, eps)
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -135,7 +140,12 @@ class Transformer(nn.Module):
         for name, module in self.blocks.named_modules():
             if isinstance(module, nn.Linear):
                 ends = scale_residuals and name.endswith(("attention.out", "down"))
-                nn.init.normal_(module.weight, std=init_std / (2 * depth) ** 0.5 if ends else init_std)
+                shrink = (2 * depth) ** 0.5 if ends else 1.0
+                if init == "normal":
+                    nn.init.normal_(module.weight, std=init_std / shrink)
+                else:  # query, key and value as the one layer that they are there, of three times the outputs
+                    fused = name.endswith(("query", "key", "value"))
+                    nn.init.xavier_uniform_(module.weight, (0.5**0.5 if fused else 1.0) / shrink)
                 nn.init.zeros_(module.bias)
 
     def attention_mask(self, lengths: Tensor, size: int, prefix: int, cached: int, device) -> Tensor | None:
@@ -147,7 +157,9 @@ class Transformer(nn.Module):
             if not before or size == 1:
                 return None
             return torch.ones(size, before + size, dtype=torch.bool, device=device).tril(before)[None, None]
-        return valid_mask(lengths + before, before + size, device)[:, None, None] if padded(lengths, size) else None
+        if not (self.always_mask or padded(lengths, size)):
+            return None
+        return valid_mask(lengths + before, before + size, device)[:, None, None]
 
     def prepare(
         self,
@@ -177,7 +189,12 @@ class Transformer(nn.Module):
         layer_kv = state.cache.layers[number] if state.cache is not None and state.cache.layers else None
         if layer_kv is not None:
             before = layer_kv if before is None else before.followed_by(layer_kv.key, layer_kv.value)
-        x, k, v = layer(state.x, state.mask, self.causal, before)
+        # in eval mode batches have any shape, and a compiled block would be compiled anew for each
+        call = layer.forward if self.compiled and not self.training else layer
+        if self.recompute and torch.is_grad_enabled() and state.cache is None:
+            x, k, v = checkpoint(call, state.x, state.mask, self.causal, before, use_reentrant=False)
+        else:
+            x, k, v = call(state.x, state.mask, self.causal, before)
         if state.cache is None:
             return replace(state, x=x)
         kv = LayerKV(k, v) if layer_kv is None else layer_kv.followed_by(k, v)

@@ -23,5 +23,5 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float, rows: list[int] | None = N
     positive = torch.cat([mine + len(all_a), mine])
     logits = logits.scatter(1, itself[:, None], float("-inf"))
     loss = F.cross_entropy(logits, positive, reduction="none")
-    place = (logits > logits.gather(1, positive[:, None])).sum(1)
+    place = (logits >= logits.gather(1, positive[:, None])).sum(1) - 1  # a tie is not found
     return loss, place

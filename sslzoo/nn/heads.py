@@ -6,13 +6,20 @@ from torch import Tensor, nn
 from sslzoo.nn.batchnorm import BatchNorm1d
 
 
-def projector(inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Sequential:
-    """Linear, batch norm, ReLU, ..., linear, batch norm: SimCLR's projection head g."""
+def expander(inputs: int, hidden: int, outputs: int, layers: int = 3) -> nn.Sequential:
+    """Linear, batch norm, ReLU, ..., linear, without a norm or a bias at its end: VICReg's expander, and Barlow Twins'
+    projector."""
     blocks = []
     for _ in range(layers - 1):
         blocks += [nn.Linear(inputs, hidden, bias=False), BatchNorm1d(hidden), nn.ReLU()]
         inputs = hidden
-    return nn.Sequential(*blocks, nn.Linear(inputs, outputs, bias=False), BatchNorm1d(outputs))
+    return nn.Sequential(*blocks, nn.Linear(inputs, outputs, bias=False))
+
+
+def projector(inputs: int, hidden: int, outputs: int, layers: int = 2, affine: bool = True) -> nn.Sequential:
+    """Linear, batch norm, ReLU, ..., linear, batch norm: SimCLR's projection head g. affine: whether the last norm
+    learns a scale and a shift (SimSiam's does not)."""
+    return expander(inputs, hidden, outputs, layers).append(BatchNorm1d(outputs, affine=affine))
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

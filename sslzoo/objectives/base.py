@@ -35,6 +35,9 @@ class Objective(nn.Module):
     min_batch: rows of the global batch that its loss needs at least.
     min_tokens: tokens that a training item needs at least; length_setting: the setting of its own that says so.
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
+    batch_terms: in words, what its loss computes over the rows of a batch together, beside batch norm: under gradient
+    accumulation each part does so by itself. "" where the loss is a sum over rows.
+    per_item: buffers with an entry for each training item, which a finished run does not keep.
 
     Everything random comes from `batch.row_seeds` through `sslzoo.rng`; every byte of state is a
     parameter or a persistent buffer made in `__init__`, or in `prepare` where the data gives its size.
@@ -47,6 +50,8 @@ class Objective(nn.Module):
     min_tokens: int = 1
     length_setting: str = "mask.length"
     refresh_every: int | None = None
+    batch_terms: str = ""
+    per_item: frozenset[str] = frozenset()
 
     def forward(self, encoder: nn.Module, batch, step: int) -> Loss:
         raise NotImplementedError

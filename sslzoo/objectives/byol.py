@@ -1,11 +1,11 @@
 """BYOL: predict a slow copy of oneself on another view (Grill et al. 2020, 2006.07733)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.augment.base import Drawn
 from sslzoo.nn.heads import mlp
+from sslzoo.nn.siamese import negative_cosine
 from sslzoo.nn.teacher import Teacher
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
@@ -16,8 +16,8 @@ class BYOL(Objective):
 
     loss = 2 - 2 <q(z), z'> / (|q(z)| |z'|)        target <- tau target + (1 - tau) online (eq. 1)
 
-    tau goes from `momentum` to `momentum_end` by half a cosine. On spectrograms, with their views, it is BYOL-A (Niizumi et al.
-    2021, 2103.06695).
+    tau goes from `momentum` to `momentum_end` by half a cosine. On spectrograms, with their views, it is BYOL-A
+    (Niizumi et al. 2021, 2103.06695), whose tau is 0.99 throughout.
     """
 
     modalities = ("image", "speech")
@@ -65,4 +65,4 @@ class BYOL(Objective):
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """2 - 2 cos(prediction, target) [B] (eq. 2)."""
-    return 2 - 2 * F.cosine_similarity(prediction.float(), target.float(), dim=1)
+    return 2 + 2 * negative_cosine(prediction, target)

@@ -29,6 +29,7 @@ class DeepCluster(Objective):
     """
 
     modalities = ("image",)
+    per_item = frozenset({"labels"})
 
     def __init__(self, encoder, data, views: nn.Module, clusters: int = 100, epochs: int = 1, pca_dim: int = 256):
         super().__init__()

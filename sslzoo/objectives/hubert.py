@@ -24,11 +24,14 @@ class HuBERT(Objective):
     loss = -1/|M| sum_{t in M} log p(z_t | masked x, t) + beta |f|^2
 
     with f the features before normalisation: beta, and feature_grad, which scales the gradient that reaches
-    the features, are of the authors' code. Both do nothing where features are given, not learned.
+    the features, are of the authors' code. Both do nothing where features are given, not learned. Unlike theirs,
+    |f|^2 leaves padding out, rows keep all of their masked frames (fairseq drops some, so that all rows have as many),
+    and a row has `mask.min_spans` spans at least, 1 in the config where fairseq has 2 (of utterances below 25 frames).
     """
 
     modalities = ("speech",)
     needs = frozenset({"tokens"})
+    batch_terms = "the feature penalty"
     learns_targets = True
 
     def __init__(

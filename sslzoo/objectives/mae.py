@@ -16,14 +16,26 @@ class MAE(Objective):
     loss = 1/|M| sum_{i in M} |y_i - x_i|^2 / C,  x_i a patch with zero mean and unit variance
 
     ratio: the share of patches that is masked. decoder: a trunk, as the encoder's. standardize: whether
-    each patch is its own unit (section 4, "reconstruction target").
+    each patch is its own unit (section 4, "reconstruction target"). views: crops and flips of the images (section 4,
+    "data augmentation"), or None for the images as they are.
     """
 
     modalities = ("image",)
     needs = frozenset({"tokens", "patches"})
 
-    def __init__(self, encoder, data, decoder: nn.Module, ratio: float = 0.75, standardize: bool = True):
+    def __init__(
+        self,
+        encoder,
+        data,
+        decoder: nn.Module,
+        ratio: float = 0.75,
+        standardize: bool = True,
+        views: nn.Module | None = None,
+    ):
         super().__init__()
+        if views is not None:
+            views.check(encoder, data)
+        self.views = views
         patches = (data.size // encoder.stride) ** 2
         self.kept = patches - round(ratio * patches)
         if not 0 < ratio < 1 or not 0 < self.kept < patches:
@@ -63,7 +75,8 @@ class MAE(Objective):
     def decode(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches as they are [B, P, C], the order in which they were shuffled [B, P], and the decoder's hidden
         states of them in that order [B, P, D]: the first `kept` were seen."""
-        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        images = batch.inputs if self.views is None else self.views(batch.inputs, batch.row_seeds, "view")
+        features, lengths = encoder.features(images, batch.lengths)
         order, _ = self.shuffle(batch.row_seeds, features.shape[1], features.device)
         tokens, _ = encoder.project(features, lengths)
         first, tokens = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]

@@ -19,6 +19,7 @@ class SimCLR(Objective):
 
     modalities = ("image",)
     min_batch = 2
+    batch_terms = "negatives"
 
     def __init__(
         self,

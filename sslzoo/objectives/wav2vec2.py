@@ -24,10 +24,15 @@ class Wav2Vec2(Objective):
     with sim the cosine, z the features before normalisation. The Gumbel temperature falls from
     `gumbel[0]` by the factor `gumbel[2]` a step to `gumbel[1]`. feature_grad scales the gradient that
     reaches the features (section 4.2).
+
+    Unlike fairseq: p_g is the mean over all ranks, not one rank's; |z|^2 leaves padding out; rows keep all of their
+    masked frames, where fairseq drops some of the longer rows' so that all have as many; and a row has
+    `mask.min_spans` spans at least, 1 in the config where fairseq has 2 (of utterances below 31 frames).
     """
 
     modalities = ("speech",)
     needs = frozenset({"tokens"})
+    batch_terms = "the diversity of codes and the feature penalty"
 
     def __init__(
         self,

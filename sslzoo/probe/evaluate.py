@@ -11,11 +11,11 @@ from torch import Tensor
 from sslzoo.errors import ConfigError
 from sslzoo.features.frozen import Source
 from sslzoo.probe.heads import Linear, Neighbours, fit
-from sslzoo.probe.metrics import score
 from sslzoo.probe.reader import Scale
 from sslzoo.probe.subject import ProbeSubject
 from sslzoo.probe.tasks import Part, Task, TaskData
 from sslzoo.progress import Progress, quiet
+from sslzoo.tasks.metrics import score
 
 Read = Callable[[Part], Tensor]  # a part's features
 Known = Callable[[str, str, Callable[[], dict]], dict]  # task, kind, how it is measured -> the result

@@ -11,8 +11,8 @@ from sslzoo.data.base import MODALITIES, SPLITS, Data
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import check_compatible
 from sslzoo.features.intervals import labels_at
-from sslzoo.probe.metrics import CLASSIFICATION, REGRESSION
 from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
+from sslzoo.tasks.metrics import CLASSIFICATION, REGRESSION
 
 
 @dataclass

@@ -7,6 +7,7 @@ from lightning.fabric.plugins import CheckpointIO
 
 from sslzoo.errors import UserError
 from sslzoo.run import Run, check_signed, write_signed
+from sslzoo.train.cadence import Cadence, Timer
 from sslzoo.train.callback import StepCallback
 
 
@@ -39,11 +40,14 @@ def latest_checkpoint(run: Run) -> Path | None:
 
 
 class Checkpoints(StepCallback):
-    """A checkpoint every `every` steps, the last `keep` of them, and one wherever training stops."""
+    """A checkpoint every so often, the last `keep` of them, and one wherever training stops."""
 
-    def __init__(self, run: Run, every: int, keep: int):
-        self.run, self.every, self.keep = run, every, keep
+    def __init__(self, run: Run, every: Cadence, keep: int):
+        self.run, self.timer, self.keep = run, Timer(every), keep
         self.saved = -1
+
+    def on_train_start(self, trainer, module) -> None:
+        self.timer.start()
 
     def save(self, trainer) -> None:
         step = trainer.global_step
@@ -57,7 +61,7 @@ class Checkpoints(StepCallback):
                 trainer.strategy.remove_checkpoint(old)
 
     def after_step(self, trainer, module) -> None:
-        if trainer.global_step % self.every == 0 or trainer.should_stop:
+        if self.timer.due(trainer.global_step, module) or trainer.should_stop:
             self.save(trainer)
 
     def on_train_end(self, trainer, module) -> None:

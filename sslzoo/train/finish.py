@@ -1,4 +1,4 @@
-"""What a run leaves behind: the encoder's weights, a look at the task, a summary, DONE."""
+"""What a run leaves behind: what was learned, a look at the task, a summary, DONE."""
 
 import os
 import resource
@@ -6,10 +6,9 @@ import signal
 import time
 
 import torch
-from safetensors.torch import save_file
 
 from sslzoo import distributed
-from sslzoo.run import Run, commit, machine, write_atomic, write_json, write_signed
+from sslzoo.run import Run, commit, machine, write_atomic, write_json
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.visualization import portable
 
@@ -46,8 +45,9 @@ class GracefulStop(StepCallback):
 class Finish(StepCallback):
     """Counts a run's time over all its parts, and writes its results when the last step is done."""
 
-    def __init__(self, run: Run, encoder: dict, example, describe):
-        self.run, self.encoder, self.example, self.describe = run, encoder, example, describe
+    def __init__(self, run: Run, save, example, describe):
+        # save(encoder, objective) writes what was learned; describe: ids in words
+        self.run, self.save, self.example, self.describe = run, save, example, describe
         self.seconds = 0.0
         self.logs: dict[str, float] = {}  # of the last step
 
@@ -75,9 +75,7 @@ class Finish(StepCallback):
         visualization = self.visualize(module)
         if not trainer.is_global_zero:
             return
-        weights = {name: w.detach().cpu().contiguous() for name, w in module.encoder.state_dict().items()}
-        write_signed(self.run.weights, lambda path: save_file(weights, path))
-        write_json(self.run.encoder, self.encoder)
+        self.save(module.encoder, module.objective)
         if visualization:
             write_atomic(self.run.visualization, lambda path: torch.save(visualization, path))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -89,6 +87,7 @@ class Finish(StepCallback):
                 "steps_per_second": trainer.global_step / self.elapsed,
                 "peak_memory_gb": memory,
                 "ranks": trainer.world_size,
+                "skipped": module.skipped,
                 "precision": str(trainer.precision),
                 "device": torch.cuda.get_device_name() if module.device.type == "cuda" else "cpu",
                 "machine": machine(),

@@ -4,10 +4,13 @@ import logging
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslzoo import rng
 from sslzoo.data.loader import collate, train_loader
@@ -16,6 +19,8 @@ from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
 from sslzoo.run import Run
+from sslzoo.train import blocks
+from sslzoo.train.cadence import Cadence
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
 from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard
@@ -24,28 +29,29 @@ from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.refresh import RefreshFeatures
+from sslzoo.train.skipped import SkippedItems
 from sslzoo.train.validate import Validate
 
 
 class Loaders(L.LightningDataModule):
     """A loader that begins at the trainer's step, for its rank."""
 
-    def __init__(self, data, split, seed: int, stop: int, smallest: int, workers: int, parts: int):
+    def __init__(self, data, split, seed: int, stop: int, smallest: int, workers: int, parts: int, to_bucket: bool):
         super().__init__()
         self.data, self.split, self.seed = data, split, seed
-        self.stop, self.smallest, self.workers, self.parts = stop, smallest, workers, parts
+        self.stop, self.smallest, self.workers, self.parts, self.to_bucket = stop, smallest, workers, parts, to_bucket
 
     def train_dataloader(self):
         t = self.trainer
         return train_loader(
             self.split, self.data.batch, self.seed, t.global_step, self.stop,
-            t.global_rank, t.world_size, self.smallest, self.workers, self.parts,
+            t.global_rank, t.world_size, self.smallest, self.workers, self.parts, self.to_bucket,
         )  # fmt: skip
 
 
-def epoch_steps(split, batching, smallest: int) -> int:
+def epoch_steps(split, batching, smallest: int, parts: int = 1) -> int:
     """Steps in which every item of a split is drawn once."""
-    return StepSampler(batching, split.cut_lengths, 0, 0, 1, smallest=smallest).steps_per_epoch
+    return StepSampler(batching, split.cut_lengths, 0, 0, 1, smallest=smallest, parts=parts).steps_per_epoch
 
 
 def check_lengths(split, encoder, objective, data) -> None:
@@ -81,19 +87,33 @@ def check_lengths(split, encoder, objective, data) -> None:
     )
 
 
+def alone_in_parts(encoder, objective) -> str:
+    """In words, what of a step in several parts is computed over each part by itself; "" for nothing."""
+    normed = any(isinstance(x, _BatchNorm) for x in [*encoder.modules(), *objective.modules()])
+    return " and ".join(term for term in (objective.batch_terms, "batch norm" if normed else "") if term)
+
+
 def pretrain(job, run: Run) -> bool:
     """Train a run to its end, from where it is. True on the first rank, when the last step is done."""
     settings, config, smallest = job.trainer, job.config, job.objective.min_batch
-    every, workers = settings.val_every, settings.workers
+    workers, parts = settings.workers, settings.accumulate
     splits = {"train": job.data.split("train")}
-    if every:
+    if settings.val_every is not None:
         splits["valid"] = job.data.split("valid")
     # what the objective's batches are made of; a refresh, as a probe, sees images at their own size
     shown = {name: split.for_views() if job.objective.crops else split for name, split in splits.items()}
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
-    steps = epoch_steps(splits["train"], job.data.batch, smallest)
+    steps = epoch_steps(splits["train"], job.data.batch, smallest, parts)
+    save_every = Cadence.parse(settings.save_every, "trainer.save_every", steps)
+    val_every = Cadence.parse(settings.val_every, "trainer.val_every", steps) if "valid" in splits else None
     job.objective.prepare(len(splits["train"]), steps, config["seed"])
+
+    if settings.activation_checkpointing:
+        blocks.recompute(job.encoder, job.objective)
+    if settings.compile:
+        ragged = len(np.unique(splits["train"].cut_lengths)) > 1
+        blocks.compile_blocks(job.encoder, job.objective, ragged=ragged)
 
     def example():
         split = shown.get("valid")
@@ -106,32 +126,36 @@ def pretrain(job, run: Run) -> bool:
     def say(line: str) -> None:
         print(f"{run.name}: {line}", file=sys.stderr, flush=True)
 
+    if parts > 1 and (terms := alone_in_parts(job.encoder, job.objective)):
+        say(f"trainer.accumulate={parts}: {terms} see one part at a time, as in a batch of 1/{parts} of the size")
     rate = getattr(job.data, "sample_rate", None)
     stop = GracefulStop()
-    parts = settings.accumulate
     module = Pretrain(
         job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts
     )
-    module.also_log = every
-    saved = {"encoder": config["encoder"], "data": config["data"], "seed": config["seed"]}
+    module.also_log = val_every and val_every.steps
+    save = partial(job.save, run, {"items": len(splits["train"]), "epoch_steps": steps})
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
-        Validate(job.data, shown["valid"], config["seed"], every, workers) if every else None,
+        Validate(job.data, shown["valid"], config["seed"], val_every, workers) if val_every else None,
+        SkippedItems(say) if shown["train"].on_error == "skip" else None,
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         MetricsFile(run),
         report,
         stop,
-        Finish(run, saved, example, job.data.describe),
-        Checkpoints(run, settings.save_every, settings.keep),
+        Finish(run, save, example, job.data.describe),
+        Checkpoints(run, save_every, settings.keep),
     ]
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback])
     resume = latest_checkpoint(run)
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
         say(f"continuing from {resume.name}")
-    loaders = Loaders(job.data, shown["train"], config["seed"], settings.max_steps, smallest, workers, parts)
+    loaders = Loaders(
+        job.data, shown["train"], config["seed"], settings.max_steps, smallest, workers, parts, settings.compile
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from sslzoo.errors import ConfigError
+from sslzoo.train.cadence import Cadence
 
 PRECISIONS = {  # and Lightning's names of them
     "auto": "",
@@ -21,12 +22,14 @@ class Settings:
     """max_steps: optimiser steps. devices, nodes: ranks a host and hosts. strategy: Lightning's name; "auto"
     is one process, "ddp" one a rank. precision: of encoder and heads; "auto" is bf16 where the accelerator computes
     in it and 32 bits elsewhere; Lightning's names do too (see `train.precision`). tf32: whether a GPU may round
-    the factors of float32 products and convolutions to 10 bits. save_every, keep: checkpoints. val_every: steps
-    between validations, the last of which is at the last step, or None. accumulate: parts in which a step's batch is
-    read, each forward and backward by itself; the gradient is that of the whole batch, except where rows of a batch
-    are compared (negatives, batch norm), which see those of their part. on_collapse: warn, or stop. workers: loader
-    processes a rank. loggers:
-    beside metrics.csv.
+    the factors of float32 products and convolutions to 10 bits. save_every, val_every: how often a checkpoint is
+    written and the validation loss measured, in steps, seconds or epochs (see `train.cadence`); both also at the last
+    step; val_every=None for no validation. keep: checkpoints that are kept. accumulate: parts in which a step's batch
+    is read, each forward and backward by itself; the gradient is that of the whole batch, except where rows of a
+    batch are compared (negatives, batch norm), which see those of their part. activation_checkpointing: whether the
+    blocks of a transformer compute again in the backward pass what they would have kept. compile: whether they are
+    compiled; then a batch is padded to the longest item of its bucket. on_collapse: warn, or stop. workers:
+    loader processes a rank. loggers: beside metrics.csv.
     """
 
     max_steps: int = 1000
@@ -38,21 +41,26 @@ class Settings:
     tf32: bool = False
     gradient_clip: float | None = None
     log_every: int = 10
-    save_every: int = 500
+    save_every: int | str = 500
     keep: int = 2
-    val_every: int | None = None
+    val_every: int | str | None = None
     accumulate: int = 1
+    activation_checkpointing: bool = False
+    compile: bool = False
     on_collapse: Literal["warn", "stop"] = "warn"
     workers: int = 0
     progress: bool = True
     loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
 
     def __post_init__(self):
-        for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "save_every", "keep"):
+        for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
-        if self.workers < 0 or (self.val_every is not None and self.val_every < 1):
-            raise ConfigError("trainer.workers must be at least 0 and trainer.val_every at least 1 or null")
+        if self.workers < 0:
+            raise ConfigError(f"trainer.workers must be at least 0, got {self.workers}")
+        Cadence.parse(self.save_every, "trainer.save_every")
+        if self.val_every is not None:
+            Cadence.parse(self.val_every, "trainer.val_every")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"trainer.precision must be auto, 32, bf16 or fp16, got {self.precision}")
         for logger in self.loggers:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sslzoo import distributed, rng
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import UserError
+from sslzoo.train.cadence import Cadence, Timer
 from sslzoo.train.callback import StepCallback
 
 
@@ -25,16 +26,26 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 class Validate(StepCallback):
-    """Every `every` steps, and at the last, the mean loss over the validation split's items is logged as
-    `val_loss`: without dropout, and with the same draws every time. (Lightning's own validation leaves out a last
-    step that `every` does not divide, and adds one where a signal stops the run.)
+    """Every so often, and at the last step, the mean loss over the validation split's items is logged as `val_loss`:
+    without dropout, and with the same draws every time. (Lightning's own validation leaves out a last
+    step that its interval does not divide, and adds one where a signal stops the run.)
 
     A batch is a whole one of training, and one rank measures it by itself: so a loss that compares a batch's rows
     has as many to compare with, whatever the number of ranks, and none is left out.
     """
 
-    def __init__(self, data, split, seed: int, every: int, workers: int = 0):
-        self.data, self.split, self.seed, self.every, self.workers = data, split, seed, every, workers
+    def __init__(self, data, split, seed: int, every: Cadence, workers: int = 0):
+        self.data, self.split, self.seed, self.workers = data, split, seed, workers
+        self.timer, self.since = Timer(every), 0.0
+
+    def state_dict(self) -> dict:
+        return {"since": self.timer.since}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.since = state["since"]  # or a run that is stopped more often than it is measured never would be
+
+    def on_train_start(self, trainer, module) -> None:
+        self.timer.start(self.since)
 
     def on_fit_start(self, trainer, module) -> None:
         if len(self.split) < (least := module.objective.min_batch):
@@ -45,7 +56,7 @@ class Validate(StepCallback):
 
     def after_step(self, trainer, module) -> None:
         step = trainer.global_step
-        if step % self.every and step != module.total_steps:
+        if not self.timer.due(step, module) and step != module.total_steps:
             return
         with evaluating(module), torch.no_grad(), trainer.precision_plugin.val_step_context():
             module.logged["val_loss"] = self.loss(module)

@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torchvision.transforms.functional as T
+from conftest import tiny
 
 from sslzoo import rng
 from sslzoo.augment import image_views
 from sslzoo.augment.image_views import ImageViews
+from sslzoo.build import build
 from sslzoo.errors import ConfigError
 
 
@@ -158,6 +160,44 @@ def test_chances():
     assert float(grey.float().mean()) == pytest.approx(changed)
 
 
+def test_solarize_is_torchvisions():
+    torch.testing.assert_close(image_views.solarize(images()), T.solarize(images(), 0.5))
+    assert image_views.solarize(torch.tensor([0.2, 0.5, 0.9])).tolist() == pytest.approx([0.2, 0.5, 0.1])
+
+
+def test_each_view_has_its_own_chances():
+    """As BYOL's: a first view that is always blurred, and a second that is rarely, and sometimes solarised."""
+    x, n = images(1, 12).expand(500, -1, -1, -1), 500
+    maker = ImageViews(
+        scale=[1.0, 1.0], ratio=[1.0, 1.0], flip=0, jitter=0, gray=0, blur=[1.0, 0.0], solarize=[0.0, 0.2]
+    )
+    a, b = (maker(x, keys_of(n), "a", number) for number in (0, 1))
+    smoother = (a.diff(dim=-1).abs().mean((1, 2, 3)) < 0.99 * x.diff(dim=-1).abs().mean((1, 2, 3))).float().mean()
+    assert float(smoother) > 0.85, "all but those of the least sigma"
+    inverted = (b - image_views.solarize(x)).abs().flatten(1).amax(1) < 1e-4
+    same = (b - x).abs().flatten(1).amax(1) < 1e-4
+    assert (inverted | same).all()
+    assert float(inverted.float().mean()) == pytest.approx(0.2, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("objective", "colors", "blur", "solarize"),
+    [
+        ("simclr", [0.8, 0.8, 0.8, 0.2], [0.5, 0.5], [0, 0]),
+        ("moco", [0.4, 0.4, 0.4, 0.1], [0.5, 0.5], [0, 0]),
+        ("simsiam", [0.4, 0.4, 0.4, 0.1], [0.5, 0.5], [0, 0]),
+        ("byol", [0.4, 0.4, 0.2, 0.1], [1, 0.1], [0, 0.2]),
+        ("barlow", [0.4, 0.4, 0.2, 0.1], [1, 0.1], [0, 0.2]),
+        ("vicreg", [0.4, 0.4, 0.2, 0.1], [1, 0.1], [0, 0.2]),
+    ],
+)
+def test_the_views_of_a_method_are_its_papers(objective, colors, blur, solarize):
+    maker = build(tiny(objective)).objective.views
+    assert [*maker.factors, maker.hue] == pytest.approx(colors)
+    assert maker.chances["blur"] == blur and maker.chances["solarize"] == solarize
+    assert maker.chances["flip"] == [0.5, 0.5] and maker.chances["gray"] == [0.2, 0.2]
+
+
 def test_another_size():
     assert ImageViews(size=24)(images(), keys_of(4), "a").shape == (4, 3, 24, 24)
 
@@ -169,6 +209,10 @@ def test_another_size():
         ({"scale": [0.9, 0.5]}, "scale"),
         ({"flip": 1.2}, "flip"),
         ({"blur": -0.1}, "blur"),
+        ({"blur": [0.1, 0.2, 0.3]}, "blur"),
+        ({"solarize": [0.0, 1.1]}, "solarize"),
+        ({"jitter": -1.0}, "jitter"),
+        ({"hue": 0.6}, "hue"),
     ],
 )
 def test_refuses_what_is_no_share(bad, name):

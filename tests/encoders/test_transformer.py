@@ -187,3 +187,20 @@ def test_sinusoids_follow_the_paper():
 def test_refuses_what_does_not_divide(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_xavier_is_maes_reference():
+    """Uniform between the bounds of Glorot and Bengio 2010; query, key and value as one layer of 3 D outputs."""
+    torch.manual_seed(0)
+    layer = Transformer(64, 1, 2, init="xavier").layers[0]
+    for linear, bound in (
+        (layer.attention.query, (6 / (64 + 3 * 64)) ** 0.5),
+        (layer.attention.key, (6 / (64 + 3 * 64)) ** 0.5),
+        (layer.attention.value, (6 / (64 + 3 * 64)) ** 0.5),
+        (layer.attention.out, (6 / 128) ** 0.5),
+        (layer.up, (6 / 320) ** 0.5),
+        (layer.down, (6 / 320) ** 0.5),
+    ):
+        assert 0.98 * bound < float(linear.weight.abs().max()) <= bound
+        assert float(linear.weight.std()) == pytest.approx(bound / 3**0.5, rel=0.03)
+        assert not linear.bias.any()

@@ -28,7 +28,7 @@ def test_regression_is_the_slow_loop_and_lightlys():
 def test_the_loss_is_both_directions_of_the_papers_networks():
     job = build(tiny("byol"))
     batch, objective = batch_of(job, 0), job.objective
-    a, b = (objective.views(batch.inputs, batch.row_seeds, name) for name in ("view a", "view b"))
+    a, b = objective.views.draw(job.encoder, batch).views
     loss = objective(job.encoder, batch, 0)
     total = 0.0
     for one, other in ((a, b), (b, a)):

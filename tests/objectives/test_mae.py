@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import compose, tiny
 
 from sslzoo import rng
 from sslzoo.build import build
@@ -145,3 +145,23 @@ def test_a_decoder_that_places_its_tokens_is_refused():
     decoder = Transformer(16, 1, 2, position=SinePosition(16))
     with pytest.raises(ConfigError, match="objective.decoder.position must be null"):
         MAE(encoder, Images(), decoder)
+
+
+def test_views_are_what_is_masked_and_rebuilt():
+    views = "{_target_: sslzoo.augment.image_views.ImageViews, scale: [0.2, 0.9], jitter: 0, gray: 0, blur: 0}"
+    config = tiny("mae", f"objective.views={views}")
+    job, plain = build(config), build(tiny("mae"))
+    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    given = Batch(
+        images, torch.ones(4).long(), torch.tensor([rng.derive_seed(7, i) for i in range(4)]), torch.arange(4)
+    )
+    features, _, masked = job.objective.rebuild(job.encoder, given)
+    expected, _ = job.encoder.features(job.objective.views(images, given.row_seeds, "view"), given.lengths)
+    torch.testing.assert_close(features, expected)
+    whole, _, same = plain.objective.rebuild(plain.encoder, given)
+    assert torch.equal(masked, same) and not torch.allclose(features, whole, atol=0.1)
+
+
+def test_the_decoder_of_the_papers_recipe_is_the_references():
+    decoder = compose("recipe=imagenet_mae", "data.path=somewhere")["objective"]["decoder"]
+    assert (decoder["dim"], decoder["depth"], decoder["heads"]) == (512, 8, 16)

@@ -160,6 +160,25 @@ def test_what_changes_nothing_learned_may_differ(stopped, finished):
     assert yaml.safe_load(stopped.config.read_text())["trainer"]["workers"] == 0
 
 
+def test_a_run_made_before_a_setting_was_goes_on(stopped, finished):
+    """Of the trainer or the optimiser, if today's is the default; other settings that are missing are a difference."""
+    said = yaml.safe_load(stopped.config.read_text())
+    for name in ("accumulate", "tf32", "loggers", "on_collapse"):
+        del said["trainer"][name]
+    del said["optim"]["layer_decay"], said["optim"]["schedule"]["final"]
+    stopped.config.write_text(yaml.safe_dump(said))
+    with pytest.raises(ConfigError, match=r"\(trainer.accumulate: 1 -> 2\)"):
+        start(stopped, "trainer.accumulate=2")
+    with pytest.raises(ConfigError, match=r"\(optim.schedule.final: 0.0 -> 0.1\)"):
+        start(stopped, "optim.schedule.final=0.1")
+    assert start(stopped).done
+    assert stopped.weights.read_bytes() == finished.weights.read_bytes()
+    del said["encoder"]["width"]
+    stopped.config.write_text(yaml.safe_dump(said))
+    with pytest.raises(ConfigError, match="encoder.width: absent -> 8"):
+        start(stopped)
+
+
 def test_the_encoder_comes_back_trained_and_untrained(finished):
     encoder, data = load_encoder(finished)
     state = checkpoint.load(checkpoint.latest_checkpoint(finished))["state_dict"]

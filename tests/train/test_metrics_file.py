@@ -17,7 +17,8 @@ def trainer_at(step: int, **more):
 
 
 def log(file: MetricsFile, step: int, logged: dict, total: int = 100) -> None:
-    file.on_train_batch_end(trainer_at(step + 1), SimpleNamespace(logged=logged, total_steps=total), None, None, step)
+    module = SimpleNamespace(logged=logged, total_steps=total, part=0)
+    file.on_train_batch_end(trainer_at(step + 1), module, None, None, step)
 
 
 def rows(run: Run) -> list[dict]:
@@ -30,11 +31,11 @@ def run(tmp_path) -> Run:
     return Run(tmp_path)
 
 
-def test_every_so_many_steps_and_the_last(run):
-    file = MetricsFile(run, 5)
+def test_a_row_a_logged_step(run):
+    file = MetricsFile(run)
     file.on_train_start(trainer_at(0), None)
     for step in range(14):
-        log(file, step, {"loss": step / 3, "lr": 0.1}, total=14)
+        log(file, step, {"loss": step / 3, "lr": 0.1} if step % 5 == 0 or step == 13 else {}, total=14)
     assert [(r["step"], r["loss"]) for r in rows(run)] == [
         ("0", "0"),
         ("5", "1.66667"),
@@ -44,7 +45,7 @@ def test_every_so_many_steps_and_the_last(run):
 
 
 def test_columns_that_come_later(run):
-    file = MetricsFile(run, 1)
+    file = MetricsFile(run)
     log(file, 0, {"loss": 1.0, "rank": 3.0})
     log(file, 1, {"loss": 0.9})
     log(file, 2, {"loss": 0.8, "accuracy": 0.5})
@@ -57,10 +58,10 @@ def test_columns_that_come_later(run):
 
 def test_a_continued_run_drops_what_was_lost(run):
     """Steps 4 and 5 were written, but the checkpoint is of step 4: they are taken again."""
-    file = MetricsFile(run, 1)
+    file = MetricsFile(run)
     for step in range(6):
         log(file, step, {"loss": float(step)})
-    again = MetricsFile(run, 1)
+    again = MetricsFile(run)
     again.on_train_start(trainer_at(4), None)
     assert [r["step"] for r in rows(run)] == ["0", "1", "2", "3"]
     log(again, 4, {"loss": 40.0, "late": 1.0})
@@ -68,28 +69,25 @@ def test_a_continued_run_drops_what_was_lost(run):
 
 
 def test_a_run_that_starts_anew_drops_all(run):
-    log(MetricsFile(run, 1), 0, {"loss": 1.0})
-    again = MetricsFile(run, 1)
+    log(MetricsFile(run), 0, {"loss": 1.0})
+    again = MetricsFile(run)
     again.on_train_start(trainer_at(0), None)
     log(again, 0, {"other": 2.0})
     assert rows(run) == [{"step": "0", "other": "2"}]
 
 
-def test_a_validation_loss_is_always_written(run):
-    file = MetricsFile(run, 5)
-    for step in range(4):
-        log(file, step, {"loss": 1.0, **({"val_loss": 0.75} if step == 2 else {})})
-    assert rows(run) == [
-        {"step": "0", "loss": "1", "val_loss": ""},
-        {"step": "2", "loss": "1", "val_loss": "0.75"},
-    ]
+def test_a_part_of_a_step_writes_nothing(run):
+    file = MetricsFile(run)
+    module = SimpleNamespace(logged={"loss": 1.0}, total_steps=9, part=1)
+    file.on_train_batch_end(trainer_at(0), module, None, None, 0)
+    assert not run.metrics.exists()
 
 
 def test_other_ranks_write_nothing(run):
-    file = MetricsFile(run, 1)
+    file = MetricsFile(run)
     trainer = trainer_at(1)
     trainer.is_global_zero = False
-    file.on_train_batch_end(trainer, SimpleNamespace(logged={"loss": 1.0}, total_steps=9), None, None, 0)
+    file.on_train_batch_end(trainer, SimpleNamespace(logged={"loss": 1.0}, total_steps=9, part=0), None, None, 0)
     assert not run.metrics.exists()
 
 

@@ -12,10 +12,11 @@ from sslzoo.train.settings import Settings
     [
         *[
             ({name: 0}, f"trainer.{name} must be at least 1, got 0")
-            for name in ("max_steps", "devices", "nodes", "log_every", "save_every", "keep")
+            for name in ("max_steps", "devices", "nodes", "log_every", "keep", "accumulate")
         ],
         ({"workers": -1}, "workers must be at least 0"),
-        ({"val_every": 0}, "val_every at least 1 or null"),
+        ({"val_every": 0}, r"trainer.val_every must be a number of steps \(500\), a time .*; got 0"),
+        ({"save_every": "10 days"}, "trainer.save_every must be .*; got 10 days"),
         ({"devices": 2}, "2 ranks need a strategy: trainer=ddp"),
         ({"nodes": 3}, "3 ranks need a strategy"),
         ({"precision": "bf8"}, "trainer.precision must be auto, 32, bf16 or fp16, got bf8"),

@@ -20,6 +20,7 @@ from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import launch
+from sslzoo.train.cadence import Cadence
 from sslzoo.train.validate import Validate, evaluating
 
 
@@ -130,7 +131,9 @@ def test_the_number_of_ranks_changes_nothing(objective, tmp_path, monkeypatch):
     def work(rank):
         module = Pretrain(job.encoder, job.objective, job.optim, 0, 10)
         with evaluating(module), torch.no_grad():
-            return torch.tensor([Validate(job.data, split, 0, 1).loss(module) for split in splits]).double()
+            return torch.tensor(
+                [Validate(job.data, split, 0, Cadence(steps=1)).loss(module) for split in splits]
+            ).double()
 
     one = work(0)
     assert one.isfinite().all() and one.all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sslzoo.probe.metrics import score
+from sslzoo.tasks.metrics import score
 
 
 def test_accuracy_and_matthews():

@@ -1,0 +1,91 @@
+"""`sslzoo adapt`: a finished run's encoder, trained further to name the labels of a task."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sslzoo import build, distributed
+from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.job import build_adapt, default_name, load_adapted, weights_of
+from sslzoo.data.loader import ordered_loader
+from sslzoo.features.frozen import units
+from sslzoo.progress import Progress, bars, quiet
+from sslzoo.run import Run, commit, write_json
+from sslzoo.tasks.metrics import score
+from sslzoo.train import launch
+
+
+def run_adapt(config: dict, choices: dict[str, str]) -> Path | None:
+    """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first."""
+    root, name = Path(config.pop("root")), config.pop("name")
+    run = Run.find(config.pop("run"), root)
+    config["weights"] = weights_of(run)
+    name = default_name(config, choices["method"]) if name is None else str(name)
+    folder = Run(run.folder / "adapted" / name)
+    if folder.done and folder.result.exists():
+        build.write_config(folder, config)
+        print(f"{folder.folder} is done already\n{summary(name, json.loads(folder.result.read_text()))}")
+        return folder.result
+    job = build_adapt(config, run)
+    build.write_config(folder, config)
+    try:
+        if not folder.done and not launch.pretrain(job, folder):
+            return None
+    except BaseException:
+        folder.forget()
+        raise
+    with bars() as progress:
+        device = "cuda" if job.trainer.on_gpu else "cpu"
+        found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
+    write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
+    print(summary(name, found))
+    return folder.result
+
+
+def evaluated(
+    run: Run, name: str, data: Supervised, device: str = "cpu", workers: int = 0, progress: Progress = quiet
+) -> dict:
+    """What the weights that were saved score on validation and test, ready for JSON. data: with the task's labels.
+    The last step's weights are what is measured: validation chooses nothing, and test is read here alone."""
+    folder = Run(run.folder / "adapted" / name)
+    said, spent = json.loads(folder.adapted.read_text()), json.loads(folder.summary.read_text())
+    encoder, objective, _ = load_adapted(run, name)
+    encoder, objective = encoder.to(device), objective.to(device)
+    metric, truth = data.task.metric, {part: data.split(part).labels for part in ("train", "valid", "test")}
+
+    def batches(part: str):
+        done = 0
+        for batch in ordered_loader(data.split(part), units(data), workers=workers):
+            yield batch.to(device)
+            done += len(batch)
+            progress(f"evaluating {part}", done, len(truth[part]))
+
+    with distributed.alone(), torch.inference_mode():
+        found = {part: dict(objective.evaluate(encoder, batches(part))) for part in ("valid", "test")}
+    commonest = np.full_like(truth["test"], np.bincount(truth["train"]).argmax())
+    return {
+        "task": data.task.name,
+        "metric": metric,
+        **found,
+        "chance": score(metric, truth["test"], commonest),
+        "classes": said["classes"],
+        **{f"n_{part}": len(labels) for part, labels in truth.items()},
+        **{key: said[key] for key in ("parameters", "trained_parameters", "head_parameters")},
+        "steps": spent["steps"],
+        "seconds": round(60 * spent["minutes"], 2),
+        "commit": commit(),
+    }
+
+
+def summary(name: str, found: dict) -> str:
+    """A result in two lines for a terminal, scores times 100."""
+    valid, test, chance = (
+        100 * x for x in (*(found[part][found["metric"]] for part in ("valid", "test")), found["chance"])
+    )
+    return (
+        f"{name}: {found['metric']} {test:.1f} on {found['n_test']} of test, {valid:.1f} on {found['n_valid']} of "
+        f"valid, chance {chance:.1f}\n  {found['trained_parameters']:,} parameters trained, "
+        f"{found['head_parameters']:,} of them the head's, in {found['steps']} steps, {found['seconds']:.0f} s"
+    )

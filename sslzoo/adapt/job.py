@@ -1,0 +1,152 @@
+"""From a config of `sslzoo adapt` and a finished run to a job that the trainer takes, and from what it saved back to
+an encoder and a head."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from sslzoo import build, rng, weights
+from sslzoo.adapt.data import Supervised
+from sslzoo.data.base import Data
+from sslzoo.errors import ConfigError, UserError, nearest
+from sslzoo.features.compatible import with_run_tokenizer
+from sslzoo.nodes import check, fits, make, target
+from sslzoo.probe.tasks import Task
+from sslzoo.run import Run, write_json
+from sslzoo.tasks.base import TaskObjective
+
+NODES = ("task", "method", "objective", "optim", "trainer")
+MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
+
+
+@dataclass
+class AdaptJob(build.Job):
+    """The parts of fine-tuning; data is a `Supervised`."""
+
+    def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
+        """Write what was trained, and how much that is."""
+        weights.save(run.adapted_weights, trained(encoder, objective))
+        learning = {
+            name: sum(p.numel() for p in module.parameters() if p.requires_grad)
+            for name, module in (("encoder", encoder), ("objective", objective))
+        }
+        write_json(
+            run.adapted,
+            {
+                "task": self.data.task.name,
+                "classes": self.data.classes,
+                "prepared": prepared,
+                "parameters": sum(p.numel() for p in encoder.parameters()),
+                "trained_parameters": sum(learning.values()),
+                "head_parameters": learning["objective"],
+            },
+        )
+
+
+def trained(encoder: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
+    """All that training may have changed, by the trainer's names: the task's state, the encoder's parameters that
+    learn and, where there are any, its buffers (batch norm's statistics)."""
+    found = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
+    learns = {name: p.requires_grad for name, p in encoder.named_parameters()}
+    if any(learns.values()):
+        found |= {f"encoder.{name}": x for name, x in encoder.state_dict().items() if learns.get(name, True)}
+    return found
+
+
+def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
+    """The task, and the data that it is put to, which read as the run's did. Raises ConfigError, before any data is
+    read, where they do not go together."""
+    node, own = config["task"], build.described(run)["data"]
+    if config["batch"] is not None:
+        own = {**own, "batch": config["batch"]}
+        if node.get("data") is not None:
+            node = {**node, "data": {**node["data"], "batch": config["batch"]}}
+        check(own, "data")
+        check(node, "task")
+    task, data = make(node), make(own)
+    task.check(encoder, data)
+    if task.data is not None:
+        return task, with_run_tokenizer(task.data, data, run.folder)
+    data.restore(run.folder)
+    return task, data
+
+
+def begun(config: dict, run: Run, classes: list[str] | None = None):
+    """Encoder, task objective and data before the first step: (encoder, objective, data). The head's weights depend
+    on the seed alone. classes: None for those of the data, which is then opened."""
+    kind = target(config["objective"]["_target_"], "objective")
+    if not (isinstance(kind, type) and issubclass(kind, TaskObjective)):
+        raise ConfigError(f"objective: {getattr(kind, '__name__', kind)} is no task: choose one of sslzoo.tasks")
+    encoder, _ = build.load_encoder(run, config["untrained"])
+    task, data = opened(config, run, encoder)
+    if task.kind not in kind.kinds:
+        raise ConfigError(
+            f"task {task.name} is about {task.kind}, and {kind.__name__} is for {' and '.join(kind.kinds)}: "
+            "choose another task=… (`sslzoo list tasks`)"
+        )
+    data = Supervised(data, task, encoder.stride, classes)
+    build.check_fit(data, encoder, kind)
+    encoder = make(config["method"])(encoder)
+    with torch.random.fork_rng():
+        torch.manual_seed(rng.derive_seed(config["seed"], "head"))
+        objective = make(config["objective"], encoder=encoder, data=data)
+    return encoder, objective, data
+
+
+def build_adapt(config: dict, run: Run) -> AdaptJob:
+    """All parts of `sslzoo adapt`, from its plain config. The data is opened, for its labels size the head."""
+    for name in NODES:
+        if not isinstance(config[name], dict) or "_target_" not in config[name]:
+            raise ConfigError(f"{name} has no _target_: choose one of `sslzoo list` with {name}=…")
+        check(config[name], name)
+    if config["batch"] is not None and not (isinstance(config["batch"], dict) and "_target_" in config["batch"]):
+        raise ConfigError("batch must be null or a node, such as {_target_: sslzoo.data.sampler.ByCount, size: 32}")
+    for name, hint in (("seed", int), ("untrained", bool)):
+        if not fits(config[name], hint):
+            raise ConfigError(f"{name} must be {hint.__name__}, got {config[name]!r}")
+    trainer, optim = make(config["trainer"]), make(config["optim"])
+    encoder, objective, data = begun(config, run)
+    return AdaptJob(config, data, encoder, objective, build.batched(data, encoder, objective, optim, trainer), trainer)
+
+
+def adapted_run(run: Run, name: str) -> Run:
+    """The folder of what a run was adapted to; refused where it is not finished."""
+    found = Run(run.folder / "adapted" / name)
+    if not found.adapted.exists():
+        names = sorted(path.parent.name for path in run.folder.glob("adapted/*/adapted.json"))
+        raise UserError(
+            f"{run.folder} was not adapted as '{name}'{nearest(name, names)} — finished are: {', '.join(names) or 'none'}"
+        )
+    return found
+
+
+def load_adapted(run: Run, name: str):
+    """An encoder that was adapted to a task, and the task with its head, in eval mode, and the task's data, which is
+    not opened: (encoder, objective, data). name: "<task>-<method>", as the folder in the run's `adapted` is called."""
+    folder = adapted_run(run, name)
+    config, said = yaml.safe_load(folder.config.read_text()), json.loads(folder.adapted.read_text())
+    if weights.signature(run.weights) != config["weights"]:
+        raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
+    encoder, objective, data = begun(config, run, said["classes"])
+    both = nn.ModuleDict({"encoder": encoder, "objective": objective})
+    absent = both.state_dict().keys() - trained(encoder, objective).keys()
+    build.restore(both, weights.load(folder.adapted_weights, MEND.format(folder.folder)), absent)
+    return encoder.eval(), objective.eval(), data
+
+
+def default_name(config: dict, method: str) -> str:
+    """<task>-<method>, and what differs from a first run of them."""
+    more = ["untrained"] * config["untrained"] + ([f"s{config['seed']}"] if config["seed"] else [])
+    return "-".join([str(config["task"]["name"]), method, *more])
+
+
+def weights_of(run: Run) -> str:
+    """The signature of a finished run's encoder."""
+    build.described(run)
+    if not Path(f"{run.weights}.sha256").exists():
+        raise UserError(f"{run.weights} has no signature beside it: was it copied without it?")
+    return weights.signature(run.weights)

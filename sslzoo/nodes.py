@@ -1,0 +1,96 @@
+"""A node of a config, and the object that its `_target_` makes of it.
+
+Every node with a `_target_` is bound to the signature of what it names, and its values to the
+annotations, before anything is made; making them touches no data.
+"""
+
+import importlib
+import inspect
+import types
+import typing
+
+import hydra
+
+from sslzoo.errors import ConfigError, UserError, nearest
+
+GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
+
+
+def target(path: str, where: str):
+    """The class that `_target_` names."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise ConfigError(f"{where}: cannot import {path}: {str(error).splitlines()[0]}") from error
+    if not hasattr(found, name):
+        raise ConfigError(f"{where}: there is no {name} in {module}{nearest(name, vars(found))}")
+    return getattr(found, name)
+
+
+def fits(value, hint) -> bool:
+    """Whether a plain value is of an annotated type. An int passes for a float."""
+    if hint is inspect.Parameter.empty or hint is typing.Any or hint is object:
+        return True
+    if isinstance(value, dict) and "_target_" in value:
+        return True  # checked as a node of its own; its class may be an object of any kind
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is typing.Literal:
+        return value in args
+    if origin in (list, tuple):
+        return isinstance(value, list) and all(fits(v, args[0]) for v in value if args)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(v, args[1]) for v in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def describe(hint) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return getattr(hint, "__name__", None) if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def check(node, where: str = "") -> None:
+    """Refuse a config node, and all below it, whose keys or values its target does not take."""
+    if isinstance(node, list):
+        for number, item in enumerate(node):
+            check(item, f"{where}[{number}]")
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        cls = target(node["_target_"], where)
+        hints = typing.get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
+        parameters = {k: p for k, p in inspect.signature(cls).parameters.items()}
+        given = GIVEN.get(where, ())
+        for name, value in node.items():
+            if name == "_target_":
+                continue
+            if name not in parameters or name in given:
+                takes = [p for p in parameters if p not in given]
+                raise ConfigError(f"{where}.{name}: {cls.__name__} takes no '{name}'{nearest(name, takes)}")
+            if not fits(value, hints.get(name, typing.Any)):
+                raise ConfigError(f"{where}.{name} must be {describe(hints[name])}, got {value!r}")
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in node and name not in given:
+                raise ConfigError(f"{where}.{name} is required by {cls.__name__}: set {where}.{name}=…")
+    for name, value in node.items():
+        check(value, f"{where}.{name}" if where else str(name))
+
+
+def make(node: dict, **given):
+    """The object that a checked node describes."""
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **given)
+    except Exception as error:
+        cause = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from error
+        raise

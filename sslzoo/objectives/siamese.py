@@ -1,0 +1,45 @@
+"""What two-view methods without negatives share: an encoder and a projector that both views go through."""
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo.augment.base import Drawn
+from sslzoo.nn.siamese import negative_cosine
+from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
+
+
+class Siamese(Objective):
+    """Two views of each item, their representations and the projections of those. A method adds its projector, and the
+    loss of the projections. Each view goes through the networks as a batch of its own, with its own batch norm.
+    """
+
+    modalities = ("image", "speech")
+    min_batch = 2
+
+    def __init__(self, encoder, data, views: nn.Module, projector: nn.Module):
+        super().__init__()
+        views.check(encoder, data)
+        self.views, self.projector = views, projector
+
+    def loss(self, a: Tensor, b: Tensor, batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of projections [B, P] of both views: the mean over this rank's rows, or one number that is alike on all
+        ranks; and its terms, for the logs."""
+        raise NotImplementedError
+
+    def project(self, encoder, batch) -> tuple[Drawn, list[Tensor], list[Tensor]]:
+        """Both views, their representations [B, D] and their projections [B, P], view by view."""
+        drawn = self.views.draw(encoder, batch)
+        features = self.views.embed(encoder, drawn)
+        return drawn, features, [self.projector(x) for x in features]
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        _, features, (a, b) = self.project(encoder, batch)
+        value, terms = self.loss(a, b, batch)
+        # health of the representations: batch norm in the projector hides a collapse
+        return Loss(value, len(a), lambda: terms, features=features[0])
+
+    @torch.no_grad()
+    def visualize(self, encoder, batch, step: int) -> dict:
+        drawn, _, (a, b) = self.project(encoder, batch)
+        cosine = -negative_cosine(a, b)
+        return {"kind": "view_pairs", "views": torch.stack(drawn.views, 1)[:MOST_ROWS], "cosine": cosine}

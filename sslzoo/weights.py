@@ -1,0 +1,35 @@
+"""Tensors by name in signed safetensors files, which hold no code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from sslzoo.run import check_signed, write_signed
+
+
+def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as they are, from any device. Tied ones are written once a name."""
+    from safetensors.torch import save_file
+
+    found: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in stored else tensor
+        stored.add(place)
+    write_signed(path, lambda beside: save_file(found, beside))
+
+
+def load(path: Path, mend: str) -> dict[str, Tensor]:
+    """What `save` wrote, on the CPU. Raises UserError, with `mend`, for a file that is damaged or not signed."""
+    from safetensors.torch import load_file
+
+    check_signed(path, mend)
+    return load_file(path)
+
+
+def signature(path: Path) -> str:
+    """The SHA-256 that stands beside a file."""
+    return Path(f"{path}.sha256").read_text().split()[0]

@@ -1,0 +1,74 @@
+"""Tiny jobs of `sslzoo adapt` over every modality: a finished run of a tiny encoder, and what is learned on it."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+import yaml
+
+from sslzoo import build, weights
+from sslzoo.run import Run, write_json
+
+_kept = []  # temporary folders, until the session ends
+
+TASKS = {  # encoder, method, what the head sees
+    "image-full": ("tiny_image", "full", "layers"),
+    "resnet-full": ("tiny_resnet", "full", "pooled"),
+    "resnet-head": ("tiny_resnet", "head", "pooled"),
+    "speech-full": ("tiny_speech", "full", "layers"),
+    "speech-head": ("tiny_wave", "head", "layers"),
+    "text-full": ("tiny_text", "full", "pooled"),
+    "text-head": ("tiny_text", "head", "pooled"),
+}
+KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
+BATCH = {
+    "speech": "_target_:sslzoo.data.sampler.BySeconds,seconds:4.0,buckets:3,max_items:{}",
+    "image": "_target_:sslzoo.data.sampler.ByCount,size:{}",
+    "text": "_target_:sslzoo.data.sampler.ByCount,size:{}",
+}
+LABEL = "{_target_: sslzoo.probe.tasks.Task, name: tiny, label: label}"
+
+
+def kind_of(task: str) -> str:
+    return KINDS[task.split("-")[0]]
+
+
+@cache
+def tiny_run(encoder: str, kind: str) -> Run:
+    """A run's folder as `sslzoo pretrain` leaves it, of an encoder that was moved off its first weights."""
+    from conftest import compose
+
+    _kept.append(tempfile.TemporaryDirectory())
+    return write_run(Path(_kept[-1].name) / "run", compose(f"data=tiny_{kind}", f"encoder={encoder}"))
+
+
+def write_run(folder: Path, config: dict) -> Run:
+    run = Run(folder)
+    run.folder.mkdir(parents=True)
+    run.config.write_text(yaml.safe_dump(config))
+    write_json(run.encoder, {key: config[key] for key in ("seed", "encoder", "data")})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = build.make(config["encoder"]).state_dict()
+    weights.save(run.weights, {k: w + 0.01 if w.is_floating_point() else w for k, w in state.items()})
+    build.make(config["data"]).save(run.folder)
+    run.finish()
+    return run
+
+
+def rows(task: str, count: int) -> list[str]:
+    """Overrides for batches of so many rows."""
+    kind = kind_of(task)
+    return [f"batch={{{BATCH[kind].format(count)}}}"]
+
+
+def tiny_task(task: str, *overrides: str) -> dict:
+    """The plain config of a tiny `sslzoo adapt`, with its run's folder as `run`."""
+    from conftest import compose
+
+    encoder, method, features = TASKS[task]
+    run = tiny_run(encoder, kind_of(task))
+    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"objective.features={features}"]
+    config = compose(*chosen, "trainer.progress=false", *overrides, command="adapt")
+    return {**config, "task": yaml.safe_load(LABEL), "weights": weights.signature(run.weights)}
