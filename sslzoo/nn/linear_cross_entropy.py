@@ -23,7 +23,8 @@ class LinearCrossEntropy(nn.Module):
         """hidden [N, D], weight [V, D], target int64 [N], bias [V] -> the sum of the losses, float32 (float64 of
         float64)."""
         kind = hidden.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if half else hidden.dtype
         grad = torch.is_grad_enabled()  # what needs one is known in the function, but not whether it is asked for
         return _LinearCrossEntropy.apply(hidden, weight, bias, target, dtype, self.ignore_index, self.max_logits, grad)
 
