@@ -132,7 +132,8 @@ class Spectrogram(Frontend):
 
     norm: what a frame goes through before the linear layer. "none": nothing, as in Mockingjay, TERA, APC and BEST-RQ,
     whose networks read each band's standardised log-energy as it is. "layer": a layer norm over the frame's bands, as
-    wav2vec 2.0 has it over its convolutions' features; it takes each frame's energy and contrast away.
+    wav2vec 2.0 has it over its convolutions' features; it takes each frame's energy and contrast away. Of the configs
+    gru_small and logmel_causal have none, and logmel_small a layer norm, which its stored results were reached with.
     """
 
     modality = "speech"
