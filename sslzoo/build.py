@@ -116,7 +116,7 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
         torch.manual_seed(rng.derive_seed(config["seed"], "weights"))
         encoder = make(config["encoder"])
         if source is not None:  # before the objective, which may copy it
-            encoder.load_state_dict(weights.load(source.weights, MEND.format(source.folder)))
+            encoder.load_state_dict(compat.translate_weights(weights.load(source.weights, MEND.format(source.folder))))
         objective = target(config["objective"]["_target_"], "objective")
         check_fit(data, encoder, objective)
         objective = make(config["objective"], encoder=encoder, data=data)
@@ -142,7 +142,7 @@ def load_encoder(run: Run, untrained: bool = False):
         torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
         encoder = make(saved["encoder"])
     if not untrained:
-        encoder.load_state_dict(weights.load(run.weights, MEND.format(run.folder)))
+        encoder.load_state_dict(compat.translate_weights(weights.load(run.weights, MEND.format(run.folder))))
     data = make(saved["data"])
     data.restore(run.folder)
     return encoder.eval(), data
@@ -249,9 +249,15 @@ def write_config(run: Run, config: dict) -> None:
     """Write the config of a new run; refuse to go on with a run of another config. A setting of the trainer or of the
     optimiser that the older config lacks, for it was not there yet, has its default."""
     if run.config.exists():
+        written = yaml.safe_load(run.config.read_text())
+        if compat.is_old(written) and not run.done:
+            raise ConfigError(
+                f"{run.folder} was begun by an older sslzoo, whose checkpoints cannot be continued — "
+                "choose another name=… or delete it"
+            )
         old, new = (
             {k: with_defaults(v) if k in ("trainer", "optim") else v for k, v in saved.items()}
-            for saved in (yaml.safe_load(run.config.read_text()), config)
+            for saved in (compat.translate(written), config)
         )
         differ = differences(old, new, FREE)
         if differ:

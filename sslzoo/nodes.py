@@ -11,6 +11,7 @@ import typing
 
 import hydra
 
+from sslzoo import compat
 from sslzoo.errors import ConfigError, UserError, nearest
 
 GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
@@ -18,6 +19,8 @@ GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
 
 def target(path: str, where: str):
     """The class that `_target_` names."""
+    if path in compat.TARGETS:
+        raise ConfigError(f"{where}: {path} is {compat.TARGETS[path]} now: write that")
     module, _, name = str(path).rpartition(".")
     try:
         found = importlib.import_module(module)
