@@ -102,24 +102,24 @@ class Supervised(Data):
 
     @property
     def classes(self) -> list[str]:
-        return self.question.classes if self._classes is None else self._classes
+        return self.task_data.classes if self._classes is None else self._classes
 
     @cached_property
     def pool(self) -> Pool:
         return Pool(self.data)
 
     @cached_property
-    def question(self) -> TaskData:
-        question = self.task.put(self.pool, self.stride)
-        if self._classes is not None and question.classes != self._classes:
+    def task_data(self) -> TaskData:
+        task_data = self.task.prepare(self.pool, self.stride)
+        if self._classes is not None and task_data.classes != self._classes:
             raise UserError(
-                f"task {self.task.name}: the labels of this data are {_some(question.classes)}, and those that were "
+                f"task {self.task.name}: the labels of this data are {_some(task_data.classes)}, and those that were "
                 f"learned {_some(self._classes)}"
             )
-        return question
+        return task_data
 
     def split(self, name: str) -> SupervisedSplit:
-        part, order = self.question.parts[name], list(self.pool.splits)
+        part, order = self.task_data.parts[name], list(self.pool.splits)
         number = {split: i for i, split in enumerate(order)}
         source = np.array([number[split] for split in self.pool.part[part.items]], np.int64)
         places = part.items - np.array([self.pool.starts[split] for split in order])[source]
