@@ -1,10 +1,11 @@
-"""Put the stored results of benchmarks/results into the README's tables."""
+"""Put the stored results of benchmarks/results into the tables of README.md and benchmarks/RESULTS.md."""
 
 import json
 import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
 
 
 def table(name: str) -> str:
@@ -74,7 +75,7 @@ def measured(name: str, said: dict) -> str:
 
 
 def fill(text: str) -> str:
-    """The README with every `<!-- results: NAME -->` and `<!-- kinds: NAME -->` ... `<!-- end -->` filled anew."""
+    """A page with every `<!-- results: NAME -->` and `<!-- kinds: NAME -->` ... `<!-- end -->` filled anew."""
 
     def put(found: re.Match) -> str:
         make, name = {"results": table, "kinds": kinds}[found[1]], found[2]
@@ -86,5 +87,5 @@ def fill(text: str) -> str:
 
 
 if __name__ == "__main__":
-    readme = HERE.parent / "README.md"
-    readme.write_text(fill(readme.read_text()))
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
