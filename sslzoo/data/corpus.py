@@ -1,5 +1,6 @@
 """Running text, cut into blocks."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import files, text_files
+from sslzoo.data import files, index, text_files
 from sslzoo.data.base import SPLITS, UNK
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextBlocks, TextData, Texts, check_files, file_stamps
@@ -100,13 +101,13 @@ class PlainText(TextData):
         if split not in own and split not in lacking:
             raise UserError(f"this text has no {split} split: data.shares gives it none — set data.shares.{split}=0.05")
         names = own.get(split, own["train"])
-        sizes, faults = files.inspected(root, names, text_files.count_characters, "text")
+        sizes, faults = _characters(root, names)
         kept = files.drop_faulty(str(root), len(names), faults, self.on_error)
         if split in own and split != "train":
-            return [_Portion(root, names[i], sizes[i][0]) for i in kept]
+            return [_Portion(root, names[i], int(sizes[i])) for i in kept]
         part = 1 + lacking.index(split) if split in lacking else 0
         shares = self.shares and tuple(self.shares[name] for name in lacking)
-        return [_Portion(root, names[i], sizes[i][0], part, len(lacking), shares) for i in kept]
+        return [_Portion(root, names[i], int(sizes[i]), part, len(lacking), shares) for i in kept]
 
     def _bounds(self, portion: "_Portion") -> tuple[int, int]:
         """The characters that a portion begins and ends at, found once."""
@@ -152,6 +153,17 @@ class WikiText(PlainText):
             mend = f" — set data.files={{train: {first}}} to train on what there is" if own else ""
             raise UserError(f"{root} has no wiki.train.tokens{mend}")
         return root, {name: [file] for name, file in own.items()}
+
+
+def _characters(root: Path, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """The characters of each file [N], counted once and kept in an index; and what is wrong with the bad ones."""
+    listing = index.Listing(root, names, ["train"] * len(names), {}, [])
+    which = hashlib.sha256("\n".join([str(root.resolve()), *names]).encode()).hexdigest()[:20]
+    found = index.opened(
+        f"text-{which}", lambda: listing, ["characters"], lambda path, _: text_files.count_characters(path), "whole"
+    )
+    rows = found.rows("train")
+    return found.arrays["characters"][rows], found.faults(rows)
 
 
 def _check_shares(shares: dict[str, float], files: dict[str, str]) -> None:

@@ -35,10 +35,10 @@ def test_who_decays():
     gain, direction = ("encoder.trunk.position.conv.parametrizations.weight.original" + i for i in "01")
     assert spoken[gain].ndim == 3 and no_decay(gain, spoken[gain]), "a norm's scale, whatever its shape"
     assert not no_decay(direction, spoken[direction])
-    assert seen["encoder.frontend.position"].ndim == 2 and no_decay(
-        "encoder.frontend.position", seen["encoder.frontend.position"]
+    assert seen["encoder.frontend.position_embedding"].ndim == 2 and no_decay(
+        "encoder.frontend.position_embedding", seen["encoder.frontend.position_embedding"]
     )
-    assert "encoder.frontend.position" not in made
+    assert "encoder.frontend.position_embedding" not in made
     tables = [name for name in read if name.startswith("encoder.frontend.") and read[name].ndim == 2]
     assert len(tables) == 3 and not any(no_decay(name, read[name]) for name in tables), "as BERT's code has it"
     for named in (spoken, seen, read):
