@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 # the first Python that answers: a shim on the path may name one that is not there
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+# a process a core, up to four: each takes about a gigabyte
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # what holds numbers to numbers; of the contracts, those that do
-NUMERIC := tests/parts tests/objectives tests/encoders tests/train/test_ddp.py tests/test_contracts.py \
+NUMERIC := tests/nn tests/test_distributed.py tests/objectives tests/encoders tests/train/test_ddp.py tests/test_contracts.py \
 	-k "not test_contracts or ranks or padding or golden"
 
 .PHONY: help demo test test-all test-kernels clean
@@ -40,15 +42,15 @@ demo: $(VENV)/.installed
 	$(BIN)/sslzoo compare comparison=demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 # both runs, whatever the first says
 test-kernels: $(VENV)/.installed-test
 	@failed=0; \
-	numeric() { echo "numeric tests with $$*"; env "$$@" $(BIN)/python -m pytest $(NUMERIC) || failed=1; }; \
+	numeric() { echo "numeric tests with $$*"; env "$$@" $(PYTEST) $(NUMERIC) || failed=1; }; \
 	numeric OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2; \
 	numeric OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBILITY ONEDNN_MAX_CPU_ISA=SSE41; \
 	exit $$failed
