@@ -42,7 +42,7 @@ def test_a_cache_goes_on_where_it_was(norm):
         cache = net.cache(state)
     for number, hidden in enumerate(whole):
         assert_sum_close(torch.cat([p[number] for p in parts], 1), hidden)
-    assert cache.position == cache.blocks[0].size == 12
+    assert cache.position == cache.layers[0].size == 12
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -81,7 +81,7 @@ def test_a_prefix_is_seen_by_every_token_and_takes_no_place(causal, lengths):
             hidden, state = net.run(net.prepare(part, torch.full((2,), part.shape[1]), cache, prefix))
             parts.append(hidden[-1])
             cache = net.cache(state)
-        assert cache.position == cache.blocks[0].size == 7, "a prefix takes no place"
+        assert cache.position == cache.layers[0].size == 7, "a prefix takes no place"
         torch.testing.assert_close(torch.cat(parts, 1), found[-1])
     plain = net(x, lengths)
     torch.testing.assert_close(found[0], plain[0])
