@@ -16,6 +16,8 @@ class BarlowTwins(Siamese):
     2203.13628).
     """
 
+    batch_terms = "correlation of features"
+
     def __init__(
         self,
         encoder,

@@ -31,7 +31,7 @@ class HuBERT(Objective):
 
     modalities = ("speech",)
     needs = frozenset({"tokens"})
-    batch_terms = "the feature penalty"
+    batch_terms = "feature penalty"
     learns_targets = True
 
     def __init__(

@@ -26,7 +26,7 @@ class MoCo(Objective):
     """
 
     modalities = ("image",)
-    batch_terms = "the queue"  # a part's keys are in it before the next part
+    batch_terms = "queue"  # a part's keys are in it before the next part
 
     def __init__(
         self,

@@ -16,6 +16,8 @@ class VICReg(Siamese):
     of different features; see `nn.siamese.vicreg`. invariance, variance, covariance: lambda, mu and nu.
     """
 
+    batch_terms = "variances and covariances"
+
     def __init__(
         self,
         encoder,

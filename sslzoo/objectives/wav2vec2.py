@@ -32,7 +32,7 @@ class Wav2Vec2(Objective):
 
     modalities = ("speech",)
     needs = frozenset({"tokens"})
-    batch_terms = "the diversity of codes and the feature penalty"
+    batch_terms = "diversity of codes and feature penalty"
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ def pretrain(job, run: Run) -> bool:
         print(f"{run.name}: {line}", file=sys.stderr, flush=True)
 
     if parts > 1 and (terms := alone_in_parts(job.encoder, job.objective)):
-        say(f"trainer.accumulate={parts}: {terms} see one part at a time, as in a batch of 1/{parts} of the size")
+        say(f"trainer.accumulate={parts}: each part has its own {terms}, as a batch of 1/{parts} of the size would")
     rate = getattr(job.data, "sample_rate", None)
     stop = GracefulStop()
     module = Pretrain(

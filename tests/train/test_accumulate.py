@@ -207,7 +207,7 @@ def test_a_scaled_loss_has_one_scale_a_step(tmp_path):
 @pytest.mark.parametrize(
     ("objective", "said"),
     [
-        ("simclr", "accumulate=2: negatives and batch norm see one part at a time, as in a batch of 1/2 of the size"),
+        ("simclr", "accumulate=2: each part has its own negatives and batch norm, as a batch of 1/2 of the size would"),
         ("rotation", None),
     ],
 )
