@@ -74,17 +74,56 @@ def measured(name: str, said: dict) -> str:
     )
 
 
+def speed(name: str) -> str:
+    """Seconds beside other packages', timed in turn in one process: the peer's over ours, median and range."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    lines = ["| case | sslzoo | beside | seconds | peer's over ours |", "|---|---:|---|---:|---:|"]
+    for case, found in said["cases"].items():
+        ours = found["ways"]["sslzoo"]["median_seconds"]
+        for peer, way in found["ways"].items():
+            if ratios := way.get("seconds_ratios"):
+                ratio = f"**{way['median_seconds_ratio']:.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
+                lines.append(f"| {case} | {ours:.2f} s | {peer} | {way['median_seconds']:.2f} s | {ratio} |")
+    return "\n".join([*lines, "", stored(name, said)])
+
+
+def scale(name: str) -> str:
+    """Start, memory and sampler by the size of a simulated set."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    lines = [
+        "| items | seconds to open | to the first batch | ms a step | MB of a rank | of a worker |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in said["sizes"]:
+        values = [
+            f"{row['seconds_to_open']:.2f}",
+            f"{row['seconds_to_first_batch']:.2f}",
+            f"{row['milliseconds_a_step']:.2f}",
+        ]
+        values += [f"{row['rank_own_mb']:.0f}", f"{row['worker_own_mb']:.0f}"]
+        lines.append(f"| {row['items']:,} | {' | '.join(values)} |")
+    return "\n".join([*lines, "", stored(name, said)])
+
+
+def stored(name: str, said: dict) -> str:
+    """Where a measurement is stored, and what it was made on."""
+    machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")[:7]
+    return f"<sub>`benchmarks/results/{name}.json`: {machine.get('cores')} cores ({machine.get('arch')}); commit {commit}.</sub>"
+
+
 def fill(text: str) -> str:
     """A page with every `<!-- results: NAME -->` and `<!-- kinds: NAME -->` ... `<!-- end -->` filled anew."""
 
     def put(found: re.Match) -> str:
-        make, name = {"results": table, "kinds": kinds}[found[1]], found[2]
+        make, name = MAKERS[found[1]], found[2]
         there = (HERE / "results" / f"{name}.json").exists()
         body = make(name) if there else "*Not run yet.*"
         return f"<!-- {found[1]}: {name} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- (results|kinds): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
+    return re.sub(r"<!-- (results|kinds|speed|scale): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
 
+
+MAKERS = {"results": table, "kinds": kinds, "speed": speed, "scale": scale}
 
 if __name__ == "__main__":
     for page in PAGES:
