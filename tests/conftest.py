@@ -88,7 +88,7 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.output_dim=16",
             "objective.bottleneck=8",
         ],
-        "vicreg": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
+        "vicreg": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16", "optim.lr=0.0002"],
         "wav2vec2": [
             "objective.negatives=10",
             "objective.entries=8",
