@@ -24,22 +24,23 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def derive_seed(*words: int | str) -> int:
-    """One non-negative 63-bit integer from any integers and strings."""
+def _hash(words: tuple[int | str, ...]) -> int:
+    """64 bits of any integers and strings, in their order."""
     h = _GOLDEN
     for word in words:
         value = crc32(word.encode()) if isinstance(word, str) else int(word)
         h = _mix((h + _GOLDEN + (value & _WORD)) & _WORD)
-    return h >> 1
+    return h
+
+
+def derive_seed(*words: int | str) -> int:
+    """One non-negative 63-bit integer from any integers and strings."""
+    return _hash(words) >> 1
 
 
 def derive_row_seeds(*words: int | str, rows: np.ndarray) -> np.ndarray:
-    """`seed(*words, row)` of every row, int64 [N], without a loop."""
-    h = _GOLDEN
-    for word in words:
-        value = crc32(word.encode()) if isinstance(word, str) else int(word)
-        h = _mix((h + _GOLDEN + (value & _WORD)) & _WORD)
-    x = np.asarray(rows, np.int64).astype(np.uint64) + np.uint64((h + _GOLDEN) & _WORD)
+    """`derive_seed(*words, row)` of every row, int64 [N], without a loop."""
+    x = np.asarray(rows, np.int64).astype(np.uint64) + np.uint64((_hash(words) + _GOLDEN) & _WORD)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(_M1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(_M2)
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
