@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data.base import Data, Split
+from sslzoo.data.base import Data, Split, WrappedData
 from sslzoo.errors import UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task, TaskData
@@ -76,7 +75,7 @@ class Names(Sequence):
         return split.names[place]
 
 
-class Supervised(Data):
+class Supervised(WrappedData):
     """A data set with a task's labels, parts and classes: in all else the data set itself, which is opened when the
     first split, or the classes, are asked for. stride: of the encoder.
 
@@ -84,21 +83,9 @@ class Supervised(Data):
     """
 
     def __init__(self, data: Data, task: Task, stride: int, classes: list[str] | None = None):
-        self.data, self.task, self.stride, self.seed = data, task, stride, data.seed
+        super().__init__(data)
+        self.task, self.stride = task, stride
         self._classes = classes
-
-    def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself
-        if name == "data":  # not there yet: a copy is being made
-            raise AttributeError(name)
-        return getattr(self.data, name)
-
-    @property
-    def modality(self) -> str:
-        return self.data.modality
-
-    @property
-    def real_vocab_size(self) -> int:
-        return self.data.real_vocab_size
 
     @property
     def classes(self) -> list[str]:
@@ -124,15 +111,6 @@ class Supervised(Data):
         source = np.array([number[split] for split in self.pool.part[part.items]], np.int64)
         places = part.items - np.array([self.pool.starts[split] for split in order])[source]
         return SupervisedSplit(list(self.pool.splits.values()), source, places, part.labels)
-
-    def save(self, folder: Path) -> None:
-        self.data.save(folder)
-
-    def restore(self, folder: Path) -> None:
-        self.data.restore(folder)
-
-    def describe(self, inputs: Tensor) -> str:
-        return self.data.describe(inputs)
 
 
 def _some(classes: list[str]) -> str:

@@ -197,6 +197,35 @@ class Data:
         return ""
 
 
+class WrappedData(Data):
+    """A data set to which something is joined: in all else the data set itself."""
+
+    def __init__(self, data: Data):
+        self.data, self.seed = data, data.seed
+
+    def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself
+        if name == "data":  # not there yet: a copy is being made
+            raise AttributeError(name)
+        return getattr(self.data, name)
+
+    @property
+    def modality(self) -> str:
+        return self.data.modality
+
+    @property
+    def real_vocab_size(self) -> int:
+        return self.data.real_vocab_size
+
+    def save(self, folder: Path) -> None:
+        self.data.save(folder)
+
+    def restore(self, folder: Path) -> None:
+        self.data.restore(folder)
+
+    def describe(self, inputs: Tensor) -> str:
+        return self.data.describe(inputs)
+
+
 def continuation(describe: Callable[[Tensor], str], ids: Tensor, more: Tensor) -> list[str]:
     """A text, and how it goes on: the first of `more` may be a piece of its last word."""
     text, whole = describe(ids), describe(torch.cat([ids, more]))

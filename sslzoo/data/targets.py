@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sslzoo.data import stored
-from sslzoo.data.base import Data, Split
+from sslzoo.data.base import Data, Split, WrappedData
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import check_signed
 
@@ -123,29 +123,12 @@ class LabelledSplit(Split):
         return {CODES: torch.from_numpy(mine.astype(np.int64))}
 
 
-class Labelled(Data):
+class Labelled(WrappedData):
     """A data set with targets: in all else the data set itself."""
 
     def __init__(self, data: Data, targets: Targets | PlannedTargets):
-        self.data, self.targets, self.seed = data, targets, data.seed
-
-    def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself
-        if name == "data":  # not there yet: a copy is being made
-            raise AttributeError(name)
-        return getattr(self.data, name)
-
-    @property
-    def modality(self) -> str:
-        return self.data.modality
+        super().__init__(data)
+        self.targets = targets
 
     def split(self, name: str) -> LabelledSplit:
         return self.targets.join(name, self.data.split(name))
-
-    def save(self, folder: Path) -> None:
-        self.data.save(folder)
-
-    def restore(self, folder: Path) -> None:
-        self.data.restore(folder)
-
-    def describe(self, inputs: Tensor) -> str:
-        return self.data.describe(inputs)
