@@ -7,56 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from sslzoo.cli.flags import Parser, check_flags, config_folders
-from sslzoo.config import CONF, FURTHER, GROUPS, explain, fingerprint, one_line, options, plain
+from sslzoo.cli.compose import composed
+from sslzoo.cli.flags import Parser, config_folders
+from sslzoo.config import FURTHER, GROUPS, fingerprint, options
 from sslzoo.errors import ConfigError, nearest, one_line_error
-
-
-def composed(name: str, argv: list[str], work) -> None:
-    """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
-    if {"-h", "--help"} & set(argv):  # Hydra's would compose first, and ask for what is missing
-        print(explain(name))
-        return
-    check_flags(argv)
-    folders = config_folders(argv)
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir {folder} is not a folder")
-    # a user's own classes lie beside their configs or where they stand
-    sys.path[:0] = [str(f.resolve()) for f in folders] + [os.getcwd()]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    saved_argv, begun, failed = sys.argv, [], []
-
-    def task(config) -> None:
-        begun.append(True)
-        sys.argv = saved_argv  # what Lightning's ranks start again with
-        choices = HydraConfig.get().runtime.choices
-        try:
-            work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
-        except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
-            failed.append(error)
-
-    # argparse takes overrides in one piece only, and users write flags between them
-    overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
-    sys.argv = [f"sslzoo {name}", *(word for word in argv if word not in overrides), *overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
-    except Exception as error:
-        # whatever fails before the work begins is the config's fault: a file that is no yaml, a group set to 3
-        if begun and not isinstance(error, HydraException | OmegaConfBaseException):
-            raise
-        raise ConfigError(one_line(error, folders)) from error
-    finally:
-        sys.argv = saved_argv
-    for error in failed[1:]:
-        print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
-    if failed:
-        raise failed[0]
 
 
 def pretrain(argv: list[str]) -> None:
