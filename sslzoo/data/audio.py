@@ -1,6 +1,5 @@
 """Audio sets: what they share, and a reader of any folder of audio files."""
 
-import csv
 from pathlib import Path
 from typing import Literal
 
@@ -8,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data import files, index, sound, splits, stored, tree
+from sslzoo.data import delimited, files, index, sound, splits, stored, tree
 from sslzoo.data.base import SPLITS, Data, Split
 from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.errors import ConfigError, UserError, nearest
+from sslzoo.errors import ConfigError, UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
 
@@ -142,7 +141,7 @@ class AudioFolder(AudioData):
         manifest: str | None = None,
     ):
         super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error, check)
-        if manifest is not None and not manifest.endswith((".tsv", ".csv")):
+        if manifest is not None and not manifest.lower().endswith(delimited.SUFFIXES):
             raise ConfigError(f"data.manifest must be a .tsv or .csv file, got {manifest}")
         self.manifest = manifest
 
@@ -157,34 +156,16 @@ class AudioFolder(AudioData):
 
     def _from_manifest(self, root: Path) -> Listing:
         manifest = root / self.manifest
-        table = read_manifest(manifest)
-        if "path" not in table:
-            raise UserError(f"{manifest} has no column 'path', but {', '.join(table)}{nearest('path', table)}")
+        table, lines = delimited.manifest(manifest)
         names = table.pop("path")
         given = table.pop("split", ["train"] * len(names))
         split = [splits.named(name) for name in given]
-        for line, (name, found) in enumerate(zip(given, split, strict=True), start=2):
+        for line, name, said, found in zip(lines, names, given, split, strict=True):
+            if not name:
+                raise UserError(f"{manifest}, line {line}: 'path' is empty")
             if found is None:
-                raise UserError(f"{manifest}, line {line}: split '{name}' is none of {', '.join(SPLITS)}")
+                raise UserError(f"{manifest}, line {line}: split '{said}' is none of {', '.join(SPLITS)}")
         return Listing(root, names, splits.fill(split, names, str(manifest)), table, walks=[], read=[manifest])
-
-
-def read_manifest(path: Path) -> dict[str, list[str]]:
-    """A table with a header, by column. Raises UserError naming the line that is not like the header."""
-    tab = path.suffix == ".tsv"
-    rows = list(
-        csv.reader(
-            files.read_utf8(path).splitlines(),
-            delimiter="\t" if tab else ",",
-            quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL,
-        )
-    )
-    if len(rows) < 2:
-        raise UserError(f"{path} has no rows: it needs a header and a line for each file")
-    for line, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            raise UserError(f"{path}, line {line}: {len(row)} fields, but the header has {len(rows[0])}")
-    return {name: list(values) for name, *values in zip(*rows, strict=True)}
 
 
 def check_audio(sample_rate: int, max_seconds: float | None, min_seconds: float) -> None:

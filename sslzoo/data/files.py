@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslzoo.data import text_files
 from sslzoo.errors import UserError
 
 SHOWN = 3  # bad files that are named; the others are counted
@@ -38,15 +39,12 @@ def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
 
 def read_utf8(path: Path) -> str:
     """A text file, without its byte order mark. Raises UserError, naming the first byte that is not UTF-8."""
-    try:
-        return path.read_bytes().decode().removeprefix("\ufeff")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(
-            f"{path} is not UTF-8: byte {error.start} is 0x{byte:02x} — convert it (iconv -f latin1 -t utf-8)"
-        ) from error
+    return "".join(text_files.decoded(path))
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, without their ends (\\n, \\r\\n, \\r)."""
+    return [line.rstrip("\r\n") for line in text_files.rows(text_files.decoded(path))]
 
 
 def drop_faulty(where: str, count: int, faults: dict[int, str], on_error: str) -> np.ndarray:

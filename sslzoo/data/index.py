@@ -25,6 +25,7 @@ from sslzoo.run import write_atomic
 
 Check = Literal["headers", "whole", "none"]
 MANY = 5000  # files, up to which data.check=null means "whole", and above it "headers"
+_VERSION = 1  # of what listings say of the same files: another one lists them anew
 _CHUNK = 2048  # files that are given to the threads at a time
 
 
@@ -74,7 +75,7 @@ def identity(data, *free: str) -> str:
     """Stands for a data set's class and all that was set but for `free`: what its listing depends on."""
     said = {key: value for key, value in vars(data).items() if key not in free and not key.startswith("_")}
     said["path"] = str(Path(data.path).resolve())
-    text = json.dumps([type(data).__module__, type(data).__qualname__, said], default=repr, sort_keys=True)
+    text = json.dumps([_VERSION, type(data).__module__, type(data).__qualname__, said], default=repr, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import audio, files, splits, tree
+from sslzoo.data import audio, delimited, files, splits, tree
 from sslzoo.data.audio import AudioData
 from sslzoo.data.index import Check, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -65,7 +65,7 @@ class SpeechCommands(AudioData):
         lists = {root / "validation_list.txt": "valid", root / "testing_list.txt": "test"}
         for listed, name in lists.items():
             if listed.exists():
-                split[np.isin(names, files.read_utf8(listed).split())] = name
+                split[np.isin(names, [line.strip() for line in files.lines(listed)])] = name
         speaker = [Path(name).stem.split("_nohash_")[0] for name in names]
         columns = {"word": [name.split("/")[0] for name in names], "speaker": speaker}
         split = splits.fill(split, speaker, str(root))
@@ -165,12 +165,13 @@ class LJSpeech(AudioData):
             audio.download("LJSPEECH", self.path)
         root = files.rooted(self.path, "LJSpeech-1.1")
         table = root / "metadata.csv"
-        rows = [line.split("|") for line in files.read_utf8(table).splitlines() if line]
-        for line, row in enumerate(rows, start=1):
+        rows = list(delimited.rows(table, "|", quoted=False))
+        for line, row in rows:
             if len(row) != 3:
                 raise UserError(f"{table}, line {line}: {len(row)} fields, but it should be id|transcript|normalised")
         if not rows:
             raise UserError(f"{table} has no lines")
+        rows = [row for _, row in rows]
         names = [f"wavs/{row[0]}.wav" for row in rows]
         split = splits.fill(["train"] * len(names), names, str(root))
         return Listing(root, names, split, {"transcript": [row[2] for row in rows]}, walks=[], read=[table])
@@ -180,7 +181,7 @@ def _sexes(path: Path) -> dict[str, str]:
     """Speaker to M or F, from lines of: id | sex | subset | minutes | name."""
     if not path.exists():
         return {}
-    lines = [line.split("|") for line in files.read_utf8(path).splitlines() if not line.startswith(";")]
+    lines = [line.split("|") for line in files.lines(path) if not line.startswith(";")]
     return {line[0].strip(): line[1].strip() for line in lines if len(line) > 1}
 
 
@@ -188,5 +189,5 @@ def _transcripts(paths: list[Path]) -> dict[str, str]:
     """Utterance to its words, from the <speaker>-<chapter>.trans.txt of each chapter that has one."""
     found = {}
     for path in paths:
-        found |= dict(line.split(" ", 1) for line in files.read_utf8(path).splitlines() if " " in line)
+        found |= dict(line.split(" ", 1) for line in files.lines(path) if " " in line)
     return found

@@ -1,13 +1,12 @@
 """Texts, or pairs of texts, with labels, from tables: TSV, CSV, JSON lines."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import files, splits
+from sslzoo.data import delimited, files, splits, text_files
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.token_store import digest
@@ -89,7 +88,7 @@ class TextTable(TextData):
     def _read(self, path: Path) -> Texts:
         rows, faults = [], {}
         wanted = [name for name in (self.text, self.pair, self.label) if name is not None]
-        for i, (line, row) in enumerate(_json_lines(path) if path.suffix.startswith(".json") else self._fields(path)):
+        for i, (line, row) in enumerate(self._rows(path)):
             rows.append((line, row))
             if isinstance(row, str):
                 faults[i] = f"{path}, line {line}: {row}"
@@ -129,39 +128,22 @@ class TextTable(TextData):
             return f"'{label}' is no number from {self.scores[0]:g} to {self.scores[1]:g}"
         return None
 
-    def _fields(self, path: Path):
-        """(line number, fields by name, or what is wrong) of each line of a TSV or CSV table."""
-        # newlines inside quotes are a CSV's own business; a TSV has neither quotes nor those
-        lines = files.read_utf8(path).replace("\r\n", "\n").split("\n")
-        tab = path.suffix == ".tsv"
-        reader = csv.reader(
-            (line + "\n" for line in lines),
-            delimiter="\t" if tab else ",",
-            quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL,
-        )
-        header = self.columns
-        try:
-            for row in reader:
-                if not row:
-                    continue
-                if header is None:
-                    header = [name.strip() for name in row]
-                    for name in (self.text, self.pair, self.label):
-                        if name is not None and name not in header:
-                            raise UserError(
-                                f"{path} has no column '{name}', but {', '.join(header)}{nearest(name, header)}"
-                            )
-                elif len(row) != len(header):
-                    yield reader.line_num, f"{len(row)} fields, but there should be {len(header)}"
-                else:
-                    yield reader.line_num, dict(zip(header, row, strict=True))
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+    def _rows(self, path: Path):
+        """(line number, fields by name, or what is wrong) of each line of a table."""
+        if path.suffix.lower() not in delimited.SUFFIXES:
+            yield from _json_lines(path)
+            return
+        for line, row in delimited.table(path, self.columns):
+            if isinstance(row, dict):
+                for name in (self.text, self.pair, self.label):
+                    if name is not None and name not in row:
+                        raise UserError(f"{path} has no column '{name}', but {', '.join(row)}{nearest(name, row)}")
+            yield line, row
 
 
 def _json_lines(path: Path):
     """(line number, the object, or what is wrong) of each line."""
-    for number, line in enumerate(files.read_utf8(path).split("\n"), start=1):
+    for number, line in enumerate(text_files.rows(text_files.decoded(path)), start=1):
         if not line.strip():
             continue
         try:

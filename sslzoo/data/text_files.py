@@ -1,6 +1,8 @@
 """Text files read piece by piece: what is held in memory does not grow with a file."""
 
 import codecs
+import io
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,25 +26,62 @@ class Repeatable(Iterable):
 def decoded(path: Path) -> Iterator[str]:
     """A UTF-8 file in pieces, without its byte order mark.
 
-    Raises UserError, naming the first byte that is not UTF-8.
+    Raises UserError, naming the first byte that is not UTF-8 and its line.
     """
-    decoder, begun = codecs.getincrementaldecoder("utf-8")(), False
+    decoder, begun, line = codecs.getincrementaldecoder("utf-8")(), False, 1
     try:
         with open(path, "rb") as file:
             block = None
             while block != b"":
                 at = file.tell() - len(decoder.getstate()[0])  # of a character that the last block broke off
                 block = file.read(_BLOCK)
+                if not begun:
+                    _check_encoding(path, block)
                 if text := decoder.decode(block, final=not block):
                     yield text if begun else text.removeprefix("\ufeff")
                     begun = True
+                    line += text.count("\n")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
+        byte, line = error.object[error.start], line + error.object.count(b"\n", 0, error.start)
         raise UserError(
-            f"{path} is not UTF-8: byte {at + error.start} is 0x{byte:02x} — convert it (iconv -f latin1 -t utf-8)"
+            f"{path} is not UTF-8: byte {at + error.start} is 0x{byte:02x} (line {line}) — "
+            f"convert it: {_convert('latin1', path)}"
         ) from error
+
+
+def _check_encoding(path: Path, block: bytes) -> None:
+    """Refuse what begins as other encodings than UTF-8 do."""
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    for mark, name in marks.items():
+        if block.startswith(mark):
+            raise UserError(f"{path} is {name.upper()}, not UTF-8 (line 1) — convert it: {_convert(name, path)}")
+    if block.count(0) > len(block) / 10:
+        name = "utf-16be" if block[:1] == b"\0" else "utf-16le"
+        raise UserError(
+            f"{path} is no text, or UTF-16 (line 1 has bytes of zero) — if it is, convert it: {_convert(name, path)}"
+        )
+
+
+def _convert(encoding: str, path: Path) -> str:
+    return f"iconv -f {encoding} -t utf-8 {shlex.quote(path.name)} > new{path.suffix}"
+
+
+def rows(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text in pieces, with their ends, which are \\n, \\r\\n or \\r; none is cut."""
+    held, end = [], ""
+    for piece in pieces:
+        piece = end + piece
+        end = "\r" if piece.endswith("\r") else ""  # the next piece may begin with its newline
+        for line in io.StringIO(piece.removesuffix("\r"), newline=""):
+            held.append(line)
+            if line.endswith(("\n", "\r")):
+                yield "".join(held)
+                held = []
+    if held or end:
+        yield "".join([*held, end])
 
 
 def count_characters(path: Path) -> list[int]:

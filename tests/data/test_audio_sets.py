@@ -220,10 +220,11 @@ def test_a_manifest_says_splits_and_labels(tmp_path, separator, name):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("path\tsplit\n0.wav\n", "list.tsv, line 2: 1 fields, but the header has 2"),
+        ("path\tsplit\n0.wav\n", "list.tsv, line 2: 1 fields, but there should be 2"),
         ("file\tsplit\n0.wav\ttrain\n", "list.tsv has no column 'path', but file, split"),
         ("path\tsplit\n0.wav\tholdout\n", "list.tsv, line 2: split 'holdout' is none of train, valid, test"),
         ("path\n", "list.tsv has no rows"),
+        ("path\tsplit\n\ttrain\n", "list.tsv, line 2: 'path' is empty"),
         ("path\tsplit\n9.wav\ttrain\n0.wav\tvalid\n0.wav\ttest\n", "9.wav cannot be read: No such file"),
     ],
 )

@@ -31,7 +31,9 @@ def test_a_file_that_is_not_utf8_is_named_with_its_byte(tmp_path):
     path.write_bytes(b"\xef\xbb\xbfplain")
     assert files.read_utf8(path) == "plain"
     path.write_bytes("ä".encode() + "naïve".encode("latin1"))
-    with pytest.raises(UserError, match="a.txt is not UTF-8: byte 4 is 0xef — convert it"):
+    with pytest.raises(
+        UserError, match="a.txt is not UTF-8: byte 4 is 0xef .line 1. — convert it: iconv -f latin1 -t utf-8 a.txt"
+    ):
         files.read_utf8(path)
     with pytest.raises(UserError, match="cannot read .*b.txt: No such file"):
         files.read_utf8(tmp_path / "b.txt")

@@ -144,7 +144,7 @@ def test_a_table_that_is_not_there_or_not_utf8_or_of_other_columns(tmp_path):
     with pytest.raises(UserError, match="cannot read .*train.tsv: No such file"):
         table(tmp_path).opened("train")
     (tmp_path / "train.tsv").write_bytes(b"text\tlabel\ncaf\xe9\t1\n")
-    with pytest.raises(UserError, match="train.tsv is not UTF-8: byte 14 is 0xe9"):
+    with pytest.raises(UserError, match=r"train.tsv is not UTF-8: byte 14 is 0xe9 \(line 2\) — convert it"):
         table(tmp_path).opened("train")
     write(tmp_path / "train.tsv", "sentence\tlabel\na\t1\n")
     with pytest.raises(UserError, match="has no column 'text', but sentence, label"):

@@ -69,3 +69,19 @@ def test_chunks_are_bounded(monkeypatch):
     assert [text for chunk in chunks for text in chunk] == texts
     assert max(map(len, chunks)) <= 9 and max(len("".join(chunk)) for chunk in chunks) < 20 + 6
     assert len(chunks) > 10 and not list(text_files.chunked([]))
+
+
+@pytest.mark.parametrize("encoding, said", [("utf-16", "utf-16"), ("utf-32", "utf-32"), ("utf-16-le", "utf-16le")])
+def test_another_encoding_is_named_with_how_to_convert_it(tmp_path, encoding, said):
+    (tmp_path / "a b.txt").write_bytes("some text".encode(encoding))
+    with pytest.raises(
+        UserError, match=rf"a b.txt .*line 1.* convert it: iconv -f {said} -t utf-8 'a b.txt' > new.txt"
+    ):
+        list(text_files.decoded(tmp_path / "a b.txt"))
+
+
+def test_the_line_of_a_bad_byte_is_counted_over_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_BLOCK", 4)
+    (tmp_path / "a.txt").write_bytes("é\n\né\n".encode() + b"ab\xe9")
+    with pytest.raises(UserError, match=r"byte 9 is 0xe9 \(line 4\)"):
+        list(text_files.decoded(tmp_path / "a.txt"))

@@ -1,0 +1,122 @@
+"""Rows of fields in text files: TSV, CSV and what is like them, read by line, whatever the size of a field.
+
+A row ends at a newline (\\n, \\r\\n, \\r) and nowhere else, in a CSV only outside quotes; a blank one is nothing.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sslzoo.data import text_files
+from sslzoo.errors import UserError, nearest
+
+SUFFIXES = (".tsv", ".csv")
+_LIMIT = 2**31 - 1  # characters of a field; the csv module's own limit is 128 KiB
+
+Row = tuple[int, list[str] | str]  # the line that a row begins on, from 1; its fields, or what is wrong with it
+
+
+def rows(path: Path, delimiter: str, quoted: bool) -> Iterator[Row]:
+    """The rows of a UTF-8 file that are not blank. quoted: whether fields may stand in double quotes, as a CSV's do.
+
+    Raises UserError where the file cannot be read or is not UTF-8.
+    """
+    ended = False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        yield from text_files.rows(text_files.decoded(path))
+        ended = True
+
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines(), delimiter=delimiter, quoting=quoting, skipinitialspace=quoted)
+    while True:
+        line = reader.line_num + 1
+        try:
+            with _long_fields():
+                row = next(reader)
+        except StopIteration:
+            return
+        if ended:  # a row that is whole asks for no further line
+            yield line, "a quote is opened in this row and never closed"
+        elif any(field and not field.isspace() for field in row):
+            yield line, row
+
+
+def table(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """Of each row of a .tsv (no quotes) or .csv file the line it begins on, and its fields by column, or what is wrong.
+
+    columns: their names, for a table without a header. Names are stripped of blanks, fields are not. Raises UserError
+    where two columns have one name.
+    """
+    tab = path.suffix.lower() == ".tsv"
+    header = None if columns is None else list(columns)
+    for line, row in rows(path, "\t" if tab else ",", quoted=not tab):
+        if isinstance(row, str):
+            if header is None:
+                raise UserError(f"{path}, line {line}: {row}")
+            yield line, row
+        elif header is None:
+            header = _header(path, row)
+        elif len(row) != len(header):
+            yield line, f"{len(row)} fields, but there should be {len(header)}"
+        else:
+            yield line, dict(zip(header, row, strict=True))
+
+
+def manifest(path: Path, roles: Sequence[str] = ("path", "split")) -> tuple[dict[str, list[str]], list[int]]:
+    """A table with a header by column, names and fields stripped of blanks, and the line that each row begins on.
+
+    roles: columns that mean something. Raises UserError where the first is missing, where another is missing and a
+    header nearly names it, and for a row that is not like the header.
+    """
+    lines, found = [], {}
+    for line, row in table(path):
+        if isinstance(row, str):
+            raise UserError(f"{path}, line {line}: {row}")
+        if not found:
+            found = {name: [] for name in row}
+            _check_roles(path, list(row), roles)
+        lines.append(line)
+        for name, values in found.items():
+            values.append(row[name].strip())
+    if not lines:
+        raise UserError(f"{path} has no rows: it needs a header and a line for each file")
+    found.pop("", None)
+    return found, lines
+
+
+def _header(path: Path, row: list[str]) -> list[str]:
+    names = [name.strip() for name in row]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise UserError(f"{path} has two columns named '{twice[0]}': rename or remove one of them")
+    return names
+
+
+def _check_roles(path: Path, names: list[str], roles: Sequence[str]) -> None:
+    for role in roles:
+        near = None if role in names else next((name for name in names if _alike(name, role)), None)
+        if near is not None:
+            raise UserError(f"{path} has a column '{near}', but none named '{role}': name it '{role}', or otherwise")
+    if roles[0] not in names:
+        raise UserError(f"{path} has no column '{roles[0]}', but {', '.join(names)}{nearest(roles[0], names)}")
+
+
+def _alike(name: str, role: str) -> bool:
+    """Whether a name is a role's but for case, an s, two letters swapped, or words beside it."""
+    words = re.findall(r"[^\W_]+", name.lower())
+    swapped = {role[:i] + role[i + 1] + role[i] + role[i + 2 :] for i in range(len(role) - 1)}
+    return not {role, f"{role}s", *swapped}.isdisjoint([*words, "".join(words)])
+
+
+@contextmanager
+def _long_fields():
+    """The limit is the whole process's, so that it is put back between rows."""
+    before = csv.field_size_limit(_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
