@@ -18,6 +18,10 @@ class ConfigError(UserError):
     code = 2
 
 
+class Stopped(UserError):
+    """A run that was told to stop, and goes on when its command is given again."""
+
+
 def nearest(word: str, words) -> str:
     """ " — did you mean 'x'?" for the word in `words` that is most like `word`, or ""."""
     found = get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)

@@ -2,6 +2,7 @@
 
 runs/<name>/
     config.yaml            the composed config
+    overrides.yaml         the overrides that it was composed with, as they were typed
     metrics.csv            one row a logged step
     events.jsonl           warnings as they happened (collapse), one JSON object a line
     visualization.pt       what was masked and what was rebuilt or chosen on one batch (of older runs: show.pt)
@@ -13,6 +14,7 @@ runs/<name>/
         adapted.safetensors, adapted.json    what was trained of both, and the names of the classes
         result.json        the scores
     summary.json           steps, minutes, peak memory, machine
+    FAILED                 why its command failed, until it is run again
     DONE                   made last: only a run that has it is finished
 """
 
@@ -22,11 +24,14 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslzoo.errors import UserError
+import yaml
+
+from sslzoo.errors import Stopped, UserError, one_line_error
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,14 @@ class Run:
     @property
     def config(self) -> Path:
         return self.folder / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        return self.folder / "overrides.yaml"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "FAILED"
 
     @property
     def metrics(self) -> Path:
@@ -111,9 +124,26 @@ class Run:
     def forget(self) -> None:
         """Take the config away again where no step was taken, so that the command, mended, may have the name."""
         if not (self.done or self.metrics.exists() or self.checkpoints.exists()):
-            self.config.unlink(missing_ok=True)
+            for path in (self.config, self.overrides, self.failure):
+                path.unlink(missing_ok=True)
             if self.folder.is_dir() and not any(self.folder.iterdir()):
                 self.folder.rmdir()
+
+    @contextmanager
+    def attempt(self, overrides: Collection[str] = ()) -> Iterator[None]:
+        """Around its training: the overrides that it began with are kept and, where it fails, why."""
+        try:
+            if overrides and not self.overrides.exists():
+                text = yaml.safe_dump(list(overrides), sort_keys=False, allow_unicode=True)
+                write_atomic(self.overrides, lambda path: path.write_text(text, encoding="utf-8"))
+            self.failure.unlink(missing_ok=True)
+            yield
+        except BaseException as error:
+            self.forget()
+            if isinstance(error, Exception) and not isinstance(error, Stopped) and self.config.exists():
+                with suppress(OSError):
+                    self.failure.write_text(one_line_error(error) + "\n", encoding="utf-8", errors="replace")
+            raise
 
     @staticmethod
     def find(name: str | Path, root: Path = Path("runs")) -> "Run":

@@ -1,6 +1,7 @@
 """`sslzoo adapt`: a finished run's encoder, trained further to name the labels of a task."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sslzoo.tasks.metrics import score
 from sslzoo.train import launch
 
 
-def run_adapt(config: dict, choices: dict[str, str]) -> Path | None:
+def run_adapt(config: dict, choices: dict[str, str], overrides: Collection[str] = ()) -> Path | None:
     """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first."""
     root, name = Path(config.pop("root")), config.pop("name")
     run = Run.find(config.pop("run"), root)
@@ -30,12 +31,9 @@ def run_adapt(config: dict, choices: dict[str, str]) -> Path | None:
         return folder.result
     job = build_adapt(config, run)
     build.write_config(folder, config)
-    try:
+    with folder.attempt(overrides):
         if not folder.done and not launch.pretrain(job, folder):
             return None
-    except BaseException:
-        folder.forget()
-        raise
     with bars() as progress:
         device = "cuda" if job.trainer.on_gpu else "cpu"
         found = evaluated(run, name, job.data, device, job.trainer.workers, progress)

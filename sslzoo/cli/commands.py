@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from sslzoo.cli.compose import composed
+from sslzoo.cli.compose import composed, typed
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.config import FURTHER, GROUPS, fingerprint, options
-from sslzoo.errors import ConfigError, nearest, one_line_error
+from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
 
 
 def pretrain(argv: list[str]) -> None:
@@ -29,14 +29,11 @@ def pretrain(argv: list[str]) -> None:
         run = Run(root / str(name))
         job = build(config)
         write_config(run, config)
-        try:
+        with run.attempt(typed()):
             if run.done:
                 print(f"{run.folder} is done already")
             elif not launch.pretrain(job, run):
                 return  # a rank other than the first
-        except BaseException:
-            run.forget()
-            raise
         print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
 
     composed("pretrain", argv, work)
@@ -60,7 +57,7 @@ def adapt(argv: list[str]) -> None:
     def work(config: dict, choices: dict) -> None:
         from sslzoo.adapt.command import run_adapt
 
-        path = run_adapt(config, choices)
+        path = run_adapt(config, choices, typed())
         if path is not None:
             print(
                 f"wrote {path}\nnext:  sslzoo.load_encoder('{path.parents[2]}', adapted='{path.parent.name}') in Python"
@@ -143,6 +140,24 @@ def report(argv: list[str]) -> None:
     print(f"wrote {out}")
 
 
+def runs(argv: list[str]) -> None:
+    """the runs that there are, how they stand and what they scored: sslzoo runs [root=runs] [--json]"""
+    parser = Parser(prog="sslzoo runs", description=runs.__doc__)
+    parser.add_argument("root", nargs="?", default=None, help="the folder that they lie in (root=runs, or a sweep's)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    from sslzoo.report.runs import rows, table
+
+    root = Path((args.root or "runs").removeprefix("root="))
+    if args.root and not root.is_dir():
+        raise UserError(f"there is no folder {root}: root=… is where the runs lie")
+    found = rows(root) if root.is_dir() else []
+    if args.json:
+        print(json.dumps([row.json() for row in found], indent=1))
+    else:
+        print(table(found) if found else f"there are no runs in {root}/")
+
+
 def list_(argv: list[str]) -> None:
     """what can be composed: sslzoo list [objectives|encoders|data|tasks|recipes|…] [--json]"""
     parser = Parser(prog="sslzoo list", description=list_.__doc__)
@@ -196,6 +211,7 @@ COMMANDS = {
     "label": label,
     "compare": compare,
     "report": report,
+    "runs": runs,
     "list": list_,
     "doctor": doctor,
     "completion": completion,

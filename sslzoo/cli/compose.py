@@ -53,3 +53,10 @@ def composed(name: str, argv: list[str], work) -> None:
         print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
     if failed:
         raise failed[0]
+
+
+def typed() -> list[str]:
+    """The overrides of the command that runs, as they were typed; those of one job of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

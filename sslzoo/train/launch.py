@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sslzoo import rng
 from sslzoo.data.loader import collate, train_loader
 from sslzoo.data.sampler import StepSampler
-from sslzoo.errors import UserError
+from sslzoo.errors import Stopped, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
 from sslzoo.run import Run
@@ -160,7 +160,7 @@ def pretrain(job, run: Run) -> bool:
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
     if stop.signal is not None and not run.done:
-        raise UserError(
+        raise Stopped(
             f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there"
         )
     return run.done and trainer.is_global_zero
