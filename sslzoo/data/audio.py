@@ -124,9 +124,8 @@ class AudioFolder(AudioData):
     """Every audio file under a folder, or those that a manifest names.
 
     manifest: a .tsv or .csv file with a header, relative to `path`: a column "path", if it likes a column
-    "split", and label columns. Without one, folders named train, valid (dev, val) and test are the splits,
-    if there is a train, and the label column "folder" is the folder in there that a file is in. Splits that
-    are missing are taken from the training files by a hash of their names.
+    "split", and label columns. Without one, folders are splits or classes as `splits.layout` has it, and the
+    label column "folder" is the folder in there that a file is in. Splits that are missing are taken from the training files by a hash of their names.
     """
 
     def __init__(
@@ -150,16 +149,18 @@ class AudioFolder(AudioData):
         if self.manifest is not None:
             return self._from_manifest(root)
         names = tree.walk(root, SUFFIXES)
-        split, inner = splits.from_folders(names)
-        folders = [name.split("/")[-2] if "/" in name else "" for name in inner]
-        return Listing(root, names, splits.fill(split, names, str(root)), {"folder": folders}, walks=[(root, SUFFIXES)])
+        found = splits.layout(names, str(root))
+        split = splits.fill(found.split, names, str(root))
+        folders = [splits.label(name.split("/")[-2]) if "/" in name else "" for name in found.inner]
+        return Listing(root, names, split, {"folder": folders}, walks=[(root, SUFFIXES)], notes=found.notes)
 
     def _from_manifest(self, root: Path) -> Listing:
         manifest = root / self.manifest
         table, lines = delimited.manifest(manifest)
         names = table.pop("path")
         given = table.pop("split", ["train"] * len(names))
-        split = [splits.named(name) for name in given]
+        known = splits.named(given)
+        split = [known.get(name) for name in given]
         for line, name, said, found in zip(lines, names, given, split, strict=True):
             if not name:
                 raise UserError(f"{manifest}, line {line}: 'path' is empty")

@@ -15,7 +15,7 @@ from sslzoo.data.base import Data, Split
 from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.pixel_cache import PixelCache
 from sslzoo.data.sampler import ByCount
-from sslzoo.errors import ConfigError, UserError
+from sslzoo.errors import ConfigError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
 
@@ -84,10 +84,10 @@ class ImageData(Data):
 
 
 class ImageFolder(ImageData):
-    """Picture files in <class>/, or in train/<class>/, test/<class>/ and, if it likes, valid/ (val, dev).
+    """Picture files in <class>/, or in train/<class>/, test/<class>/ and, if it likes, valid/ (see `splits.layout`).
 
     Splits that are missing are taken from the training files by a hash of their names. Label: label, the
-    class's folder, if there are any. on_error: "raise" stops at a bad file, "skip" leaves it out.
+    class's folder, if there are any; "" for pictures without one. on_error: "raise" stops at a bad file, "skip" leaves it out.
 
     check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
     every start one that was written to in place. "headers" reads the sizes: what is damaged further on is met
@@ -125,14 +125,11 @@ class ImageFolder(ImageData):
     def _listing(self) -> Listing:
         root = files.rooted(self.path)
         names = tree.walk(root, SUFFIXES)
-        given, inner = splits.from_folders(names)
-        labels = [name.split("/")[0] if "/" in name else "" for name in inner]
-        split = splits.fill(given, names, str(root))
-        known = {label for label, part in zip(labels, split, strict=True) if part == "train"}
-        strange = sorted(set(labels) - known)
-        if strange:
-            raise UserError(f"{root}: class '{strange[0]}' is in valid or test but not in train")
-        return Listing(root, names, split, {"label": labels} if any(labels) else {}, walks=[(root, SUFFIXES)])
+        found = splits.layout(names, str(root))
+        labels = found.first_folders()
+        split = splits.fill(found.split, names, str(root))
+        columns = {"label": labels} if any(labels) else {}
+        return Listing(root, names, split, columns, walks=[(root, SUFFIXES)], notes=found.notes)
 
     def _open(self, wanted: str) -> ImageSplit:
         if self._index is None:

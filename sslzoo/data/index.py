@@ -7,6 +7,7 @@ new is read. An interrupted first reading goes on where it was.
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ from sslzoo.run import write_atomic
 
 Check = Literal["headers", "whole", "none"]
 MANY = 5000  # files, up to which data.check=null means "whole", and above it "headers"
-_VERSION = 1  # of what listings say of the same files: another one lists them anew
+_VERSION = 2  # of what listings say of the same files: another one lists them anew
+_log = logging.getLogger("sslzoo")
 _CHUNK = 2048  # files that are given to the threads at a time
 
 
@@ -35,6 +37,7 @@ class Listing:
 
     walks: the folders, with suffixes, that `tree.walk` was asked for; read: other files that it was taken from.
     Where `walks` is None it is not known what it was taken from, and the set is listed at every start.
+    notes: what is said of the set at every start.
     """
 
     root: Path
@@ -43,6 +46,7 @@ class Listing:
     columns: dict[str, Sequence[str]]
     walks: list[tuple[Path, tuple[str, ...]]] | None = None
     read: Sequence[Path] = ()
+    notes: Sequence[str] = ()
 
 
 class Index:
@@ -100,6 +104,8 @@ def opened(
             if found is None or not _fresh(found):
                 _make(path, listing(), fields, inspect, check)
                 found = Index(Arrays(path))
+    for note in found.meta.get("notes", ()):
+        _log.warning("%s", note)
     return found
 
 
@@ -167,6 +173,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
         "walks": None if listing.walks is None else [[str(r), list(s), found.version] for r, s, found in trees],
         "read": [[str(file), _stamp(file)] for file in listing.read],
         "faults": {},
+        "notes": list(listing.notes),
     }
     for known in (_load(path), _load(part)):
         if known is not None and known.check == check and all(field in known.arrays for field in fields):

@@ -1,10 +1,12 @@
 """Which split an item belongs to, where a set does not say it itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sslzoo import rng
+from sslzoo.data.base import SPLITS
 from sslzoo.errors import UserError
 
 SHARE = 0.1  # of the training items, for each split that a set lacks
@@ -15,26 +17,116 @@ _NAMES = {
     "val": "valid",
     "validation": "valid",
     "dev": "valid",
+    "development": "valid",
+    "eval": "valid",
+    "evaluation": "valid",
     "test": "test",
     "testing": "test",
 }
+_UNLABELLED = {"unlabeled", "unlabelled", "unsup", "unsupervised"}
 
 
-def named(name: str) -> str | None:
-    """The split that a folder, a file's stem or a manifest's entry of this name stands for, if any."""
-    return _NAMES.get(name.lower())
+def named(names: Iterable[str]) -> dict[str, str]:
+    """The split that each folder, file's stem or manifest's entry stands for; those that stand for none are left out.
 
-
-def from_folders(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The split of each file by its first folder, and the file's name in there.
-
-    Where no first folder is a training folder, folders are no splits: all files are for training.
+    "eval" is validation, but test beside a validation split of another name and no "test": train, dev, eval.
     """
-    heads = [named(name.split("/")[0]) if "/" in name else None for name in names]
-    if "train" not in heads:
-        return ["train"] * len(names), list(names)
-    inner = [name if head is None else name.split("/", 1)[1] for head, name in zip(heads, names, strict=True)]
-    return [head or "train" for head in heads], inner
+    names = set(names)
+    found = {name: _NAMES[name.lower()] for name in names if name.lower() in _NAMES}
+    late = {name for name in found if name.lower().startswith("eval")}
+    if late and "test" not in found.values() and any(found[name] == "valid" for name in set(found) - late):
+        found |= dict.fromkeys(late, "test")
+    return found
+
+
+def label(folder: str) -> str:
+    """The class that a folder is of: its name, or none where it says that its files have no label."""
+    return "" if folder.lower() in _UNLABELLED else folder
+
+
+@dataclass
+class Layout:
+    """split [N] of each file, inner [N]: its name within its split; notes: what should be said of them."""
+
+    split: list[str]
+    inner: list[str]
+    notes: list[str]
+
+    def first_folders(self) -> list[str]:
+        """[N], the class of each file by the first folder within its split; "" for none.
+
+        A split of valid and test whose files are all in one folder that train has not has no classes (Kaggle's
+        test/unknown, Tiny ImageNet's val/images).
+        """
+        labels = [label(name.split("/")[0]) if "/" in name else "" for name in self.inner]
+        kinds = {part: set() for part in SPLITS}
+        for part, kind in zip(self.split, labels, strict=True):
+            kinds[part].add(kind)
+        bare = [part for part in ("valid", "test") if len(kinds[part]) == 1 and not kinds[part] & kinds["train"]]
+        bare = [part for part in bare if kinds["train"] != {""}]
+        for part in bare:
+            if kinds[part] != {""}:
+                self.notes.append(
+                    f"all of {part} is in {next(iter(kinds[part]))}/, no class of train: it has no labels"
+                )
+        return ["" if part in bare else kind for part, kind in zip(self.split, labels, strict=True)]
+
+
+def layout(names: Sequence[str], where: str) -> Layout:
+    """What the folders of a set mean: files are given relative to its root.
+
+    A folder that holds all others is passed over. Folders are splits where there is a train and a test or valid
+    (see `named`), or a train alone, and no class beside them; files in "unlabeled" or "unsup" are for training and
+    have no class, and so are files beside the splits. Else folders are classes. Raises UserError, naming them,
+    where a top level holds both.
+    """
+    inner = list(names)
+    while (top := _around(inner)) and not named([top]):
+        inner = [name[len(top) + 1 :] for name in inner]
+    heads = [name.split("/", 1)[0] if "/" in name else "" for name in inner]
+    tops = set(heads) - {""}
+    known = named(tops)
+    found, others = set(known.values()), {top for top in tops if label(top)} - set(known)
+    if not _plain(known, others, inner, where):
+        kept = ", ".join(f"{top}/" for top in sorted(known))
+        notes = [f"{where}: {kept} is taken for a class, as the folders beside it are"] if known and others else []
+        return Layout(["train"] * len(inner), inner, notes)
+    within = {top: known.get(top, "train") for top in tops} | {"": "train"}
+    split = [within[head] for head in heads]
+    for i, head in enumerate(heads):
+        if head:
+            inner[i] = inner[i].split("/", 1)[1] if head in known else inner[i].rsplit("/", 1)[1]
+    loose = heads.count("")
+    say = f"{where}: {loose} {'files lie' if loose > 1 else 'file lies'} beside {_listed(known)}: used for training"
+    return Layout(split, inner, [say] if loose and found else [])
+
+
+def _plain(known: dict[str, str], others: set[str], names: list[str], where: str) -> bool:
+    """Whether the folders of a top level are splits. Raises UserError where it cannot be told."""
+    found = set(known.values())
+    if not others:
+        if found == {"valid", "test"}:
+            raise UserError(f"{where} has {_listed(known)}, but no train/: name the folder to train on train/")
+        return "train" in found
+    files = {name.split("/")[0] for name in names if name.count("/") == 1}
+    if len(found) > 1 or (found == {"train"} and not files & set(known) and others <= files):
+        raise UserError(
+            f"{where} has splits and other folders side by side: {_listed(known)}, and {_listed(others)} — move the "
+            f"others away, or into a split, or set data.path to one of them"
+        )
+    return False
+
+
+def _around(names: Sequence[str]) -> str:
+    """The folder that all files are in folders of, if there is one."""
+    top = names[0].split("/", 1)[0] if names else ""
+    size = len(top) + 1
+    return top if all(name.startswith(f"{top}/") and "/" in name[size:] for name in names) else ""
+
+
+def _listed(folders: Iterable[str], most: int = 5) -> str:
+    folders = sorted(folders)
+    return ", ".join(f"{name}/" for name in folders[:most]) + (" …" if len(folders) > most else "")
 
 
 def fill(split: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:

@@ -201,6 +201,16 @@ def test_a_plain_folder_is_split_by_names(tmp_path):
     assert set(folder(tmp_path).split("test").columns["folder"]) == {"ann"}
 
 
+def test_folders_are_classes_or_splits_as_of_pictures(tmp_path):
+    for i in range(12):
+        write_audio(tmp_path / "classes" / ("bus", "car", "train")[i % 3] / f"{i}.wav", 0.12, seed=i)
+        write_audio(tmp_path / "splits" / ("train/ann", "test/ann", "unlabeled")[i % 3] / f"{i}.wav", 0.12, seed=i)
+    assert set(folder(tmp_path / "classes").split("train").columns["folder"]) == {"bus", "car", "train"}
+    assert set(folder(tmp_path / "splits").split("test").columns["folder"]) == {"ann"}
+    train, valid = (folder(tmp_path / "splits").split(name) for name in ("train", "valid"))
+    assert {*train.columns["folder"], *valid.columns["folder"]} == {"ann", ""}
+
+
 @pytest.mark.parametrize("separator, name", [("\t", "list.tsv"), (",", "list.csv")])
 def test_a_manifest_says_splits_and_labels(tmp_path, separator, name):
     for i in range(4):
@@ -208,8 +218,8 @@ def test_a_manifest_says_splits_and_labels(tmp_path, separator, name):
     rows = [
         ("path", "split", "who"),
         ("0.wav", "train", "ann"),
-        ("2.wav", "dev", "bob"),
-        ("3.wav", "test", "ann"),
+        ("2.wav", "dev ", "bob"),
+        ("3.wav", " eval", "ann"),
     ]
     (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
     data = folder(tmp_path, manifest=name)

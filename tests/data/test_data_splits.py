@@ -51,10 +51,59 @@ def test_too_few_names(names):
         splits.fill(["train"] * len(names), names, "here")
 
 
-def test_folders_are_splits_only_beside_a_training_folder():
-    assert splits.from_folders(["train/a/1.jpg", "Dev/a/2.jpg", "test/3.jpg", "4.jpg"]) == (
-        ["train", "valid", "test", "train"],
-        ["a/1.jpg", "a/2.jpg", "3.jpg", "4.jpg"],
-    )
-    names = ["test/1.jpg", "exam/2.jpg"]
-    assert splits.from_folders(names) == (["train", "train"], names)
+def laid(*names):
+    """(split, inner) of each file."""
+    found = splits.layout(names, "in")
+    return list(zip(found.split, found.inner, strict=True))
+
+
+def test_folders_are_splits_where_there_is_a_train_and_a_test_or_valid():
+    assert laid("train/a/1.jpg", "Dev/a/2.jpg", "test/3.jpg") == [
+        ("train", "a/1.jpg"),
+        ("valid", "a/2.jpg"),
+        ("test", "3.jpg"),
+    ]
+    assert laid("train/a/1.jpg", "train/b/2.jpg") == [("train", "a/1.jpg"), ("train", "b/2.jpg")]
+    assert laid("set/train/a/1.jpg", "set/val/a/2.jpg") == [("train", "a/1.jpg"), ("valid", "a/2.jpg")]
+
+
+@pytest.mark.parametrize("names", [["test/1.jpg", "exam/2.jpg"], ["bus/1.jpg", "car/2.jpg", "train/3.jpg"], ["test/1"]])
+def test_folders_are_classes_where_it_is_not_plain(names):
+    found = splits.layout(names, "in")
+    assert found.split == ["train"] * len(names) and found.inner == names
+    assert len(found.notes) == (len(names) > 1) and all("is taken for a class" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "names, says",
+    [
+        (["train/1.jpg", "test/2.jpg", "bus/3.jpg"], "test/, train/, and bus/ — move the others away"),
+        (["train/a/1.jpg", "noise/2.jpg"], "train/, and noise/"),
+        (["val/1.jpg", "test/2.jpg", "bus/3.jpg"], "test/, val/, and bus/"),
+        (["val/1.jpg", "test/2.jpg"], "in has test/, val/, but no train/"),
+    ],
+)
+def test_a_top_level_of_splits_and_classes_is_refused(names, says):
+    with pytest.raises(UserError, match=says):
+        splits.layout(names, "in")
+
+
+def test_what_is_unlabelled_is_trained_on_and_has_no_class():
+    found = splits.layout(["train/a/1", "test/a/2", "unlabeled/b/3", "train/unsup/4", "5"], "in")
+    assert found.split == ["train", "test", "train", "train", "train"]
+    assert found.first_folders() == ["a", "a", "", "", ""]
+    assert found.notes == ["in: 1 file lies beside test/, train/: used for training"]
+    alone = splits.layout(["pos/1", "neg/2", "unsup/3"], "in")
+    assert alone.split == ["train"] * 3 and alone.first_folders() == ["pos", "neg", ""] and not alone.notes
+
+
+def test_a_test_folder_without_classes_has_no_labels():
+    flat = splits.layout(["train/a/1", "train/b/2", "test/3", "val/images/4"], "in")
+    assert flat.first_folders() == ["a", "b", "", ""]
+    assert flat.notes == ["all of valid is in images/, no class of train: it has no labels"]
+
+
+def test_eval_is_test_beside_another_validation_split():
+    assert splits.named(["train", "eval"]) == {"train": "train", "eval": "valid"}
+    assert splits.named(["train", "dev", "eval"])["eval"] == "test"
+    assert splits.named(["train", "dev", "eval", "test"])["eval"] == "valid"

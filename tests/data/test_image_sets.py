@@ -109,15 +109,33 @@ def test_a_corrupt_picture_is_named_and_left_out_only_if_that_is_allowed(pets, w
     assert "left out 1 of 3" in warnings() and "bad.png" in warnings()
 
 
-def test_missing_empty_and_strange(tmp_path, pets):
+def test_missing_and_empty(tmp_path):
     with pytest.raises(UserError, match="there is no folder .*nowhere"):
         folder(tmp_path / "nowhere").split("train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty has no .jpg"):
         folder(tmp_path / "empty").split("train")
+
+
+def test_pretraining_asks_for_no_labels(tmp_path, pets, warnings):  # noqa: F811
+    """A class of which train has no picture, classes of one picture, a test split without classes."""
     write(pets / "test" / "cow" / "1.png")
-    with pytest.raises(UserError, match="class 'cow' is in valid or test but not in train"):
-        folder(pets).split("test")
+    assert folder(pets).split("test").columns["label"].tolist() == ["cat", "cow"]
+    for i in range(30):
+        write(tmp_path / "faces" / f"p{i}" / "0.png", i)
+        write(
+            tmp_path / "kaggle" / f"test/{i}.png" if i < 3 else tmp_path / "kaggle" / f"train/c{i % 2}" / f"{i}.png", i
+        )
+    assert sum(len(folder(tmp_path / "faces").split(name)) for name in ("train", "valid", "test")) == 30
+    test = folder(tmp_path / "kaggle").split("test")
+    assert len(test) == 3 and set(test.columns["label"]) == {""} and not warnings()
+
+
+def test_a_class_may_be_called_train(tmp_path, warnings):  # noqa: F811
+    for i in range(60):
+        write(tmp_path / ("bus", "car", "train")[i % 3] / f"{i}.png", i)
+    assert set(folder(tmp_path).split("train").columns["label"]) == {"bus", "car", "train"}
+    assert "train/ is taken for a class" in warnings()
 
 
 @pytest.mark.parametrize(
