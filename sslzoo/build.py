@@ -21,7 +21,12 @@ from sslzoo.run import Run, check_signed, write_atomic, write_json
 from sslzoo.train import blocks
 
 OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
-FREE = {"trainer.workers", "trainer.progress", "init.run"}  # settings that change nothing that is learned
+FREE = {
+    "trainer.workers",
+    "trainer.progress",
+    "trainer.val_every",
+    "init.run",
+}  # settings that change nothing that is learned
 MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
 
 

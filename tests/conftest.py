@@ -65,6 +65,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         f"data=tiny_{kind}",
         f"encoder=tiny_{kind}",
         "trainer.progress=false",
+        "trainer.val_every=null",
     ]
     small = {
         "apc": ["encoder=tiny_gru"],

@@ -6,6 +6,7 @@ long one is cut) comes from the seed that the sampler gives it. Views and masks 
 batch, by the objective.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,6 +187,12 @@ class Data:
         """Text: how many ids its tokenizer knows, at most `vocab_size`; this opens the data."""
         return self.vocab_size
 
+    @property
+    def unigram_entropy(self) -> float:
+        """Text: the entropy, in nats, of how frequent each token is in the training split; this opens the data. Infinite
+        where it is not known."""
+        return math.inf
+
     def save(self, folder: Path) -> None:
         """Write what a later run needs to read other data in the same way (a tokenizer)."""
 
@@ -215,6 +222,10 @@ class WrappedData(Data):
     @property
     def real_vocab_size(self) -> int:
         return self.data.real_vocab_size
+
+    @property
+    def unigram_entropy(self) -> float:
+        return self.data.unigram_entropy
 
     def save(self, folder: Path) -> None:
         self.data.save(folder)

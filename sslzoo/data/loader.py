@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslzoo import rng
 from sslzoo.data.base import Batch, Split
-from sslzoo.data.sampler import Rows, StepSampler
+from sslzoo.data.sampler import SPARES, Rows, StepSampler
 from sslzoo.errors import UserError
 
 IGNORE = -100  # the target of padding, as torch's losses have it
@@ -135,4 +135,8 @@ def ordered_loader(
 
 
 def _ordered(index: np.ndarray, seed: int | None) -> Rows:
-    return Rows(index, np.full(len(index), -1) if seed is None else rng.derive_row_seeds(seed, rows=index))
+    if seed is None:
+        return Rows(index, np.full(len(index), -1))
+    # of a batch sorted by length, those after it: of like length
+    spares = np.stack([np.roll(index, -place) for place in range(1, SPARES + 1)])
+    return Rows(index, rng.derive_row_seeds(seed, rows=index), spares=spares)

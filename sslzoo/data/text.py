@@ -1,5 +1,6 @@
 """Text sets: a subclass says what the texts are, the base class makes ids of them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from sslzoo import rng
 from sslzoo.data import cache
-from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, Data, Intervals, Split
+from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, UNK, Data, Intervals, Split
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.token_store import RaggedIntervals, Strings, digest, open_arrays, row_starts, stored, token_dtype
 from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
@@ -90,6 +91,11 @@ class TextSplit(Split):
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """All ids, [CLS] and [SEP] among them [M]."""
+        return self.ids
+
     @cached_property
     def lengths(self) -> np.ndarray:
         return np.diff(self.starts)
@@ -131,6 +137,11 @@ class TextBlocks(Split):
         self.room = min(max_tokens - 2 * wrap, len(stream))
         self.names = BlockNames(name, len(stream) // self.room)
         self.columns, self.intervals = {}, {}
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All ids [M]."""
+        return self.stream
 
     @property
     def lengths(self) -> np.ndarray:
@@ -224,6 +235,10 @@ class TextData(Data):
     def real_vocab_size(self) -> int:
         return len(self.tokenizer)
 
+    @cached_property
+    def unigram_entropy(self) -> float:
+        return unigram_entropy(self.split("train").tokens)
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder / _FILE)
 
@@ -239,6 +254,15 @@ class TextData(Data):
             CharTokenizer.train(self.lines("train"), self.vocab_size).save(path)
         else:
             Tokenizer.train(self.lines("train"), self.vocab_size, self.lowercase).save(path)
+
+
+def unigram_entropy(tokens: np.ndarray, most: int = 2**22) -> float:
+    """-sum_v p_v log p_v, in nats, over how frequent each id is that stands for text, [UNK] among them. Of more than
+    `most` tokens, every n-th is looked at. Infinite where there is none."""
+    some = np.asarray(tokens[:: max(1, len(tokens) // most)])
+    counts = np.bincount(some[(some >= SPECIALS) | (some == UNK)])
+    share = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(share * np.log(share)).sum()) if len(share) else math.inf
 
 
 def file_stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:

@@ -44,8 +44,12 @@ def choice_logs(
 
 
 @torch.no_grad()
-def token_logs(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, vocabulary: int) -> dict:
+def token_logs(
+    head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, vocabulary: int, unigram_loss: float
+) -> dict:
     """`choice_logs` of the first `TOKENS` of hidden states [M, D] whose logits were not kept; `head` makes them
-    again. vocabulary: the ids that there are in the data, of those that the head knows."""
+    again. vocabulary: the ids that there are in the data, of those that the head knows. unigram_loss: the
+    cross-entropy of one who knows how frequent each is."""
     some = choice_logs(head(hidden[:TOKENS]), targets[:TOKENS])
-    return {**some, "uniform_loss": math.log(vocabulary)}
+    known = {"unigram_loss": unigram_loss} if math.isfinite(unigram_loss) else {}
+    return {**some, "uniform_loss": math.log(vocabulary), **known}

@@ -1,5 +1,6 @@
 """BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
 
+import math
 from functools import partial
 
 import torch
@@ -29,7 +30,8 @@ class BERT(Objective):
 
     def __init__(self, encoder, data, mask: object, eps: float = 1e-12):
         super().__init__()
-        self.mask, self.vocab_size, self.data = mask, data.vocab_size, data
+        self.mask, self.data = mask, data
+        self.vocab_size, self.unigram_loss = data.vocab_size, math.inf
         self.dense = nn.Linear(encoder.dim, encoder.dim)
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
@@ -39,6 +41,7 @@ class BERT(Objective):
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
+        self.unigram_loss = self.data.unigram_entropy
 
     def corrupt(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]; all on the host."""
@@ -65,7 +68,9 @@ class BERT(Objective):
         total = self.cross_entropy(hidden, weight, target, self.bias)
 
         def logs() -> dict:
-            return token_logs(partial(self.head, embedding=weight, bias=self.bias), hidden, target, self.vocab_size)
+            return token_logs(
+                partial(self.head, embedding=weight, bias=self.bias), hidden, target, self.vocab_size, self.unigram_loss
+            )
 
         return Loss(total / max(len(at), 1), len(at), logs)
 

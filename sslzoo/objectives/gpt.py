@@ -30,11 +30,12 @@ class GPT(Objective):
 
     def __init__(self, encoder, data):
         super().__init__()
-        self.vocab_size, self.data = data.vocab_size, data
+        self.vocab_size, self.unigram_loss, self.data = data.vocab_size, math.inf, data
         self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open
+        self.unigram_loss = self.data.unigram_entropy
 
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden, target = encoder(batch.inputs, batch.lengths).last[:, :-1], batch.inputs[:, 1:]
@@ -43,7 +44,7 @@ class GPT(Objective):
         total = self.cross_entropy(hidden, weight, target)
 
         def logs() -> dict:
-            return token_logs(partial(self.head, embedding=weight), hidden, target, self.vocab_size)
+            return token_logs(partial(self.head, embedding=weight), hidden, target, self.vocab_size, self.unigram_loss)
 
         return Loss(total / max(len(at), 1), len(at), logs)
 

@@ -1,7 +1,8 @@
-"""Collapse, named as it happens, with what usually causes it.
+"""Collapse and learning by heart, named as they happen, with what usually causes them.
 
-Watched among an objective's logs: feature_std, feature_rank, code_perplexity, accuracy with chance, and
-loss with uniform_loss (the loss of one who guesses).
+Watched among an objective's logs: feature_std, feature_rank, code_perplexity, accuracy with chance and with
+val_accuracy, loss with uniform_loss (that of one who guesses) and with unigram_loss (that of one who knows only how
+frequent each token is).
 """
 
 import json
@@ -17,6 +18,7 @@ WATCHED = {  # what each symptom is read from
     "one code": "code_perplexity",
     "no better than chance": "chance",
     "loss of a guesser": "uniform_loss",
+    "frequencies alone": "unigram_loss",
 }
 
 
@@ -45,12 +47,25 @@ def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
             f"accuracy {logs['accuracy']:.3f} is chance ({logs['chance']:.3f}): likely the learning rate is wrong by a "
             "factor of ten, the warm-up too short or the mask too large"
         )
-    if late and logs.get("loss", -math.inf) >= 0.995 * logs.get("uniform_loss", math.inf):
+    loss = logs.get("loss", -math.inf)
+    if late and loss >= 0.995 * logs.get("uniform_loss", math.inf):
         found["loss of a guesser"] = (
-            f"the loss {logs['loss']:.3f} is stuck at the log of the number of candidates ({logs['uniform_loss']:.3f}): "
+            f"the loss {loss:.3f} is stuck at the log of the number of candidates ({logs['uniform_loss']:.3f}): "
             "likely the learning rate is wrong by a factor of ten, or the positives carry no common information"
         )
+    elif late and loss >= 0.97 * logs.get("unigram_loss", math.inf):
+        found["frequencies alone"] = (
+            f"the loss {loss:.3f} is that of one who knows how frequent each token is, and not where it stands "
+            f"({logs['unigram_loss']:.3f}, the unigram entropy): likely the run is too short, the learning rate wrong by a "
+            "factor of ten or its warm-up too short"
+        )
     return found
+
+
+def record(run: Run, step: int, kind: str, message: str) -> None:
+    """Add a line to a run's events.jsonl."""
+    with open(run.events, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "kind": kind, "message": message}) + "\n")
 
 
 class CollapseGuard(StepCallback):
@@ -80,8 +95,49 @@ class CollapseGuard(StepCallback):
             if self.held[kind] != 3:
                 continue
             if trainer.is_global_zero:
-                with open(self.run.events, "a") as file:
-                    file.write(json.dumps({"step": step, "kind": kind, "message": message}) + "\n")
+                record(self.run, step, kind, message)
                 self.say(f"collapse at step {step}: {message}")
             if self.stop:
                 raise UserError(f"stopped at step {step}: {message} — trainer.on_collapse=warn goes on regardless")
+
+
+class OverfitGuard(StepCallback):
+    """Says, and writes into events.jsonl, once a run, that the accuracy on what is trained on lies far above
+    validation's: at two validations in a row by more than `gap`. The former is the mean over the logged steps since
+    the last validation."""
+
+    kind = "learned by heart"
+
+    def __init__(self, run: Run, say, gap: float = 0.2):
+        self.run, self.say, self.gap = run, say, gap
+        self.sum, self.steps, self.held, self.said = 0.0, 0, 0, False
+
+    def state_dict(self) -> dict:
+        return {name: getattr(self, name) for name in ("sum", "steps", "held", "said")}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def after_step(self, trainer, module) -> None:
+        if "accuracy" not in module.logged:
+            return
+        self.sum, self.steps = self.sum + module.logged["accuracy"], self.steps + 1
+        if "val_accuracy" not in module.logged:
+            return
+        accuracy, valid = self.sum / self.steps, module.logged["val_accuracy"]
+        self.sum, self.steps = 0.0, 0
+        self.held = self.held + 1 if accuracy - valid > self.gap else 0
+        if self.held < 2 or self.said:
+            return
+        self.said = True
+        if not trainer.is_global_zero:
+            return
+        step = trainer.global_step - 1
+        message = (
+            f"accuracy {accuracy:.3f} in training, {valid:.3f} on validation: the training set is learned by heart — "
+            "likely it is small for so many steps, or its items are seen too much alike: fewer steps, more data, stronger "
+            "views or dropout"
+        )
+        record(self.run, step, self.kind, message)
+        self.say(f"step {step}: {message}")

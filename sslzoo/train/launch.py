@@ -23,14 +23,14 @@ from sslzoo.train import blocks
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
 from sslzoo.train.finish import Finish, GracefulStop
-from sslzoo.train.guards import CollapseGuard
+from sslzoo.train.guards import CollapseGuard, OverfitGuard
 from sslzoo.train.health import FeatureHealth
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.refresh import RefreshFeatures
 from sslzoo.train.skipped import SkippedItems
-from sslzoo.train.validate import Validate
+from sslzoo.train.validate import AUTO_TIMES, Validate, some_items
 
 
 class Loaders(L.LightningDataModule):
@@ -93,20 +93,50 @@ def alone_in_parts(encoder, objective) -> str:
     return " and ".join(term for term in (objective.batch_terms, "batch norm" if normed else "") if term)
 
 
+def held_out(job, splits: dict, say) -> np.ndarray | None:
+    """Add the validation split to `splits`; the places of the items to measure, None for all of them. Where nobody
+    asked for a validation (trainer.val_every=auto) and there is nothing to do it on, that is said, and it is left out."""
+    if job.trainer.val_every != "auto":
+        splits["valid"] = job.data.split("valid")
+        return None
+    try:
+        split = job.data.split("valid")
+    except UserError as error:
+        say(f"no validation in this run: {error}")
+        return None
+    found = some_items(
+        split.cut_lengths, job.data.batch, job.trainer.max_steps, job.objective.min_batch,
+        int(splits["train"].cut_lengths.min()), job.config["seed"],
+    )  # fmt: skip
+    if len(found):
+        splits["valid"] = split
+    else:
+        say(f"no validation in this run: its split has {len(split)} items, too few for this objective's loss")
+    return found
+
+
 def pretrain(job, run: Run) -> bool:
     """Train a run to its end, from where it is. True on the first rank, when the last step is done."""
     settings, config, smallest = job.trainer, job.config, job.objective.min_batch
     workers, parts = settings.workers, settings.accumulate
     splits = {"train": job.data.split("train")}
+
+    def say(line: str) -> None:
+        print(f"{run.name}: {line}", file=sys.stderr, flush=True)
+
+    measured = None  # the places of the items to validate on, None for all
     if settings.val_every is not None:
-        splits["valid"] = job.data.split("valid")
+        measured = held_out(job, splits, say)
     # what the objective's batches are made of; a refresh, as a probe, sees images at their own size
     shown = {name: split.for_views() if job.objective.crops else split for name, split in splits.items()}
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
     steps = epoch_steps(splits["train"], job.data.batch, smallest, parts)
     save_every = Cadence.parse(settings.save_every, "trainer.save_every", steps)
-    val_every = Cadence.parse(settings.val_every, "trainer.val_every", steps) if "valid" in splits else None
+    val_every = None
+    if "valid" in splits:
+        often = max(settings.max_steps // AUTO_TIMES, 10) if settings.val_every == "auto" else settings.val_every
+        val_every = Cadence.parse(often, "trainer.val_every", steps)
     job.objective.prepare(len(splits["train"]), steps, config["seed"])
 
     if settings.activation_checkpointing:
@@ -116,15 +146,9 @@ def pretrain(job, run: Run) -> bool:
         blocks.compile_blocks(job.encoder, job.objective, ragged=ragged)
 
     def example():
-        split = shown.get("valid")
-        if split is None:
-            split = job.data.split("valid")
-            split = split.for_views() if job.objective.crops else split
+        split = shown.get("valid", shown["train"])
         batch = collate([split.item(i, rng.derive_seed(0, i)) for i in range(min(32, len(split)))])
         return replace(batch, row_seeds=torch.tensor([rng.derive_seed(0, "show", i) for i in range(len(batch))]))
-
-    def say(line: str) -> None:
-        print(f"{run.name}: {line}", file=sys.stderr, flush=True)
 
     if parts > 1 and (terms := alone_in_parts(job.encoder, job.objective)):
         say(f"trainer.accumulate={parts}: each part has its own {terms}, as a batch of 1/{parts} of the size would")
@@ -138,10 +162,11 @@ def pretrain(job, run: Run) -> bool:
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
-        Validate(job.data, shown["valid"], config["seed"], val_every, workers) if val_every else None,
+        Validate(job.data, shown["valid"], config["seed"], val_every, workers, measured) if val_every else None,
         SkippedItems(say) if shown["train"].on_error == "skip" else None,
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
+        OverfitGuard(run, say) if val_every else None,
         MetricsFile(run),
         report,
         stop,

@@ -24,7 +24,7 @@ class Settings:
     in it and 32 bits elsewhere; Lightning's names do too (see `train.precision`). tf32: whether a GPU may round
     the factors of float32 products and convolutions to 10 bits. save_every, val_every: how often a checkpoint is
     written and the validation loss measured, in steps, seconds or epochs (see `train.cadence`); both also at the last
-    step; val_every=None for no validation. keep: checkpoints that are kept. accumulate: parts in which a step's batch
+    step; val_every=None for no validation, "auto" for about ten times a run on a few batches (see `train.validate`). keep: checkpoints that are kept. accumulate: parts in which a step's batch
     is read, each forward and backward by itself; the gradient is that of the whole batch, except where rows of a
     batch are compared (negatives, batch norm), which see those of their part. activation_checkpointing: whether the
     blocks of a transformer compute again in the backward pass what they would have kept. compile: whether they are
@@ -43,7 +43,7 @@ class Settings:
     log_every: int = 10
     save_every: int | str = 500
     keep: int = 2
-    val_every: int | str | None = None
+    val_every: int | str | None = "auto"
     accumulate: int = 1
     activation_checkpointing: bool = False
     compile: bool = False
@@ -59,7 +59,7 @@ class Settings:
         if self.workers < 0:
             raise ConfigError(f"trainer.workers must be at least 0, got {self.workers}")
         Cadence.parse(self.save_every, "trainer.save_every")
-        if self.val_every is not None:
+        if self.val_every not in (None, "auto"):
             Cadence.parse(self.val_every, "trainer.val_every")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"trainer.precision must be auto, 32, bf16 or fp16, got {self.precision}")

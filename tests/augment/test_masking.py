@@ -174,7 +174,7 @@ def test_bert_asks_for_unknown_pieces_and_puts_none_that_mean_nothing():
 
     from sslzoo.objectives.bert import BERT
 
-    data = SimpleNamespace(vocab_size=1000, real_vocab_size=40)
+    data = SimpleNamespace(vocab_size=1000, real_vocab_size=40, unigram_entropy=3.0)
     objective = BERT(SimpleNamespace(dim=4), data, TokenMask())
     assert objective.vocab_size == len(objective.bias) == 1000
     objective.prepare(10, 1, 0)

@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import os
 import pickle
@@ -9,11 +10,11 @@ import torch
 from given import own_cache, warnings  # noqa: F401
 
 from sslzoo.data import text_files
-from sslzoo.data.base import CLS, SEP, UNK
+from sslzoo.data.base import CLS, SEP, SPECIALS, UNK
 from sslzoo.data.corpus import PlainText, WikiText
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount
-from sslzoo.data.text import TextBlocks, TextData, Texts
+from sslzoo.data.text import TextBlocks, TextData, Texts, unigram_entropy
 from sslzoo.data.tokenizer import Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
@@ -388,3 +389,17 @@ def test_block_names_are_made_when_asked_for():
 
 def test_the_real_vocabulary_is_what_the_tokenizer_learned(letters):
     assert 5 < letters.real_vocab_size == len(letters.tokenizer) < letters.vocab_size
+
+
+def test_unigram_entropy_is_that_of_the_tokens_that_stand_for_text():
+    rng = np.random.default_rng(0)
+    ids = np.minimum(rng.geometric(0.2, 3000) - 1, 30).astype(np.uint16)
+    counts = {}
+    for token in ids.tolist():
+        if token == UNK or token >= SPECIALS:
+            counts[token] = counts.get(token, 0) + 1
+    total = sum(counts.values())
+    expected = -math.fsum(n / total * math.log(n / total) for n in counts.values())
+    assert unigram_entropy(ids) == pytest.approx(expected, rel=1e-12)
+    assert unigram_entropy(ids, most=1000) == pytest.approx(unigram_entropy(ids[::3]), rel=1e-12)
+    assert unigram_entropy(np.array([CLS, SEP], np.uint16)) == math.inf

@@ -52,9 +52,11 @@ def test_the_loss_is_the_papers():
     assert float(loss.logs()["accuracy"]) == pytest.approx(right / len(targets))
     assert float(loss.logs()["chance"]) == pytest.approx(max(map(targets.count, targets)) / len(targets))
     assert loss.logs()["uniform_loss"] == math.log(60)
-    objective.data = SimpleNamespace(real_vocab_size=30)  # a tokenizer that learned fewer than the data allows
+    # a tokenizer that learned fewer than the data allows
+    objective.data = SimpleNamespace(real_vocab_size=30, unigram_entropy=2.5)
     objective.prepare(10, 1, 0)
-    assert objective(encoder, given, 0).logs()["uniform_loss"] == math.log(30)
+    logs = objective(encoder, given, 0).logs()
+    assert logs["uniform_loss"] == math.log(30) and logs["unigram_loss"] == 2.5
 
 
 @torch.no_grad()

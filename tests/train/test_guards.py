@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import tiny
+from tiny_sets import TinyImages
 
 from sslzoo.build import build, write_config
 from sslzoo.data.sampler import StepSampler
@@ -19,7 +20,7 @@ from sslzoo.objectives.wav2vec2 import Wav2Vec2
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import checkpoint, launch
-from sslzoo.train.guards import CollapseGuard, symptoms
+from sslzoo.train.guards import CollapseGuard, OverfitGuard, symptoms
 
 HEALTHY = {
     "feature_std": 0.6,
@@ -29,6 +30,7 @@ HEALTHY = {
     "chance": 0.01,
     "loss": 2.0,
     "uniform_loss": 5.0,
+    "unigram_loss": 4.0,
 }
 SICK = {
     "constant features": {"feature_std": 0.01},
@@ -36,6 +38,7 @@ SICK = {
     "one code": {"code_perplexity": 2.1},
     "no better than chance": {"accuracy": 0.011},
     "loss of a guesser": {"loss": 4.999},
+    "frequencies alone": {"loss": 3.95},
 }
 
 
@@ -113,6 +116,55 @@ def test_its_count_is_continued_with_the_run(tmp_path):
     again.load_state_dict(guard.state_dict())
     with pytest.raises(UserError, match="stopped at step 2.*trainer.on_collapse=warn goes on"):
         again.on_train_batch_end(SimpleNamespace(global_step=3, is_global_zero=True), module, None, None, 2)
+
+
+def overfit(guard: OverfitGuard, rows: list[tuple[float, float | None]]) -> None:
+    """Show a guard (accuracy, val_accuracy) of one logged step after another; None where there is no validation."""
+    for step, (accuracy, valid) in enumerate(rows):
+        logged = {"accuracy": accuracy} | ({} if valid is None else {"val_accuracy": valid})
+        guard.after_step(SimpleNamespace(global_step=step + 1, is_global_zero=True), SimpleNamespace(logged=logged))
+
+
+def test_learning_by_heart_is_said_once_after_two_validations(tmp_path):
+    run, said = Run(tmp_path), []
+    overfit(OverfitGuard(run, said.append), [(0.9, None), (1.0, 0.5)] * 5)
+    assert [(e["kind"], e["step"]) for e in events(run)] == [("learned by heart", 3)]
+    assert len(said) == 1 and said[0].startswith("step 3: accuracy 0.950 in training, 0.500 on validation")
+
+
+@pytest.mark.parametrize("rows", [
+    [(0.9, 0.8)] * 9,  # no wide gap
+    [(0.9, 0.5), (0.9, 0.8)] * 9,  # not two in a row
+    [(0.3, None), (0.9, 0.5)] * 9,  # one lucky batch: the mean of the steps between is near
+    [(0.9, None)] * 9,  # no validation
+])  # fmt: skip
+def test_a_run_that_generalises_is_left_alone(tmp_path, rows):
+    said = []
+    overfit(OverfitGuard(Run(tmp_path), said.append), rows)
+    assert not said and not events(Run(tmp_path))
+
+
+def test_the_overfit_guard_continues_with_the_run(tmp_path):
+    run, said = Run(tmp_path), []
+    first, again = OverfitGuard(run, said.append), OverfitGuard(run, said.append)
+    overfit(first, [(1.0, 0.5), (1.0, None)])
+    again.load_state_dict(first.state_dict())
+    overfit(again, [(1.0, 0.5)])
+    assert len(said) == 1
+    last = OverfitGuard(run, said.append)
+    last.load_state_dict(again.state_dict())
+    overfit(last, [(1.0, 0.5)] * 3)
+    assert len(said) == 1
+
+
+def test_a_small_set_learned_by_heart_is_said(tmp_path, monkeypatch, capsys):
+    """Rotation without views on 48 images of noise: it knows every one of them, and nothing of others."""
+    split = TinyImages.split
+    monkeypatch.setattr(TinyImages, "split", lambda self, name: split(self, name if name == "train" else "another"))
+    how = ["trainer.max_steps=150", "trainer.val_every=50", "optim.lr=0.01", "objective.views=null"]
+    run = start(tiny("rotation", "encoder=tiny_resnet", *how), tmp_path / "run")
+    assert "learned by heart" in [e["kind"] for e in events(run)]
+    assert "the training set is learned by heart" in capsys.readouterr().err
 
 
 def test_a_run_whose_features_are_one_point_is_stopped(tmp_path, monkeypatch):

@@ -6,22 +6,25 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny
 from test_contracts import ready
+from tiny_sets import TinyText
 from two_ranks import on_ranks
 
 from sslzoo import rng
 from sslzoo.build import build, write_config
 from sslzoo.data.base import Split
 from sslzoo.data.loader import collate, ordered_loader
+from sslzoo.data.sampler import ByCount
 from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import launch
 from sslzoo.train.cadence import Cadence
-from sslzoo.train.validate import Validate, evaluating
+from sslzoo.train.validate import Validate, evaluating, some_items
 
 
 def train(folder: Path, objective: str, *overrides: str):
@@ -54,6 +57,72 @@ def test_it_is_the_mean_over_every_item_of_the_split_at_the_last_step(objective,
     assert logs["val_loss"] == pytest.approx(total / count, abs=1e-5) and "loss" in logs
 
 
+def test_by_default_a_run_validates_a_little_and_learns_the_same(tmp_path):
+    """Every tenth of the run, ten steps at least, on some items of the split; and at its last step."""
+    how = ["+encoder.trunk.dropout=0.3", "trainer.log_every=8", "trainer.max_steps=24", "data.batch.size=4"]
+    plain, _, _ = train(tmp_path / "plain", "gpt", *how)
+    auto, _, rows = train(tmp_path / "auto", "gpt", *how, "trainer.val_every=auto")
+    assert [int(r["step"]) for r in rows if r["val_loss"]] == [9, 19, 23]
+    assert all(0 <= float(r["val_accuracy"]) <= 1 for r in rows if r["val_loss"])
+    assert plain.weights.read_bytes() == auto.weights.read_bytes()
+    assert compose_default("trainer.val_every") == "auto"
+
+
+def compose_default(key: str):
+    from conftest import compose
+
+    node = compose("objective=gpt", "data=tiny_text", "encoder=tiny_gpt")
+    for word in key.split("."):
+        node = node[word]
+    return node
+
+
+def test_some_items_fill_a_batch_for_fifty_steps():
+    lengths = np.arange(1, 1001)
+    few = some_items(lengths, ByCount(4), 100, 1, 1, seed=0)
+    assert lengths[few].sum() <= 2 * 4 * 1000, "two batches, padded"
+    assert len(np.unique(few)) == len(few) > 8
+    assert few.tolist() == some_items(lengths, ByCount(4), 100, 1, 1, seed=0).tolist()
+    assert few.tolist() != some_items(lengths, ByCount(4), 100, 1, 1, seed=1).tolist()
+    most = some_items(np.ones(1000, int), ByCount(4), 10**6, 1, 1, seed=0)
+    assert len(most) == 8 * 4
+    assert (lengths[some_items(lengths, ByCount(4), 10**6, 1, 990, seed=0)] >= 990).all()
+    assert len(some_items(lengths, ByCount(4), 100, 12, 990, seed=0)) == 0, "eleven items, and a loss needs twelve"
+    assert len(some_items(np.ones(9, int), ByCount(4), 10, 8, 1, seed=0)) == 8, "as many as the loss needs"
+
+
+def test_a_split_that_cannot_be_measured_is_said_and_no_reason_to_stop(tmp_path, monkeypatch, capsys):
+    def absent(self, name):
+        if name == "valid":
+            raise UserError("there is no valid split here")
+        return split(self, name)
+
+    split = TinyText.split
+    monkeypatch.setattr(TinyText, "split", absent)
+    run, _, rows = train(tmp_path / "run", "gpt", "trainer.val_every=auto")
+    assert run.done and "val_loss" not in rows[0]
+    assert "no validation in this run: there is no valid split here" in capsys.readouterr().err
+
+
+def test_an_item_that_cannot_be_read_is_replaced_where_the_run_skips(tmp_path):
+    class Holed(First):
+        on_error = "skip"
+
+        def __init__(self, split, items):
+            super().__init__(split, items)
+            whole, self.item = self.item, self.holed
+            self.whole = whole
+
+        def holed(self, index, seed=None):
+            if index == 1:
+                raise UserError("item 1 is bad")
+            return self.whole(index, seed)
+
+    data = build({k: v for k, v in tiny("gpt").items() if k not in ("name", "root")}).data
+    batches = list(ordered_loader(Holed(data.split("valid"), 6), 10**6, seed=0))
+    assert sum(map(len, batches)) == 6 and sum(b.skipped for b in batches) == 1
+
+
 def test_taking_it_changes_nothing(tmp_path):
     """Not even what dropout draws."""
     how = ["+encoder.trunk.dropout=0.3", "trainer.log_every=1"]
@@ -83,13 +152,13 @@ def test_a_stopped_run_measures_where_the_whole_one_does(tmp_path, monkeypatch):
 def test_what_was_at_rest_stays_so(tmp_path, monkeypatch):
     """A part that was in eval mode during training, such as a teacher, is so again."""
     seen = []
-    measure = Validate.loss
+    measure = Validate.measure
 
     def watching(self, module):
         seen.append({name: m.training for name, m in module.named_modules()})
         return measure(self, module)
 
-    monkeypatch.setattr(Validate, "loss", watching)
+    monkeypatch.setattr(Validate, "measure", watching)
     training = Pretrain.training_step
 
     def at_rest(self, batch, batch_idx):
@@ -132,7 +201,7 @@ def test_the_number_of_ranks_changes_nothing(objective, tmp_path, monkeypatch):
         module = Pretrain(job.encoder, job.objective, job.optim, 0, 10)
         with evaluating(module), torch.no_grad():
             return torch.tensor(
-                [Validate(job.data, split, 0, Cadence(steps=1)).loss(module) for split in splits]
+                [Validate(job.data, split, 0, Cadence(steps=1)).measure(module)["val_loss"] for split in splits]
             ).double()
 
     one = work(0)
