@@ -142,5 +142,5 @@ def one_line(error: Exception, folders: list[Path]) -> str:
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"
     if re.search("mismatched input|extraneous input|no viable alternative|token recognition|LexerNoViable", text):
-        return f"cannot read the override: {text.splitlines()[0]} (quote values with special characters)"
+        return f"cannot read the override: {text.splitlines()[0]} (quote values with special characters), as in 'KEY=\"VALUE\"'"
     return " ".join(text.split())

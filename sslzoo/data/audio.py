@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data import delimited, files, index, sound, splits, stored, tree
+from sslzoo.data import delimited, file_labels, files, index, sound, splits, stored, tree
 from sslzoo.data.base import SPLITS, Data, Split
 from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -87,7 +87,9 @@ class AudioData(Data):
 
     def _open(self, name: str) -> AudioSplit:
         if self._index is None:
-            self._index = index.opened(self.known_as, self.listing, ("frames", "rates"), sound.inspect, self.check)
+            self._index = index.opened(
+                self.known_as, self.listing, ("frames", "rates"), sound.inspect, self.check, self.on_error
+            )
         found = self._index
         rows, arrays = found.rows(name), found.arrays
         names, faults, count = found.names(rows), found.faults(rows), rows.stop - rows.start
@@ -125,7 +127,9 @@ class AudioFolder(AudioData):
 
     manifest: a .tsv or .csv file with a header, relative to `path`: a column "path", if it likes a column
     "split", and label columns. Without one, folders are splits or classes as `splits.layout` has it, and the
-    label column "folder" is the folder in there that a file is in. Splits that are missing are taken from the training files by a hash of their names.
+    label column "folder" is the folder in there that a file is in. Splits that are missing are taken from the
+    training files by a hash of their names. labels_from: a pattern of files' names that finds labels (see
+    `file_labels`).
     """
 
     def __init__(
@@ -138,16 +142,27 @@ class AudioFolder(AudioData):
         on_error: Literal["raise", "skip"] = "raise",
         check: Check | None = None,
         manifest: str | None = None,
+        labels_from: str | None = None,
     ):
         super().__init__(path, batch, sample_rate, max_seconds, min_seconds, on_error, check)
         if manifest is not None and not manifest.lower().endswith(delimited.SUFFIXES):
             raise ConfigError(f"data.manifest must be a .tsv or .csv file, got {manifest}")
-        self.manifest = manifest
+        self._labels = file_labels.read(labels_from)
+        self.manifest, self.labels_from = manifest, labels_from
 
     def listing(self) -> Listing:
         root = files.rooted(self.path)
-        if self.manifest is not None:
-            return self._from_manifest(root)
+        found = self._from_folders(root) if self.manifest is None else self._from_manifest(root)
+        if self._labels is not None:
+            if self.manifest is not None and (twice := set(self._labels.fields) & set(found.columns)):
+                raise UserError(
+                    f"data.labels_from and {root / self.manifest} both say '{min(twice)}': rename one of them"
+                )
+            fields, found.misfits = self._labels.columns(found.names, str(root))
+            found.columns |= fields
+        return found
+
+    def _from_folders(self, root: Path) -> Listing:
         names = tree.walk(root, SUFFIXES)
         found = splits.layout(names, str(root))
         split = splits.fill(found.split, names, str(root))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sslzoo.data import files, index, pixels, splits, stored, tree
+from sslzoo.data import file_labels, files, index, pixels, splits, stored, tree
 from sslzoo.data.base import Data, Split
 from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.pixel_cache import PixelCache
@@ -87,7 +87,8 @@ class ImageFolder(ImageData):
     """Picture files in <class>/, or in train/<class>/, test/<class>/ and, if it likes, valid/ (see `splits.layout`).
 
     Splits that are missing are taken from the training files by a hash of their names. Label: label, the
-    class's folder, if there are any; "" for pictures without one. on_error: "raise" stops at a bad file, "skip" leaves it out.
+    class's folder, if there are any; "" for pictures without one; and those that labels_from, a pattern of files'
+    names, finds (see `file_labels`). on_error: "raise" stops at a bad file, "skip" leaves it out.
 
     check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
     every start one that was written to in place. "headers" reads the sizes: what is damaged further on is met
@@ -109,8 +110,11 @@ class ImageFolder(ImageData):
         on_error: Literal["raise", "skip"] = "raise",
         check: Check | None = None,
         resolution: int | None = None,
+        labels_from: str | None = None,
     ):
         super().__init__(path, batch, size, channels, mean, std)
+        self._labels = file_labels.read(labels_from)
+        self.labels_from = labels_from
         if resolution is not None and resolution < size:
             raise ConfigError(f"data.resolution={resolution} is less than data.size={size}: set it to {size} or more")
         self.on_error, self.check, self.resolution = on_error, check, resolution
@@ -128,15 +132,18 @@ class ImageFolder(ImageData):
         found = splits.layout(names, str(root))
         labels = found.first_folders()
         split = splits.fill(found.split, names, str(root))
-        columns = {"label": labels} if any(labels) else {}
-        return Listing(root, names, split, columns, walks=[(root, SUFFIXES)], notes=found.notes)
+        columns, misfits = {"label": labels} if any(labels) else {}, ""
+        if self._labels is not None:
+            fields, misfits = self._labels.columns(names, str(root))
+            columns |= fields
+        return Listing(root, names, split, columns, [(root, SUFFIXES)], notes=found.notes, misfits=misfits)
 
     def _open(self, wanted: str) -> ImageSplit:
         if self._index is None:
             free = ("batch", "size", "channels", "mean", "std", "on_error", "check", "resolution", "seed")
             fields = () if self.check == "none" else ("width", "height")
             known = f"image-{index.identity(self, *free)}"
-            self._index = index.opened(known, self._listing, fields, pixels.inspect, self.check)
+            self._index = index.opened(known, self._listing, fields, pixels.inspect, self.check, self.on_error)
         found = self._index
         rows = found.rows(wanted)
         if faults := found.faults(rows):

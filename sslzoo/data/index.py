@@ -37,7 +37,7 @@ class Listing:
 
     walks: the folders, with suffixes, that `tree.walk` was asked for; read: other files that it was taken from.
     Where `walks` is None it is not known what it was taken from, and the set is listed at every start.
-    notes: what is said of the set at every start.
+    notes: what is said of the set at every start; misfits: what is, too, where it is allowed, and else refused.
     """
 
     root: Path
@@ -47,6 +47,7 @@ class Listing:
     walks: list[tuple[Path, tuple[str, ...]]] | None = None
     read: Sequence[Path] = ()
     notes: Sequence[str] = ()
+    misfits: str = ""
 
 
 class Index:
@@ -89,6 +90,7 @@ def opened(
     fields: Sequence[str],
     inspect: Callable[[Path, Check], Sequence[int]],
     check: Check | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> Index:
     """The index `name`, made if it is not there or not of the files as they are now.
 
@@ -104,7 +106,10 @@ def opened(
             if found is None or not _fresh(found):
                 _make(path, listing(), fields, inspect, check)
                 found = Index(Arrays(path))
-    for note in found.meta.get("notes", ()):
+    misfits = found.meta.get("misfits", "")
+    if misfits and on_error == "raise":
+        raise UserError(f"{misfits} — mend the pattern, or keep them without labels by data.on_error=skip")
+    for note in [*found.meta.get("notes", ()), *([misfits] if misfits else [])]:
         _log.warning("%s", note)
     return found
 
@@ -174,6 +179,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
         "read": [[str(file), _stamp(file)] for file in listing.read],
         "faults": {},
         "notes": list(listing.notes),
+        "misfits": listing.misfits,
     }
     for known in (_load(path), _load(part)):
         if known is not None and known.check == check and all(field in known.arrays for field in fields):

@@ -131,6 +131,12 @@ def test_pretraining_asks_for_no_labels(tmp_path, pets, warnings):  # noqa: F811
     assert len(test) == 3 and set(test.columns["label"]) == {""} and not warnings()
 
 
+def test_labels_may_stand_in_names(tmp_path):
+    for i in range(12):
+        write(tmp_path / f"{('cat', 'dog')[i % 2]}.{i}.png", i)
+    assert set(folder(tmp_path, labels_from="{label}.{_}").split("train").columns["label"]) == {"cat", "dog"}
+
+
 def test_a_class_may_be_called_train(tmp_path, warnings):  # noqa: F811
     for i in range(60):
         write(tmp_path / ("bus", "car", "train")[i % 3] / f"{i}.png", i)

@@ -1,0 +1,82 @@
+"""Labels that stand in the names of files, read by a pattern such as {speaker:2}{text:3}{emotion:1}{version}."""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from sslzoo.errors import ConfigError, UserError
+
+_FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
+
+
+class FileLabels:
+    """Label columns from the names of files.
+
+    pattern: of a file's name, without its suffix unless the pattern ends in one; each slash in it takes in a folder
+    more. {name} is a field of one character or more, up to the sign that stands beside it in the pattern ("-" in
+    {speaker}-{emotion}), which it does not hold; {name:3} is three characters; {name:*} may hold any sign. A field
+    called _ is no label. Raises ConfigError for a pattern that cannot be read, or in which it cannot be told where a
+    field ends.
+    """
+
+    def __init__(self, pattern: str):
+        self.pattern, self.slashes = pattern, pattern.count("/")
+        pieces = _FIELD.split(pattern)  # literal, name, size, literal, …
+        literals, names, sizes = pieces[::3], pieces[1::3], pieces[2::3]
+        self.fields = [name for name in names if name != "_"]
+        for literal in literals:
+            if "{" in literal or "}" in literal:
+                raise self._bad("has a brace that belongs to no field")
+        for name, size in zip(names, sizes, strict=True):
+            if not name.isidentifier():
+                raise self._bad(f"has a field '{name}': a field's name is letters, digits and _")
+            if size not in (None, "*") and not re.fullmatch("[1-9][0-9]*", size):
+                raise self._bad(f"has {{{name}:{size}}}: after the colon stands a number of characters, or *")
+        if twice := sorted({name for name in self.fields if self.fields.count(name) > 1}):
+            raise self._bad(f"names '{twice[0]}' twice")
+        if not self.fields:
+            raise self._bad("names no field: {speaker}_{word}, for example")
+        found = re.escape(literals[0])
+        for i, (name, size) in enumerate(zip(names, sizes, strict=True)):
+            before, after = literals[i], literals[i + 1]
+            open_ended = size is None or size == "*"
+            if open_ended and not after and i + 1 < len(names) and not (sizes[i + 1] or "*").isdigit():
+                raise self._bad(f"does not tell where {{{name}}} ends: give it a length, {{{name}:2}}")
+            signs = {sign for sign in before[-1:] + after[:1] if not sign.isalnum()} if size is None else set()
+            kind = f"[^{''.join(map(re.escape, sorted(signs | {'/'})))}]"
+            body = f"{kind}{{{size}}}" if not open_ended else f"{kind}+"
+            found += (f"({body})" if name == "_" else f"(?P<{name}>{body})") + re.escape(after)
+        self._with_suffix = bool(re.search(r"\.[A-Za-z]\w*$", literals[-1]))
+        self._regex = re.compile(found, re.DOTALL)
+
+    def _bad(self, why: str) -> ConfigError:
+        return ConfigError(f"data.labels_from='{self.pattern}' {why}")
+
+    def columns(self, names: Sequence[str], where: str) -> tuple[dict[str, list[str]], str]:
+        """Of each file (relative to the set's root) the fields [N], "" where its name does not fit; and what to say
+        of those, or "". Raises UserError, naming `where`, if none fits."""
+        columns: dict[str, list[str]] = {field: [] for field in self.fields}
+        misfits, first = 0, ""
+        for name in names:
+            found = self._match(name)
+            if found is None:
+                misfits, first = misfits + 1, first or name
+            for field, values in columns.items():
+                values.append("" if found is None else found[field])
+        if misfits == len(names):
+            raise UserError(
+                f"{where}: no file is named as data.labels_from='{self.pattern}' has it; the first is {first} — a "
+                f"field {{name}} does not hold the sign beside it, {{name:*}} may"
+            )
+        said = f"{where}: {misfits} of {len(names)} files are not named as data.labels_from has it, such as {first}"
+        return columns, said if misfits else ""
+
+    def _match(self, name: str) -> re.Match | None:
+        tail = "/".join(name.split("/")[-1 - self.slashes :])
+        stem = tail.removesuffix(PurePosixPath(tail).suffix)
+        return self._regex.fullmatch(tail if self._with_suffix else stem)
+
+
+def read(pattern: str | None) -> FileLabels | None:
+    """The labels of `data.labels_from`, if it is set."""
+    return None if pattern is None else FileLabels(pattern)
