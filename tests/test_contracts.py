@@ -59,7 +59,7 @@ def train(config: dict, folder: Path) -> Run:
 
 
 def still(job):
-    """The same job without dropout, which ranks and paddings draw differently."""
+    """The same job without the dropout within encoders, which ranks and paddings draw differently."""
     for module in [*job.encoder.modules(), *job.objective.modules()]:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sslzoo import rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.dropout import SeededDropout
 from sslzoo.nn.gradient import mean_square, scale_gradient
 from sslzoo.nn.masked import indices, take
 from sslzoo.nn.metrics import choice_logs, target_rank
@@ -59,7 +60,7 @@ class Wav2Vec2(Objective):
         self.min_tokens, self.sample_rate = mask.shortest, data.sample_rate
         self.mask_token = nn.Parameter(torch.rand(encoder.dim))
         self.quantizer = GumbelQuantizer(encoder.feature_dim, code_dim, groups, entries)
-        self.drop = nn.Dropout(feature_dropout)
+        self.drop = SeededDropout(feature_dropout, "feature dropout")
         self.project_context = nn.Linear(encoder.dim, output_dim)
         self.project_code = nn.Linear(code_dim, output_dim)
 
@@ -97,10 +98,10 @@ class Wav2Vec2(Objective):
         tokens, lengths = encoder.project(features, lengths)
         tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.mask_token.to(tokens.dtype), tokens)
         context = self.project_context(take(encoder.contextualize(tokens, lengths).last, at))
-        target = self.drop(take(encoder.normalize(features), at))
+        frames = rng.fold_in(batch.row_seeds[at // mask.shape[1]], at % mask.shape[1])  # a seed for each
+        target = self.drop(take(encoder.normalize(features), at), frames)
         noise = None
         if self.training:
-            frames = rng.fold_in(batch.row_seeds[at // mask.shape[1]], at % mask.shape[1])
             noise = rng.uniform(frames, "gumbel", self.quantizer.groups, self.quantizer.entries, device=device)
         codes, probs, _ = self.quantizer(target, noise, self.gumbel_temperature(step))
         distractors = self.distractors(batch.row_seeds, mask, device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError
+from sslzoo.nn.dropout import SeededDropout
 from sslzoo.nn.masked import masked_mean, valid_mask
 from sslzoo.nn.metrics import choice_logs
 from sslzoo.nn.weighted_sum import WeightedSum
@@ -52,18 +53,19 @@ class Classification(TaskObjective):
             )
         self.metric, self.label_smoothing, self.prefix = data.task.metric, label_smoothing, encoder.prefix
         self.layers = WeightedSum(encoder.depth + 1) if features == "layers" else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SeededDropout(dropout)
         self.head = nn.Linear(encoder.dim, len(data.classes))
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
         """[B, classes]."""
         encoded = encoder(batch.inputs, batch.lengths)
         if self.layers is None:
-            return self.head(self.dropout(encoded.pooled))
+            return self.head(self.dropout(encoded.pooled, batch.row_seeds))
         mixed = self.layers(encoded.hidden)
         inside = valid_mask(encoded.lengths, mixed.shape[1])
         inside[:, : self.prefix] = False
-        return self.head(self.dropout(masked_mean(mixed, inside.to(mixed.device, non_blocking=True))))
+        mean = masked_mean(mixed, inside.to(mixed.device, non_blocking=True))
+        return self.head(self.dropout(mean, batch.row_seeds))
 
     def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:
         logits = self.logits(encoder, batch)
