@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sslzoo import distributed
 from sslzoo.augment.base import Drawn
-from sslzoo.errors import ConfigError
+from sslzoo.errors import ConfigError, UserError
 from sslzoo.nn.masked import indices
 from sslzoo.nn.metrics import choice_logs, target_rank
 from sslzoo.nn.teacher import Teacher
@@ -54,12 +54,20 @@ class MoCo(Objective):
                 f"objective.queue={queue} is not a multiple of the batch of {size}; the nearest is {fits}"
             )
         views.check(encoder, data)
-        self.views, self.temperature, self.splits = views, temperature, splits
+        self.views, self.temperature, self.splits, self.batch_size = views, temperature, splits, size
         self.min_batch = 2 * splits  # batch norm needs two rows of each
         self.projector = nn.Sequential(nn.Linear(encoder.dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim))
         self.teacher = Teacher(encoder, self.projector, momentum, momentum)
         self.register_buffer("queue", F.normalize(torch.randn(queue, output_dim), dim=1))
         self.register_buffer("queue_ptr", torch.zeros((), dtype=torch.int64))
+
+    def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
+        if len(self.queue) > items:  # then an image's own older keys would be among its negatives at every step
+            fits = items // self.batch_size * self.batch_size
+            raise UserError(
+                f"objective.queue={len(self.queue)} holds more keys than the {items} images of the training split, so "
+                f"that an image would be told apart from itself — set objective.queue={fits} or less"
+            )
 
     @torch.no_grad()
     def encode_keys(self, images: Tensor, batch) -> Tensor:

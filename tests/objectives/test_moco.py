@@ -8,7 +8,7 @@ from test_contracts import batch_of, stopped_is_never_stopped
 from two_ranks import on_two_ranks
 
 from sslzoo.build import build
-from sslzoo.errors import ConfigError
+from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
 from sslzoo.train import checkpoint
 
@@ -115,3 +115,13 @@ def test_what_cannot_be_is_refused(override, message, ranks):
 def test_batches_of_many_sizes_are_refused():
     with pytest.raises(ConfigError, match="moco needs batches of one size"):
         build(tiny("moco", "~data.batch.size", "data.batch._target_=sslzoo.data.sampler.BySeconds"))
+
+
+def test_a_queue_longer_than_the_set_is_refused():
+    """It would hold an image's own older keys, as negatives."""
+    objective = build(tiny("moco")).objective
+    objective.prepare(24, 3, 0)
+    with pytest.raises(
+        UserError, match=r"queue=24 holds more keys than the 23 images .* set objective.queue=16 or less"
+    ):
+        objective.prepare(23, 3, 0)
