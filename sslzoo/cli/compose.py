@@ -4,8 +4,9 @@ import os
 import sys
 
 from sslzoo.cli.flags import check_flags, config_folders
-from sslzoo.config import CONF, explain, one_line, plain
+from sslzoo.config import CONF, explain, one_line
 from sslzoo.errors import ConfigError, one_line_error
+from sslzoo.schema import settings
 
 
 def composed(name: str, argv: list[str], work) -> None:
@@ -33,7 +34,7 @@ def composed(name: str, argv: list[str], work) -> None:
         sys.argv = saved_argv  # what Lightning's ranks start again with
         choices = HydraConfig.get().runtime.choices
         try:
-            work(plain(config), {k: v for k, v in choices.items() if "/" not in k})
+            work(settings(name, config, folders), {k: v for k, v in choices.items() if "/" not in k})
         except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
             failed.append(error)
 

@@ -13,9 +13,10 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from sslzoo.config import CONF, fingerprint, one_line, plain, protocol
+from sslzoo.config import CONF, fingerprint, one_line, protocol
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
+from sslzoo.schema import settings
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor moves
 _PLAIN = re.compile(r"[\w./:-]+")
@@ -86,10 +87,11 @@ class Command:
 
         try:
             if GlobalHydra.instance().is_initialized():  # within a command, whose config folders hold
-                return plain(compose(name, overrides))
+                return settings(name, compose(name, overrides), self.config_dirs)
             folders = ",".join(f"'file://{folder.resolve()}'" for folder in self.config_dirs)
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                return plain(compose(name, [*([f"hydra.searchpath=[{folders}]"] if folders else []), *overrides]))
+                overrides = [*([f"hydra.searchpath=[{folders}]"] if folders else []), *overrides]
+                return settings(name, compose(name, overrides), self.config_dirs)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(one_line(error, self.config_dirs)) from error
 

@@ -39,6 +39,13 @@ WRONG = {
     "unknown group key": (["optimizer=sgd"], "there is no setting 'optimizer' — did you mean 'optim'?"),
     "a key of another choice": (["data.batch.seconds=4"], "'data.batch.seconds' is a setting of another choice"),
     "added key": (["+optim.rate=0.1"], "optim.rate: AdamW takes no 'rate'"),
+    "added at the top": (["+recpie=digits_simclr"], "there is no setting 'recpie' — did you mean 'recipe'?"),
+    "forced at the top": (["++trainr.max_steps=5"], "there is no setting 'trainr' — did you mean 'trainer'?"),
+    "added group": (["+optim/shedule=cosine"], "there is no group 'optim/shedule' — did you mean 'optim/schedule'?"),
+    "added group, put at the top": (["+data@dat=digits"], "there is no setting 'dat' — did you mean 'data'?"),
+    "a setting of a choice": (["+recipe.lr=3"], "recipe is a choice, and has no settings of its own: recipe=NAME"),
+    "taken away": (["~seed"], "seed is required: set seed=…, or leave out the ~"),
+    "group taken away": (["~optim"], "optim is required: set optim=… — `sslzoo list` shows: adamw"),
     "added twice": (["+optim.lr=0.1"], "'optim.lr' is there already: leave out the +"),
     "wrong type": (["trainer.max_steps=many"], "trainer.max_steps must be int, got 'many'"),
     "half a step": (["trainer.max_steps=1.5"], "trainer.max_steps must be int, got 1.5"),
@@ -145,6 +152,20 @@ def test_mistakes_in_a_file_of_the_users(mistake, sslzoo, tmp_path):
     code, _, err = sslzoo("pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own")
     assert len(err) == 1 and message in err[0], err
     assert code == 2 and not Path("runs").exists()
+
+
+def test_a_recipe_whose_key_nobody_reads(sslzoo, tmp_path):
+    """Hydra finds typing errors on the command line only; a key that something refers to is a variable."""
+    (tmp_path / "mine" / "recipe").mkdir(parents=True)
+    recipe = tmp_path / "mine" / "recipe" / "own.yaml"
+    words = ["--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "recipe=own", "name=own"]
+    recipe.write_text("# @package _global_\ntrainr:\n  log_every: 1\n")
+    code, _, err = sslzoo("pretrain", *words)
+    assert code == 2 and err == ["sslzoo: there is no setting 'trainr' — did you mean 'trainer'?"]
+    recipe.write_text("# @package _global_\nevery: 1\ntrainer:\n  log_every: ${every}\n")
+    assert sslzoo("pretrain", *words)[0] == 0
+    written = yaml.safe_load((tmp_path / "runs" / "own" / "config.yaml").read_text())
+    assert written["trainer"]["log_every"] == 1 and "every" not in written
 
 
 def test_a_file_that_is_no_yaml(sslzoo, tmp_path):
