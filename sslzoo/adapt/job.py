@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sslzoo import build, rng, weights
 from sslzoo.adapt.data import Supervised
+from sslzoo.data import labels
 from sslzoo.data.base import Data
 from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.features.compatible import with_run_tokenizer
@@ -131,7 +132,8 @@ def load_adapted(run: Run, name: str):
     config, said = yaml.safe_load(folder.config.read_text()), json.loads(folder.adapted.read_text())
     if weights.signature(run.weights) != config["weights"]:
         raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
-    encoder, objective, data = begun(config, run, said["classes"])
+    classes = [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"
+    encoder, objective, data = begun(config, run, classes)
     both = nn.ModuleDict({"encoder": encoder, "objective": objective})
     absent = both.state_dict().keys() - trained(encoder, objective).keys()
     build.restore(both, weights.load(folder.adapted_weights, MEND.format(folder.folder)), absent)

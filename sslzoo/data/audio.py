@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data import delimited, file_labels, files, index, sound, splits, stored, tree
+from sslzoo.data import delimited, file_labels, files, index, labels, sound, splits, stored, tree
 from sslzoo.data.base import SPLITS, Data, Split
 from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -181,7 +181,8 @@ class AudioFolder(AudioData):
                 raise UserError(f"{manifest}, line {line}: 'path' is empty")
             if found is None:
                 raise UserError(f"{manifest}, line {line}: split '{said}' is none of {', '.join(SPLITS)}")
-        return Listing(root, names, splits.fill(split, names, str(manifest)), table, walks=[], read=[manifest])
+        columns = {key: list(map(labels.name, values)) for key, values in table.items()}
+        return Listing(root, names, splits.fill(split, names, str(manifest)), columns, walks=[], read=[manifest])
 
 
 def check_audio(sample_rate: int, max_seconds: float | None, min_seconds: float) -> None:

@@ -108,7 +108,7 @@ class Split(torch.utils.data.Dataset):
     lengths [N]: samples or tokens of each item, known without reading it; 1 for images.
     cut: the most samples or tokens that are read at a time in training, or None.
     grain: a cut begins at a multiple of so many samples or tokens.
-    columns: label columns by name, each an array [N] of strings, integers or floats.
+    columns: label columns by name, each an array [N] of strings (object), integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
     on_error: what a loader does with an item that cannot be read: "raise", or "skip", which reads another of like
     length instead.

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from sslzoo.data import files, splits
+from sslzoo.data import files, labels, splits
 from sslzoo.data.base import SPLITS
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
@@ -47,7 +45,7 @@ class Squad(TextData):
             filled = splits.fill(["train"] * len(titles) + own, [*titles, *own], str(path))
             rows = [row for row, name in zip(rows, filled, strict=False) if name == split]
         names, questions, contexts, answers = (list(column) for column in zip(*rows, strict=True))
-        return Texts(questions, names, contexts, {"answer": np.array(answers)})
+        return Texts(questions, names, contexts, {"answer": labels.column(answers)})
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[str, str, str, str]]]:

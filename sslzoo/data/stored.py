@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslzoo.data import labels
 from sslzoo.errors import UserError
 
 _ALIGN, _CHUNK = 64, 1 << 16
@@ -146,7 +147,7 @@ class Names(Sequence[str]):
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """Label columns as codes of their kinds; a column is decoded, to strings [N], when it is asked for."""
+    """Label columns as codes of their kinds; a column is decoded, to strings [N] (object), when it is asked for."""
 
     def __init__(self, arrays: Arrays, names: Sequence[str], rows: Rows):
         self.arrays, self.names, self.rows = arrays, list(names), rows
@@ -154,8 +155,7 @@ class Columns(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.names:
             raise KeyError(name)
-        kinds = np.array(list(Names(self.arrays, f"column.{name}.kinds")), dtype=str)
-        return kinds[self.arrays[f"column.{name}"][self.rows]]
+        return labels.column(Names(self.arrays, f"column.{name}.kinds"))[self.arrays[f"column.{name}"][self.rows]]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

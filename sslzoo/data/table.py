@@ -1,18 +1,23 @@
 """Texts, or pairs of texts, with labels, from tables: TSV, CSV, JSON lines."""
 
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import delimited, files, splits, text_files
+from sslzoo.data import delimited, files, labels, splits, text_files
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.token_store import digest
 from sslzoo.errors import ConfigError, UserError, nearest
 
 _KINDS = (".tsv", ".csv", ".jsonl", ".json")
+
+
+class _Fault(Exception):
+    """What is wrong with a row."""
 
 
 class TextTable(TextData):
@@ -23,7 +28,7 @@ class TextTable(TextData):
     text, pair, label: columns. columns: their names, for tables without a header.
     labels: the labels there may be; scores: [lowest, highest], for labels that are numbers.
     on_error: "skip" leaves out lines with a missing field or with a label that may not be.
-    Label: label, a string, or a float where `scores` is given.
+    Label: label, a string (see `labels.name`), or a float where `scores` is given.
     """
 
     def __init__(
@@ -34,7 +39,7 @@ class TextTable(TextData):
         text: str,
         pair: str | None = None,
         label: str | None = None,
-        labels: list[str] | None = None,
+        labels: list[str | int | float | bool] | None = None,
         scores: list[float] | None = None,
         columns: list[str] | None = None,
         vocab_size: int = 8000,
@@ -60,7 +65,7 @@ class TextTable(TextData):
                     raise ConfigError(f"data.columns has no '{name}'{nearest(name, columns)}")
         self.path, self.files, self.columns, self.on_error = path, dict(files), columns, on_error
         self.text, self.pair, self.label = text, pair, label
-        self.labels, self.scores = list(labels) if labels else None, scores
+        self.labels, self.scores = _names(labels) if labels else None, scores
 
     def fingerprint(self, split: str) -> str:
         path = files.rooted(self.path) / self.files.get(split, self.files["train"])
@@ -86,47 +91,43 @@ class TextTable(TextData):
         )
 
     def _read(self, path: Path) -> Texts:
-        rows, faults = [], {}
-        wanted = [name for name in (self.text, self.pair, self.label) if name is not None]
+        lines, items, faults = [], [], {}
         for i, (line, row) in enumerate(self._rows(path)):
-            rows.append((line, row))
-            if isinstance(row, str):
-                faults[i] = f"{path}, line {line}: {row}"
-            elif missing := [name for name in wanted if not str(row.get(name) or "").strip() and row.get(name) != 0]:
-                there = ", ".join(row)
-                faults[i] = (
-                    f"{path}, line {line}: '{missing[0]}' is missing or empty; there is {there}"
-                    f"{nearest(missing[0], row)}"
-                )
-            elif (wrong := self._wrong(row)) is not None:
-                faults[i] = f"{path}, line {line}: label {wrong}"
-        if not rows:
+            try:
+                if isinstance(row, str):
+                    raise _Fault(row)
+                items.append(self._item(row))
+            except _Fault as error:
+                items.append(None)
+                faults[i] = f"{path}, line {line}: {error}"
+            lines.append(line)
+        if not lines:
             raise UserError(f"{path} has no lines")
-        kept = [rows[i] for i in files.drop_faulty(str(path), len(rows), faults, self.on_error)]
+        kept = files.drop_faulty(str(path), len(lines), faults, self.on_error)
+        texts, pairs, found = zip(*(items[i] for i in kept), strict=True)
         columns = {}
         if self.label is not None:
-            found = [row[self.label] for _, row in kept]
-            columns["label"] = np.array(found, float) if self.scores else np.array([str(x).strip() for x in found])
-        return Texts(
-            [str(row[self.text]) for _, row in kept],
-            [f"{path.name}:{line}" for line, _ in kept],
-            None if self.pair is None else [str(row[self.pair]) for _, row in kept],
-            columns,
-        )
+            columns["label"] = np.array(found, float) if self.scores else labels.column(found)
+        names = [f"{path.name}:{lines[i]}" for i in kept]
+        return Texts(list(texts), names, None if self.pair is None else list(pairs), columns)
 
-    def _wrong(self, row: dict) -> str | None:
-        """What is wrong with a row's label, if anything."""
-        label = None if self.label is None else str(row[self.label]).strip()
+    def _item(self, row: dict) -> tuple[str, str | None, str | None]:
+        """A row's text, second text and label. Raises _Fault, saying what is wrong with it."""
+        text, pair = (None if name is None else _text(name, row) for name in (self.text, self.pair))
+        if self.label is None:
+            return text, pair, None
+        try:
+            label = labels.name(row.get(self.label))
+        except ValueError as error:
+            raise _Fault(f"label is {error}") from error
+        if not label:
+            raise _Fault(_missing(self.label, row))
+        _check_surrogates(self.label, label)
         if self.labels and label not in self.labels:
-            return f"'{label}' is none of {', '.join(self.labels)}"
-        if self.scores:
-            try:
-                if self.scores[0] <= float(label) <= self.scores[1]:
-                    return None
-            except ValueError:
-                pass
-            return f"'{label}' is no number from {self.scores[0]:g} to {self.scores[1]:g}"
-        return None
+            raise _Fault(f"label '{label}' is none of {', '.join(self.labels)}")
+        if self.scores and not _within(label, *self.scores):
+            raise _Fault(f"label '{label}' is no number from {self.scores[0]:g} to {self.scores[1]:g}")
+        return text, pair, label
 
     def _rows(self, path: Path):
         """(line number, fields by name, or what is wrong) of each line of a table."""
@@ -141,14 +142,57 @@ class TextTable(TextData):
             yield line, row
 
 
+def _names(values: list) -> list[str]:
+    return [labels.name(value) for value in values]
+
+
 def _json_lines(path: Path):
     """(line number, the object, or what is wrong) of each line."""
     for number, line in enumerate(text_files.rows(text_files.decoded(path)), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
             yield number, f"not JSON: {error}"
             continue
-        yield number, row if isinstance(row, dict) else f"a {type(row).__name__}, not an object"
+        yield number, row if isinstance(row, dict) else f"{labels.kind(row)}, not an object"
+
+
+def _object(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"'{next(key for key in keys if keys.count(key) > 1)}' is there twice")
+    return found
+
+
+def _text(name: str, row: dict) -> str:
+    """A text of a row. Raises _Fault where there is none."""
+    value = row.get(name)
+    if isinstance(value, bool | list | dict):
+        raise _Fault(f"'{name}' is {labels.kind(value)}, not a text")
+    if value is None or str(value).strip() == "" or (isinstance(value, float) and math.isnan(value)):
+        raise _Fault(_missing(name, row))
+    _check_surrogates(name, str(value))
+    return str(value)
+
+
+def _check_surrogates(name: str, text: str) -> None:
+    """JSON may hold half of a character's two escapes, which stands for nothing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ord(text[error.start])
+        raise _Fault(f"'{name}' has \\u{half:04x} without its other half, which is no character") from error
+
+
+def _missing(name: str, row: dict) -> str:
+    return f"'{name}' is missing or empty; there is {', '.join(row)}{'' if name in row else nearest(name, row)}"
+
+
+def _within(label: str, lowest: float, highest: float) -> bool:
+    try:
+        return lowest <= float(label) <= highest
+    except ValueError:
+        return False

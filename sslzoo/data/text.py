@@ -1,7 +1,7 @@
 """Text sets: a subclass says what the texts are, the base class makes ids of them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,12 +15,21 @@ from sslzoo import rng
 from sslzoo.data import cache
 from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, UNK, Data, Intervals, Split
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.token_store import RaggedIntervals, Strings, digest, open_arrays, row_starts, stored, token_dtype
+from sslzoo.data.token_store import (
+    RaggedIntervals,
+    StringColumns,
+    Strings,
+    digest,
+    open_arrays,
+    row_starts,
+    stored,
+    token_dtype,
+)
 from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
 _FILE = "tokenizer.json"
-_VERSION = 2  # of what is cached: another one makes it anew
+_VERSION = 3  # of what is cached: another one makes it anew
 
 
 @dataclass
@@ -45,7 +54,7 @@ class TextSplit(Split):
         ids: np.ndarray,
         starts: np.ndarray,
         names: Sequence[str],
-        columns: dict[str, np.ndarray] | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
         intervals: dict[str, Sequence[Intervals]] | None = None,
     ):
         self.ids, self.starts, self.names = ids, starts, names
@@ -55,16 +64,15 @@ class TextSplit(Split):
     def open(cls, folder: Path) -> "TextSplit":
         """What `write` wrote, memory-mapped."""
         arrays = open_arrays(folder)
-        columns, intervals = {}, {}
+        columns = {name: x for name, x in arrays.items() if name.startswith(("column.", "kinds.", "kind_starts."))}
+        intervals = {}
         for name in arrays:
             kind, _, rest = name.partition(".")
-            if kind == "column":
-                columns[rest] = arrays[name]
-            elif kind == "interval_starts":
+            if kind == "interval_starts":
                 parts = (arrays[f"{part}.{rest}"] for part in ("interval_starts", "interval_start", "interval_end"))
                 intervals[rest] = RaggedIntervals(*parts, arrays[f"interval_label.{rest}"])
         names = Strings(arrays["names"], arrays["name_starts"])
-        return cls(arrays["ids"], arrays["starts"], names, columns, intervals)
+        return cls(arrays["ids"], arrays["starts"], names, StringColumns(columns), intervals)
 
     @staticmethod
     def write(
@@ -82,8 +90,7 @@ class TextSplit(Split):
             parts.append(item.astype(dtype))
         arrays = {"ids": np.concatenate([*parts, np.zeros(0, dtype)]), "starts": row_starts(lengths)}
         arrays["names"], arrays["name_starts"] = Strings.pack(names)
-        for name, values in columns.items():
-            arrays[f"column.{name}"] = np.asarray(values)
+        arrays |= StringColumns.pack(columns)
         for name, stretches in (intervals or {}).items():
             arrays[f"interval_starts.{name}"] = row_starts([len(x.label) for x in stretches])
             for part in ("start", "end", "label"):

@@ -11,12 +11,12 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sslzoo.data import cache
+from sslzoo.data import cache, labels
 from sslzoo.data.base import Intervals
 from sslzoo.errors import UserError
 from sslzoo.progress import track
@@ -170,6 +170,41 @@ class Strings(Sequence):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         return self.text[self.starts[index] : self.starts[index + 1]].tobytes().decode()
+
+
+class StringColumns(Mapping):
+    """Label columns in flat arrays; strings as codes of their kinds, decoded when they are asked for (object [N]).
+
+    arrays: column.<name>, and for strings kinds.<name> and kind_starts.<name>.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self.arrays = arrays
+
+    @staticmethod
+    def pack(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        arrays = {}
+        for name, values in columns.items():
+            values = np.asarray(values)
+            if values.dtype.kind in "OU":
+                kinds = sorted(set(values.tolist()))
+                number = {kind: i for i, kind in enumerate(kinds)}
+                arrays[f"kinds.{name}"], arrays[f"kind_starts.{name}"] = Strings.pack(kinds)
+                values = np.array([number[value] for value in values.tolist()], np.int32)
+            arrays[f"column.{name}"] = values
+        return arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        values, kinds = self.arrays[f"column.{name}"], self.arrays.get(f"kinds.{name}")
+        if kinds is None:
+            return values
+        return labels.column(Strings(kinds, self.arrays[f"kind_starts.{name}"]))[values]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix("column.") for key in self.arrays if key.startswith("column."))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 class RaggedIntervals(Sequence):

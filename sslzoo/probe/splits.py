@@ -90,7 +90,7 @@ class ByGroup:
 
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         column = pool.column(self.column)
-        groups = np.array([str(column[i]) for i in places])
+        groups = np.array([str(column[i]) for i in places], dtype=object)
         names = np.unique(groups)
         if len(names) < 3:
             raise UserError(

@@ -1,12 +1,12 @@
 """What is asked of frozen features: which labels, split how, scored by which metric."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from sslzoo import rng
+from sslzoo.data import labels
 from sslzoo.data.base import MODALITIES, SPLITS, Data
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import check_compatible
@@ -64,7 +64,7 @@ class Task:
         metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] = "accuracy",
         split: Official | ByGroup | ByItem | None = None,
         data: Data | None = None,
-        classes: list[str] | None = None,
+        classes: list[str | int | float | bool] | None = None,
         min_count: int = 1,
         max_items: int | None = None,
         max_frames: int = 20000,
@@ -81,7 +81,7 @@ class Task:
             raise ConfigError(f"task {name}: classes and min_count are for classes, not for values")
         self.name, self.label, self.modality, self.kind, self.metric = name, label, modality, kind, metric
         self.split, self.data = split or Official(), data
-        self.classes = None if classes is None else [str(c) for c in classes]
+        self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
 
     def check(self, encoder, data: Data) -> None:
@@ -104,18 +104,20 @@ class Task:
         if self.kind == "frames":
             return self._prepare_frames(pool, stride)
         values = pool.column(self.label)
-        places = np.array([i for i, v in enumerate(values) if not _absent(v)], dtype=np.int64)
+        names = labels.column(map(_named, values))
+        places = np.flatnonzero(names != "")
         if self.kind == "regression":
-            labels = np.array([self._value(pool, i, values[i]) for i in places], dtype=np.float64)
+            targets = np.array([self._value(pool, i, values[i]) for i in places], dtype=np.float64)
             taken = self._parts(pool, places, None)
-            found = {p: labels[np.searchsorted(places, at)] for p, at in taken.items()}
+            found = {p: targets[np.searchsorted(places, at)] for p, at in taken.items()}
             return TaskData({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
-        texts = np.array([_text(values[i]) for i in places])
+        texts = names[places]
         if self.classes is not None:
             kept = np.isin(texts, self.classes)
             places, texts = places[kept], texts[kept]
-        names, counts = np.unique(texts, return_counts=True)
-        kept = np.isin(texts, names[counts >= self.min_count])
+        kinds, counts = np.unique(texts, return_counts=True)
+        labels.check_alike(kinds, f"task {self.name}: this data")
+        kept = np.isin(texts, kinds[counts >= self.min_count])
         places, texts = places[kept], texts[kept]
         taken = self._parts(pool, places, texts)
         found = {p: texts[np.searchsorted(places, at)] for p, at in taken.items()}
@@ -180,13 +182,12 @@ class Task:
             raise UserError(f"task {self.name}: '{value}' of {pool.names()[place]} is not a number") from None
 
 
-def _absent(value) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _text(value) -> str:
-    """A label's name: 1.0, which is what a table with gaps makes of 1, is "1"."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _named(value) -> str:
+    """A label's name, "" where there is none; a string has the name that its reader gave it."""
+    try:
+        return value if isinstance(value, str) else labels.name(value)
+    except ValueError as error:
+        raise UserError(f"a label is {error}: {str(value)[:80]}") from error
 
 
 def _sorted(names) -> list[str]:

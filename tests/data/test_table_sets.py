@@ -1,8 +1,11 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from given import own_cache, warnings  # noqa: F401
 
+from sslzoo.data import cache
 from sslzoo.data.conllu import ConllU
 from sslzoo.data.sampler import ByCount
 from sslzoo.data.squad import Squad
@@ -97,7 +100,7 @@ def test_no_label_is_asked_for(tmp_path):
         "train.jsonl",
         label=None,
     )
-    assert data.split("train").columns == {}
+    assert dict(data.split("train").columns) == {}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_no_label_is_asked_for(tmp_path):
         ("a\tb\t2", {"labels": ["0", "1"]}, "train.tsv, line 62: label '2' is none of 0, 1"),
         ("a\tb\tgood", {"scores": [0.0, 5.0]}, "train.tsv, line 62: label 'good' is no number from 0 to 5"),
         ("a\tb\t5.1", {"scores": [0.0, 5.0]}, "label '5.1' is no number from 0 to 5"),
-        ("a\tb\tnan", {"scores": [0.0, 5.0]}, "label 'nan' is no number from 0 to 5"),
+        ("a\tb\tnan", {"scores": [0.0, 5.0]}, "'label' is missing or empty; there is text, pair, label"),
     ],
 )
 def test_a_bad_line_is_named_and_left_out_only_if_that_is_allowed(tmp_path, warnings, line, how, words):  # noqa: F811
@@ -221,3 +224,47 @@ def test_questions_with_their_paragraphs(tmp_path):
     (tmp_path / "train.json").write_text('{"data": [{"paragraphs": [{}]}]}')
     with pytest.raises(UserError, match="train.json is not SQuAD's JSON: KeyError 'qas'"):
         Squad(str(tmp_path), ByCount(2), {"train": "train.json"}).opened("train")
+
+
+def test_labels_are_told_apart_by_value(tmp_path):
+    values = ["1", "1.0", '"1"', '"1.0"', "0", "0.0"]
+    lines = [f'{{"text": "text {i}", "label": {values[i % 6]}}}\n' for i in range(60)]
+    data = table(write(tmp_path / "train.jsonl", "".join(lines)), "train.jsonl", labels=[0, 1.0])
+    found = np.concatenate([data.opened(name).columns["label"] for name in ("train", "valid", "test")])
+    assert sorted(set(found)) == ["0", "1"] and (found == "1").sum() == 40
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ('{"text": "a", "label": NaN}', "'label' is missing or empty"),
+        ('{"text": "a", "label": [1]}', "label is a list, not a single value"),
+        ('{"text": "a", "label": {"b": 1}}', "label is an object, not a single value"),
+        ('{"text": ["a"], "label": 1}', "'text' is a list, not a text"),
+        ('{"text": NaN, "label": 1}', "'text' is missing or empty"),
+        ('{"text": "a", "label": 1, "text": "b"}', "not JSON: 'text' is there twice"),
+        (r'{"text": "a \ud83d b", "label": 1}', r"'text' has .ud83d without its other half"),
+        (r'{"text": "a", "label": "\udc00"}', r"'label' has .udc00 without its other half"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_json_value_that_is_no_text_or_label(tmp_path, warnings, row, words):  # noqa: F811
+    good = "".join(f'{{"text": "t\\ud83d\\ude00 {i}", "label": {i % 2}}}\n' for i in range(20))
+    write(tmp_path / "train.jsonl", good + row + "\n")
+    with pytest.raises(UserError, match=f"train.jsonl, line 21: {words}.*data.on_error=skip"):
+        table(tmp_path, "train.jsonl").opened("train")
+    assert len(table(tmp_path, "train.jsonl", on_error="skip").split("train"))
+    assert "left out 1 of 21" in warnings()
+
+
+def test_a_field_of_any_length_costs_no_more_than_itself(tmp_path):
+    rows = [(f"text {i}", "p", "a" if i else "b" * 200_000) for i in range(200)]
+    data = table(write(tmp_path / "train.tsv", tsv(rows)))
+    column = next(
+        split.columns["label"]
+        for split in map(data.split, ("train", "valid", "test"))
+        if "b" * 9 in str(split.columns["label"])
+    )
+    assert column.dtype == object and max(map(len, column)) == 200_000
+    stored = sum(file.stat().st_size for file in Path(cache.folder()).rglob("*.npy"))
+    assert stored < 1_000_000

@@ -37,6 +37,15 @@ def test_an_item_without_a_label_is_not_in_the_task(absent):
     assert question.parts["test"].items.tolist() == [6, 8]
 
 
+def test_one_value_is_one_class_over_all_splits():
+    question = Task("t", "x", classes=[1, 2.0]).prepare(silent([1, 2], [1.0, 2.0], ["1", "2"]), 1)
+    assert question.classes == ["1", "2"] and question.parts["test"].labels.tolist() == [0, 1]
+    with pytest.raises(UserError, match="task t: this data has labels '0' and 'False': booleans written in two ways"):
+        Task("t", "x").prepare(silent([1, 0], [True, False], [1, 0]), 1)
+    with pytest.raises(UserError, match=r"a label is a list, not a single value: \['a'\]"):
+        Task("t", "x").prepare(silent([["a"], None], ["b"], ["b"]), 1)
+
+
 def test_numbers_are_classes_in_their_order():
     column = np.arange(12)
     assert Task("t", "x").prepare(silent(column, column, column), 1).classes == [str(i) for i in range(12)]
