@@ -1,3 +1,10 @@
+import sys
+
+if (
+    not sys.flags.safe_path
+):  # `python -m` has put the current folder first, whose random.py would be the standard library's
+    sys.path.append(sys.path.pop(0))
+
 from sslzoo.cli import main
 
 main()

@@ -159,7 +159,7 @@ def load_objective(run: Run):
     encoder, data = load_encoder(run)
     if not run.objective.exists():
         raise UserError(f"{run.folder} has no objective.json: it was trained when only encoders were kept")
-    saved = json.loads(run.objective.read_text())
+    saved = json.loads(run.objective.read_text(encoding="utf-8"))
     if saved["targets"] is not None:
         data = Labelled(data, joined(saved["targets"]))
     with torch.random.fork_rng():
@@ -182,7 +182,7 @@ def described(run: Run) -> dict:
     """What encoder.json of a finished run says."""
     if not run.encoder.exists():
         raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
-    return compat.translate(json.loads(run.encoder.read_text()))
+    return compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:
@@ -254,7 +254,7 @@ def write_config(run: Run, config: dict) -> None:
     """Write the config of a new run; refuse to go on with a run of another config. A setting of the trainer or of the
     optimiser that the older config lacks, for it was not there yet, has its default."""
     if run.config.exists():
-        written = yaml.safe_load(run.config.read_text())
+        written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:
             raise ConfigError(
                 f"{run.folder} was begun by an older sslzoo, whose checkpoints cannot be continued — "
@@ -270,4 +270,4 @@ def write_config(run: Run, config: dict) -> None:
                 f"{run.folder} is a run of another config ({differ}) — choose another name=… or delete it"
             )
         return
-    write_atomic(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False)))
+    write_atomic(run.config, lambda path: path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8"))

@@ -36,7 +36,7 @@ def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B0
     found = {}
     for folder in [CONF, *folders]:
         for path in sorted((folder / group).glob("*.yaml")):
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             comments = [line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line]
             found[path.stem] = comments[0] if comments else ""
     return found
@@ -44,7 +44,7 @@ def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B0
 
 def explain(name: str) -> str:
     """What a composed command does, and its config with the comments that say what each setting is."""
-    settings = (CONF / f"{name}.yaml").read_text().partition("\nhydra:")[0].rstrip()
+    settings = (CONF / f"{name}.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0].rstrip()
     lines = [line for line in settings.splitlines() if "override hydra/" not in line]
     return "\n".join(
         [f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER]
@@ -78,7 +78,7 @@ def readers_of(data: dict) -> list[str]:
     """The encoders whose config refers to nothing that this data does not say."""
     found = []
     for path in sorted((CONF / "encoder").glob("*.yaml")):
-        asked = set(re.findall(r"\$\{data\.(\w+)\}", path.read_text()))
+        asked = set(re.findall(r"\$\{data\.(\w+)\}", path.read_text(encoding="utf-8")))
         if asked <= set(data):
             found.append(path.stem)
     return found
@@ -104,16 +104,21 @@ def protocol(config: dict) -> dict:
 def keys_of(folder: Path) -> list[str]:
     """Every dotted key that the files of a config folder set, as an override names it."""
 
-    def walk(node, path):
-        for name, value in node.items() if isinstance(node, dict) else ():
+    def walk(node, path, depth=0):
+        for name, value in node.items() if isinstance(node, dict) and depth < 8 else ():
             yield f"{path}{name}"
-            yield from walk(value, f"{path}{name}.")
+            yield from walk(value, f"{path}{name}.", depth + 1)
 
     found = []
     for path in folder.rglob("*.yaml"):
         parts = path.relative_to(folder).parts
         prefix = "" if parts[0] in ("recipe", "comparison", "method") else "".join(f"{part}." for part in parts[:-1])
-        node = yaml.safe_load(path.read_text()) or {}
+        try:
+            node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, OSError):
+            continue  # another program's: tags of its own, two documents, latin-1
+        if not isinstance(node, dict):
+            continue
         found += walk({name: value for name, value in node.items() if name != "defaults"}, prefix)
     return sorted(set(found))
 

@@ -18,12 +18,14 @@ runs/<name>/
     DONE                   made last: only a run that has it is finished
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
+import secrets
+import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ from pathlib import Path
 
 import yaml
 
-from sslzoo.errors import Stopped, UserError, one_line_error
+from sslzoo.errors import ConfigError, Stopped, UserError, one_line_error
+
+BESIDE = ".unfinished"  # the end of a file's name while it is written
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,9 @@ class Run:
     @staticmethod
     def find(name: str | Path, root: Path = Path("runs")) -> "Run":
         """A run by its folder, its name under `root`, or the start of its name if only one has it."""
+        name = str(name)
+        if not name.strip():
+            raise UserError("the run's name is blank: give a run's folder, its name, or the start of its name")
         for folder in (Path(name), root / name):
             if (folder / "config.yaml").exists():
                 return Run(folder)
@@ -162,6 +169,19 @@ class Run:
         raise UserError(f"no run '{name}' — the runs in {root}/ are: {some}")
 
 
+def checked_name(name) -> str:
+    """The name of a new folder, as text; refused where no shell, file system or command could be given it."""
+    text = str(name)
+    for part in text.split("/"):
+        bad = not part.strip() or part != part.strip() or part[0] in "-." or part[-1] == "."
+        if bad or not part.isprintable() or "\\" in part or len(part.encode("utf-8", "surrogateescape")) > 200:
+            raise ConfigError(
+                f"name={text!r} cannot name a folder: it may not be blank or longer than 200 bytes, begin with '-' or "
+                "'.', end with '.', lead elsewhere ('..', '/…'), nor have blanks at its ends or control characters"
+            )
+    return text
+
+
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -171,16 +191,23 @@ def sha256(path: Path) -> str:
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one move."""
+    """Let `write` fill a file beside `path`, then put it in its place in one move. It is as readable to others as any
+    file that the user makes."""
     path, beside = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        beside = Path(name)
-        write(beside)
-        beside.chmod(0o644)
-        os.replace(beside, path)
+        made = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
+        held = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        beside = made
+        try:
+            with suppress(OSError):  # where it cannot be locked
+                fcntl.flock(held, fcntl.LOCK_EX)  # it is being written: see `remove_unfinished`
+            mode = stat.S_IMODE(os.fstat(held).st_mode)
+            write(beside)
+            beside.chmod(mode)  # some replace the file by one of their own
+            os.replace(beside, path)
+        finally:
+            os.close(held)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise UserError(f"cannot write {path}: {error} — what was there before is still there") from error
     finally:
@@ -188,8 +215,20 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             beside.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> int:
+    """Remove what killed processes had begun to write in a folder, and say how many files that were. What is being
+    written by one that lives is locked, and stays."""
+    removed = 0
+    for path in folder.glob(f".*{BESIDE}"):
+        with suppress(OSError), open(path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
 def write_json(path: Path, value) -> None:
-    write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n"))
+    write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
 def write_signed(path: Path, write: Callable[[Path], None]) -> None:
@@ -199,7 +238,9 @@ def write_signed(path: Path, write: Callable[[Path], None]) -> None:
     def sign(beside: Path) -> None:
         write(beside)
         # before the file itself is in its place: a full disk or a kill leaves no file without a signature
-        write_atomic(Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n"))
+        write_atomic(
+            Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n", encoding="utf-8")
+        )
 
     write_atomic(path, sign)
 
@@ -213,7 +254,7 @@ def check_signed(path: Path, mend: str = "delete both to go on without") -> None
         raise UserError(
             f"{path} has no {signature.name} beside it, so it cannot be trusted — was it copied without it?"
         )
-    if sha256(path) != signature.read_text().split()[0]:
+    if sha256(path) != signature.read_text(encoding="utf-8").split()[0]:
         raise UserError(f"{path} is damaged: its SHA-256 is not that of {signature.name} — {mend}")
 
 

@@ -32,4 +32,4 @@ def load(path: Path, mend: str) -> dict[str, Tensor]:
 
 def signature(path: Path) -> str:
     """The SHA-256 that stands beside a file."""
-    return Path(f"{path}.sha256").read_text().split()[0]
+    return Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]

@@ -1,15 +1,28 @@
 """Files of a run: whole or not there, signed, found by name; and the commit that made them."""
 
 import errno
+import os
 import re
 import resource
+import signal
+import stat
 import subprocess
 from contextlib import contextmanager
 
 import pytest
 
-from sslzoo.errors import UserError
-from sslzoo.run import Run, check_signed, commit, sha256, write_atomic, write_json, write_signed
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.run import (
+    Run,
+    check_signed,
+    checked_name,
+    commit,
+    remove_unfinished,
+    sha256,
+    write_atomic,
+    write_json,
+    write_signed,
+)
 
 
 @contextmanager
@@ -96,6 +109,48 @@ def test_a_disk_that_fills_in_between_leaves_no_file_without_a_signature(fails_a
         write_signed(tmp_path / "new", lambda p: p.write_bytes(b"abc"))
     assert not (tmp_path / "new").exists()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_is_as_open_as_the_user_wants(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        write_json(tmp_path / "a.json", {"x": 1})
+        write_signed(tmp_path / "b", lambda p: p.write_bytes(b"b"))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_what_is_being_written_stays(tmp_path):
+    """A forked child is killed in the middle of a save."""
+    if (child := os.fork()) == 0:
+        write_atomic(tmp_path / "left", lambda p: os.kill(os.getpid(), signal.SIGKILL))
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    counted = []
+
+    def write(beside):
+        beside.write_bytes(b"whole")
+        counted.append(remove_unfinished(tmp_path))
+
+    write_atomic(tmp_path / "new", write)
+    assert counted == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "/", "/abs", "a/../b", "-x", "a.", " a", "a\nb", ".x", "a" * 201])
+def test_names_that_no_folder_can_have(name):
+    with pytest.raises(ConfigError, match="cannot name a folder"):
+        checked_name(name)
+
+
+def test_names_that_look_like_something_else(tmp_path):
+    assert [checked_name(name) for name in ("007", 5, "é ü", "a,b=c", "compared/a-s0")][:2] == ["007", "5"]
+    write_atomic(tmp_path / "5" / "config.yaml", lambda p: p.touch())
+    assert Run.find(5, tmp_path).name == "5"
+    with pytest.raises(UserError, match="the run's name is blank"):
+        Run.find(" ", tmp_path)
 
 
 def test_finding_a_run(tmp_path):

@@ -13,21 +13,23 @@ from sslzoo.adapt.job import build_adapt, default_name, load_adapted, weights_of
 from sslzoo.data.loader import ordered_loader
 from sslzoo.features.frozen import units
 from sslzoo.progress import Progress, bars, quiet
-from sslzoo.run import Run, commit, write_json
+from sslzoo.run import Run, checked_name, commit, write_json
 from sslzoo.tasks.metrics import score
 from sslzoo.train import launch
 
 
 def run_adapt(config: dict, choices: dict[str, str], overrides: Collection[str] = ()) -> Path | None:
     """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first."""
-    root, name = Path(config.pop("root")), config.pop("name")
+    root, name = Path(str(config.pop("root"))), config.pop("name")
     run = Run.find(config.pop("run"), root)
     config["weights"] = weights_of(run)
-    name = default_name(config, choices["method"]) if name is None else str(name)
+    name = default_name(config, choices["method"]) if name is None else checked_name(name)
     folder = Run(run.folder / "adapted" / name)
     if folder.done and folder.result.exists():
         build.write_config(folder, config)
-        print(f"{folder.folder} is done already\n{summary(name, json.loads(folder.result.read_text()))}")
+        print(
+            f"{folder.folder} is done already\n{summary(name, json.loads(folder.result.read_text(encoding='utf-8')))}"
+        )
         return folder.result
     job = build_adapt(config, run)
     build.write_config(folder, config)
@@ -48,7 +50,10 @@ def evaluated(
     """What the weights that were saved score on validation and test, ready for JSON. data: with the task's labels.
     The last step's weights are what is measured: validation chooses nothing, and test is read here alone."""
     folder = Run(run.folder / "adapted" / name)
-    said, spent = json.loads(folder.adapted.read_text()), json.loads(folder.summary.read_text())
+    said, spent = (
+        json.loads(folder.adapted.read_text(encoding="utf-8")),
+        json.loads(folder.summary.read_text(encoding="utf-8")),
+    )
     encoder, objective, _ = load_adapted(run, name)
     encoder, objective = encoder.to(device), objective.to(device)
     metric, truth = data.task.metric, {part: data.split(part).labels for part in ("train", "valid", "test")}

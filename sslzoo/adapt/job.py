@@ -129,7 +129,10 @@ def load_adapted(run: Run, name: str):
     """An encoder that was adapted to a task, and the task with its head, in eval mode, and the task's data, which is
     not opened: (encoder, objective, data). name: "<task>-<method>", as the folder in the run's `adapted` is called."""
     folder = adapted_run(run, name)
-    config, said = yaml.safe_load(folder.config.read_text()), json.loads(folder.adapted.read_text())
+    config, said = (
+        yaml.safe_load(folder.config.read_text(encoding="utf-8")),
+        json.loads(folder.adapted.read_text(encoding="utf-8")),
+    )
     if weights.signature(run.weights) != config["weights"]:
         raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
     classes = [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sslzoo.cli.compose import composed, typed
 from sslzoo.cli.flags import Parser, config_folders
+from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER, GROUPS, fingerprint, options
 from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
 
@@ -18,15 +19,16 @@ def pretrain(argv: list[str]) -> None:
 
     def work(config: dict, choices: dict) -> None:
         from sslzoo.build import build, pinned, write_config
-        from sslzoo.run import Run
+        from sslzoo.run import Run, checked_name
         from sslzoo.train import launch
 
-        root, name = Path(config.pop("root")), config.pop("name")
+        root, name = Path(str(config.pop("root"))), config.pop("name")
+        name = None if name is None else checked_name(name)
         config["init"] = pinned(config["init"], root)
         if name is None:
             parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
             name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
-        run = Run(root / str(name))
+        run = Run(root / name)
         job = build(config)
         write_config(run, config)
         with run.attempt(typed()):
@@ -89,7 +91,7 @@ def compare(argv: list[str]) -> None:
         from sslzoo.compare.process import Command
         from sslzoo.compare.run import compare as go
 
-        go(config, Path(config["root"]), Command(config_folders(argv)))
+        go(config, Path(str(config["root"])), Command(config_folders(argv)))
 
     composed("compare", argv, work)
 
@@ -224,7 +226,14 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage or config."""
+    """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage or config; 128 + n where signal n ended it."""
+    end_on_signals()
+    with streams():
+        run_command()
+
+
+def run_command() -> None:
+    """The command that sys.argv names."""
     # to spin on while waiting makes a step on a shared machine four times as long, to sleep at once twice on an idle one
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
@@ -244,6 +253,8 @@ def main() -> None:
         COMMANDS[argv[0]](argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        raise  # `streams` tells whose pipe it was
     except Exception as error:
         if os.environ.get("SSLZOO_TRACEBACK"):
             raise

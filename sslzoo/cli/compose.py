@@ -3,7 +3,8 @@
 import os
 import sys
 
-from sslzoo.cli.flags import check_flags, config_folders
+from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
+from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain, one_line
 from sslzoo.errors import ConfigError, one_line_error
 from sslzoo.schema import settings
@@ -15,12 +16,13 @@ def composed(name: str, argv: list[str], work) -> None:
         print(explain(name))
         return
     check_flags(argv)
+    check_blanks(argv)
+    argv = as_texts(argv)
     folders = config_folders(argv)
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {folder} is not a folder")
-    # a user's own classes lie beside their configs or where they stand
-    sys.path[:0] = [str(f.resolve()) for f in folders] + [os.getcwd()]
+    modules_last(folders)
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
     from hydra.core.hydra_config import HydraConfig

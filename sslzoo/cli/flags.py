@@ -1,9 +1,29 @@
 """The flags of a command line, and mistakes in them. Imports no torch."""
 
 import argparse
+import re
 from pathlib import Path
 
+from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError, nearest
+
+VALUED = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--info",
+    "-i",
+    "--experimental-rerun",
+)
+TEXTS = ("name", "run", "root", "out", "init", "targets", "baselines")  # settings that are names and paths
+OWN_GRAMMAR = r"""(?i:null)$|$|['"\[{]|(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\("""
 
 
 def config_folders(argv: list[str]) -> list[Path]:
@@ -27,6 +47,44 @@ def check_flags(argv: list[str]) -> None:
             raise ConfigError(
                 f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback"
             )
+
+
+def check_blanks(argv: list[str]) -> None:
+    """Refuse a word that stands by itself because of a blank beside an `=`, which ends a word for the shell."""
+    place = 0
+    while place < len(argv):
+        word = argv[place]
+        if word.startswith("-"):
+            place += 1 + (word in VALUED)
+            continue
+        key, equal, value = word.partition("=")
+        after = argv[place + 1] if place + 1 < len(argv) else ""
+        last = argv[place + 2] if place + 2 < len(argv) else ""
+        if equal and key and not value and after and "=" not in after and not after.startswith("-"):
+            meant = f"{key}={after}"
+        elif not equal and after.startswith("="):
+            meant = f"{key}={after.removeprefix('=') or last}"
+        elif not equal and not key.startswith("~"):
+            raise ConfigError(f"'{word}' is no setting: write key=value, or quote a value with blanks ('key=a b')")
+        else:
+            place += 1
+            continue
+        raise ConfigError(f"a blank stands beside '=': write {meant}")
+
+
+def as_texts(argv: list[str]) -> list[str]:
+    """Overrides in which names of runs and paths are what they say, whatever Hydra would read in them: numbers, commas,
+    blanks, letters of any script. What has quotes, brackets or functions of its own stays, and `null` is nothing."""
+    sweep, found = bool({"-m", "--multirun"} & set(argv)), []
+    for word in argv:
+        key, _, value = word.partition("=")
+        name = key.lstrip("+")
+        if word.startswith("-") or not (name in TEXTS or name.endswith(".path")) or re.match(OWN_GRAMMAR, value):
+            found.append(word)
+            continue
+        parts = value.split(",") if sweep else [value]
+        found.append(f"{key}=" + ",".join(override("", part)[1:] for part in parts))
+    return found
 
 
 class Parser(argparse.ArgumentParser):

@@ -19,7 +19,7 @@ def run_generate(config: dict) -> str:
             raise ConfigError(f"{key} must be {nodes.describe(kind)}, got {value!r}")
     if config["steps"] < 0:
         raise ConfigError(f"steps must be at least 0, got {config['steps']}")
-    run = Run.find(str(config["run"]), Path(config["root"]))
+    run = Run.find(str(config["run"]), Path(str(config["root"])))
     encoder, data = build.load_encoder(run)
     if data.modality != "text" or "causal" not in encoder.offers:
         raise UserError(f"{run.folder} has learned no text in one direction: choose a run of objective=gpt")

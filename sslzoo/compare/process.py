@@ -19,13 +19,16 @@ from sslzoo.run import Run
 from sslzoo.schema import settings
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor moves
-_PLAIN = re.compile(r"[\w./:-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:-]+")
+_NUMBER = re.compile(r"[+-]?([\d._]+(e[+-]?[\d_]+)?|inf|nan)|true|false|null", re.IGNORECASE)
 
 
 def override(key: str, value) -> str:
-    """key=value in Hydra's grammar, quoted where the value has characters that mean something to it."""
+    """key=value in Hydra's grammar, quoted where the value has characters that mean something to it, or would be
+    another value than its text: 7, 1e3, true."""
     text = str(value)
-    return f"{key}={text if _PLAIN.fullmatch(text) else quoted(text)}"
+    plain = _PLAIN.fullmatch(text) and not (isinstance(value, str | Path) and _NUMBER.fullmatch(text))
+    return f"{key}={text if plain else quoted(text)}"
 
 
 def quoted(text: str) -> str:
@@ -206,7 +209,7 @@ class Command:
 def _protocol(path: Path) -> str | None:
     """The fingerprint of the settings that a probe was measured with; None where there is none, or it does not say."""
     try:
-        return json.loads(path.read_text())["pretrained"].get("protocol")
+        return json.loads(path.read_text(encoding="utf-8"))["pretrained"].get("protocol")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -138,7 +138,7 @@ def _alone(folder: Path, command: Command):
     """Hold the comparison's folder. A child holds it too, so that one that outlived us is not doubled."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a")  # noqa: SIM115 (closed below)
+        lock = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror} — choose another root=…") from error
     with lock:

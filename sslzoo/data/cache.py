@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from sslzoo.errors import UserError
-from sslzoo.run import write_atomic
+from sslzoo.run import remove_unfinished, write_atomic
 
 
 def folder() -> Path:
@@ -29,6 +29,7 @@ def cached_file(name: str, make: Callable[[Path], None]) -> Path:
     if not path.exists():
         with locked(name):
             if not path.exists():
+                remove_unfinished(path.parent)
                 write_atomic(path, make)
     return path
 

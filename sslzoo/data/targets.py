@@ -53,7 +53,7 @@ class Targets:
         if not (self.folder / "label.json").exists():
             raise ConfigError(f"targets={folder} holds no label.json: not finished — run its `sslzoo label` again")
         try:
-            self.info = json.loads((self.folder / "label.json").read_text())
+            self.info = json.loads((self.folder / "label.json").read_text(encoding="utf-8"))
             self.clusters, self.hop, self.sample_rate = (int(self.info[k]) for k in ("clusters", "hop", "sample_rate"))
             self.splits = {name: (split["hash"], split["items"]) for name, split in self.info["splits"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -145,7 +145,7 @@ def _flush(file) -> None:
 def _written(folder: Path, path: Path, size: int) -> tuple[int, int, int]:
     """The input and the chunk to go on with, and the ids that are there."""
     try:
-        first, skip, count = json.loads((folder / _PROGRESS).read_text())
+        first, skip, count = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         return (first, skip, count) if path.stat().st_size >= _HEADER + count * size else (0, 0, 0)
     except (OSError, ValueError):
         return 0, 0, 0

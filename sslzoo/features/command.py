@@ -20,13 +20,13 @@ def run_extract(config: dict) -> Path:
     for key, among in (("split", SPLITS), ("what", ("tokens", "items"))):
         if config[key] not in among:
             raise ConfigError(f"{key} must be one of {', '.join(among)}, got {config[key]}")
-    device, run = chosen_device(config["device"]), Run.find(config["run"], Path(config["root"]))
+    device, run = chosen_device(config["device"]), Run.find(config["run"], Path(str(config["root"])))
     encoder, data = build.load_encoder(run)
     if node is not None:
         other = build.make(node)
         check_compatible(other, data, "data", "data")
         data = with_run_tokenizer(other, data, run.folder)
-    out = Path(config["out"])
+    out = Path(str(config["out"]))
     with bars() as progress:
         extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
     return out

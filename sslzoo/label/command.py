@@ -15,7 +15,7 @@ from sslzoo.features.device import chosen_device
 from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
 from sslzoo.progress import bars
-from sslzoo.run import Run
+from sslzoo.run import Run, checked_name
 
 NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # the least of each
 HOP_MS = 20
@@ -28,9 +28,9 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
     run = encoder = data = None
     node, named = config["data"], [] if config["data"] is None else [str(choices.get("data"))]
     if config["run"] is not None:
-        run = Run.find(str(config["run"]), Path(config["root"]))
+        run = Run.find(str(config["run"]), Path(str(config["root"])))
         encoder, data = build.load_encoder(run)
-        node = node or compat.translate(json.loads(run.encoder.read_text()))["data"]
+        node = node or compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))["data"]
     source, data = _parts(config, encoder, data, device)
     made_from = {"source": source.name}
     if run is not None:
@@ -40,9 +40,9 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
     if (name := config["name"]) is None:  # labels-mfcc-spoken-1a2b3c, or labels-<run>-l6-1a2b3c
         kind = ["mfcc"] if run is None else [run.folder.name, f"l{source.layer}"]
         name = "-".join(["labels", *kind, *named, fingerprint(about)])
-    folder = Path(config["root"]) / str(name)
+    folder = Path(str(config["root"])) / checked_name(name)
     if (folder / "label.json").exists():
-        info = json.loads((folder / "label.json").read_text())
+        info = json.loads((folder / "label.json").read_text(encoding="utf-8"))
         if differ := sorted(key for key in about if info.get(key) != about[key]):
             shown = ", ".join(f"{key}: {info.get(key)} -> {about[key]}" for key in differ)
             raise ConfigError(f"{folder} holds other labels ({shown}) — choose another name=… or delete it")
@@ -69,10 +69,10 @@ def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | N
     """
     config = _checked(config)
     if config["run"] is not None and encoder is None:
-        run = Run.find(str(config["run"]), Path(config["root"]))
+        run = Run.find(str(config["run"]), Path(str(config["root"])))
         if not run.encoder.exists():
             raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
-        saved = compat.translate(json.loads(run.encoder.read_text()))
+        saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
         encoder, data = build.make(saved["encoder"]), build.make(saved["data"])
     source, data = _parts(config, encoder, data, "cpu")
     return {"clusters": config["clusters"], "hop": source.hop, "sample_rate": data.sample_rate}
@@ -136,4 +136,4 @@ def _parts(config: dict, encoder: Encoder | None, data: Data | None, device: str
 
 
 def _signature(run: Run) -> str:
-    return Path(f"{run.weights}.sha256").read_text().split()[0]
+    return Path(f"{run.weights}.sha256").read_text(encoding="utf-8").split()[0]

@@ -19,7 +19,7 @@ class Baselines:
     taken to be what they were. A result that was there already took 0 seconds, and says so by "shared"."""
 
     def __init__(self, folder: Path, run: Run, data: Data, protocol: dict):
-        self.folder, self.run = folder, compat.translate(json.loads(run.encoder.read_text()))
+        self.folder, self.run = folder, compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
         self.rest = {**protocol, "learned": _learned(data), "commit": commit()}
 
     def __call__(self, task: str, kind: str, measure: Callable[[], dict]) -> dict:
@@ -30,7 +30,7 @@ class Baselines:
         name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / f"{task}-{kind}-{name}.json"
         try:
-            return {**json.loads(path.read_text()), "seconds": 0.0, "shared": path.name}
+            return {**json.loads(path.read_text(encoding="utf-8")), "seconds": 0.0, "shared": path.name}
         except (OSError, ValueError):  # none yet, or a damaged one
             result = measure()
             write_json(path, result)

@@ -18,11 +18,11 @@ def run_probe(config: dict, choices: dict[str, str]) -> Path:
     for node, setting in settings.items():
         build.check(setting, node)
     task, probe, device = build.make(config["task"]), build.make(config["probe"]), chosen_device(config["device"])
-    run = Run.find(config["run"], Path(config["root"]))
+    run = Run.find(config["run"], Path(str(config["root"])))
     subject = _subject(run.folder.resolve(), _identity(run), device)
     more = {}
     if config["baselines"] is not None:
-        more["known"] = Baselines(Path(config["baselines"]), run, subject.data, settings)
+        more["known"] = Baselines(Path(str(config["baselines"])), run, subject.data, settings)
     with bars() as progress:
         results = probe(subject, task, progress, **more)
     path = run.probes / f"{task.name}.json"
@@ -41,7 +41,7 @@ def _subject(folder: Path, identity: tuple[str, ...], device: str) -> ProbeSubje
 def _identity(run: Run) -> tuple[str, ...]:
     """What tells a run's encoder from one that lay in the same folder before."""
     files = run.encoder, Path(f"{run.weights}.sha256")
-    return tuple(path.read_text() if path.exists() else "" for path in files)
+    return tuple(path.read_text(encoding="utf-8") if path.exists() else "" for path in files)
 
 
 def summary(name: str, results: dict[str, dict]) -> str:

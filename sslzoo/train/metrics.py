@@ -17,14 +17,14 @@ class MetricsFile(StepCallback):
     def on_train_start(self, trainer, module) -> None:
         if not trainer.is_global_zero or not self.path.exists():
             return
-        with open(self.path, newline="") as file:
+        with open(self.path, newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) < trainer.global_step]
         self.columns = list(rows[0]) if rows else []
         self.rewrite(rows)
 
     def rewrite(self, rows: list[dict]) -> None:
         beside = self.path.with_suffix(".tmp")
-        with open(beside, "w", newline="") as file:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
@@ -35,11 +35,11 @@ class MetricsFile(StepCallback):
         if new:
             rows = []
             if self.columns:
-                with open(self.path, newline="") as file:
+                with open(self.path, newline="", encoding="utf-8") as file:
                     rows = list(csv.DictReader(file))
             self.columns += new
             self.rewrite(rows)
-        with open(self.path, "a", newline="") as file:
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, restval="").writerow(row)
 
     def after_step(self, trainer, module) -> None:

@@ -55,7 +55,7 @@ WRONG = {
     ),
     "bad value": (["optim.lr=-1.0"], "optim needs lr > 0"),
     "unreadable": (["optim.lr=[1"], "cannot read the override"),
-    "not quoted": (["name=日本"], "(quote values with special characters)"),
+    "not quoted": (["seed=日本"], "(quote values with special characters)"),
     "a number for a choice": (["optim=3"], "Config group override must be a string or a list. Got int"),
     "objective and data": (
         ["objective=bert", "data=tiny_image", "encoder=tiny_image"],
@@ -173,3 +173,16 @@ def test_a_file_that_is_no_yaml(sslzoo, tmp_path):
     (tmp_path / "mine" / "optim" / "own.yaml").write_text("lr: [1\nb: {")
     code, _, err = sslzoo("pretrain", "--config-dir", "mine", f"hydra.searchpath=[file://{TINY}]", *IMAGES, "optim=own")
     assert code == 2 and len(err) == 1 and "own.yaml" in err[0]
+
+
+def test_files_of_other_programs_beside_the_configs_spoil_no_hint(sslzoo, tmp_path):
+    folder = tmp_path / "mine" / "optim"
+    folder.mkdir(parents=True)
+    (folder / "tag.yaml").write_text("vault: !secret key\n", encoding="utf-8")
+    (folder / "two.yaml").write_text("a: 1\n---\nb: 2\n", encoding="utf-8")
+    (folder / "latin.yaml").write_bytes("name: Müller\n".encode("latin-1"))
+    (folder / "endless.yaml").write_text("a: &a {b: *a}\n", encoding="utf-8")
+    (folder / "list.yaml").write_text("- 1\n", encoding="utf-8")
+    code, _, err = sslzoo("pretrain", "--config-dir", "mine", "optim.lrr=3")
+    assert (code, err) == (2, ["sslzoo: there is no setting 'optim.lrr' — did you mean 'optim.lr'?"])
+    assert sslzoo("list", "optims", "--config-dir", "mine")[0] == 0

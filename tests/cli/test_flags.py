@@ -1,0 +1,47 @@
+"""The words of a command line before Hydra reads them."""
+
+import pytest
+
+from sslzoo.cli.flags import as_texts, check_blanks
+from sslzoo.errors import ConfigError
+
+
+@pytest.mark.parametrize("words", [["optim.lr=", "0.1"], ["optim.lr", "=0.1"], ["optim.lr", "=", "0.1"]])
+def test_a_blank_beside_an_equals_sign(words):
+    with pytest.raises(ConfigError, match="a blank stands beside '=': write optim.lr=0.1"):
+        check_blanks(["--config-dir", "mine", *words])
+
+
+def test_words_that_are_no_settings():
+    with pytest.raises(ConfigError, match="'foo' is no setting: write key=value"):
+        check_blanks(["seed=1", "foo"])
+    check_blanks(
+        ["name=", "seed=1", "--config-dir", "mine", "-cd=x", "--cfg", "job", "~optim.groups", "-m", "seed=1,2"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("run=5", "run='5'"),
+        ("name=007", "name='007'"),
+        ("name=1e3", "name='1e3'"),
+        ("name=true", "name='true'"),
+        ("name=-inf", "name='-inf'"),
+        ("name=null", "name=null"),
+        ("name=", "name="),
+        ("run=runs/5", "run=runs/5"),
+        ("root=sorties d'été, a=b", "root='sorties d\\'été, a=b'"),
+        ("++data.path=/ü/${oc.env:X}", "++data.path='/ü/${oc.env:X}'"),
+        ("data.path=[a,b]", "data.path=[a,b]"),
+        ("root='a b'", "root='a b'"),
+        ("optim.lr=5", "optim.lr=5"),
+    ],
+)
+def test_names_and_paths_are_what_they_say(typed, read):
+    assert as_texts([typed]) == [read]
+
+
+def test_a_sweep_over_names_stays_one():
+    assert as_texts(["-m", "run=5,b,é", "name=choice(a,b)"]) == ["-m", "run='5',b,'é'", "name=choice(a,b)"]
+    assert as_texts(["run=5,b"]) == ["run='5,b'"]

@@ -1,0 +1,77 @@
+"""A command among others: its streams, and the modules that it finds."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslzoo.cli import terminal
+
+ROOT = Path(terminal.__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def begin(*words, **more) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT}
+    return subprocess.Popen([sys.executable, "-m", "sslzoo", *words], **{**pipes, **more})
+
+
+def test_a_reader_that_goes_away_is_no_failure():
+    ours, theirs = os.pipe()
+    child = begin("list", stdout=theirs)
+    os.close(ours)
+    os.close(theirs)
+    assert child.communicate(timeout=60)[1] == b""
+    assert child.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_letters(encoding):
+    child = begin(env={**ENVIRONMENT, "PYTHONIOENCODING": encoding})
+    out, err = child.communicate(timeout=60)
+    assert b"[key=value \\u2026]" in out and err == b""  # the usage, in escapes
+
+
+def test_modules_beside_the_runs_are_not_the_standard_library(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for folder in (tmp_path, mine):
+        for name in ("random", "tokenize", "argparse", "copy", "yaml"):
+            (folder / f"{name}.py").write_text("raise SystemExit('not the library')\n", encoding="utf-8")
+    child = begin("pretrain", "--config-dir", "mine", "--cfg", "job", cwd=tmp_path)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (0, b"") and b"max_steps: 1000" in out
+
+
+def test_own_modules_are_found_last_by_children_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(ROOT), "/elsewhere"])
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("PYTHONPATH", "/before")
+    terminal.modules_last([tmp_path / "mine"])
+    assert sys.path == [str(ROOT), "/elsewhere", str(tmp_path / "mine"), str(tmp_path)]
+    assert os.environ["PYTHONSAFEPATH"] == "1" and os.environ["PYTHONPATH"] == "/before"
+    sys.path[:] = ["/elsewhere"]  # run from the folder that holds sslzoo
+    terminal.modules_last([])
+    assert os.environ["PYTHONPATH"] == os.pathsep.join([str(ROOT), "/before"])
+
+
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_unwinds_and_an_ignored_one_stays_ignored(handlers):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    terminal.end_on_signals()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    with pytest.raises(SystemExit) as stop:
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.value.code == 128 + signal.SIGTERM
