@@ -167,7 +167,7 @@ class AudioFolder(AudioData):
         found = splits.layout(names, str(root))
         split = splits.fill(found.split, names, str(root))
         folders = [splits.label(name.split("/")[-2]) if "/" in name else "" for name in found.inner]
-        return Listing(root, names, split, {"folder": folders}, walks=[(root, SUFFIXES)], notes=found.notes)
+        return Listing(root, names, split, {"folder": folders}, walks=[(root, SUFFIXES)], notes=found.said())
 
     def _from_manifest(self, root: Path) -> Listing:
         manifest = root / self.manifest

@@ -1,6 +1,7 @@
 """Running text, cut into blocks."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import files, index, text_files
+from sslzoo.data import files, index, splits, text_files, tree
 from sslzoo.data.base import SPLITS, UNK
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextBlocks, TextData, Texts, check_files, file_stamps
@@ -19,14 +20,18 @@ from sslzoo.errors import ConfigError, UserError
 
 _VERSION = 1  # of the cached tokens: another one makes them anew
 _SHARE = 0.05  # of every file's end, for each split that has no file of its own
+_MANY = 20  # files, from which on short ones are not divided
+_log = logging.getLogger("sslzoo")
 
 
 class PlainText(TextData):
     """A text file, or every .txt file under a folder, in blocks of `max_tokens`.
 
-    files: the file of each split, relative to `path`, such as {train: a.txt, test: b.txt}; without it,
-    all files are read. A split without a file takes the last twentieth of each training file: text is
-    divided by place, not at random, as neighbours say too much of each other. Word pieces stand between
+    files: the file of each split, relative to `path`, such as {train: a.txt, test: b.txt}; without it, all files are
+    read, and folders (see `splits.layout`) or files (`splits.by_file`) may be splits. A split without files takes the
+    last twentieth of each training file: text is divided by place, not at random, as neighbours say too much of each
+    other. Of many short texts (`_MANY`, of which most have twentieths below `max_tokens` characters) it takes whole
+    files, by a hash of their names. Word pieces stand between
     [CLS] and [SEP], characters alone. shares: instead, the exact share of each training file that its end gives to
     valid and to test, cut between any characters; {valid: 0.1} is nanoGPT's split. on_error: "skip" leaves out a
     file that is not UTF-8.
@@ -51,6 +56,7 @@ class PlainText(TextData):
             _check_shares(shares, files or {})
         self.path, self.files, self.on_error = path, dict(files) if files else None, on_error
         self.shares = dict(shares) if shares else None
+        self._own: tuple[Path, dict[str, list[str]]] | None = None
         self._planned: dict[str, list[_Portion]] = {}
         self._found: dict[_Portion, tuple[int, int]] = {}
 
@@ -96,13 +102,21 @@ class PlainText(TextData):
         return self._planned[split]
 
     def _plan(self, split: str) -> list["_Portion"]:
-        root, own = self._files()
+        if self._own is None:
+            self._own = self._files()
+        root, own = self._own
         lacking = [name for name in SPLITS if name not in own and (self.shares is None or name in self.shares)]
         if split not in own and split not in lacking:
             raise UserError(f"this text has no {split} split: data.shares gives it none — set data.shares.{split}=0.05")
         names = own.get(split, own["train"])
         sizes, faults = _characters(root, names)
         kept = files.drop_faulty(str(root), len(names), faults, self.on_error)
+        short = len(kept) >= _MANY and np.median(sizes[kept]) * _SHARE < self.max_tokens
+        if lacking and self.shares is None and short and (split in lacking or split == "train"):
+            given = ["train"] * len(kept) + [name for name in own if name != "train"]
+            filled = splits.fill(given, [*(names[i] for i in kept), *given[len(kept) :]], str(root))
+            kept = kept[filled[: len(kept)] == split]
+            return [_Portion(root, names[i], int(sizes[i])) for i in kept]
         if split in own and split != "train":
             return [_Portion(root, names[i], int(sizes[i])) for i in kept]
         part = 1 + lacking.index(split) if split in lacking else 0
@@ -125,7 +139,13 @@ class PlainText(TextData):
         if Path(self.path).is_file():
             return Path(self.path).parent, {"train": [Path(self.path).name]}
         root = files.rooted(self.path)
-        return root, {"train": files.walk(root, (".txt",))}
+        names = tree.walk(root, (".txt",))
+        found = splits.layout(names, str(root))
+        given = found.split if set(found.split) != {"train"} else splits.by_file(names, str(root)) or found.split
+        for note in found.said():
+            _log.warning("%s", note)
+        pairs = list(zip(names, given, strict=True))
+        return root, {part: [name for name, own in pairs if own == part] for part in SPLITS if part in given}
 
 
 class WikiText(PlainText):

@@ -80,3 +80,10 @@ class FileLabels:
 def read(pattern: str | None) -> FileLabels | None:
     """The labels of `data.labels_from`, if it is set."""
     return None if pattern is None else FileLabels(pattern)
+
+
+def tolerated(misfits: str, on_error: str) -> list[str]:
+    """What is to be said of names that do not fit, if any. Raises UserError with on_error="raise"."""
+    if misfits and on_error == "raise":
+        raise UserError(f"{misfits} — mend the pattern, or keep them without labels by data.on_error=skip")
+    return [misfits] if misfits else []

@@ -1,8 +1,6 @@
 """Files of a set: found, left out or refused."""
 
 import logging
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +20,6 @@ def rooted(path: str, *inside: str) -> Path:
     if Path(path).exists():
         raise UserError(f"{path} is not a folder — data.path must name the folder that the set is in")
     raise UserError(f"there is no folder {path} — set data.path to where the set is")
-
-
-def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
-    """Every file under `root` with one of `suffixes`, relative to it, sorted; hidden ones are left out."""
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
-                found.append((Path(folder) / name).relative_to(root).as_posix())
-    if not found:
-        raise UserError(f"{root} has no {' '.join(suffixes)} files in it or under it")
-    return sorted(found)
 
 
 def read_utf8(path: Path) -> str:

@@ -136,7 +136,7 @@ class ImageFolder(ImageData):
         if self._labels is not None:
             fields, misfits = self._labels.columns(names, str(root))
             columns |= fields
-        return Listing(root, names, split, columns, [(root, SUFFIXES)], notes=found.notes, misfits=misfits)
+        return Listing(root, names, split, columns, [(root, SUFFIXES)], notes=found.said(), misfits=misfits)
 
     def _open(self, wanted: str) -> ImageSplit:
         if self._index is None:

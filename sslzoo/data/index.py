@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import cache, stored, tree
+from sslzoo.data import cache, file_labels, stored, tree
 from sslzoo.data.base import SPLITS
 from sslzoo.data.stored import Arrays, Columns, Names, Rows
 from sslzoo.errors import UserError
@@ -106,10 +106,7 @@ def opened(
             if found is None or not _fresh(found):
                 _make(path, listing(), fields, inspect, check)
                 found = Index(Arrays(path))
-    misfits = found.meta.get("misfits", "")
-    if misfits and on_error == "raise":
-        raise UserError(f"{misfits} — mend the pattern, or keep them without labels by data.on_error=skip")
-    for note in [*found.meta.get("notes", ()), *([misfits] if misfits else [])]:
+    for note in [*found.meta.get("notes", ()), *file_labels.tolerated(found.meta.get("misfits", ""), on_error)]:
         _log.warning("%s", note)
     return found
 

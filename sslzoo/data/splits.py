@@ -1,7 +1,9 @@
 """Which split an item belongs to, where a set does not say it itself."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -46,11 +48,17 @@ def label(folder: str) -> str:
 
 @dataclass
 class Layout:
-    """split [N] of each file, inner [N]: its name within its split; notes: what should be said of them."""
+    """split [N] of each file, inner [N]: its name within its split; notes: what should be said of them; beside: what,
+    too, of files beside the splits, which are given to training, but for what is done with them."""
 
     split: list[str]
     inner: list[str]
     notes: list[str]
+    beside: str = ""
+
+    def said(self, done: str = "used for training") -> list[str]:
+        """All that should be said; done: what is done with the files beside the splits."""
+        return [*self.notes, f"{self.beside}: {done}"] if self.beside else self.notes
 
     def first_folders(self) -> list[str]:
         """[N], the class of each file by the first folder within its split; "" for none.
@@ -97,8 +105,35 @@ def layout(names: Sequence[str], where: str) -> Layout:
         if head:
             inner[i] = inner[i].split("/", 1)[1] if head in known else inner[i].rsplit("/", 1)[1]
     loose = heads.count("")
-    say = f"{where}: {loose} {'files lie' if loose > 1 else 'file lies'} beside {_listed(known)}: used for training"
-    return Layout(split, inner, [say] if loose and found else [])
+    say = f"{where}: {loose} {'files lie' if loose > 1 else 'file lies'} beside {_listed(known)}"
+    return Layout(split, inner, [], say if loose and found else "")
+
+
+def by_file(names: Sequence[str], where: str) -> list[str] | None:
+    """The split of each file by a word of its own name, as in train.txt or ptb.test.txt; None where it is not plain.
+
+    Files are splits where there is a train and a test or valid that are else of one name, but for numbers. Raises
+    UserError where others are beside them.
+    """
+    words = [re.split(r"[._-]+", Path(name).stem) if "/" not in name else [] for name in names]
+    known = named(word for of_one in words for word in of_one)
+    found = [[word for word in of_one if word in known] for of_one in words]
+    rest = [tuple(w for w in of_one if w not in known and not w.isdigit() and w != "of") for of_one in words]
+    kinds: dict[tuple, set[str]] = {}
+    for which, hits in zip(rest, found, strict=True):
+        if len(hits) == 1:
+            kinds.setdefault(which, set()).add(known[hits[0]])
+    plain = {which for which, kind in kinds.items() if "train" in kind and len(kind) > 1}
+    if not plain:
+        return None
+    others = [n for n, which, hits in zip(names, rest, found, strict=True) if which not in plain or len(hits) != 1]
+    if others:
+        some = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+        raise UserError(
+            f"{where} has files called after splits, and others beside them: {some} — move those away, or say which "
+            f"are meant: data.files={{train: …, test: …}}"
+        )
+    return [known[hits[0]] for hits in found]
 
 
 def _plain(known: dict[str, str], others: set[str], names: list[str], where: str) -> bool:
@@ -118,10 +153,11 @@ def _plain(known: dict[str, str], others: set[str], names: list[str], where: str
 
 
 def _around(names: Sequence[str]) -> str:
-    """The folder that all files are in folders of, if there is one."""
+    """The folder that all files are in, if there is one and it has folders."""
     top = names[0].split("/", 1)[0] if names else ""
     size = len(top) + 1
-    return top if all(name.startswith(f"{top}/") and "/" in name[size:] for name in names) else ""
+    inside = all(name.startswith(f"{top}/") for name in names)
+    return top if inside and any("/" in name[size:] for name in names) else ""
 
 
 def _listed(folders: Iterable[str], most: int = 5) -> str:

@@ -16,16 +16,6 @@ def test_a_root_may_be_the_folder_around_it(tmp_path):
         files.rooted(str(tmp_path / "file"))
 
 
-def test_walk(tmp_path):
-    for name in ("b/2.wav", "a/1.WAV", "a.wav", "a/._1.wav", ".hidden/3.wav", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert files.walk(tmp_path, (".wav",)) == ["a.wav", "a/1.WAV", "b/2.wav"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty has no .wav .flac files"):
-        files.walk(tmp_path / "empty", (".wav", ".flac"))
-
-
 def test_a_file_that_is_not_utf8_is_named_with_its_byte(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfplain")

@@ -92,7 +92,7 @@ def test_what_is_unlabelled_is_trained_on_and_has_no_class():
     found = splits.layout(["train/a/1", "test/a/2", "unlabeled/b/3", "train/unsup/4", "5"], "in")
     assert found.split == ["train", "test", "train", "train", "train"]
     assert found.first_folders() == ["a", "a", "", "", ""]
-    assert found.notes == ["in: 1 file lies beside test/, train/: used for training"]
+    assert found.said() == ["in: 1 file lies beside test/, train/: used for training"]
     alone = splits.layout(["pos/1", "neg/2", "unsup/3"], "in")
     assert alone.split == ["train"] * 3 and alone.first_folders() == ["pos", "neg", ""] and not alone.notes
 
@@ -107,3 +107,27 @@ def test_eval_is_test_beside_another_validation_split():
     assert splits.named(["train", "eval"]) == {"train": "train", "eval": "valid"}
     assert splits.named(["train", "dev", "eval"])["eval"] == "test"
     assert splits.named(["train", "dev", "eval", "test"])["eval"] == "valid"
+
+
+@pytest.mark.parametrize(
+    "names, parts",
+    [
+        (["test.txt", "train.txt", "valid.txt"], ["test", "train", "valid"]),
+        (["ptb.dev.txt", "ptb.train.txt"], ["valid", "train"]),
+        (["test.txt", "train-00-of-02.txt", "train-01-of-02.txt"], ["test", "train", "train"]),
+        (["en.test.txt", "en.train.txt", "fr.train.txt", "fr.val.txt"], ["test", "train", "train", "valid"]),
+        (["train.txt"], None),
+        (["test.txt", "valid.txt"], None),
+        (["the_train.txt", "a_test.txt"], None),
+        (["train/1.txt", "test/2.txt"], None),
+    ],
+)
+def test_files_are_splits_by_a_word_of_their_names(names, parts):
+    assert splits.by_file(names, "in") == parts
+
+
+def test_other_files_beside_those_of_splits_are_refused():
+    with pytest.raises(
+        UserError, match="others beside them: a/b.txt, notes.txt — move those away, or say .*data.files"
+    ):
+        splits.by_file(["a/b.txt", "notes.txt", "test.txt", "train.txt"], "in")

@@ -1,0 +1,102 @@
+"""Text files in folders that name their class, a file an item."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sslzoo.data import file_labels, files, splits, tree
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.text import TextData, Texts, file_stamps
+from sslzoo.data.token_store import digest
+from sslzoo.errors import UserError
+
+_SUFFIXES = (".txt",)
+_log = logging.getLogger("sslzoo")
+
+
+class TextFolder(TextData):
+    """Text files in <class>/, or in train/<class>/, test/<class>/ (see `splits.layout`), each an item (IMDb's layout).
+
+    Splits that are missing are taken from the training files by a hash of their names. Label: label, the class's
+    folder, "" in "unsup" or "unlabeled", which are trained on; and those that labels_from, a pattern of files'
+    names, finds (see `file_labels`). Files beside class folders are left out. on_error: "skip" leaves out a file that
+    is empty or not UTF-8, and keeps without labels one whose name does not fit labels_from.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        vocab_size: int = 8000,
+        max_tokens: int = 128,
+        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        lowercase: bool = True,
+        on_error: Literal["raise", "skip"] = "raise",
+        labels_from: str | None = None,
+    ):
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        self._labels = file_labels.read(labels_from)
+        self.path, self.on_error, self.labels_from = path, on_error, labels_from
+        self._listed: tuple[Path, dict[str, list[str]], dict[str, dict[str, list[str]]]] | None = None
+
+    def fingerprint(self, split: str) -> str:
+        root, names, columns = self._listing()
+        return digest(file_stamps(root / name for name in names[split]), columns[split], self.on_error)
+
+    def texts(self, split: str) -> Texts:
+        root, names, columns = self._listing()
+        found, faults = [], {}
+        for i, name in enumerate(names[split]):
+            try:
+                text = files.read_utf8(root / name)
+            except UserError as error:
+                text, faults[i] = "", str(error)
+            else:
+                if not text.strip():
+                    faults[i] = f"{root / name} is empty"
+            found.append(text)
+        kept = files.drop_faulty(f"{root} ({split})", len(found), faults, self.on_error)
+        labels = {key: np.array(values)[kept] for key, values in columns[split].items()}
+        return Texts([found[i] for i in kept], [names[split][i] for i in kept], None, labels)
+
+    def _listing(self) -> tuple[Path, dict[str, list[str]], dict[str, dict[str, list[str]]]]:
+        """The root, and of each split its files and their label columns; found once."""
+        if self._listed is None:
+            root = files.rooted(self.path)
+            names, split, columns = self._list(root)
+            rows = {part: [i for i, own in enumerate(split) if own == part] for part in splits.SPLITS}
+            self._listed = (
+                root,
+                {part: [names[i] for i in at] for part, at in rows.items()},
+                {part: {key: [values[i] for i in at] for key, values in columns.items()} for part, at in rows.items()},
+            )
+        return self._listed
+
+    def _list(self, root: Path) -> tuple[list[str], list[str], dict[str, list[str]]]:
+        names = tree.walk(root, _SUFFIXES)
+        found = splits.layout(names, str(root))
+        labels = found.first_folders()
+        classes = {part for part, label in zip(found.split, labels, strict=True) if label}
+        # IMDb has lists of addresses beside its classes
+        left = {i for i, part in enumerate(found.split) if part in classes and not labels[i] and not _free(names[i])}
+        notes = found.notes if "train" in classes else found.said()
+        if left:
+            some = names[min(left)]
+            notes = [*notes, f"{root}: {len(left)} .txt files beside folders of classes are left out, such as {some}"]
+        kept = [i for i in range(len(names)) if i not in left]
+        names, labels, split = ([values[i] for i in kept] for values in (names, labels, found.split))
+        columns = {"label": labels} if any(labels) else {}
+        if self._labels is not None:
+            fields, misfits = self._labels.columns(names, str(root))
+            columns |= fields
+            notes = [*notes, *file_labels.tolerated(misfits, self.on_error)]
+        for note in notes:
+            _log.warning("%s", note)
+        return names, splits.fill(split, names, str(root)).tolist(), columns
+
+
+def _free(name: str) -> bool:
+    """Whether a file is in a folder of what is not labelled."""
+    return any(not splits.label(folder) for folder in name.split("/")[:-1])
