@@ -34,9 +34,11 @@ def top_level(name: str, folders: list[Path] = []) -> dict[str, bool]:  # noqa: 
 
 
 def at_the_top(group: str, folders: list[Path]) -> bool:
-    """Whether the options of a group set keys at the top of the config."""
+    """Whether the options of a group set keys at the top of the config, and none of the group's own name."""
     files = [path for folder in (CONF, *folders) for path in (folder / group).glob("*.yaml")]
-    return any(re.search(r"^#\s*@package\s+_global_", p.read_text("utf-8", "replace"), re.MULTILINE) for p in files)
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+    own = any(re.search(rf"^{re.escape(group)}:", text, re.MULTILINE) for text in texts)
+    return not own and any(re.search(r"^#\s*@package\s+_global_", text, re.MULTILINE) for text in texts)
 
 
 def settings(name: str, config, folders: list[Path] = []) -> dict:  # noqa: B006
