@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sslzoo import compat, rng, weights
-from sslzoo.config import CONF
+from sslzoo.config import choices, options
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import check, fits, make, target
@@ -60,13 +60,13 @@ def matching_encoders(fit) -> list[str]:
     """The names in conf/encoder of the encoders that `fit`, made without memory."""
     images = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.5]}
     data, found = {**images, "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}, []
-    for path in sorted((CONF / "encoder").glob("*.yaml")):
-        config = OmegaConf.create({"data": data, "encoder": OmegaConf.load(path)})
+    for name, composed in choices("encoder", options("encoder")).items():
+        config = OmegaConf.create({"data": data, "encoder": composed})
         node = OmegaConf.to_container(config, resolve=True)["encoder"]
         with torch.device("meta"):
             encoder = make(node)
         if fit(encoder):
-            found.append(path.stem)
+            found.append(name)
     return found
 
 

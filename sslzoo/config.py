@@ -15,8 +15,16 @@ if not CONF.exists():  # a checkout or an editable install; a wheel carries its 
 
 GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "objectives": "objective",
+    "views": "objective/views",
+    "masks": "objective/mask",
+    "corruptions": "objective/corruption",
     "encoders": "encoder",
+    "frontends": "encoder/frontend",
+    "trunks": "encoder/trunk",
+    "positions": "encoder/trunk/position",
     "data": "data",
+    "batches": "data/batch",
+    "paths": "paths",
     "tasks": "task",
     "methods": "method",
     "recipes": "recipe",
@@ -60,7 +68,7 @@ def plain(config) -> dict:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"{missing[0]} is required: set {missing[0]}=…")
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except InterpolationKeyError as error:
         found = re.search(r"key 'data\.(\w+)' not found", str(error))
         if not found:
@@ -72,15 +80,43 @@ def plain(config) -> dict:
         ) from error
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    found.pop("paths", None)  # what refers to it has it by now, and a run is the same wherever its data lies
+    for key, value in leaves(found):
+        if str(value).startswith("???/"):
+            raise ConfigError(f"{key} is required: set {key}=…, or SSLZOO_DATA to the folder that holds {value[4:]}/")
+    return found
+
+
+def leaves(node, path: str = ""):
+    """Every value of a plain config, with its dotted key."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def choices(group: str, names) -> dict:
+    """The nodes that options of a group compose, by name, their references not resolved."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    overrides = [f"+{group}@{name}={name}" for name in names]
+    if GlobalHydra.instance().is_initialized():  # within a command
+        return dict(compose(overrides=overrides).items())
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return dict(compose(overrides=overrides).items())
 
 
 def readers_of(data: dict) -> list[str]:
     """The encoders whose config refers to nothing that this data does not say."""
+    from omegaconf import OmegaConf
+
     found = []
-    for path in sorted((CONF / "encoder").glob("*.yaml")):
-        asked = set(re.findall(r"\$\{data\.(\w+)\}", path.read_text(encoding="utf-8")))
+    for name, node in choices("encoder", options("encoder")).items():
+        asked = set(re.findall(r"\$\{data\.(\w+)\}", OmegaConf.to_yaml(node)))
         if asked <= set(data):
-            found.append(path.stem)
+            found.append(name)
     return found
 
 
@@ -139,11 +175,17 @@ def one_line(error: Exception, folders: list[Path]) -> str:
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
         if found[1] in known:
             return f"'{found[1]}' is a setting of another choice than the one here: --cfg job shows those of this one"
+        if "/" in found[1]:
+            return f"the choices here have no group '{found[1]}'{nearest(found[1], GROUPS.values())}"
         first, last = found[1].split(".")[0], found[1].split(".")[-1]
         deeper = [
             k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")
         ]  # encoder.patch: encoder.frontend.patch
         return f"there is no setting '{found[1]}'{nearest(found[1], deeper or known)}"
+    if "Config group override must be a string" in text:
+        return (
+            f"a group takes the name of a choice: {text.splitlines()[0]} (for none, write dots: objective.views=null)"
+        )
     if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"'{found[1]}' is there already: leave out the +"
     if re.search("mismatched input|extraneous input|no viable alternative|token recognition|LexerNoViable", text):

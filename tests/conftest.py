@@ -19,7 +19,7 @@ os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 from tiny_targets import tiny_targets
 
-from sslzoo.config import CONF, options, plain
+from sslzoo.config import CONF, choices, options, plain
 
 OBJECTIVES = sorted(options("objective"))
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -35,9 +35,7 @@ def compose(*overrides: str, command: str = "pretrain") -> dict:
 
 
 def node_of(objective: str):
-    from omegaconf import OmegaConf
-
-    return OmegaConf.load(CONF / "objective" / f"{objective}.yaml")
+    return choices("objective", [objective])[objective]
 
 
 def target_of(objective: str) -> type:

@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from sslzoo import build
-from sslzoo.config import plain
+from sslzoo.config import choices, plain
 from sslzoo.errors import ConfigError
 
 KINDS = {"sample_rate": "speech", "vocab_size": "text"}  # what an encoder's yaml asks of its data
@@ -23,14 +23,14 @@ def names(group: str) -> list[str]:
 
 def composed(group: str, name: str) -> dict:
     """One node of a group, with what is left for the user to say filled in."""
-    text = (CONF / group / f"{name}.yaml").read_text()
+    text = OmegaConf.to_yaml(choices(group, [name])[name]) if group in ("encoder", "objective") else ""
     data = next((f"tiny_{kind}" for key, kind in KINDS.items() if f"data.{key}" in text), "tiny_image")
     command, more = {
         "task": ("probe", ["run=x", f"task={name}"]),
         "method": ("adapt", ["run=x", "task=digit", f"method={name}"]),
     }.get(group, ("pretrain", [f"data={data}", f"{group}={name}"]))
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *more])
+        config = hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", "paths.data=nowhere", *more])
     for key in OmegaConf.missing_keys(config):
         OmegaConf.update(config, key, "nowhere")
     return plain(config)[group]

@@ -61,7 +61,7 @@ def test_the_runs_are_of_every_kind_and_really_old():
 
 
 def test_what_is_new_stays_as_it_is():
-    for path in (*CONF.glob("encoder/*.yaml"), *CONF.glob("objective/*.yaml")):
+    for path in (*CONF.glob("encoder/**/*.yaml"), *CONF.glob("objective/**/*.yaml")):
         assert not compat.is_old(yaml.safe_load(path.read_text())), path
     node = {"_target_": "sslzoo.encoders.recurrent.Recurrent", "front": 1, "a": [{"decay": 2}]}
     assert compat.translate(node) == node

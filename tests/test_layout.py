@@ -74,5 +74,5 @@ def test_files_are_short(path):
 
 
 def test_every_config_says_what_it_is():
-    for path in CONF.glob("*/*.yaml"):
+    for path in CONF.rglob("*.yaml"):
         assert path.read_text().startswith("# "), path

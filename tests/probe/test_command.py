@@ -125,7 +125,7 @@ def test_every_task_of_conf_can_be_made(name):
 def _paths(name: str) -> list[str]:
     text = (CONF / "task" / f"{name}.yaml").read_text()
     own = [line.split(": ")[1] for line in text.splitlines() if "/data@data" in line]
-    needed = [f for f in own if "path: ???" in (CONF / "data" / f"{f}.yaml").read_text()]
+    needed = [f for f in own if "path: ${paths.data}" in (CONF / "data" / f"{f}.yaml").read_text()]
     return ["task.data.path=there"] * len(needed)
 
 

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-import yaml
-from conftest import CONF, compose
+from conftest import compose
 
 from sslzoo import build
+from sslzoo.config import choices, options
 from sslzoo.errors import ConfigError
 from sslzoo.train import schedule as schedules
 from sslzoo.train.schedule import Constant, Cosine, Linear, WarmupStableDecay
@@ -52,7 +52,7 @@ def test_warmup_stable_decay(final):
     assert [WarmupStableDecay(0.1, 0.0)(step, 10) for step in (1, 9)] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "optim" / "schedule").glob("*.yaml")))
+@pytest.mark.parametrize("name", options("optim/schedule"))
 def test_each_is_a_choice_of_its_own(name):
     """Whatever the optimiser's own choice was, of which no setting is left."""
     for optim in ("adamw", "sgd"):
@@ -61,12 +61,13 @@ def test_each_is_a_choice_of_its_own(name):
         schedule = build.make(node).schedule
         assert schedule(0, 10) == pytest.approx(0.2) and schedule(5, 10) == 1.0
     alone = compose("optim=adamw", f"optim/schedule={name}")["optim"]["schedule"]
-    assert alone == yaml.safe_load((CONF / "optim" / "schedule" / f"{name}.yaml").read_text())
+    assert alone == choices("optim/schedule", [name])[name]
 
 
 def test_every_schedule_has_a_config():
-    paths = (CONF / "optim" / "schedule").glob("*.yaml")
-    named = {yaml.safe_load(path.read_text())["_target_"].rpartition(".")[2] for path in paths}
+    named = {
+        node["_target_"].rpartition(".")[2] for node in choices("optim/schedule", options("optim/schedule")).values()
+    }
     assert named == {name for name, value in vars(schedules).items() if isinstance(value, type)} - {"ConfigError"}
 
 

@@ -1,0 +1,110 @@
+"""Groups below the top of conf/: each option is one word, wherever it fits, and a recipe's are as free as any."""
+
+import pytest
+from conftest import TINY, compose
+
+from sslzoo.build import check
+from sslzoo.config import CONF, GROUPS, choices, options
+from sslzoo.errors import ConfigError
+
+WORDS = {
+    "views": (["objective=byol", "objective/views=color_only"], "objective.views.scale", [1.0, 1.0]),
+    "no views": (["objective=rotation", "objective.views=null"], "objective.views", None),
+    "views where there were none": (["objective=mae", "objective/views=crop_only"], "objective.views.flip", 0.5),
+    "mask": (["objective=wav2vec2", "objective/mask=block"], "objective.mask.length", 50),
+    "corruption": (["objective=tera", "objective/corruption=mockingjay"], "objective.corruption.width", None),
+    "front end": (["encoder=gru_small", "encoder/frontend=wave_small"], "encoder.frontend.layers.0", [128, 10, 5]),
+    "trunk": (["encoder=logmel_small", "encoder/trunk=gru"], "encoder.trunk.cell", "gru"),
+    "a trunk has positions of its own": (["encoder=logmel_small", "encoder/trunk=gru"], "encoder.trunk.position", None),
+    "position": (["encoder=bert_small", "encoder/trunk/position=sine"], "encoder.trunk.position.dim", 128),
+    "no position": (["encoder=logmel_small", "encoder.trunk.position=null"], "encoder.trunk.position", None),
+    "batch": (["data=docstrings", "encoder=text_small", "data/batch=items_32"], "data.batch.size", 32),
+    "nothing is left of another batch": (
+        ["data=docstrings", "encoder=text_small", "data/batch=items_32"],
+        "data.batch.tokens",
+        None,
+    ),
+    "a recipe's views": (["recipe=digits_simclr", "objective/views=color_only"], "objective.views.scale", [1.0, 1.0]),
+    "the rest of a recipe": (["recipe=digits_simclr", "objective/views=color_only"], "trainer.max_steps", 320),
+    "a recipe's trunk": (["recipe=docstrings_bert", "encoder/trunk=bert_small"], "encoder.trunk.depth", 4),
+    "a recipe's schedule": (["recipe=shakespeare_gpt", "optim/schedule=constant"], "optim.schedule.final", None),
+}
+
+
+def at(config, key: str):
+    for part in key.split("."):
+        config = config[int(part)] if isinstance(config, list) else config.get(part) if config else None
+    return config
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_one_word_chooses(word):
+    words, key, value = WORDS[word]
+    if words[0].startswith("encoder"):
+        words = [f"data=tiny_{'text' if 'bert' in words[0] else 'speech'}", *words]
+    config = compose(*words)
+    for node in ("objective", "encoder", "data", "optim"):
+        check(config[node], node)
+    assert at(config, key) == value
+
+
+BELOW = sorted(group for group in GROUPS.values() if "/" in group)
+HOME = {  # what each is chosen for, by a setting of its target
+    "encoder": {"sample_rate": "logmel_small", "vocab_size": "text_small", "patch": "vit_small"},
+    "objective/mask": {"length": "wav2vec2", "prob": "bert"},
+    "objective/views": {"mix": "byol_audio", "hue": "simclr", "flip": "simclr"},
+    "objective/corruption": {"prob": "tera"},
+}
+
+
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g in BELOW for n in options(g)])
+def test_every_option_below_the_top_binds(group, name):
+    top, node = group.split("/")[0], choices(group, [name])[name]
+    home = next((h for key, h in HOME.get(group, HOME.get(top, {})).items() if key in node), None)
+    if group.startswith("encoder/trunk"):
+        home = "logmel_small"
+    data = {"text_small": "text", "vit_small": "image", "logmel_small": "speech"}.get(home)
+    words = [f"{top}={home}"] if home else []
+    config = compose(*words, *([f"data=tiny_{data}"] if data else []), f"{group}={name}")
+    check(config[top], top)
+
+
+def test_groups_of_ones_own(sslzoo, tmp_path):
+    """A folder of the user's adds to the groups, and its options refer to those that are there."""
+    for path, text in {
+        "objective/views/mine.yaml": "# mine\ndefaults:\n  - simclr\n  - _self_\n\nflip: 0.25\n",
+        "encoder/mine.yaml": "# mine\ndefaults:\n  - frontend: logmel\n  - trunk: gru\n  - _self_\n\n"
+        "_target_: sslzoo.encoders.sequence.SequenceEncoder\npool: mean\n",
+        "recipe/mine.yaml": "# @package _global_\n# mine\ndefaults:\n  - override /objective/views: mine\n\nseed: 3\n",
+        "paths/mine.yaml": "# mine\ndata: /somewhere\n",
+    }.items():
+        (tmp_path / "mine" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / path).write_text(text)
+    at = ["--config-dir", "mine", "--cfg", "job"]
+    code, out, err = sslzoo("pretrain", *at, "recipe=mine", "data=mnist", "paths=mine", "--resolve")
+    assert code == 0 and not err, err
+    assert "flip: 0.25" in out and "seed: 3" in out and "path: /somewhere/mnist" in out
+    assert "cell: gru" in sslzoo("pretrain", *at, "encoder=mine", "data=spoken")[1]
+
+
+def test_a_set_is_looked_for_where_paths_says(monkeypatch):
+    monkeypatch.delenv("SSLZOO_DATA", raising=False)
+    with pytest.raises(ConfigError, match=r"data.path is required: set data.path=…, or SSLZOO_DATA .* holds mnist/"):
+        compose("data=mnist")
+    with pytest.raises(ConfigError, match="task.data.path is required"):
+        compose("run=x", "task=cola", command="probe")
+    assert compose("data=mnist", "data.path=here")["data"]["path"] == "here"
+    monkeypatch.setenv("SSLZOO_DATA", "/sets")
+    config = compose("data=mnist")
+    assert config["data"]["path"] == "/sets/mnist"
+    assert "paths" not in config, "a run is the same wherever its data lies"
+    assert compose("run=x", "task=cola", command="probe")["task"]["data"]["path"] == "/sets/cola"
+    assert compose("data=speech", "encoder=gru_small")["data"]["sets"]["librispeech"]["path"] == "/sets/speech"
+
+
+def test_every_group_is_listed(sslzoo):
+    below = {str(p.parent.relative_to(CONF)) for p in CONF.rglob("*.yaml") if p.parent != CONF}
+    assert set(GROUPS.values()) == below
+    code, out, _ = sslzoo("list")
+    assert code == 0 and all(f"({group}=…)" in out for group in below)
+    assert "gru" in sslzoo("list", "trunks")[1] and TINY.exists()
