@@ -6,11 +6,13 @@ __version__ = "0.1.0"
 def load_encoder(run: str, adapted: str | None = None):
     """A finished run's encoder, in eval mode: `encoder(inputs, lengths)` gives an `Encoded`. adapted: as `sslzoo adapt`
     left it, by the name of its folder, such as "digit-full"."""
-    from sslzoo import build
     from sslzoo.run import Run
 
+    found = Run.find(run)  # before torch is imported, which takes seconds
     if adapted is None:
-        return build.load_encoder(Run.find(run))[0]
+        from sslzoo import build
+
+        return build.load_encoder(found)[0]
     from sslzoo.adapt.job import load_adapted
 
-    return load_adapted(Run.find(run), adapted)[0]
+    return load_adapted(found, adapted)[0]

@@ -180,8 +180,7 @@ def joined(saved: dict) -> Targets | PlannedTargets:
 
 def described(run: Run) -> dict:
     """What encoder.json of a finished run says."""
-    if not run.encoder.exists():
-        raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
+    run.check_finished()
     return compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
 
 

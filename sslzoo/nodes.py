@@ -8,6 +8,7 @@ import importlib
 import inspect
 import types
 import typing
+from collections.abc import Callable
 
 import hydra
 
@@ -59,31 +60,45 @@ def describe(hint) -> str:
     return getattr(hint, "__name__", None) if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
-def check(node, where: str = "") -> None:
-    """Refuse a config node, and all below it, whose keys or values its target does not take."""
+Signature = tuple[str, dict[str, inspect.Parameter]]  # what a `_target_` is called, and what it takes
+
+
+def imported_signature(path: str, where: str) -> Signature:
+    """The signature of what `_target_` names, which is imported."""
+    cls = target(path, where)
+    hints = typing.get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
+    parameters = inspect.signature(cls).parameters
+    return cls.__name__, {k: p.replace(annotation=hints.get(k, typing.Any)) for k, p in parameters.items()}
+
+
+def check(
+    node: typing.Any, where: str = "", signature: Callable[[str, str], Signature | None] = imported_signature
+) -> None:
+    """Refuse a config node, and all below it, whose keys or values its target does not take. signature: how that is
+    found out; what it does not know (None) is not looked at."""
     if isinstance(node, list):
         for number, item in enumerate(node):
-            check(item, f"{where}[{number}]")
+            check(item, f"{where}[{number}]", signature)
     if not isinstance(node, dict):
         return
-    if "_target_" in node:
-        cls = target(node["_target_"], where)
-        hints = typing.get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
-        parameters = {k: p for k, p in inspect.signature(cls).parameters.items()}
+    known = signature(node["_target_"], where) if "_target_" in node else None
+    if known is not None:
+        owner, parameters = known
         given = GIVEN.get(where, ())
         for name, value in node.items():
             if name == "_target_":
                 continue
             if name not in parameters or name in given:
                 takes = [p for p in parameters if p not in given]
-                raise ConfigError(f"{where}.{name}: {cls.__name__} takes no '{name}'{nearest(name, takes)}")
-            if not fits(value, hints.get(name, typing.Any)):
-                raise ConfigError(f"{where}.{name} must be {describe(hints[name])}, got {value!r}")
+                raise ConfigError(f"{where}.{name}: {owner} takes no '{name}'{nearest(name, takes)}")
+            hint = parameters[name].annotation
+            if not fits(value, hint):
+                raise ConfigError(f"{where}.{name} must be {describe(hint)}, got {value!r}")
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node and name not in given:
-                raise ConfigError(f"{where}.{name} is required by {cls.__name__}: set {where}.{name}=…")
+                raise ConfigError(f"{where}.{name} is required by {owner}: set {where}.{name}=…")
     for name, value in node.items():
-        check(value, f"{where}.{name}" if where else str(name))
+        check(value, f"{where}.{name}" if where else str(name), signature)
 
 
 def make(node: dict, **given):

@@ -122,6 +122,11 @@ class Run:
     def done(self) -> bool:
         return (self.folder / "DONE").exists()
 
+    def check_finished(self) -> None:
+        """Refuse a run whose encoder is not there yet."""
+        if not self.encoder.exists():
+            raise UserError(f"{self.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
+
     def finish(self) -> None:
         (self.folder / "DONE").touch()
 

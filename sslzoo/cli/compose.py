@@ -3,6 +3,7 @@
 import os
 import sys
 
+from sslzoo.cli import early
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
 from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain, one_line
@@ -36,7 +37,9 @@ def composed(name: str, argv: list[str], work) -> None:
         sys.argv = saved_argv  # what Lightning's ranks start again with
         choices = HydraConfig.get().runtime.choices
         try:
-            work(settings(name, config, folders), {k: v for k, v in choices.items() if "/" not in k})
+            found = settings(name, config, folders)
+            early.refuse(found)
+            work(found, {k: v for k, v in choices.items() if "/" not in k})
         except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
             failed.append(error)
 

@@ -70,8 +70,7 @@ def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | N
     config = _checked(config)
     if config["run"] is not None and encoder is None:
         run = Run.find(str(config["run"]), Path(str(config["root"])))
-        if not run.encoder.exists():
-            raise UserError(f"{run.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
+        run.check_finished()
         saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
         encoder, data = build.make(saved["encoder"]), build.make(saved["data"])
     source, data = _parts(config, encoder, data, "cpu")

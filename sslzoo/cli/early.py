@@ -1,0 +1,109 @@
+"""What is wrong with a config and can be said before torch is imported, which takes seconds.
+
+A setting's name and type are held to the source of the class that it is of, which is parsed and not imported; a
+run that a command names is looked for. All that needs more is refused by the command itself.
+"""
+
+import ast
+import dataclasses
+import inspect
+import typing
+from functools import lru_cache
+from pathlib import Path
+
+from sslzoo import nodes
+from sslzoo.run import Run
+
+ROOT = Path(nodes.__file__).parent
+PLAIN = {x.__name__: x for x in (bool, int, float, str, list, tuple, dict)} | {"Literal": typing.Literal, "None": None}
+Class = tuple[ast.ClassDef, "Source"]
+
+
+def refuse(config: dict) -> None:
+    """Raise ConfigError for a setting that its class does not take, UserError for a run that is not there."""
+    for name, node in config.items():
+        nodes.check(node, str(name), written_signature)
+    root = Path(str(config.get("root", "runs")))
+    if config.get("run") is not None:
+        Run.find(str(config["run"]), root).check_finished()
+    if isinstance(config.get("init"), str):
+        Run.find(config["init"], root).check_finished()
+
+
+def written_signature(path: str, where: str) -> nodes.Signature | None:
+    """What a class of sslzoo takes, as its source has it; None for what is no such class. An annotation that is made
+    of more than plain types passes for any."""
+    module, _, name = str(path).rpartition(".")
+    source = Source.of(module)
+    found = source and source.classes.get(name)
+    parameters = None if not source or not found else _parameters((found, source))
+    return None if parameters is None else (name, parameters)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """A module's classes, and of which modules its other names are."""
+
+    classes: dict[str, ast.ClassDef]
+    imported: dict[str, str]
+
+    @staticmethod
+    @lru_cache
+    def of(module: str) -> "Source | None":
+        path = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        if module.split(".")[0] != "sslzoo" or not path.is_file():
+            return None
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        imports = [node for node in body if isinstance(node, ast.ImportFrom) and node.module]
+        return Source(
+            {node.name: node for node in body if isinstance(node, ast.ClassDef)},
+            {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names},
+        )
+
+    def find(self, base: ast.expr) -> Class | None:
+        """A class by what a class statement calls it."""
+        name = ast.unparse(base)
+        if name in self.classes:
+            return self.classes[name], self
+        other = Source.of(self.imported.get(name, ""))
+        return (other.classes[name], other) if other and name in other.classes else None
+
+
+def _parameters(found: Class) -> dict[str, inspect.Parameter] | None:
+    """What a class is made with: of its own `__init__`, of its dataclass's fields, or of the class that it extends."""
+    node, source = found
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return _of_function(item.args)
+    bases = [base for base in map(source.find, node.bases) if base]
+    inherited = next((p for p in map(_parameters, bases) if p is not None), None)
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return inherited
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
+    named = [item for item in fields if ast.unparse(item.target) != "_"]  # which is where those by name only begin
+    own = {ast.unparse(item.target): _parameter(item.target, item.annotation, item.value) for item in named}
+    return {**(inherited or {}), **own}
+
+
+def _of_function(arguments: ast.arguments) -> dict[str, inspect.Parameter] | None:
+    if arguments.vararg or arguments.kwarg:
+        return None
+    names = [*arguments.posonlyargs, *arguments.args]
+    defaults = [*[None] * (len(names) - len(arguments.defaults)), *arguments.defaults, *arguments.kw_defaults]
+    every = zip([*names, *arguments.kwonlyargs], defaults, strict=True)
+    return {a.arg: _parameter(a, a.annotation, default) for a, default in every if a.arg != "self"}
+
+
+def _parameter(name: ast.AST, annotation: ast.expr | None, default: ast.expr | None) -> inspect.Parameter:
+    written = name.arg if isinstance(name, ast.arg) else ast.unparse(name)
+    absent = inspect.Parameter.empty if default is None else None
+    return inspect.Parameter(written, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=_type(annotation))
+
+
+def _type(annotation: ast.expr | None):
+    words = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} if annotation else set()
+    if annotation is None or not words <= PLAIN.keys() or any(isinstance(x, ast.Call) for x in ast.walk(annotation)):
+        return typing.Any
+    return eval(
+        ast.unparse(annotation), {"__builtins__": {}}, PLAIN
+    )  # names of plain types, and nothing that is called
