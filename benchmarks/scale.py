@@ -75,7 +75,8 @@ def simulate(root: Path, items: int) -> int:
     changed = np.full(count + 1, 10**18, np.int64)
     first = np.append(0, np.minimum(np.arange(count + 1) * FOLDER, items)).astype(np.int64)
     known |= {f"files{key}": array for key, array in lines(file, b".flac").items()}
-    stored.write(tree.place(root, SUFFIXES), known | {"changed": changed, "first": first}, {}, "simulated")
+    known |= {"changed": changed, "first": first, "linked": np.zeros(count + 1, bool), "link": np.zeros(items, bool)}
+    stored.write(tree.place(root, SUFFIXES), known, {"root": str(root)}, "simulated")
     rng = np.random.default_rng(0)
     arrays = {f"names{key}": array for key, array in lines(of, b"/", file, b".flac").items()}
     arrays |= {f"folders{key}": array for key, array in folders.items()} | {"folder.changed": changed}

@@ -175,7 +175,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
         "walks": None if listing.walks is None else [[str(r), list(s), found.version] for r, s, found in trees],
         "read": [[str(file), _stamp(file)] for file in listing.read],
         "faults": {},
-        "notes": list(listing.notes),
+        "notes": [*listing.notes, *(note for *_, found in trees for note in found.notes())],
         "misfits": listing.misfits,
     }
     for known in (_load(path), _load(part)):

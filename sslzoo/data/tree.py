@@ -4,9 +4,12 @@ A folder's time of change says that a file in it was added, removed, renamed or 
 one was written to in place.
 """
 
+import heapq
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +20,75 @@ from sslzoo.errors import UserError
 from sslzoo.run import write_atomic
 
 _SETTLED = 2 * 10**9  # ns: a folder that changed later than that before it was listed may change again unseen
-UNSETTLED = -1  # the time of change of such a folder
+UNSETTLED, _ELSEWHERE = -1, -2  # the time of change of such a folder; of one that is in the set by another name
 
 
 class Tree:
     """Folders under a root, and the files in them with one of some suffixes.
 
     folders: relative to the root, sorted; changed [F]: ns, the time of each's last change. first [F + 1]: where
-    each's files begin in `files`, base names. version: stands for all names.
+    each's files begin in `files`, base names. linked [F], link [N]: whether a folder, a file is a symbolic link.
+    version: stands for all names.
     """
 
     def __init__(self, arrays: Arrays):
         self.folders, self.files = Names(arrays, "folders"), Names(arrays, "files")
         self.changed, self.first, self.version = arrays["changed"], arrays["first"], arrays.ident
+        self.linked, self.link, self.root = arrays["linked"], arrays["link"], arrays.meta["root"]
 
     def names(self) -> list[str]:
-        """Every file relative to the root, sorted."""
+        """Every file relative to the root, sorted, without `copies`."""
+        found = self._all()
+        copies = set(self.copies(found))
+        return sorted(name for name in found if name not in copies) if copies else sorted(found)
+
+    def copies(self, names: Sequence[str] | None = None) -> list[str]:
+        """Links to files that are in the set by another name. names: `_all()`, where it is at hand."""
+        if not self.link.any():
+            return []
+        names = self._all() if names is None else names
+        folders = {os.path.realpath(f"{self.root}/{folder}"): i for i, folder in enumerate(self.folders)}
+        found, seen = [], set()
+        for place in np.flatnonzero(self.link).tolist():
+            target = os.path.realpath(f"{self.root}/{names[place]}")
+            folder, base = os.path.split(target)
+            if target in seen or self._has_file(folders.get(folder), base):
+                found.append(names[place])
+            seen.add(target)
+        return found
+
+    def notes(self) -> list[str]:
+        """What should be said of links."""
+        again = [folder for folder, at in zip(self.folders, self.changed.tolist(), strict=True) if at == _ELSEWHERE]
+        found = [*again, *self.copies()]
+        if not found:
+            return []
+        links = f"{len(found)} links lead" if len(found) > 1 else "1 link leads"
+        return [f"{self.root}: {links} to what is in the set already, such as {found[0]}: it is read once"]
+
+    def _all(self) -> list[str]:
         files, found = list(self.files), []
         for folder, first, last in zip(self.folders, self.first[:-1].tolist(), self.first[1:].tolist(), strict=True):
             found += [f"{folder}/{name}" for name in files[first:last]] if folder else files[first:last]
-        return sorted(found)
+        return found
+
+    def _has_file(self, folder: int | None, name: str) -> bool:
+        """Whether a folder, by its place, has a file of that name that is no link."""
+        if folder is None:
+            return False
+        first, last = int(self.first[folder]), int(self.first[folder + 1])
+        place = first + bisect_left(self.files[first:last], name)
+        return place < last and self.files[place] == name and not self.link[place]
+
+
+@dataclass
+class _Folder:
+    """What is known of a folder: files and whether each is a link, as lists or as places in an earlier tree."""
+
+    changed: int
+    files: list[str] | slice
+    link: list[bool] | slice
+    linked: bool
 
 
 def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
@@ -48,31 +100,35 @@ def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
 
 
 def look(root: Path, suffixes: Sequence[str]) -> Tree:
-    """The files under `root` as they are now; hidden ones are left out. One call of `stat` for each folder."""
+    """The files under `root` as they are now; hidden ones are left out. One call of `stat` for each folder.
+
+    Links are followed, to each folder once: to none that is in the set already, or that the set is in.
+    """
     suffixes = tuple(suffixes)
     path = place(root, suffixes)
     try:
         known = Tree(Arrays(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         known = None
     found, news = _visited(Path(root), suffixes, known)
     if not news:
         return known
-    folders, files, sizes = sorted(found), [], []
-    for folder in folders:
-        names = found[folder][1]
-        names = known.files[names] if isinstance(names, slice) else names
-        files += names
-        sizes.append(len(names))
+    folders = sorted(found)
+    each = [found[folder] for folder in folders]
+    files = [known.files[x.files] if isinstance(x.files, slice) else x.files for x in each]
+    link = [known.link[x.link] if isinstance(x.link, slice) else x.link for x in each]
     arrays = {
         **stored.encode("folders", folders),
-        **stored.encode("files", files),
-        "changed": np.array([found[folder][0] for folder in folders], np.int64),
-        "first": np.cumsum([0, *sizes], dtype=np.int64),
+        **stored.encode("files", [name for names in files for name in names]),
+        "changed": np.array([x.changed for x in each], np.int64),
+        "first": np.cumsum([0, *map(len, files)], dtype=np.int64),
+        "linked": np.array([x.linked for x in each], bool),
+        "link": np.concatenate([np.zeros(0, bool), *(np.asarray(x, bool) for x in link)]),
     }
-    version = stored.digest(arrays["folders"], arrays["files"], arrays["first"])
+    version = stored.digest(*(arrays[key] for key in ("folders", "files", "first", "linked", "link")))
+    meta = {"root": os.path.realpath(root)}
     with cache.locked(path.name):
-        write_atomic(path, lambda beside: stored.write(beside, arrays, {}, version))
+        write_atomic(path, lambda beside: stored.write(beside, arrays, meta, version))
     return Tree(Arrays(path))
 
 
@@ -81,46 +137,59 @@ def place(root: Path, suffixes: Sequence[str]) -> Path:
     return cache.folder() / f"tree-{stored.digest(str(Path(root).resolve()), *suffixes)}"
 
 
-def _visited(
-    root: Path, suffixes: tuple[str, ...], known: Tree | None
-) -> tuple[dict[str, tuple[int, list[str] | slice]], bool]:
-    """Of each folder its time of change and its files, sorted, or where they are among the known ones; and whether
-    anything is not as it was known."""
+def _visited(root: Path, suffixes: tuple[str, ...], known: Tree | None) -> tuple[dict[str, _Folder], bool]:
+    """What is in each folder, and whether anything is not as it was known."""
     before, inside = {}, {}
     if known is not None:
-        bounds = zip(
-            known.folders, known.changed.tolist(), known.first.tolist(), known.first[1:].tolist(), strict=False
-        )
-        for folder, changed, first, last in bounds:
-            before[folder] = changed, first, last
+        bounds = zip(known.changed.tolist(), known.first.tolist(), known.first[1:].tolist(), strict=False)
+        for folder, linked, (changed, first, last) in zip(known.folders, known.linked.tolist(), bounds, strict=True):
+            before[folder] = _Folder(changed, slice(first, last), slice(first, last), linked)
             if folder:
-                inside.setdefault(folder.rpartition("/")[0], []).append(folder)
-    found, news, left = {}, known is None, [""]
-    while left:
-        folder = left.pop()
-        path = os.path.join(root, folder)
+                inside.setdefault(folder.rpartition("/")[0], []).append((folder, linked))
+    found, news = {}, known is None
+    home = os.path.realpath(root)
+    real, seen = {"": home}, set()
+    left, links = [("", False)], []  # links come after all that is there without them
+    while left or links:
+        folder, linked = left.pop() if left else (heapq.heappop(links), True)
+        path, then = os.path.join(root, folder), before.get(folder)
+        if folder:
+            real[folder] = (
+                os.path.realpath(path) if linked else f"{real[folder.rpartition('/')[0]]}/{folder.rpartition('/')[2]}"
+            )
+        if real[folder] in seen or (linked and f"{home}/".startswith(os.path.join(real[folder], ""))):
+            found[folder] = _Folder(_ELSEWHERE, [], [], linked)
+            news = news or then is None or then.changed != _ELSEWHERE
+            continue
+        seen.add(real[folder])
         try:
             changed = os.stat(path).st_mtime_ns
         except OSError as error:
             if not folder:
                 raise UserError(f"cannot read {path}: {error.strerror}") from error
             continue
-        then, first, last = before.get(folder, (None, 0, 0))
-        if changed == then:
-            found[folder] = changed, slice(first, last)
-            left += inside.get(folder, [])
-            continue
-        settled = time.time_ns() - changed > _SETTLED
-        folders, names = _listed(path, suffixes)
-        # one that was not settled, is not yet, and is as it was is no news
-        news = news or settled or then != UNSETTLED or names != known.files[first:last]
-        found[folder] = (changed if settled else UNSETTLED), names
-        left += [f"{folder}/{name}" if folder else name for name in folders]
+        if then is not None and (changed, linked) == (then.changed, then.linked):
+            found[folder], children = then, inside.get(folder, [])
+        else:
+            settled = time.time_ns() - changed > _SETTLED
+            children, names, link = _listed(path, suffixes)
+            # one that was not settled, is not yet, and is as it was is no news
+            same = then is not None and (UNSETTLED, linked) == (then.changed, then.linked)
+            same = same and names == known.files[then.files] and link == known.link[then.link].tolist()
+            news = news or settled or not same
+            found[folder] = _Folder(changed if settled else UNSETTLED, names, link, linked)
+            children = [(f"{folder}/{name}" if folder else name, is_link) for name, is_link in children]
+        for child, is_link in children:
+            if is_link:
+                heapq.heappush(links, child)
+            else:
+                left.append((child, False))
     return found, news or len(found) != len(before)
 
 
-def _listed(path: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The folders in a folder, and its files with one of `suffixes`, both sorted, without hidden ones."""
+def _listed(path: str, suffixes: tuple[str, ...]) -> tuple[list[tuple[str, bool]], list[str], list[bool]]:
+    """The folders in a folder, and whether each is a link; its files with one of `suffixes`, and whether each is;
+    both sorted, without hidden ones."""
     folders, names = [], []
     try:
         with os.scandir(path) as entries:
@@ -128,9 +197,10 @@ def _listed(path: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    folders.append(entry.name)
+                    folders.append((entry.name, entry.is_symlink()))
                 elif entry.name.lower().endswith(suffixes):
-                    names.append(entry.name)
+                    names.append((entry.name, entry.is_symlink()))
     except OSError:  # a folder that may not be read is as if it were empty, as for os.walk
         pass
-    return sorted(folders), sorted(names)
+    names.sort()
+    return sorted(folders), [name for name, _ in names], [is_link for _, is_link in names]

@@ -79,3 +79,48 @@ def test_what_is_added_at_once_is_seen(root):
     (root / "b" / "7.wav").touch()
     os.utime(root / "b", ns=(before, before))
     assert "b/7.wav" in tree.look(root, (".wav",)).names()
+
+
+def test_a_link_to_a_parent_is_not_followed(root):
+    (root / "a" / "deep" / "loop").symlink_to(root)
+    (root / "b" / "up").symlink_to(root.parent)
+    for _ in range(2):
+        found = tree.look(root, (".wav",))
+        assert found.names() == ["a.wav", "a/1.WAV", "a/deep/4.wav", "b/2.wav"]
+        assert found.notes() == [
+            f"{root}: 2 links lead to what is in the set already, such as a/deep/loop: it is read once"
+        ]
+
+
+def test_each_real_path_is_followed_once(root):
+    """A folder and a file by its own name, not by a link's that comes before it; others from outside."""
+    store = root.parent / "store"
+    for name in ("c/5.wav", "6.wav"):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).touch()
+    (root / "0").symlink_to(root / "b")
+    (root / "0.wav").symlink_to(root / "a" / "1.WAV")
+    (root / "x").symlink_to(store)
+    (root / "y").symlink_to(store / "c")
+    (root / "a" / "7.wav").symlink_to(store / "6.wav")
+    (root / "a" / "8.wav").symlink_to("nothing.wav")
+    names = ["a.wav", "a/1.WAV", "a/8.wav", "a/deep/4.wav", "b/2.wav", "x/6.wav", "x/c/5.wav"]
+    for _ in range(2):
+        found = tree.look(root, (".wav",))
+        assert found.names() == names and "4 links" in found.notes()[0]
+        old(root)
+
+
+def test_a_link_is_followed_once_what_it_led_to_is_gone_by_its_other_name(root, monkeypatch):
+    store = root.parent / "store"
+    store.mkdir()
+    (store / "5.wav").touch()
+    (root / "a" / "one").symlink_to(store)
+    (root / "b" / "two").symlink_to(store)
+    old(root)
+    old(store)
+    assert "a/one/5.wav" in tree.walk(root, (".wav",))
+    seen = listed(monkeypatch)
+    assert "a/one/5.wav" in tree.walk(root, (".wav",)) and not seen
+    (root / "a" / "one").unlink()
+    assert "b/two/5.wav" in tree.walk(root, (".wav",))
