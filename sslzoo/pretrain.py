@@ -5,7 +5,11 @@ import torch
 from torch import Tensor
 
 from sslzoo import distributed, rng
+from sslzoo.errors import UserError
 from sslzoo.nn.finite import FiniteCheck
+
+_NOTHING = 50  # steps with nothing to learn from, after which a run ends
+_NO_WEIGHT = 1e-12  # below it a total stands for 0, by which nothing can be divided
 
 
 class Pretrain(L.LightningModule):
@@ -27,6 +31,7 @@ class Pretrain(L.LightningModule):
         self.part = 0  # of the step: 0 when an update has just been made
         self.sums: list[tuple[list[str], Tensor]] = []  # of a logged step's parts
         self.unseen = FiniteCheck()  # of the steps since the last look
+        self.steps, self.counted = 0, 0.0  # of this process, and what their losses are means over, in all
 
     def train(self, mode: bool = True):
         """As every module; but an encoder of which nothing learns stays in eval mode."""
@@ -68,8 +73,9 @@ class Pretrain(L.LightningModule):
         count = torch.as_tensor(loss.count, dtype=torch.float32, device=loss.value.device)
         total = distributed.all_reduce_sum(count)
         if self.part == 0:  # a part may be about nothing
-            self.first_total, self.total = total.clamp(min=1e-12 if self.parts == 1 else 1), 1e-12
-        self.total = (self.total + total).clamp(min=1e-12)
+            self.first_total, self.total = total.clamp(min=_NO_WEIGHT if self.parts == 1 else 1), _NO_WEIGHT
+        self.total = (self.total + total).clamp(min=_NO_WEIGHT)
+        self.counted = self.counted + total
         weight = count / self.first_total
         return loss.value * weight * distributed.world_size() * self.parts, weight
 
@@ -90,7 +96,7 @@ class Pretrain(L.LightningModule):
         step = self.global_step
         lr = self.optim.set_rate(optimizer, step, self.total_steps)
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.part = 0
+        self.part, self.steps = 0, self.steps + 1
         if self.logs_at(step):
             self.logged = self.look() | {"lr": lr}
         # here, and not in a callback after the batch, whose work a checkpoint of this step would miss
@@ -98,8 +104,9 @@ class Pretrain(L.LightningModule):
             self.objective.after_step(self.encoder, step, self.total_steps)
 
     def look(self) -> dict[str, float]:
-        """Read what the device knows of the steps since the last look: the logs of this one, and whether all of
-        them were finite. Raises UserError naming the first that was not, and its items."""
+        """Read what the device knows of the steps since the last look: the logs of this one, without its loss where
+        that is a mean over nothing, and whether all of them were finite. Raises UserError naming the first that was
+        not, and its items, and where no step so far had anything to learn from."""
         if not self.unseen.steps:
             return {}
         names, values = self.sums[0][0] if self.sums else [], self.first_total.new_zeros(0)
@@ -107,5 +114,11 @@ class Pretrain(L.LightningModule):
             values = sum(values for _, values in self.sums) * (self.first_total / self.total)
         # a scaled loss may overflow: the scaler then skips the step, and lowers its scale
         scaled = getattr(self.trainer.precision_plugin, "is_scaled", False) if self._trainer else False
-        self.sums, (norm, values) = [], self.unseen.read(values, scaled)
-        return dict(zip(names, values, strict=True)) | {"gradient_norm": norm}
+        values = torch.cat([values, torch.stack([self.total, self.counted])])
+        self.sums, (norm, (*values, total, counted)) = [], self.unseen.read(values, scaled)
+        if not counted and self.steps >= min(_NOTHING, self.total_steps):
+            raise UserError(
+                f"in {self.steps} steps no item had anything that {type(self.objective).__name__} could learn from, such as "
+                "a token to mask or to predict: the items are empty or too short — look at what data is read"
+            )
+        return (dict(zip(names, values, strict=True)) if total > 2 * _NO_WEIGHT else {}) | {"gradient_norm": norm}

@@ -233,6 +233,8 @@ def remove_unfinished(folder: Path) -> int:
 
 
 def write_json(path: Path, value) -> None:
+    """Write plain values; NaN and infinities, which JSON has not, become null."""
+    value = json.loads(json.dumps(value), parse_constant=lambda _: None)
     write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 

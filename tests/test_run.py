@@ -1,6 +1,7 @@
 """Files of a run: whole or not there, signed, found by name; and the commit that made them."""
 
 import errno
+import json
 import os
 import re
 import resource
@@ -205,3 +206,9 @@ def test_the_commit_is_that_of_this_source(tmp_path, monkeypatch):
     git("checkout", "conf")
     made.write_text("changed")
     assert commit().endswith("-dirty")
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, (float("inf"), -float("inf"))], "c": "NaN"})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [1.5, [None, None]], "c": "NaN"}
