@@ -11,6 +11,7 @@ from torch import Tensor
 from sslzoo.errors import ConfigError
 from sslzoo.features.frozen import Source
 from sslzoo.probe.heads import Linear, Neighbours, fit
+from sslzoo.probe.projections import confusion, projections
 from sslzoo.probe.reader import Scale
 from sslzoo.probe.subject import ProbeSubject
 from sslzoo.probe.tasks import Part, Task, TaskData
@@ -20,7 +21,6 @@ from sslzoo.tasks.metrics import score
 Read = Callable[[Part], Tensor]  # a part's features
 Known = Callable[[str, str, Callable[[], dict]], dict]  # task, kind, how it is measured -> the result
 PATIENCE = 2  # penalties
-SHOWN = 1000  # test rows that a report draws at most
 
 
 class Probe:
@@ -103,7 +103,8 @@ class Probe:
 
         # all that could be chosen is chosen: this is the one place where test is read
         test = scale(read(parts["test"])).to(device)
-        predicted = decide(head(test))
+        answers = head(test)
+        predicted = decide(answers)
         each = {
             name: [score(metric, truth[name], decide(one(x[i : i + 1]))) for i, one in heads.items()]
             for name, x in (("valid", valid), ("test", test))
@@ -130,7 +131,8 @@ class Probe:
             "classes": classes,
             "unseen": question.unseen,
             "per_class": _per_class(truth["test"], predicted, classes),
-            "features": _plane(test[main], truth["test"], classes),
+            "confusion": None if classes is None else confusion(truth["test"], predicted),
+            "projections": projections(head.mix(test), answers, truth["test"], predicted, classes),
         }
 
     def _choose(self, metric, train, targets, valid, truth, decide) -> tuple[Linear, dict[float, float]]:
@@ -174,18 +176,3 @@ def _per_class(truth: np.ndarray, predicted: np.ndarray, classes: list[str] | No
         return None
     present = np.unique(truth)
     return {classes[c]: float((predicted[truth == c] == c).mean()) for c in present}
-
-
-def _plane(x: Tensor, truth: np.ndarray, classes: list[str] | None) -> dict:
-    """Up to `SHOWN` test rows on the two directions in which they vary the most, and their labels."""
-    rows = np.linspace(0, len(x) - 1, min(len(x), SHOWN)).round().astype(int)
-    shown = x[rows].double().cpu()
-    shown = shown - shown.mean(0)
-    # rows are few and pixels many: the principal coordinates come from the rows' products
-    values, vectors = torch.linalg.eigh(shown @ shown.T)
-    at = torch.zeros(len(rows), 2, dtype=torch.float64)
-    best = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :2]
-    # a direction has no sign of its own: its farthest point is put on the positive side
-    at[:, : best.shape[1]] = best * torch.sign(best.gather(0, best.abs().argmax(0, keepdim=True)))
-    labels = [value if classes is None else classes[value] for value in truth[rows].tolist()]
-    return {"xy": [[round(v, 4) for v in point] for point in at.tolist()], "label": labels}

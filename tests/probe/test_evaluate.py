@@ -35,8 +35,12 @@ def test_the_result_is_whole_and_is_json():
     assert (one["n_train"], one["n_valid"], one["n_test"]) == (90, 30, 30)
     assert one["classes"] == ["w0", "w1", "w2"]
     assert one["chance"] == pytest.approx(1 / 3)
-    assert len(one["features"]["xy"]) == len(one["features"]["label"]) == 30
-    assert set(one["features"]["label"]) == {"w0", "w1", "w2"} == set(one["per_class"])
+    shown = one["projections"]
+    assert {len(plane) for plane in shown["planes"].values()} == {len(shown["label"])} == {30}
+    assert set(shown["label"]) == {0, 1, 2} and set(one["per_class"]) == {"w0", "w1", "w2"}
+    assert sum(count for *_, count in one["confusion"]) == 30
+    right = sum(count for truth, predicted, count in one["confusion"] if truth == predicted)
+    assert right / 30 == pytest.approx(one["linear"]["test"])
     truth = data.splits["test"].columns["word"]
     share = np.mean([one["per_class"][w] for w in truth])
     assert share == pytest.approx(one["linear"]["test"])
@@ -195,7 +199,7 @@ def test_values_are_predicted_in_their_own_unit():
     one = put(task, Held(*splits))["pretrained"]
     assert one["linear"]["test"] > 0.95 and one["knn"]["test"] > 0.3
     assert one["chance"] == 0.0 and one["classes"] is None and one["per_class"] is None
-    assert min(one["features"]["label"]) >= 93
+    assert one["confusion"] is None and min(one["projections"]["label"]) >= 93
 
 
 def test_frames_are_told_apart():
