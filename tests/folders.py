@@ -31,7 +31,13 @@ def part(test: float, knn: float = 0.5, metric: str = "accuracy", chance: float 
         "linear": {"test": test, "valid": test, "layer_weights": [0.1, 0.7, 0.2]},
         "knn": {"test": knn},
         "seconds": 6.0,
-        "features": {"xy": [[0.0, 1.0], [2.0, -1.0]], "label": list(labels)},
+        "classes": list(labels),
+        "confusion": [[0, 0, 140], [0, 1, 10], [1, 0, 30], [1, 1, 120]],
+        "projections": {
+            "planes": {name: [[0, 1000], [1000, -300]] for name in ("probe", "tsne", "pca")},
+            "label": [0, 1],
+            "predicted": [0, 0],
+        },
     }
 
 

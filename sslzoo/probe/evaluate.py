@@ -132,7 +132,9 @@ class Probe:
             "unseen": question.unseen,
             "per_class": _per_class(truth["test"], predicted, classes),
             "confusion": None if classes is None else confusion(truth["test"], predicted),
-            "projections": projections(head.mix(test), answers, truth["test"], predicted, classes),
+            "projections": projections(
+                head.mix(test), answers, truth["test"], predicted, (head(train), truth["train"]), classes is not None
+            ),
         }
 
     def _choose(self, metric, train, targets, valid, truth, decide) -> tuple[Linear, dict[float, float]]:

@@ -11,20 +11,35 @@ COMPONENTS = 50  # principal components that t-SNE is given, as van der Maaten a
 FEWEST = 10  # rows that t-SNE is worth its while for
 
 
-def projections(x: Tensor, answers: Tensor, truth: np.ndarray, predicted: np.ndarray, classes: list[str] | None) -> dict:
+def projections(
+    x: Tensor,
+    answers: Tensor,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    learned: tuple[Tensor, np.ndarray],
+    classed: bool,
+) -> dict:
     """Up to `SHOWN` evenly spaced rows of test in planes, ready for JSON.
 
-    x: [N, D], what the linear head reads. answers: [N, C], what it gives. truth, predicted: [N].
-    Returns {"planes": {name: [[x, y], ...]}, "label": [...], "predicted": [...]}: class numbers, or values.
-    Planes: "probe", in which the head separates the classes; "tsne", by neighbourhood; "pca", by variance.
-    t-SNE is left out below `FEWEST` rows and where they are all alike. The same input gives the same output.
+    x: [N, D], what the linear head reads. answers: [N, C], what it gives. truth, predicted: [N], class numbers if
+    `classed`, else values. learned: its answers on train [M, C], and the truth there [M].
+    Returns {"planes": {name: [[x, y], ...]}, "label": [...], "predicted": [...]}.
+    Planes: "probe", the directions of the head's answers that tell train's classes apart best (LDA); "tsne", by
+    neighbourhood; "pca", by variance. t-SNE is left out below `FEWEST` rows and where they are all alike. The same
+    input gives the same output.
     """
     rows = np.linspace(0, len(x) - 1, min(len(x), SHOWN)).round().astype(int)
     shown, heads = x[rows].double().cpu(), answers[rows].double().cpu()
     spread = principal(shown, COMPONENTS)
-    planes = {"probe": _probe(heads, spread, classes), "tsne": _tsne(spread), "pca": spread[:, :2]}
+    answered, taught = learned[0].double().cpu(), learned[1]
+    if classed and len(np.unique(taught)) > 2:
+        probe = discriminant(answered, taught, heads)
+    else:
+        along = heads[:, 1:2] - heads[:, :1] if classed else heads[:, :1]
+        probe = _beside(along - along.mean(), spread)
+    planes = {"probe": probe, "tsne": _tsne(spread), "pca": spread[:, :2]}
     kept = {name: _rounded(plane) for name, plane in planes.items() if plane is not None}
-    labels = [part[rows] if classes is not None else part[rows].round(4) for part in (truth, predicted)]
+    labels = [part[rows] if classed else part[rows].round(4) for part in (truth, predicted)]
     return {"planes": kept, "label": labels[0].tolist(), "predicted": labels[1].tolist()}
 
 
@@ -40,21 +55,35 @@ def principal(x: Tensor, components: int) -> Tensor:
     # rows are few and pixels many: they come from the rows' products
     values, vectors = torch.linalg.eigh(centred @ centred.T)
     found = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :components]
-    # a direction has no sign of its own: its farthest point is put on the positive side
-    found = found * torch.sign(found.gather(0, found.abs().argmax(0, keepdim=True)))
-    return torch.nn.functional.pad(found, (0, max(0, 2 - found.shape[1])))
+    return torch.nn.functional.pad(_signed(found), (0, max(0, 2 - found.shape[1])))
 
 
-def _probe(answers: Tensor, spread: Tensor, classes: list[str] | None) -> Tensor:
-    """The head's answers on their two principal directions. Where there is but one (two classes, a value), the
-    second is the most variance of the features that the first does not explain."""
-    flat = principal(answers, 2)
-    if classes is not None and len(classes) > 2 and answers.shape[1] > 2:
-        return flat
-    along = answers[:, :1] if classes is None else answers[:, 1:2] - answers[:, :1]
-    along = along - along.mean()
+def discriminant(train: Tensor, truth: np.ndarray, x: Tensor) -> Tensor:
+    """x [N, C] on the two directions in which the means of train's classes [M, C] lie furthest apart, measured in
+    spreads within a class (Fisher's linear discriminants)."""
+    classes = [train[torch.from_numpy(truth == c)] for c in np.unique(truth)]
+    means = torch.stack([rows.mean(0) for rows in classes])
+    within = sum((rows - rows.mean(0)).T @ (rows - rows.mean(0)) for rows in classes) / len(train)
+    between = (means - means.mean(0)).T @ (means - means.mean(0))
+    # what is given for the sum of all answers says nothing, and classes of one row have no spread
+    within.diagonal().add_(1e-3 * within.diagonal().mean().clamp(min=1e-12))
+    root = torch.linalg.cholesky(within)
+    whitened = torch.linalg.solve_triangular(
+        root, torch.linalg.solve_triangular(root, between, upper=False).T, upper=False
+    )
+    directions = torch.linalg.eigh((whitened + whitened.T) / 2).eigenvectors.flip(1)[:, :2]
+    return _signed((x - train.mean(0)) @ torch.linalg.solve_triangular(root.T, directions, upper=True))
+
+
+def _beside(along: Tensor, spread: Tensor) -> Tensor:
+    """The one direction [N, 1] of two classes or a value, and the most variance that it does not explain."""
     unit = along / along.norm().clamp(min=1e-12)
     return torch.cat([along, principal(spread - unit @ (unit.T @ spread), 2)[:, :1]], 1)
+
+
+def _signed(plane: Tensor) -> Tensor:
+    """A direction has no sign of its own: its farthest point is put on the positive side."""
+    return plane * torch.sign(plane.gather(0, plane.abs().argmax(0, keepdim=True)))
 
 
 def _tsne(spread: Tensor) -> Tensor | None:

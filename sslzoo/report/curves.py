@@ -1,107 +1,86 @@
-"""Charts as inline SVG: curves over steps, quality against cost, a row's scores on one line, layer weights.
+"""Curves over steps as inline SVG, for one run, its seeds, or several runs together.
 
-Colours come from the page's style sheet by class, so that one drawing serves light and dark. Text that
-comes from a run is escaped here, where it enters the drawing.
+What is drawn is also there as numbers, in data-* attributes of each series, which the page's script shows where the
+pointer is.
 """
 
-import math
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-from sslzoo.report.tables import KINDS, Row, percent
+from sslzoo.report.healthy import Healthy
+from sslzoo.report.svg import dot, labels, line, path, short, svg, text
 
 WIDTH, HEIGHT = 300, 150
-FEW = 3  # entries of one task that fit in a small chart
+MOST = 400  # points of one line
+FEWEST = 8  # points that a running mean is drawn of
+SET = ("lr", "learning_rate", "momentum", "weight_decay", "temperature", "chance", "epoch")  # chosen, not measured
 
 
-def short(value: float) -> str:
-    """A number in few characters: three figures, thousands as k."""
-    if not math.isfinite(value):
-        return "—"
-    size = abs(value)
-    if size >= 1e6 or 0 < size < 1e-3:
-        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
-    if size >= 1e4:
-        return f"{value / 1000:.0f}k"
-    text = f"{value:.3g}" if size < 100 else f"{value:.0f}"
-    return text.replace("-", "−")
+@dataclass(frozen=True)
+class Series:
+    """One column of one run. look: "" for ink, or the class of a colour. dashed: of the validation split."""
+
+    name: str
+    steps: list[int]
+    values: list[float]
+    look: str = ""
+    dashed: bool = False
+
+    def finite(self) -> tuple[np.ndarray, np.ndarray]:
+        x, y = np.asarray(self.steps, float), np.asarray(self.values, float)
+        return x[np.isfinite(y)], y[np.isfinite(y)]
+
+    @property
+    def lost(self) -> int:
+        return int((~np.isfinite(np.asarray(self.values, float))).sum())
 
 
-def _svg(body: list[str], width: float, height: float, label: str, kind: str = "") -> str:
-    head = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img"'
-    return f'{head} class="{kind}" aria-label="{escape(label)}">{"".join(body)}</svg>'
+def is_set(name: str) -> bool:
+    """Whether a column says what was set, such as a learning rate, which has no noise to be smoothed away."""
+    return name in SET or name.startswith("lr")
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str = "axis") -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
-
-
-def _dot(x: float, y: float, kind: str, radius: float = 3) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" class="{kind}"/>'
-
-
-def _path(x: np.ndarray, y: np.ndarray, kind: str) -> str:
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    return f'<polyline points="{points}" class="{kind}"/>'
-
-
-def _labels(wanted: list[tuple[float, float, str, str]]) -> list[str]:
-    """Texts (x, y, text, look), each to the right of its place or as near above or below as is free."""
-    taken: list[tuple[float, float, float]] = []  # left, right, middle
-    drawn = []
-    for x, y, text, look in wanted:
-        end = x + 6 * len(text)
-        shifts = (step * sign for step in range(0, 200, 4) for sign in (1, -1))
-        free = (y + s for s in shifts if all(abs(y + s - m) >= 11 or end < lo or x > hi for lo, hi, m in taken))
-        place = next(free, y)
-        taken.append((x, end, place))
-        if abs(place - y) > 6:
-            drawn.append(_line(x - 5, y, x - 1, place, "axis"))
-        drawn.append(_text(x, place + 4, text, look))
-    return drawn
-
-
-def _binned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means over at most `most` bins of neighbouring points."""
-    if len(x) <= most:
-        return x, y
-    parts = np.array_split(np.arange(len(x)), most)
-    return np.array([x[p].mean() for p in parts]), np.array([y[p].mean() for p in parts])
-
-
-def _smooth(y: np.ndarray) -> np.ndarray:
-    """A running mean over a twentieth of the points, and over what there is of them at the ends."""
-    half, places = len(y) // 40, np.arange(len(y))
+def running_mean(y: np.ndarray) -> np.ndarray:
+    """A running mean over a twentieth of the points, three at least, and over what there is of them at the ends."""
+    half, places = max(1, len(y) // 40), np.arange(len(y))
     total = np.concatenate([[0.0], np.cumsum(y)])
     first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(y))
     return (total[last] - total[first]) / (last - first)
 
 
-def curve(name: str, series: list, dashed: list = (), level: float | None = None) -> str:
-    """One column of metrics.csv, (steps, values) a seed: its points faint, their running mean dark.
+def is_smoothed(name: str, series: Series) -> bool:
+    return not series.dashed and not is_set(name) and len(series.finite()[0]) >= FEWEST
 
-    dashed: the same on the validation split. level: a value to compare with, such as chance. Values that
-    are not finite are left out of the line and counted beside the name.
+
+def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over at most `MOST` bins of neighbouring points."""
+    if len(x) <= MOST:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), MOST)
+    return np.array([x[p].mean() for p in parts]), np.array([y[p].mean() for p in parts])
+
+
+def curve(name: str, series: list[Series], level: float | None = None, band: Healthy | None = None) -> str:
+    """One column of metrics.csv: of each series its points faint and their running mean dark, where they are
+    measured; what is set, few points and the validation split are drawn as they are.
+
+    level: a value to compare with, such as chance. band: how healthy runs went. Values that are not finite are left
+    out of the line and counted beside the name.
     """
-
-    def clean(pair):
-        x, y = np.asarray(pair[0], float), np.asarray(pair[1], float)
-        return x[np.isfinite(y)], y[np.isfinite(y)]
-
-    lost = sum(int((~np.isfinite(np.asarray(y, float))).sum()) for _, y in series)
-    drawn = [p for p in map(clean, series) if len(p[0])]
-    dashed = [p for p in map(clean, dashed) if len(p[0])]
-    body = [_text(0, 11, name, "name")]
-    if not drawn:
-        return _svg([*body, _text(0, 40, "nothing finite was logged", "faint")], WIDTH, HEIGHT, name)
-    every_x = np.concatenate([p[0] for p in drawn + dashed])
-    every_y = np.concatenate([*(p[1] for p in drawn + dashed), [] if level is None else [level]])
+    lost = sum(s.lost for s in series)
+    known = [(s, *s.finite()) for s in series]
+    known = [(s, x, y) for s, x, y in known if len(x)]
+    body = [text(0, 11, name, "name")]
+    if not any(not s.dashed for s, *_ in known):
+        return svg([*body, text(0, 40, "nothing finite was logged", "faint")], WIDTH, HEIGHT, name)
+    every_x = np.concatenate([x for _, x, _ in known])
+    every_y = np.concatenate([*(y for *_, y in known), [] if level is None else [level]])
     (x0, x1), (y0, y1) = (every_x.min(), every_x.max()), (every_y.min(), every_y.max())
+    within = _within(band, x0, x1)
+    if within is not None:
+        y0, y1 = min(y0, within[1].min()), max(y1, within[2].max())
     left, right, top, bottom = 36, WIDTH - 44, 24, HEIGHT - 18
 
     def px(x):
@@ -111,109 +90,58 @@ def curve(name: str, series: list, dashed: list = (), level: float | None = None
         return bottom - (y - y0) / (y1 - y0) * (bottom - top) if y1 > y0 else 0 * y + (top + bottom) / 2
 
     # a range frame (Tufte): the axes go no further than the data, and their ends are its extremes
-    body += [_line(left - 4, py(y0), left - 4, py(y1)), _line(left, bottom + 4, right, bottom + 4)]
-    body += [_text(left - 8, py(y1) + 4, short(y1), "tick", "end")]
+    body += [line(left - 4, py(y0), left - 4, py(y1)), line(left, bottom + 4, right, bottom + 4)]
+    body += [text(left - 8, py(y1) + 4, short(y1), "tick", "end")]
     if y1 > y0:
-        body += [_text(left - 8, py(y0) + 4, short(y0), "tick", "end")]
-    body += [_text(left, HEIGHT - 2, short(x0), "tick"), _text(right, HEIGHT - 2, short(x1), "tick", "end")]
-    for x, y in drawn:
-        x, y = _binned(x, y, 400)
-        if len(x) > 40:
-            body.append(_path(px(x), py(y), "noise"))
-            y = _smooth(y)
-        body.append(_path(px(x), py(y), "line") if len(x) > 1 else _dot(px(x[0]), py(y[0]), "dot"))
-    body += [_path(px(x), py(y), "line dashed") for x, y in dashed]
+        body += [text(left - 8, py(y0) + 4, short(y0), "tick", "end")]
+    body += [text(left, HEIGHT - 2, short(x0), "tick"), text(right, HEIGHT - 2, short(x1), "tick", "end")]
+    if within is not None:
+        steps, low, high = within
+        around = zip(np.concatenate([steps, steps[::-1]]), np.concatenate([low, high[::-1]]), strict=True)
+        body.append(f'<polygon class="band" points="{" ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in around)}"/>')
     if level is not None:
-        body.append(_line(left, py(level), right, py(level), "level chance"))
-    ends = [_smooth(y)[-1] if len(y) > 40 else y[-1] for _, y in drawn]
-    body.append(_text(right + 5, py(np.mean(ends)) + 4, short(float(np.mean(ends))), "last"))
+        body.append(line(left, py(level), right, py(level), "level chance"))
+    ends: dict[str, list[float]] = {}
+    for s, x, y in known:
+        drawn, end = _series(name, s, x, y, px, py)
+        body.append(drawn)
+        if not s.dashed:
+            ends.setdefault(s.look, []).append(end)
+    means = {look: float(np.mean(values)) for look, values in ends.items()}
+    body += labels([(right + 5, py(mean), short(mean), f"last {look}") for look, mean in means.items()])
     if lost:
-        body.append(_text(WIDTH, 11, f"{lost} not finite", "warn", "end"))
-    return _svg(body, WIDTH, HEIGHT, f"{name} over steps")
+        body.append(text(WIDTH, 11, f"{lost} not finite", "warn", "end"))
+    told = f"{name} over steps, at the end {', '.join(map(short, means.values()))}"
+    frame = f'tabindex="0" data-x="{x0:g} {x1:g} {left} {right}" data-y="{y0:.8g} {y1:.8g} {top} {bottom}"'
+    return svg(body, WIDTH, HEIGHT, told, "curve", frame)
 
 
-def strip(row: Row) -> str:
-    """A row's scores on a line from 0 to 100: filled pretrained, open untrained, a tick for raw."""
-    width, height, pad = 132, 14, 5
-    middle = height / 2
-
-    def px(value: float) -> float:
-        return pad + min(max(value, 0.0), 1.0) * (width - 2 * pad)
-
-    body = [_line(pad, middle, width - pad, middle, "axis faint")]
-    if row.chance is not None:
-        body.append(_line(px(row.chance), middle - 2.5, px(row.chance), middle + 2.5, "axis"))
-    if raw := row.score("raw"):
-        body.append(_line(px(raw.mean), middle - 5, px(raw.mean), middle + 5, "rawtick"))
-    for kind in ("untrained", "pretrained"):
-        if score := row.score(kind):
-            low, high = map(px, score.range)
-            body.append(_line(low, middle, high, middle, "whisker"))
-            body.append(_dot(px(score.mean), middle, kind, 3.4))
-    scores = ", ".join(f"{k} {percent(s.mean)}" for k in KINDS if (s := row.score(k)))
-    return _svg(body, width, height, scores or "no scores", "strip")
+def _within(band: Healthy | None, x0: float, x1: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Steps, low and high of the band between two steps."""
+    if band is None or band.steps[-1] <= x0 or band.steps[0] >= x1:
+        return None
+    inside = band.steps[(band.steps > x0) & (band.steps < x1)]
+    steps = np.array([max(x0, band.steps[0]), *inside, min(x1, band.steps[-1])])
+    return steps, np.interp(steps, band.steps, band.low), np.interp(steps, band.steps, band.high)
 
 
-def cost(task: str, made: list[Row]) -> str:
-    """Quality against cost for one task: from the untrained encoder, at no cost, to the pretrained one.
-
-    Raw features are a dashed line, and chance a dotted one where it is near; whiskers are the spread.
-    """
-    known = [r for r in made if r.score("pretrained")]
-    costed = [r for r in known if r.minutes]
-    title = f"{task}, {known[0].metric}" if known and known[0].metric else task
-    body = [_text(0, 11, title, "name")]
-    if not costed:
-        return _svg([*body, _text(0, 40, "no time or no score is known yet", "faint")], WIDTH, HEIGHT, task)
-    width, height = (WIDTH, HEIGHT) if len(costed) <= FEW else (460, 260)
-    left, right, top, bottom = 36, width - 86, 26, height - 18
-    values = [m for r in costed for k in KINDS if (s := r.score(k)) for m in s.range]
-    low, high = min(values), max(values)
-    chances = {r.chance for r in costed if r.chance is not None and low - r.chance < (high - low) / 2}
-    low = min([low, *chances])
-    longest = max(r.minutes.mean for r in costed)
-
-    def px(minutes: float) -> float:
-        return left + minutes / (longest or 1) * (right - left)
-
-    def py(value: float) -> float:
-        return bottom - (value - low) / ((high - low) or 1) * (bottom - top)
-
-    body += [_line(left - 4, py(low), left - 4, py(high)), _line(left, bottom + 4, right, bottom + 4)]
-    body += [_text(left - 8, py(v) + 4, percent(v), "tick", "end") for v in sorted({low, high})]
-    body.append(_text(left, height - 2, "0", "tick"))
-    body.append(_text(right, height - 2, f"{longest:.1f} min", "tick", "end"))
-    raws = [s.mean for r in costed if (s := r.score("raw"))]
-    levels = [(float(np.mean(raws)), "raw")] if raws else []
-    levels += [(chance, "chance") for chance in chances]
-    wanted = [(right + 9, py(value), name, "tick") for value, name in levels]
-    body += [_line(left, py(value), right, py(value), f"level {name}") for value, name in levels]
-    dots = []
-    for row in costed:
-        trained, before = row.score("pretrained"), row.score("untrained")
-        x, y = px(row.minutes.mean), py(trained.mean)
-        if before:
-            body.append(_line(px(0), py(before.mean), x, y, "line" if len(costed) <= FEW else "noise"))
-            dots.append(_dot(px(0), py(before.mean), "untrained"))
-        lowest, highest = trained.range
-        dots += [_line(x, py(lowest), x, py(highest), "whisker"), _dot(x, y, "pretrained", 3.4)]
-        wanted.append((x + 9, y, row.entry, "last"))
-    body += [*dots, *_labels(wanted)]
-    return _svg(body, width, height, f"{task}: quality against minutes of pretraining")
+def _series(name: str, s: Series, x: np.ndarray, y: np.ndarray, px, py) -> tuple[str, float]:
+    """One series as a group, and the value that it ends at."""
+    smooth = is_smoothed(name, s)
+    x, y = _binned(x, y)
+    drawn, mean = "", y
+    if smooth:
+        mean = running_mean(y)
+        drawn = path(px(x), py(y), "noise")
+    if len(x) > 1:
+        drawn += path(px(x), py(mean), "line dashed" if s.dashed else "line")
+    else:
+        drawn += dot(px(x[0]), py(y[0]), "dot")
+    values = f' data-v="{_numbers(y)}"' + (f' data-m="{_numbers(mean)}"' if smooth else "")
+    label = f"{s.name} validation".strip() if s.dashed else s.name
+    head = f'<g class="series {s.look}" data-name="{escape(label)}" data-s="{_numbers(x, 8)}"{values}>'
+    return f"{head}{drawn}</g>", float(mean[-1])
 
 
-def bars(weights: list[float]) -> str:
-    """The learned weight of each layer, from the trunk's input on, as small bars; the largest is named."""
-    known = [w if isinstance(w, int | float) and math.isfinite(w) else 0.0 for w in weights]
-    high, step, tall = max([*known, 1e-9]), 9, 26
-    width = step * len(known) - 2
-    body = []
-    for place, weight in enumerate(known):
-        size = max(weight / high, 0) * tall
-        kind = "bar top" if weight == high else "bar"
-        at = f'x="{place * step}" y="{tall - size:.1f}" width="{step - 2}" height="{size:.1f}"'
-        body.append(f'<rect {at} class="{kind}"/>')
-    body.append(_line(0, tall + 0.5, width, tall + 0.5))
-    top = known.index(max(known)) if known else 0
-    body.append(_text(top * step + 3.5, tall + 12, str(top), "tick", "middle"))
-    return _svg(body, width, tall + 14, f"weights of layers 0 to {len(known) - 1}, most on {top}", "bars")
+def _numbers(values: np.ndarray, digits: int = 4) -> str:
+    return " ".join(f"{v:.{digits}g}" for v in values)

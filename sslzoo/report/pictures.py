@@ -1,4 +1,4 @@
-"""Pictures of one run: what was asked and what was answered, and its features in a plane.
+"""Pictures of one run: what was asked and what was answered.
 
 `report.visualizations` lays out what an objective returned as one of these dicts of lists, strings, numbers, bools
 and arrays or CPU tensors; the visualization.pt of an older run holds one. Every kind has `kind` and may have `title` (str: what
@@ -28,14 +28,10 @@ is shown, without a full stop).
 
 import base64
 import io
-from collections import Counter
 from html import escape
 
 import numpy as np
 from PIL import Image
-
-PLANE = 200  # units a side of a plane of features
-COLOURS, SHADES = 10, 5
 
 
 def _png(pixels: np.ndarray) -> str:
@@ -167,38 +163,3 @@ def draw(value: dict) -> str:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"a picture of the kind '{kind}' lacks or misuses {error}") from error
     return (f'<p class="asked">{escape(str(value["title"]))}.</p>' if value.get("title") else "") + drawn
-
-
-def classes(labels: list) -> dict[str, int]:
-    """A colour for each class, or where there are too many for the most frequent; none for values."""
-    if any(isinstance(label, float) for label in labels):
-        return {}
-    names = [name for name, _ in sorted(Counter(map(str, labels)).items(), key=lambda item: (-item[1], item[0]))]
-    return {name: number for number, name in enumerate(sorted(names[:COLOURS], key=lambda n: (len(n), n)))}
-
-
-def plane(features: dict, colours: dict[str, int]) -> str:
-    """Points {xy: [N][2], label: [N]} as SVG: classes in their colours, the rest grey; values in shades."""
-    xy, labels = np.asarray(features["xy"], float).reshape(-1, 2), features["label"]
-    if len(xy) != len(labels):
-        raise ValueError(f"{len(xy)} points have {len(labels)} labels")
-    if colours:
-        kinds = [f"c{colours.get(str(label), 'x')}" for label in labels]
-    else:
-        values = np.asarray(labels, float)
-        edges = np.nanquantile(values, np.arange(1, SHADES) / SHADES) if len(values) else []
-        kinds = [f"s{shade}" for shade in np.searchsorted(edges, values)]
-    finite = np.isfinite(xy).all(1)
-    if not finite.any():
-        raise ValueError("no point is finite")
-    low, high = np.percentile(xy[finite], [0.5, 99.5], axis=0)  # one far point must not squeeze the rest
-    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-9)
-    places = np.clip((xy - middle) / half, -1.06, 1.06) * (PLANE / 2 - 10) + PLANE / 2
-    paths: dict[str, list[str]] = {}
-    for place, kind, good in zip(places, kinds, finite, strict=True):
-        if good:
-            paths.setdefault(kind, []).append(f"M{place[0]:.1f} {PLANE - place[1]:.1f}h0")
-    # one path a class: round caps of no length are dots, at a tenth of the bytes of circles
-    body = "".join(f'<path d="{"".join(d)}" class="{kind}"/>' for kind, d in sorted(paths.items(), reverse=True))
-    head = f'<svg viewBox="0 0 {PLANE} {PLANE}" class="plane" role="img" aria-label="features in a plane">'
-    return f"{head}{body}</svg>"

@@ -1,11 +1,12 @@
-"""What a page says of one run, or of its seeds together: what it was, how it went, what is missing."""
+"""What a page draws of one run, or of its seeds together, and of several runs in one chart."""
 
 import json
 import math
 from collections import Counter
 from html import escape
 
-from sslzoo.report import curves, pictures, tables, visualizations
+from sslzoo.report import charts, confusion, curves, healthy, projections, sounds, tables, visualizations
+from sslzoo.report.curves import Series
 from sslzoo.report.record import Record
 
 
@@ -33,16 +34,17 @@ def machine_of(summary: dict) -> str:
 
 
 def section(records: list[Record]) -> str:
-    """All that is drawn of runs of one config: curves, pictures, features, layers, warnings, config."""
+    """All that is drawn of runs of one config: curves, pictures, sounds, features, confusion, layers, config."""
     parts = [_curves(records)]
     if drawn := next((r for r in records if r.visualization), None):
         try:
             parts.append(f"<h3>What was asked, and what was answered</h3>{visualizations.draw(drawn.visualization)}")
         except ValueError as error:
             parts.append(f'<ul class="missing"><li>visualization.pt cannot be drawn: {escape(str(error))}.</li></ul>')
+        parts.append(sounds.html(drawn.visualization))
     if probed := next((r for r in records if r.probes), None):
-        parts += [_features(probed), _layers(probed)]
-    return "".join([*parts, _events(records), _config(records)])
+        parts += [projections.html(probed), confusion.html(probed), _layers(probed)]
+    return "".join([*parts, _config(records)])
 
 
 def header(records: list[Record]) -> str:
@@ -81,54 +83,72 @@ LEVELS = {"accuracy": "chance", "loss": "uniform_loss"}
 VALID = "val_"
 
 
-def _curves(records: list[Record]) -> str:
-    names = list(dict.fromkeys(name for r in records for name in r.metrics))
+def _levels(records: list[Record], names: list[str]) -> dict[str, float]:
+    """By column, the mean of what guessing gives: that of one batch is by what was asked of it."""
     levels = {}
     for name, other in LEVELS.items():
         values = [v for r in records for v in r.metrics.get(other, ([], []))[1] if math.isfinite(v)]
         if name in names and values:
-            levels[name] = sum(values) / len(values)  # that of one batch is by what was asked of it
+            levels[name] = sum(values) / len(values)
+    return levels
+
+
+def _series(name: str, records: list[Record], look: str = "") -> list[Series]:
+    """A column of each run that has it, and the same on the validation split."""
+    asked = [(name, False), (VALID + name, True)]
+    return [Series(r.run.name, *r.metrics[n], look, dashed) for n, dashed in asked for r in records if n in r.metrics]
+
+
+def _columns(records: list[Record], levels: dict[str, float]) -> list[str]:
+    """The columns that have a chart of their own, the loss first."""
+    names = list(dict.fromkeys(name for r in records for name in r.metrics))
     inside = [LEVELS[name] for name in levels] + [VALID + name for name in names if VALID + name in names]
-    charts = []
-    for name in sorted((n for n in names if n not in inside), key=lambda n: n != "loss"):
-        series = [r.metrics[name] for r in records if name in r.metrics]
-        dashed = [r.metrics[VALID + name] for r in records if VALID + name in r.metrics]
-        charts.append(curves.curve(name, series, dashed, levels.get(name)))
-    if not charts:
+    return sorted((n for n in names if n not in inside), key=lambda n: n != "loss")
+
+
+def _curves(records: list[Record]) -> str:
+    levels = _levels(records, list(dict.fromkeys(name for r in records for name in r.metrics)))
+    drawn = {name: _series(name, records) for name in _columns(records, levels)}
+    if not drawn:
         return ""
-    key = "Against steps; the heavy line is the running mean, and the figure at its right is where it ended"
-    key += ", a line a seed" if len(records) > 1 else ""
-    key += ", dashed the validation split" if any(n.startswith(VALID) for n in inside) else ""
-    key += ", dotted what guessing gives" if levels else ""
-    return f'<h3>Curves</h3><div class="charts">{"".join(charts)}</div><p class="key">{key}.</p>'
+    band = healthy.find(records[0].config)
+    lines = (curves.curve(n, s, levels.get(n), band if n == "loss" else None) for n, s in drawn.items())
+    return f'<h3>Curves</h3><div class="charts">{"".join(lines)}</div>{_key(drawn, len(records) > 1, levels, band)}'
 
 
-def _plane(probe, colours: dict[str, int]) -> str:
-    features = probe.get("features") if isinstance(probe, dict) else None
-    if not isinstance(features, dict):
-        return '<p class="absent">no features were kept</p>'
-    try:
-        return pictures.plane(features, colours)
-    except (ValueError, KeyError, TypeError) as error:
-        return f'<p class="absent">cannot be drawn: {escape(str(error))}</p>'
+def _key(drawn: dict[str, list[Series]], seeds: bool, levels: dict, band=None) -> str:
+    """What the charts of these columns show, and no more."""
+    every = [(name, s) for name, series in drawn.items() for s in series]
+    key = "Against steps"
+    if any(curves.is_smoothed(name, s) for name, s in every):
+        key += "; the faint line is what was logged, the heavy one its running mean, and the figure at its right where that ended"
+    else:
+        key += "; the figure at the right is where it ended"
+    key += ", a line a seed" if seeds else ""
+    key += ", dashed the validation split" if any(s.dashed for _, s in every) else ""
+    key += ", dotted what guessing gives" if set(levels) & set(drawn) else ""
+    key += f", tinted where {band.seeds} healthy runs lay" if band and "loss" in drawn else ""
+    return f'<p class="key">{key}.</p>'
 
 
-def _features(record: Record) -> str:
-    cells = ['<p class="over corner"></p>', *(f'<p class="over">{kind}</p>' for kind in tables.KINDS)]
-    for task, probe in record.probes.items():
-        kept = [p.get("features") for k in tables.KINDS if isinstance(p := probe.get(k), dict)]
-        labels = next((f["label"] for f in kept if isinstance(f, dict) and isinstance(f.get("label"), list)), [])
-        colours = pictures.classes(labels)
-        names = "".join(f'<span class="c{c}">{escape(name)}</span> ' for name, c in colours.items())
-        others = len(set(map(str, labels))) - len(colours)
-        if not colours and labels:
-            names = "from pale, low, to dark, high"
-        elif others > 0:
-            names += f'<span class="others">and {others} more, grey</span>'
-        cells.append(f'<div class="classes"><strong>{escape(task)}</strong>{names}</div>')
-        cells += [_plane(probe.get(kind), colours) for kind in tables.KINDS]
-    key = "Frozen features of the test split on two principal components, coloured by what the task asks."
-    return f'<h3>Features</h3><div class="planes">{"".join(cells)}</div><p class="key">{key}</p>'
+def overlay(groups: dict[str, list[Record]]) -> str:
+    """Each column that two groups of runs have, all of them in one chart, a colour each; "" where there is none."""
+    looks = {label: f"c{n}" if n < projections.COLOURS else "cx" for n, label in enumerate(groups)}
+    every = [r for records in groups.values() for r in records]
+    drawn = {}
+    for name in _columns(every, _levels(every, ["accuracy", "loss"])):
+        if sum(any(name in r.metrics for r in records) for records in groups.values()) > 1:
+            drawn[name] = [s for label, records in groups.items() for s in _series(name, records, looks[label])]
+    if not drawn:
+        return ""
+    legend = "".join(f'<button type="button" class="{look}">{escape(label)}</button> ' for label, look in looks.items())
+    lines = "".join(curves.curve(name, series) for name, series in drawn.items())
+    key = _key(drawn, any(len(records) > 1 for records in groups.values()), {})
+    if len({r.part("objective") for r in every}) > 1:
+        key = key.replace(
+            ".</p>", ". The losses of two objectives ask different things: compare their courses only.</p>"
+        )
+    return f'<div class="overlay"><h3>Curves together</h3><p class="legend">{legend}</p><div class="charts">{lines}</div>{key}</div>'
 
 
 def _layers(record: Record) -> str:
@@ -138,7 +158,7 @@ def _layers(record: Record) -> str:
         weights = linear.get("layer_weights") if isinstance(linear, dict) else None
         if isinstance(weights, list) and len(weights) > 1:
             drawn.append(
-                f"<figure>{curves.bars(weights)}<figcaption>{escape(task)}{_alone(linear)}</figcaption></figure>"
+                f"<figure>{charts.bars(weights)}<figcaption>{escape(task)}{_alone(linear)}</figcaption></figure>"
             )
     if not drawn:
         return ""
@@ -154,25 +174,6 @@ def _alone(linear: dict) -> str:
         return ""
     told = " · ".join(f"{name}: {tables.percent(v)}" for name, v in zip(linear["layers"], scores, strict=False))
     return f"<br>each alone: {escape(told)}"
-
-
-def _events(records: list[Record]) -> str:
-    if not records:
-        return ""
-    seen: dict[tuple[str, str], list[tuple[str, dict]]] = {}
-    for record in records:
-        for event in record.events:
-            key = str(event.get("kind", "warning")), str(event.get("message", ""))
-            seen.setdefault(key, []).append((record.run.name, event))
-    lines = []
-    for (kind, message), events in seen.items():
-        names = ", ".join(dict.fromkeys(name for name, _ in events))
-        where = f" of {names}" if len(records) > 1 else ""
-        first, last = (events[at][1].get("step", "?") for at in (0, -1))
-        again = f", {len(events)} times until step {last}" if len(events) > 1 else ""
-        lines.append(f"<li><b>{escape(kind)}</b> at step {escape(f'{first}{again}{where}: {message}')}</li>")
-    told = f'<ul class="events">{"".join(lines)}</ul>' if lines else '<p class="key">None was raised.</p>'
-    return f"<h3>Warnings</h3>{told}"
 
 
 def _config(records: list[Record]) -> str:

@@ -65,11 +65,6 @@ class Row:
     def score(self, kind: str, head: str = "linear") -> Score | None:
         return self.scores.get(head, {}).get(kind)
 
-    def best(self, head: str = "linear") -> set[str]:
-        """The kinds that nothing beats: more than one where the spread cannot tell them apart."""
-        scores = self.scores.get(head, {})
-        return {k for k in scores if not any(beats(other, scores[k]) for other in scores.values())}
-
     def beaten(self) -> list[str]:
         """Which of untrained and raw the pretrained encoder beats."""
         return [k for k in ("untrained", "raw") if beats(self.score("pretrained"), self.score(k))]
@@ -126,6 +121,20 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
     return sorted(table_rows, key=place)
 
 
+def winners(table_rows: list[Row], head: str = "linear") -> set[tuple[str, str]]:
+    """(task, entry) of each task's best: those whose pretrained score no other entry's beats, so more than one where
+    the spread cannot tell them apart. An entry that is alone on a task is its best where neither untrained nor raw
+    features beat it."""
+    found = set()
+    for row in table_rows:
+        own = row.score("pretrained", head)
+        others = [r.score("pretrained", head) for r in table_rows if r.task == row.task and r is not row]
+        others = others or [row.score(kind, head) for kind in ("untrained", "raw")]
+        if own and not any(beats(other, own) for other in others):
+            found.add((row.task, row.entry))
+    return found
+
+
 def percent(value: float | None) -> str:
     return "—" if value is None else f"{100 * value:.1f}"
 
@@ -174,6 +183,7 @@ def summary(table_rows: list[Row]) -> str:
 
 NOTE = "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds."
 HEADINGS = ("task", "run", "pretrained", "untrained", "raw", "chance", "minutes", "GB", "beats")
+PRETRAINED = HEADINGS.index("pretrained")
 
 
 def cells(row: Row) -> list[str]:
@@ -182,10 +192,6 @@ def cells(row: Row) -> list[str]:
     cost = [quantity(row.minutes), quantity(row.memory_gb)]
     task = row.task if row.metric in ("", "accuracy") else f"{row.task} ({row.metric})"
     return [task, row.entry, *scores, percent(row.chance), *cost, verdict(row)]
-
-
-def _bold(row: Row) -> set[int]:
-    return {2 + KINDS.index(kind) for kind in row.best()}
 
 
 def pipe(cells) -> str:
@@ -199,11 +205,13 @@ def safe(cell: str) -> str:
 
 
 def markdown(table_rows: list[Row]) -> str:
-    """A pipe table, the best in bold, and the sentence that sums it up."""
-    lines = [pipe(HEADINGS), "|" + "---|" * 2 + "---:|" * 6 + "---|"]
+    """A pipe table, the best run of each task in bold, and the sentence that sums it up."""
+    lines, best = [pipe(HEADINGS), "|" + "---|" * 2 + "---:|" * 6 + "---|"], winners(table_rows)
     for row in table_rows:
-        texts = map(safe, cells(row))
-        lines.append(pipe(f"**{text}**" if i in _bold(row) else text for i, text in enumerate(texts)))
+        texts = [safe(cell) for cell in cells(row)]
+        if (row.task, row.entry) in best:
+            texts[PRETRAINED] = f"**{texts[PRETRAINED]}**"
+        lines.append(pipe(texts))
     return "\n".join([*lines, "", summary(table_rows), NOTE]) + "\n"
 
 
@@ -216,8 +224,10 @@ def terminal(table_rows: list[Row], title: str):
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if 2 <= place <= 7 else "left")
+    best = winners(table_rows)
     for place, row in enumerate(table_rows):
-        texts = [Text(c, style="bold" if i in _bold(row) else "") for i, c in enumerate(cells(row))]
+        bold = {PRETRAINED} if (row.task, row.entry) in best else set()
+        texts = [Text(c, style="bold" if i in bold else "") for i, c in enumerate(cells(row))]
         last = place + 1 == len(table_rows) or table_rows[place + 1].task != row.task
         table.add_row(*texts, end_section=last and len(table_rows) > len({r.task for r in table_rows}))
     return table

@@ -97,32 +97,6 @@ def test_what_is_not_as_defined_is_refused(layout):
         pictures.draw(layout)
 
 
-def test_classes_have_colours_while_they_last():
-    labels = [f"w{n}" for n in range(12) for _ in range(12 - n)]
-    colours = pictures.classes(labels)
-    assert set(colours) == {f"w{n}" for n in range(10)} and sorted(colours.values()) == list(range(10))
-    assert list(pictures.classes(["10", "9", "10"])) == ["9", "10"]
-    assert pictures.classes([0.5, 1.0]) == {}
-
-
-def test_every_finite_point_is_drawn_once():
-    features = {"xy": [[0, 0], [1, 1], [float("nan"), 0], [5, 5]], "label": ["a", "b", "a", "c"]}
-    svg = pictures.plane(features, {"a": 0, "b": 1})
-    assert svg.count("h0") == 3 and 'class="cx"' in svg and 'class="c0"' in svg
-    places = [tuple(map(float, p)) for p in re.findall(r"M([\d.]+) ([\d.]+)h0", svg)]
-    assert all(0 <= v <= pictures.PLANE for p in places for v in p)
-
-
-def test_values_have_shades():
-    svg = pictures.plane({"xy": [[i, i] for i in range(10)], "label": [i / 10 for i in range(10)]}, {})
-    assert all(f'class="s{n}"' in svg for n in range(pictures.SHADES))
-
-
-def test_points_without_labels_are_refused():
-    with pytest.raises(ValueError, match="2 points have 1 labels"):
-        pictures.plane({"xy": [[0, 0], [1, 1]], "label": ["a"]}, {"a": 0})
-
-
 def test_tokens_say_how_many_scored_above_and_how_it_went_on():
     row = {"tokens": ["a", "b"], "masked": [False, True], "predicted": ["", ["c", "b"]], "place": [0, 1]}
     html = pictures.draw({"kind": "tokens", "rows": [row], "continued": [["Once <", "upon >"]]})

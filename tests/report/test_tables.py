@@ -53,10 +53,32 @@ def test_a_metric_is_named_where_it_is_not_accuracy(tmp_path):
     assert tables.cells(*tables.rows({"r": [record]}))[0] == "cola (matthews)"
 
 
-def test_best_keeps_what_the_spread_cannot_tell_apart(tmp_path):
+def test_an_entry_that_is_alone_wins_unless_its_baselines_beat_it(tmp_path):
     [row] = tables.rows({"cnn": records(tmp_path, {"digit": (0.90, 0.3, 0.91)}, {"digit": (0.94, 0.3, 0.91)})})
-    assert row.best() == {"pretrained", "raw"}
+    assert tables.winners([row]) == {("digit", "cnn")}  # raw features lie within the spread
     assert row.beaten() == ["untrained"] and tables.verdict(row) == "untrained"
+    [row] = tables.rows({"cnn": records(tmp_path, {"digit": (0.9, 0.3, 0.95)}, name="below")})
+    assert tables.winners([row]) == set()
+
+
+def test_the_winner_of_a_task_is_among_its_runs_and_not_in_its_row(tmp_path):
+    groups = {
+        "good": records(tmp_path, {"digit": (0.8, 0.3, 0.85)}, name="good"),
+        "bad": records(tmp_path, {"digit": (0.4, 0.3, 0.3)}, name="bad"),
+    }
+    made = tables.rows(groups)
+    assert tables.winners(made) == {("digit", "good")}
+    lines = tables.markdown(made).splitlines()
+    assert "**80.0**" in lines[2] and "**" not in lines[3] and lines[2].count("**") == 2
+
+
+def test_what_the_spread_cannot_tell_apart_wins_together(tmp_path):
+    groups = {
+        "a": records(tmp_path, {"digit": (0.80, 0.3, 0.3)}, {"digit": (0.90, 0.3, 0.3)}, name="a"),
+        "b": records(tmp_path, {"digit": (0.82, 0.3, 0.3)}, {"digit": (0.84, 0.3, 0.3)}, name="b"),
+        "c": records(tmp_path, {"digit": (0.60, 0.3, 0.3)}, {"digit": (0.62, 0.3, 0.3)}, name="c"),
+    }
+    assert tables.winners(tables.rows(groups)) == {("digit", "a"), ("digit", "b")}
 
 
 def test_entries_of_a_task_stand_together_the_best_first(tmp_path):

@@ -73,4 +73,4 @@ def test_the_page_escapes_what_it_says(runs, tmp_path):
     label.write_text(json.dumps(said))
     html = page.write([runs[1]], tmp_path / "page.html").read_text()
     table = html.split("Targets</h3>")[1].split("</table>")[0]
-    assert "<script>" not in html and "&lt;script&gt;" in table and "<b>" not in table
+    assert html.count("<script>") == 1 and "<script>" not in table and "&lt;script&gt;" in table and "<b>" not in table

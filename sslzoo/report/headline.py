@@ -1,0 +1,106 @@
+"""Which run is best on which task, and whether by more than the spread over seeds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html import escape
+
+from sslzoo.report.tables import Row, Score, beats, figure, percent, winners
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one task: best, the runs that no other beats, the highest first; second, the best of the others.
+
+    sure: beyond the spread of at least two seeds each. baseline: (name, score) of what beats the best run, or None.
+    """
+
+    task: str
+    metric: str
+    best: list[Row]
+    second: Row | None
+    sure: bool
+    baseline: tuple[str, Score] | None
+
+    @property
+    def first(self) -> Row:
+        return self.best[0]
+
+
+def answers(table_rows: list[Row]) -> Iterator[Answer]:
+    """One for each task that is probed. table_rows: as `tables.rows` has them, the best of a task first."""
+    leading = winners(table_rows)
+    for task in dict.fromkeys(row.task for row in table_rows):
+        found = [row for row in table_rows if row.task == task and row.score("pretrained")]
+        if not found:
+            continue
+        best = [row for row in found if (task, row.entry) in leading] or found[:1]
+        second = next((row for row in found if row not in best), None)
+        compared = [row.score("pretrained") for row in (best[0], second) if row]
+        sure = second is not None and all(s.spread is not None for s in compared)
+        first = best[0].score("pretrained")
+        above = [(name, s) for name in ("raw", "untrained") if beats(s := best[0].score(name), first)]
+        yield Answer(task, best[0].metric, best, second, sure, max(above, key=lambda pair: pair[1].mean, default=None))
+
+
+Show = Callable[[Row], str]  # a run's name
+
+
+def plain(row: Row) -> str:
+    return row.entry
+
+
+def names(rows: list[Row], show: Show = plain) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *some, last = map(show, rows)
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def margin(answer: Answer, show: Show = plain) -> str:
+    """By how much the best is ahead, and how sure that is."""
+    one, other = answer.first.score("pretrained"), answer.second.score("pretrained")
+    ahead = f"{100 * (one.mean - other.mean):.1f} ahead of {show(answer.second)}"
+    return f"{ahead}, {'beyond the spread' if answer.sure else 'of unknown spread: one seed'}"
+
+
+def against(row: Row) -> str:
+    """What it stands beside, where there is one run only: "untrained 19.6, raw 12.7"."""
+    return ", ".join(f"{kind} {percent(s.mean)}" for kind in ("untrained", "raw") if (s := row.score(kind)))
+
+
+def sentence(answer: Answer, show: Show = plain) -> str:
+    """One task's answer in a sentence, without its full stop."""
+    first, several = answer.first, len(answer.best) > 1
+    score = figure(first.score("pretrained"), first.expected)
+    if several:
+        told = f"nothing tells {names(answer.best, show)} apart, {score} at best"
+        told += f"; {margin(answer, show)}" if answer.second else ", within the spread"
+    elif answer.second is None:
+        told = f"{show(first)} scores {score}" + (f"; {beside}" if (beside := against(first)) else "")
+    else:
+        told = f"{show(first)} is best, {score}, {margin(answer, show)}"
+    if answer.baseline and (several or answer.second):
+        name, best = answer.baseline
+        told += f"; but {'raw features' if name == 'raw' else 'the untrained encoder'} scored {percent(best.mean)}"
+    return told
+
+
+def text(table_rows: list[Row]) -> str:
+    """A line a task, for a terminal and for Markdown; "" where no task has two runs."""
+    found = list(answers(table_rows))
+    if not any(a.second or len(a.best) > 1 for a in found):
+        return ""
+    return "\n".join(f"{a.task}: {sentence(a)}." for a in found)
+
+
+def html(table_rows: list[Row], anchors: dict[str, str]) -> str:
+    """The same as a list, the runs' names as links. anchors: by entry."""
+
+    def link(row: Row) -> str:
+        name, bold = escape(row.entry), row in answer.best
+        name = f"<b>{name}</b>" if bold else name
+        return f'<a href="#{anchors[row.entry]}">{name}</a>' if row.entry in anchors else name
+
+    lines = []
+    for answer in answers(table_rows):
+        lines.append(f"<li><strong>{escape(answer.task)}</strong><span>{sentence(answer, link)}.</span></li>")
+    return f'<ul class="headline">{"".join(lines)}</ul>' if lines else ""

@@ -1,0 +1,65 @@
+"""How the loss of healthy runs went: the band over seeds of `benchmarks/healthy.py`, which a run is held against.
+
+healthy/<objective>.csv has the columns step, mean, low and high, of running means; healthy/<objective>.json says of
+which runs: {"seeds": int, "config": {"objective": …, "data": …, "encoder": …, "optim": …, "trainer": …}}.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from sslzoo import compat
+
+FOLDER = Path(__file__).with_name("healthy")
+SAME = ("objective", "data", "encoder")  # what a run must have in common with them
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """steps, mean, low, high: [N]. config: the nodes of `SAME`, and what else was set."""
+
+    name: str
+    seeds: int
+    config: dict
+    steps: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def at(self, step: float) -> tuple[float, float, float]:
+        """Mean, low and high at a step, which must be among theirs."""
+        return tuple(float(np.interp(step, self.steps, y)) for y in (self.mean, self.low, self.high))
+
+    def fits(self, config: dict) -> bool:
+        """Whether a run asked the same of the same data with the same encoder; a setting that only one of the two
+        has, such as one that came later, is not compared."""
+        return all(_agree(self.config.get(key), config.get(key)) for key in SAME)
+
+
+def _agree(one, other) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_agree(one[key], other[key]) for key in one.keys() & other.keys())
+    return one == other
+
+
+def load(path: Path) -> Healthy:
+    """Raises ValueError or OSError where a file is not as said above."""
+    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [[float(row[name]) for name in ("step", "mean", "low", "high")] for row in csv.DictReader(file)]
+    steps, mean, low, high = np.array(rows).T
+    return Healthy(path.stem, int(about["seeds"]), compat.translate(about["config"]), steps, mean, low, high)
+
+
+@lru_cache
+def shipped() -> tuple[Healthy, ...]:
+    return tuple(load(path) for path in sorted(FOLDER.glob("*.csv")))
+
+
+def find(config: dict, curves: tuple[Healthy, ...] | None = None) -> Healthy | None:
+    """The band that a run of this config is held against, if there is one."""
+    return next((h for h in (shipped() if curves is None else curves) if config and h.fits(config)), None)

@@ -1,0 +1,220 @@
+"""Whether a run is healthy, or what is odd about it, from its files: what stands at the top of its page."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+
+from sslzoo.report import healthy
+from sslzoo.report.curves import running_mean, short
+from sslzoo.report.healthy import Healthy
+from sslzoo.report.record import Record, at, number
+from sslzoo.report.tables import percent
+
+# the loss of these is no measure of learning: a queue fills, a teacher moves, clusters are made anew
+UNEVEN = ("MoCo", "BYOL", "SimSiam", "DeepCluster")
+HEART = 0.2  # training accuracy above validation's
+RISE = 0.1  # of all that the validation loss fell
+WORDS = {"healthy": "Healthy", "odd": "Odd", "unfinished": "Not finished", "unknown": "Nothing to judge by"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """level: "good", which speaks for the run, "odd", against it, or "warning", raised while it trained."""
+
+    level: str
+    text: str
+
+
+@dataclass
+class Verdict:
+    """state: "healthy", "odd", "unfinished", or "unknown" where nothing could be measured. findings: by text, the
+    runs that they are of."""
+
+    state: str
+    findings: dict[Finding, list[str]] = field(default_factory=dict)
+    runs: int = 1
+
+    def of(self, *levels: str) -> list[str]:
+        """The texts of these levels, with the runs that they are of where it is not all."""
+        told = []
+        for finding, names in self.findings.items():
+            if finding.level in levels:
+                where = f" ({', '.join(dict.fromkeys(names))})" if len(set(names)) < self.runs else ""
+                told.append(finding.text + where)
+        return told
+
+    @property
+    def sentence(self) -> str:
+        """The whole in one sentence, without its full stop."""
+        odd, good = self.of("odd", "warning"), self.of("good")
+        if self.state == "odd":
+            return "; ".join(odd)
+        if self.state == "unfinished":
+            return "; ".join(["there is no DONE: the same command again continues it", *odd])
+        return "; ".join(good) or "nothing was logged or probed that would tell"
+
+
+def ends(record: Record, name: str) -> tuple[float, float] | None:
+    """Means of the first and the last tenth of a column's finite values, or None for fewer than 4 of them."""
+    values = np.array([v for v in record.metrics.get(name, ([], []))[1] if math.isfinite(v)])
+    if len(values) < 4:
+        return None
+    some = max(1, len(values) // 10)
+    return float(values[:some].mean()), float(values[-some:].mean())
+
+
+def last(record: Record, name: str) -> float | None:
+    found = ends(record, name)
+    return found[1] if found else None
+
+
+def findings(record: Record, curves: tuple[Healthy, ...] | None = None) -> Iterator[Finding]:
+    """What speaks for a run and against it, beside its warnings. curves: instead of those shipped."""
+    yield from _loss(record, curves)
+    yield from _guessing(record)
+    yield from _by_heart(record)
+    yield from _probes(record)
+
+
+def warnings(records: list[Record]) -> dict[Finding, list[str]]:
+    """What was raised while the runs trained, each once, with its steps and the runs that raised it."""
+    seen: dict[tuple[str, str], list[tuple[str, dict]]] = {}
+    for record in records:
+        for event in record.events:
+            key = str(event.get("kind", "warning")), str(event.get("message", ""))
+            seen.setdefault(key, []).append((record.run.name, event))
+    told = {}
+    for (kind, message), events in seen.items():
+        first, last_ = (events[place][1].get("step", "?") for place in (0, -1))
+        again = f", {len(events)} times until step {last_}" if len(events) > 1 else ""
+        told[Finding("warning", f"{kind} at step {first}{again}: {message}".rstrip(" .:"))] = [
+            name for name, _ in events
+        ]
+    return told
+
+
+def _loss(record: Record, curves) -> Iterator[Finding]:
+    steps, values = record.metrics.get("loss", ([], []))
+    bad = next((s for s, v in zip(steps, values, strict=True) if not math.isfinite(v)), None)
+    if bad is not None:
+        yield Finding("odd", f"the loss is not finite from step {bad} on")
+    found = ends(record, "loss")
+    if found is None:
+        return
+    first, final = found
+    # what falls by less than a thousandth of itself stood still
+    if record.part("objective").removesuffix("Audio") not in UNEVEN:
+        if final > first:
+            yield Finding("odd", f"the loss rose from {short(first)} to {short(final)}")
+        elif first - final <= 1e-3 * abs(first):
+            yield Finding("odd", f"the loss stood still at {short(final)}")
+        else:
+            yield Finding("good", f"the loss fell from {short(first)} to {short(final)}")
+    known = healthy.find(record.config, curves)
+    if known is not None:
+        yield from _held_against(known, np.array(steps, float), np.array(values, float))
+
+
+def _held_against(known: Healthy, steps: np.ndarray, values: np.ndarray) -> Iterator[Finding]:
+    kept = np.isfinite(values) & (steps >= known.steps[0]) & (steps <= known.steps[-1])
+    if kept.sum() < 3:
+        return
+    step, value = steps[kept][-1], running_mean(values[kept])[-1]
+    _, low, high = known.at(step)
+    band = f"{short(low)} to {short(high)} of {known.seeds} healthy runs"
+    if value > high:
+        yield Finding("odd", f"the loss at step {step:g} is {short(value)}, above the {band}")
+    elif value < low:
+        yield Finding("odd", f"the loss at step {step:g} is {short(value)}, below the {band}: is something given away?")
+    else:
+        yield Finding("good", f"at step {step:g} it lies within the {band}")
+
+
+def _guessing(record: Record) -> Iterator[Finding]:
+    kinds = {str(event.get("kind")) for event in record.events}
+    accuracy, chance, final, uniform = (last(record, n) for n in ("accuracy", "chance", "loss", "uniform_loss"))
+    if accuracy is not None and chance is not None:
+        if accuracy > 1.2 * chance:
+            yield Finding("good", f"its answers are right {percent(accuracy)} times in 100 (chance: {percent(chance)})")
+        elif "no better than chance" not in kinds:
+            yield Finding("odd", f"its answers are right {percent(accuracy)} times in 100, as by chance")
+    if final is not None and uniform is not None and final >= 0.995 * uniform and "loss of a guesser" not in kinds:
+        yield Finding("odd", f"the loss {short(final)} is that of one who guesses ({short(uniform)})")
+
+
+def _by_heart(record: Record) -> Iterator[Finding]:
+    """Training far better than validation, or validation that grows worse."""
+    seen, unseen = last(record, "accuracy"), record.metrics.get("val_accuracy", ([], []))[1]
+    held = next((v for v in reversed(unseen) if math.isfinite(v)), None)
+    if seen is not None and held is not None and seen - held > HEART:
+        yield Finding("odd", f"it learns by heart: {percent(seen)} right in training, {percent(held)} in validation")
+    steps, values = record.metrics.get("val_loss", ([], []))
+    pairs = [(v, s) for s, v in zip(steps, values, strict=True) if math.isfinite(v)]
+    if len(pairs) < 3:
+        return
+    (best, where), (final, _) = min(pairs), pairs[-1]
+    if final - best > RISE * max(pairs[0][0] - best, 1e-9) and final > 1.01 * best:
+        yield Finding("odd", f"the validation loss grows from step {where} on, {short(best)} to {short(final)}")
+
+
+def _probes(record: Record) -> Iterator[Finding]:
+    above, below = [], []
+    for task, probe in record.probes.items():
+        own, before = (number(at(probe, kind, "linear", "test")) for kind in ("pretrained", "untrained"))
+        if own is not None and before is not None:
+            (above if own > before else below).append(f"{task} {percent(own)} (untrained {percent(before)})")
+    if below:
+        yield Finding("odd", f"no better than the untrained encoder on {', '.join(below)}")
+    if above:
+        yield Finding("good", f"better than the untrained encoder on {', '.join(above)}")
+
+
+def verdict(records: list[Record], curves: tuple[Healthy, ...] | None = None) -> Verdict:
+    """Of runs of one config."""
+    told = warnings(records)
+    for record in records:
+        for finding in findings(record, curves):
+            told.setdefault(finding, []).append(record.run.name)
+    levels = {finding.level for finding in told}
+    if records and not all(record.run.done for record in records):
+        state = "unfinished"
+    elif levels & {"odd", "warning"}:
+        state = "odd"
+    else:
+        state = "healthy" if "good" in levels else "unknown"
+    return Verdict(state, told, len(records))
+
+
+def html(found: Verdict) -> str:
+    """The verdict and, below it, each thing that is odd and what speaks for the run."""
+    odd, warned, good = found.of("odd"), found.of("warning"), found.of("good")
+    lines = _lines("warned", warned) + _lines("odd", odd) + _lines("good", good)
+    head = f'<p class="verdict {found.state}"><strong>{WORDS[found.state]}.</strong>'
+    if found.state == "healthy":
+        head += " No warning was raised, and nothing is odd."
+    elif found.state == "odd":
+        head += f" {_count(len(odd) + len(warned))} to look at."
+    return f"{head}</p>" + (f'<ul class="findings">{lines}</ul>' if lines else "")
+
+
+def listed(found: dict[str, Verdict], anchors: dict[str, str]) -> str:
+    """A line for each of several runs: what it is, a link to it, and its verdict in a sentence."""
+    lines = []
+    for label, one in found.items():
+        link = f'<a href="#{anchors[label]}">{escape(label)}</a>'
+        state = WORDS[one.state].lower()
+        lines.append(
+            f'<li class="{one.state}"><strong>{link}</strong><span><em>{state}</em> {escape(one.sentence)}.</span></li>'
+        )
+    return f'<ul class="verdicts">{"".join(lines)}</ul>'
+
+
+def _count(number: int) -> str:
+    return "One thing" if number == 1 else f"{number} things"
+
+
+def _lines(kind: str, texts: Iterable[str]) -> str:
+    return "".join(f'<li class="{kind}">{escape(text[:1].upper() + text[1:])}.</li>' for text in texts)
