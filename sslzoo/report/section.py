@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from html import escape
 
-from sslzoo.report import charts, confusion, curves, healthy, projections, sounds, tables, visualizations
+from sslzoo.report import charts, confusion, curves, healthy, planes, sounds, tables, visualizations
 from sslzoo.report.curves import Series
 from sslzoo.report.record import Record
 
@@ -43,7 +43,7 @@ def section(records: list[Record]) -> str:
             parts.append(f'<ul class="missing"><li>visualization.pt cannot be drawn: {escape(str(error))}.</li></ul>')
         parts.append(sounds.html(drawn.visualization))
     if probed := next((r for r in records if r.probes), None):
-        parts += [projections.html(probed), confusion.html(probed), _layers(probed)]
+        parts += [planes.html(probed), confusion.html(probed), _layers(probed)]
     return "".join([*parts, _config(records)])
 
 
@@ -133,7 +133,7 @@ def _key(drawn: dict[str, list[Series]], seeds: bool, levels: dict, band=None) -
 
 def overlay(groups: dict[str, list[Record]]) -> str:
     """Each column that two groups of runs have, all of them in one chart, a colour each; "" where there is none."""
-    looks = {label: f"c{n}" if n < projections.COLOURS else "cx" for n, label in enumerate(groups)}
+    looks = {label: f"c{n}" if n < planes.COLOURS else "cx" for n, label in enumerate(groups)}
     every = [r for records in groups.values() for r in records]
     drawn = {}
     for name in _columns(every, _levels(every, ["accuracy", "loss"])):
