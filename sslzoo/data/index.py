@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import cache, file_labels, stored, tree
+from sslzoo.data import cache, duplicates, file_labels, stored, tree
 from sslzoo.data.base import SPLITS
 from sslzoo.data.stored import Arrays, Columns, Names, Rows
 from sslzoo.errors import UserError
@@ -187,6 +187,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
     meta["faults"] = {
         int(row): fault for row, fault in _read(kept, names, listing.root, fields, inspect, check) if fault is not None
     }
+    meta["notes"] += duplicates.across_splits(listing.root, names, split, kept["size"])
     content = [kept[key] for key in kept if not key.startswith("folder")]
     stored.rewrite_meta(part, meta, stored.digest(json.dumps(meta, sort_keys=True), *content))
     os.replace(part, path)

@@ -22,8 +22,8 @@ def folder(root, **how):
 @pytest.fixture
 def three(tmp_path):
     """One good file for each split, to which tests add what is bad."""
-    for name in ("train/a", "valid/b", "test/c"):
-        write_audio(tmp_path / f"{name}.wav")
+    for seed, name in enumerate(("train/a", "valid/b", "test/c")):
+        write_audio(tmp_path / f"{name}.wav", seed=seed)
     return tmp_path
 
 
