@@ -68,6 +68,7 @@ def tiny(objective: str, *overrides: str) -> dict:
     small = {
         "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
+        "electra": ["encoder=tiny_electra", "objective.generator.dim=8", "objective.generator.depth=1"],
         "gpt": ["encoder=tiny_gpt"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],

@@ -11,18 +11,40 @@ from sslzoo.errors import UserError
 class WordPieces(Frontend):
     """Ids [B, T] -> the same ids as features -> tokens [B, T, D]: the sum of embeddings of the piece, its
     place and its segment (Devlin et al. 2019, figure 2). The second segment begins after the first
-    separator. segments: 2 for BERT, 0 for none (GPT)."""
+    separator. segments: 2 for BERT, 0 for none (GPT).
+
+    embedding_dim: the size E of the embeddings where it is one of their own: their sum is normalised, dropped with
+    chance `dropout` and projected to D, if that is another (ALBERT, Lan et al. 2020, section 3.1; ELECTRA); the trunk
+    then does not normalise its input (`input_norm: false`). None: E is D, and the trunk normalises.
+    """
 
     modality = "text"
     feature_dim = 0
     stride = 1
 
-    def __init__(self, dim: int, vocab_size: int, max_tokens: int, segments: int = 2, init_std: float = 0.02):
+    def __init__(
+        self,
+        dim: int,
+        vocab_size: int,
+        max_tokens: int,
+        segments: int = 2,
+        init_std: float = 0.02,
+        embedding_dim: int | None = None,
+        dropout: float = 0.0,
+        eps: float = 1e-12,
+    ):
         super().__init__()
-        self.dim, self.max_tokens = dim, max_tokens
-        self.token_embedding = nn.Embedding(vocab_size, dim)
-        self.position_embedding = nn.Embedding(max_tokens, dim)
-        self.segment_embedding = nn.Embedding(segments, dim) if segments else None
+        size = embedding_dim or dim
+        self.dim, self.max_tokens, self.embedding_dim = dim, max_tokens, size
+        self.token_embedding = nn.Embedding(vocab_size, size)
+        self.position_embedding = nn.Embedding(max_tokens, size)
+        self.segment_embedding = nn.Embedding(segments, size) if segments else None
+        self.norm = nn.LayerNorm(size, eps) if embedding_dim else None
+        self.drop = nn.Dropout(dropout)
+        self.up = nn.Linear(size, dim) if size != dim else None
+        if self.up is not None:
+            nn.init.normal_(self.up.weight, std=init_std)
+            nn.init.zeros_(self.up.bias)
         self.supports_cache = not segments  # a segment depends on the separators before
         for table in (self.token_embedding, self.position_embedding, *([self.segment_embedding] if segments else [])):
             nn.init.normal_(table.weight, std=init_std)
@@ -32,6 +54,11 @@ class WordPieces(Frontend):
 
     def project(self, features: Tensor, lengths: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
         """start: the place of the first id, where others came before (see `transformer.KVCache`)."""
+        tokens = self.embed(features, start)
+        return tokens if self.up is None else self.up(tokens), lengths
+
+    def embed(self, features: Tensor, start: int = 0) -> Tensor:
+        """Ids [B, T] -> the sum of their embeddings [B, T, E], normalised if E is a size of its own."""
         size = start + features.shape[1]
         if size > self.max_tokens:
             raise UserError(
@@ -44,4 +71,4 @@ class WordPieces(Frontend):
             separators = (features == SEP).long()
             after = (separators.cumsum(1) - separators).clamp(max=self.segment_embedding.num_embeddings - 1)
             tokens = tokens + self.segment_embedding(after)
-        return tokens, lengths
+        return tokens if self.norm is None else self.drop(self.norm(tokens))

@@ -100,6 +100,8 @@ class Transformer(nn.Module):
     scale_residuals: whether the weights that end a residual branch start 1 / sqrt(2 depth) as large, so that
     the sum of the branches does not grow with depth (GPT-2, section 2.3). init: what linear layers start as,
     "normal" with deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier", uniform by their sizes (MAE's reference).
+    input_norm: whether a post-norm trunk normalises its input; not where the front end has done so. share_layers:
+    whether all layers are one, with the same weights (ALBERT, Lan et al. 2020, section 3.1).
     recompute, compiled, always_mask: what `train.blocks` may set before the first step; they change no result.
     """
 
@@ -121,6 +123,8 @@ class Transformer(nn.Module):
         scale_residuals: bool = False,
         position: nn.Module | None = None,
         init: Literal["normal", "xavier"] = "normal",
+        input_norm: bool = True,
+        share_layers: bool = False,
     ):
         super().__init__()
         if dim % heads:
@@ -131,11 +135,11 @@ class Transformer(nn.Module):
         self.position = position
         self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
         self.recompute = self.compiled = self.always_mask = False
-        self.norm = nn.LayerNorm(dim, eps)
+        self.norm = nn.LayerNorm(dim, eps) if self.pre or input_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(dim, heads, hidden or 4 * dim, norm, activation, dropout, attention_dropout, activation_dropout, eps)
-            for _ in range(depth)
+            for _ in range(1 if share_layers else depth)
         )
         for name, module in self.blocks.named_modules():
             if isinstance(module, nn.Linear):
@@ -181,7 +185,7 @@ class Transformer(nn.Module):
 
     def block(self, number: int, state: TrunkState) -> TrunkState:
         """The state after block `number`."""
-        layer = self.blocks[number]
+        layer = self.blocks[number % len(self.blocks)]  # of shared layers, the one
         if self.training and self.layer_drop and self._dropped(number):
             # a zero that reaches every weight, so that each has a gradient
             return replace(state, x=state.x + 0.0 * sum(p.sum() for p in layer.parameters()))

@@ -32,10 +32,11 @@ class BERT(Objective):
         super().__init__()
         self.mask, self.data = mask, data
         self.vocab_size, self.unigram_loss = data.vocab_size, math.inf
-        self.dense = nn.Linear(encoder.dim, encoder.dim)
+        size = encoder.frontend.embedding_dim
+        self.dense = nn.Linear(encoder.dim, size)
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
-        self.norm = nn.LayerNorm(encoder.dim, eps)
+        self.norm = nn.LayerNorm(size, eps)
         self.bias = nn.Parameter(torch.zeros(data.vocab_size))
         self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
@@ -53,7 +54,7 @@ class BERT(Objective):
         return torch.where(chosen & (replacement >= 0.9), random, corrupted), chosen
 
     def transform(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., D] -> what is multiplied with the output embedding [..., D]."""
+        """Hidden states [..., D] -> what is multiplied with the output embedding [..., E]."""
         return self.norm(F.gelu(self.dense(hidden)))
 
     def predict(self, encoder, hidden: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslzoo import rng
-from sslzoo.errors import UserError
+from sslzoo.errors import ConfigError, UserError
 from sslzoo.nn.heads import LanguageModelHead
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.nn.masked import indices, take, valid_mask
@@ -30,6 +30,11 @@ class GPT(Objective):
 
     def __init__(self, encoder, data):
         super().__init__()
+        if encoder.frontend.embedding_dim != encoder.dim:
+            raise ConfigError(
+                f"gpt names tokens by their embeddings, which are of {encoder.frontend.embedding_dim}, and its trunk gives "
+                f"{encoder.dim}: set encoder.frontend.embedding_dim=null"
+            )
         self.vocab_size, self.unigram_loss, self.data = data.vocab_size, math.inf, data
         self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 

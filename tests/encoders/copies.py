@@ -92,8 +92,16 @@ def bert_model(encoder, theirs) -> None:
     take(frontend.token_embedding, embeddings.word_embeddings)
     take(frontend.position_embedding, embeddings.position_embeddings)
     take(frontend.segment_embedding, embeddings.token_type_embeddings)
-    take(trunk.norm, embeddings.LayerNorm)
-    for layer, other in zip(trunk.blocks, theirs.encoder.layer, strict=True):
+    take(trunk.norm if frontend.norm is None else frontend.norm, embeddings.LayerNorm)
+    if frontend.up is not None:
+        take(frontend.up, theirs.embeddings_project)
+    bert_layers(trunk, theirs.encoder.layer)
+
+
+@torch.no_grad()
+def bert_layers(trunk, layers) -> None:
+    """Transformer from the layers of transformers' BertModel or ElectraModel."""
+    for layer, other in zip(trunk.blocks, layers, strict=True):
         attention = other.attention.self
         take(layer.attention.query, attention.query)
         take(layer.attention.key, attention.key)
@@ -111,6 +119,39 @@ def bert_head(objective, theirs) -> None:
     take(objective.dense, predictions.transform.dense)
     take(objective.norm, predictions.transform.LayerNorm)
     objective.bias.copy_(predictions.bias)
+
+
+@torch.no_grad()
+def electra(encoder, objective, generator, discriminator) -> None:
+    """From transformers' ElectraForMaskedLM and ElectraForPreTraining."""
+    bert_model(encoder, discriminator.electra)
+    take(objective.dense, discriminator.discriminator_predictions.dense)
+    take(objective.out, discriminator.discriminator_predictions.dense_prediction)
+    take(objective.generator_embed, generator.electra.embeddings_project)
+    bert_layers(objective.generator, generator.electra.encoder.layer)
+    take(objective.generator_dense, generator.generator_predictions.dense)
+    take(objective.generator_norm, generator.generator_predictions.LayerNorm)
+    objective.generator_bias.copy_(generator.generator_lm_head.bias)
+
+
+@torch.no_grad()
+def albert_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer), whose layers are one, from transformers' AlbertModel."""
+    frontend, trunk, embeddings = encoder.frontend, encoder.trunk, theirs.embeddings
+    take(frontend.token_embedding, embeddings.word_embeddings)
+    take(frontend.position_embedding, embeddings.position_embeddings)
+    take(frontend.segment_embedding, embeddings.token_type_embeddings)
+    take(frontend.norm, embeddings.LayerNorm)
+    take(frontend.up, theirs.encoder.embedding_hidden_mapping_in)
+    [layer], [[other]] = trunk.blocks, [group.albert_layers for group in theirs.encoder.albert_layer_groups]
+    take(layer.attention.query, other.attention.query)
+    take(layer.attention.key, other.attention.key)
+    take(layer.attention.value, other.attention.value)
+    take(layer.attention.out, other.attention.dense)
+    take(layer.attention_norm, other.attention.LayerNorm)
+    take(layer.up, other.ffn)
+    take(layer.down, other.ffn_output)
+    take(layer.mlp_norm, other.full_layer_layer_norm)
 
 
 @torch.no_grad()

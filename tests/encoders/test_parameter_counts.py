@@ -95,6 +95,19 @@ def test_bert_base(transformers):
     assert ours == theirs == (30522 + 512 + 2) * 768 + 2 * 768 + layers(768, 12) == 108_891_648
 
 
+def test_albert_base(transformers):
+    ours = count("albert_base", frontend__vocab_size=30000, frontend__max_tokens=512)
+    config = transformers.AlbertConfig(hidden_size=768, num_attention_heads=12, intermediate_size=3072)
+    pooler = 768 * 768 + 768
+    assert ours + pooler == meta(lambda: transformers.AlbertModel(config)) == 11_683_584
+
+
+def test_electra_small(transformers):
+    ours = count("electra_small", frontend__vocab_size=30522, frontend__max_tokens=512)
+    config = transformers.ElectraConfig(hidden_size=256, num_attention_heads=4, intermediate_size=1024)
+    assert ours == meta(lambda: transformers.ElectraModel(config))
+
+
 def test_gpt2(transformers):
     ours = count("gpt2", frontend__vocab_size=50257, frontend__max_tokens=1024)
     theirs = meta(lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config()))
