@@ -7,4 +7,5 @@ if (
 
 from sslzoo.cli import main
 
-main()
+if __name__ == "__main__":  # a spawned process imports this file
+    main()

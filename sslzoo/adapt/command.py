@@ -12,10 +12,12 @@ from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.job import build_adapt, default_name, load_adapted, weights_of
 from sslzoo.data.loader import ordered_loader
 from sslzoo.features.frozen import units
+from sslzoo.lock import sole_writer
 from sslzoo.progress import Progress, bars, quiet
 from sslzoo.run import Run, checked_name, commit, write_json
 from sslzoo.tasks.metrics import score
 from sslzoo.train import launch
+from sslzoo.train.cluster import first_rank
 
 
 def run_adapt(config: dict, choices: dict[str, str], overrides: Collection[str] = ()) -> Path | None:
@@ -32,14 +34,15 @@ def run_adapt(config: dict, choices: dict[str, str], overrides: Collection[str] 
         )
         return folder.result
     job = build_adapt(config, run)
-    build.write_config(folder, config)
-    with folder.attempt(overrides):
-        if not folder.done and not launch.pretrain(job, folder):
-            return None
-    with bars() as progress:
-        device = "cuda" if job.trainer.on_gpu else "cpu"
-        found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
-    write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
+    with sole_writer(folder.folder, first_rank(job.trainer)):
+        build.write_config(folder, config)
+        with folder.attempt(overrides):
+            if not folder.done and not launch.pretrain(job, folder):
+                return None
+        with bars() as progress:
+            device = "cuda" if job.trainer.on_gpu else "cpu"
+            found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
+        write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
     print(summary(name, found))
     return folder.result
 

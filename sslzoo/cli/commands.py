@@ -19,8 +19,10 @@ def pretrain(argv: list[str]) -> None:
 
     def work(config: dict, choices: dict) -> None:
         from sslzoo.build import build, pinned, write_config
+        from sslzoo.lock import sole_writer
         from sslzoo.run import Run, checked_name
         from sslzoo.train import launch
+        from sslzoo.train.cluster import first_rank
 
         root, name = Path(str(config.pop("root"))), config.pop("name")
         name = None if name is None else checked_name(name)
@@ -30,12 +32,13 @@ def pretrain(argv: list[str]) -> None:
             name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
         run = Run(root / name)
         job = build(config)
-        write_config(run, config)
-        with run.attempt(typed()):
-            if run.done:
-                print(f"{run.folder} is done already")
-            elif not launch.pretrain(job, run):
-                return  # a rank other than the first
+        with sole_writer(run.folder, first_rank(job.trainer)):
+            write_config(run, config)
+            with run.attempt(typed()):
+                if run.done:
+                    print(f"{run.folder} is done already")
+                elif not launch.pretrain(job, run):
+                    return  # a rank other than the first
         print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
 
     composed("pretrain", argv, work)

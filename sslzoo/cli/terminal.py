@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,15 @@ def streams() -> Iterator[None]:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM and a closed terminal unwind what is begun, so that nothing half written stays; what is ignored, as
+    """Let SIGTERM, SIGUSR1 and a closed terminal unwind what is begun, so that nothing half written stays; what is ignored, as
     under nohup, stays ignored."""
 
     def end(number, _):
         sys.exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, end)
 

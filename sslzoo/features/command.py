@@ -8,6 +8,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.features.compatible import check_compatible, with_run_tokenizer
 from sslzoo.features.device import chosen_device
 from sslzoo.features.extract import extract
+from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run
 
@@ -27,6 +28,6 @@ def run_extract(config: dict) -> Path:
         check_compatible(other, data, "data", "data")
         data = with_run_tokenizer(other, data, run.folder)
     out = Path(str(config["out"]))
-    with bars() as progress:
+    with sole_writer(out.absolute().parent, name=out.name), bars() as progress:
         extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
     return out

@@ -14,8 +14,9 @@ from sslzoo.features.compatible import check_compatible
 from sslzoo.features.device import chosen_device
 from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
+from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
-from sslzoo.run import Run, checked_name
+from sslzoo.run import Run, checked_name, remove_unfinished
 
 NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # the least of each
 HOP_MS = 20
@@ -59,7 +60,9 @@ def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
         raise UserError(f"cannot write in {folder.parent}: {error.strerror} — choose another root=…") from error
     with bars() as progress:
         more = {key: config[key] for key in ("against", "workers")}
-        return folder, label(source, data, folder, **learned, **more, progress=progress, about=about), False
+        with sole_writer(folder):
+            remove_unfinished(folder)
+            return folder, label(source, data, folder, **learned, **more, progress=progress, about=about), False
 
 
 def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | None = None) -> dict:

@@ -6,10 +6,11 @@ from pathlib import Path
 from sslzoo import build
 from sslzoo.config import fingerprint, protocol
 from sslzoo.features.device import chosen_device
+from sslzoo.lock import sole_writer
 from sslzoo.probe.baselines import Baselines
 from sslzoo.probe.subject import ProbeSubject
 from sslzoo.progress import bars
-from sslzoo.run import Run, write_json
+from sslzoo.run import Run, remove_unfinished, write_json
 
 
 def run_probe(config: dict, choices: dict[str, str]) -> Path:
@@ -23,10 +24,12 @@ def run_probe(config: dict, choices: dict[str, str]) -> Path:
     more = {}
     if config["baselines"] is not None:
         more["known"] = Baselines(Path(str(config["baselines"])), run, subject.data, settings)
-    with bars() as progress:
-        results = probe(subject, task, progress, **more)
     path = run.probes / f"{task.name}.json"
-    write_json(path, {kind: {**result, "protocol": fingerprint(settings)} for kind, result in results.items()})
+    with sole_writer(run.probes, name=task.name):
+        remove_unfinished(run.probes)
+        with bars() as progress:
+            results = probe(subject, task, progress, **more)
+        write_json(path, {kind: {**result, "protocol": fingerprint(settings)} for kind, result in results.items()})
     print(summary(task.name, results))
     return path
 

@@ -12,21 +12,32 @@ from sslzoo.run import Run, commit, machine, write_atomic, write_json
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.visualization import portable
 
+NOTICES = {signal.SIGHUP, signal.SIGUSR1}  # a closed terminal, often twice; SLURM, of the end of the job's time
+URGENT = {signal.SIGTERM, signal.SIGINT}
+
 
 class GracefulStop(StepCallback):
-    """On SIGTERM or SIGINT: finish the step, save, stop. A second signal ends the process at once."""
+    """On SIGTERM, SIGINT, SIGHUP or SIGUSR1: finish the step, save, stop. A second SIGTERM or SIGINT ends the process
+    at once. A SIGHUP that was ignored, as under nohup, stays so."""
 
     def __init__(self):
         self.signal: int | None = None
 
     def on_train_start(self, trainer, module) -> None:
+        terminals = [number for number in (1, 2) if os.isatty(number)]
+
         def note(number, _):
-            if self.signal is not None:
+            if number in URGENT and self.signal in URGENT:
                 os._exit(128 + number)
-            self.signal = number
+            if number == signal.SIGHUP:  # to write to a closed terminal is an error
+                for terminal in terminals:
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+            if self.signal not in URGENT:
+                self.signal = number
 
         # after Lightning's own, which would end the run without a checkpoint of ours
-        self.before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        ignored = {n for n in (signal.SIGHUP,) if signal.getsignal(n) == signal.SIG_IGN}
+        self.before = {number: signal.signal(number, note) for number in (URGENT | NOTICES) - ignored}
 
     def after_step(self, trainer, module) -> None:
         asked = self.signal is not None

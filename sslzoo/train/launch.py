@@ -19,7 +19,7 @@ from sslzoo.errors import Stopped, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
 from sslzoo.run import Run
-from sslzoo.train import blocks
+from sslzoo.train import blocks, cluster
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
 from sslzoo.train.finish import Finish, GracefulStop
@@ -28,6 +28,7 @@ from sslzoo.train.health import FeatureHealth
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
+from sslzoo.train.recover import recover
 from sslzoo.train.refresh import RefreshFeatures
 from sslzoo.train.skipped import SkippedItems
 from sslzoo.train.validate import AUTO_TIMES, Validate, some_items
@@ -129,6 +130,8 @@ def pretrain(job, run: Run) -> bool:
         measured = held_out(job, splits, say)
     # what the objective's batches are made of; a refresh, as a probe, sees images at their own size
     shown = {name: split.for_views() if job.objective.crops else split for name, split in splits.items()}
+    if cluster.first_rank(settings):
+        recover(run, say)
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
     steps = epoch_steps(splits["train"], job.data.batch, smallest, parts)
@@ -152,6 +155,8 @@ def pretrain(job, run: Run) -> bool:
 
     if parts > 1 and (terms := alone_in_parts(job.encoder, job.objective)):
         say(f"trainer.accumulate={parts}: each part has its own {terms}, as a batch of 1/{parts} of the size would")
+    if line := cluster.left_over(settings):
+        say(line)
     rate = getattr(job.data, "sample_rate", None)
     stop = GracefulStop()
     module = Pretrain(
@@ -215,6 +220,8 @@ def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
     plugins, arithmetic, device = [SignedIO()], settings.arithmetic, "cuda" if settings.on_gpu else "cpu"
     if arithmetic != "32-true":
         plugins.append(HalfPrecision(arithmetic, device))
+    if (known := cluster.environment(settings)) is not None:
+        plugins.append(known)
     allow_tf32(settings.tf32)
     return L.Trainer(
         accelerator="gpu" if settings.on_gpu else "cpu",

@@ -1,9 +1,8 @@
 """metrics.csv: a row every few steps, continued where a run is."""
 
 import csv
-import os
 
-from sslzoo.run import Run
+from sslzoo.run import Run, write_atomic
 from sslzoo.train.callback import StepCallback
 
 
@@ -18,17 +17,24 @@ class MetricsFile(StepCallback):
         if not trainer.is_global_zero or not self.path.exists():
             return
         with open(self.path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) < trainer.global_step]
+            rows = [row for row in csv.DictReader(file) if self.before(row, trainer.global_step)]
         self.columns = list(rows[0]) if rows else []
         self.rewrite(rows)
 
+    @staticmethod
+    def before(row: dict, step: int) -> bool:
+        """Whether a row is one of a step before this one."""
+        said = row.get("step") or ""
+        return said.isdecimal() and int(said) < step
+
     def rewrite(self, rows: list[dict]) -> None:
-        beside = self.path.with_suffix(".tmp")
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(beside, self.path)
+        def write(beside) -> None:
+            with open(beside, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self.columns, restval="")
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_atomic(self.path, write)
 
     def write(self, row: dict) -> None:
         new = [name for name in row if name not in self.columns]

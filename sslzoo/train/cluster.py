@@ -1,0 +1,65 @@
+"""Which rank of a launch this process is, and who starts the others: SLURM only where it plainly has."""
+
+import os
+
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+
+from sslzoo.train.settings import Settings
+
+
+class JobStep(SLURMEnvironment):
+    """A step of a job (`srun`) whose tasks are the ranks. What the job around it was asked for does not count."""
+
+    def __init__(self):
+        super().__init__(auto_requeue=False)
+
+    def world_size(self) -> int:
+        return int(os.environ["SLURM_STEP_NUM_TASKS"])
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """`is_job_step` has."""
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """They are the job's."""
+
+
+def is_job_step(settings: Settings) -> bool:
+    """Whether SLURM has started a task for each rank. An interactive shell, a batch script and what is begun in them
+    have its variables too, and no such tasks."""
+    said = os.environ
+    return (
+        "SLURM_PROCID" in said
+        and "SLURM_PTY_PORT" not in said
+        and said.get("SLURM_STEP_NUM_TASKS") == str(settings.ranks)
+        and said.get("SLURM_STEP_NUM_NODES", str(settings.nodes)) == str(settings.nodes)
+    )
+
+
+def environment(settings: Settings) -> ClusterEnvironment | None:
+    """Where Lightning finds the ranks; None where it is to look for itself, for SLURM has not been here."""
+    if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
+        return None
+    return JobStep() if settings.ranks > 1 and is_job_step(settings) else LightningEnvironment()
+
+
+def left_over(settings: Settings) -> str:
+    """What is to be said of SLURM's variables where its tasks are not the ranks; "" for nothing."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if tasks in ("1", str(settings.ranks)) or "LOCAL_RANK" in os.environ:
+        return ""
+    return (
+        f"SLURM_NTASKS={tasks} is set, and trainer.devices={settings.devices} trainer.nodes={settings.nodes} are "
+        f"{settings.ranks}: SLURM's tasks are not used (for one rank a task: srun --ntasks={settings.ranks})"
+    )
+
+
+def first_rank(settings: Settings) -> bool:
+    """Whether this is the first of the processes that train together."""
+    if settings.ranks == 1:
+        return True
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun
+        return int(os.environ["RANK"]) == 0
+    if is_job_step(settings):
+        return int(os.environ["SLURM_PROCID"]) == 0
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("LOCAL_RANK", "NODE_RANK"))
