@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -132,9 +133,29 @@ def fingerprint(config: dict) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def protocol(config: dict) -> dict:
-    """What of `sslzoo probe`'s config decides a run's score: the task and the probe."""
-    return {node: config[node] for node in ("task", "probe")}
+def protocol(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> dict:
+    """What of `sslzoo probe`'s config decides a run's score: the task and the probe; see `task_node`."""
+    return {"task": task_node(config, choices, given), "probe": config["probe"]}
+
+
+def task_node(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> dict:
+    """config.task, put to config.data where that is set, and then named after both: by the data's folder, or the
+    choice of data where that stands for one set, and by the task's own name or its label ("RAVDESS-emotion").
+
+    given: the settings that the user wrote, by their dotted keys; a name among them stays.
+    """
+    task, data = config["task"], config.get("data")
+    if not isinstance(task, dict) or (data is None and task.get("name", "") is not None):
+        return task
+    parts = [part for part in (task.get("name") or task.get("label"),) if part is not None]
+    if isinstance(data, dict):
+        task, choice = {**task, "data": data}, str(choices.get("data", "data"))
+        general = choice.endswith(("_folder", "_table")) and "path" in data
+        parts = [Path(str(data["path"])).resolve().name if general else choice, *parts]
+    if "task.name" in given and task["name"] is not None:
+        return task
+    name = "-".join(map(str, parts)) or task.get("kind", "task")
+    return {**task, "name": re.sub(r"[^\w.-]+", "_", name).lstrip(".")}
 
 
 def keys_of(folder: Path) -> list[str]:
@@ -173,6 +194,8 @@ def one_line(error: Exception, folders: list[Path]) -> str:
     if found := re.search(r"Could not override '([^']+)'", text):
         known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
+        if found[1].startswith("task.data."):
+            return f"no data is chosen that {found[1].removeprefix('task.')} is a setting of: add data=… (`sslzoo list data`)"
         if found[1] in known:
             return f"'{found[1]}' is a setting of another choice than the one here: --cfg job shows those of this one"
         if "/" in found[1]:

@@ -9,7 +9,7 @@ import torch
 
 from sslzoo import build, distributed
 from sslzoo.adapt.data import Supervised
-from sslzoo.adapt.job import build_adapt, default_name, load_adapted, weights_of
+from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of
 from sslzoo.data.loader import ordered_loader
 from sslzoo.features.frozen import units
 from sslzoo.lock import sole_writer
@@ -20,10 +20,16 @@ from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
 
-def run_adapt(config: dict, choices: dict[str, str], overrides: Collection[str] = ()) -> Path | None:
-    """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first."""
+def run_adapt(
+    config: dict, choices: dict[str, str], overrides: Collection[str] = (), given: Collection[str] = ()
+) -> Path | None:
+    """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first.
+    overrides: as the user wrote them, which the run's folder keeps; given: their dotted keys."""
     root, name = Path(str(config.pop("root"))), config.pop("name")
     run = Run.find(config.pop("run"), root)
+    config, changed = put_to_data(config, choices, run, given)
+    if changed:
+        print(changed)
     config["weights"] = weights_of(run)
     name = default_name(config, choices["method"]) if name is None else checked_name(name)
     folder = Run(run.folder / "adapted" / name)

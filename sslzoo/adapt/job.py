@@ -2,6 +2,7 @@
 an encoder and a head."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from sslzoo import build, rng, weights
 from sslzoo.adapt.data import Supervised
+from sslzoo.config import task_node
 from sslzoo.data import labels
 from sslzoo.data.base import Data
 from sslzoo.errors import ConfigError, UserError, nearest
-from sslzoo.features.compatible import with_run_tokenizer
+from sslzoo.features.compatible import agreeing_task, with_run_tokenizer
 from sslzoo.nodes import check, fits, make, target
 from sslzoo.probe.tasks import Task
 from sslzoo.run import Run, write_json
@@ -74,6 +76,20 @@ def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
         return task, with_run_tokenizer(task.data, data, run.folder)
     data.restore(run.folder)
     return task, data
+
+
+def put_to_data(config: dict, choices: dict[str, str], run: Run, given: Collection[str] = ()) -> tuple[dict, str]:
+    """The config with its `data` put to its task, and set to be read as the run's encoder reads; and what that
+    changed, in a line, or "". given: the settings that the user wrote, by their dotted keys."""
+    task = task_node(config, choices, given)
+    check(task, "task")
+    changed = ""
+    if isinstance(task, dict) and task.get("data") is not None:
+        saved = build.described(run)
+        with torch.device("meta"):  # its weights are not needed
+            encoder = make(saved["encoder"])
+        task, changed = agreeing_task(task, encoder, make(saved["data"]), config, given)
+    return {**{name: node for name, node in config.items() if name != "data"}, "task": task}, changed
 
 
 def begun(config: dict, run: Run, classes: list[str] | None = None):

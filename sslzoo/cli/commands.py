@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from sslzoo.cli.compose import composed, typed
+from sslzoo.cli.compose import composed, given, of_the_task, typed
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER, GROUPS, fingerprint, options
@@ -50,10 +50,10 @@ def probe(argv: list[str]) -> None:
     def work(config: dict, choices: dict) -> None:
         from sslzoo.probe.command import run_probe
 
-        path = run_probe(config, choices)
+        path = run_probe(config, choices, given())
         print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
 
-    composed("probe", argv, work)
+    composed("probe", of_the_task(argv), work)
 
 
 def adapt(argv: list[str]) -> None:
@@ -62,13 +62,13 @@ def adapt(argv: list[str]) -> None:
     def work(config: dict, choices: dict) -> None:
         from sslzoo.adapt.command import run_adapt
 
-        path = run_adapt(config, choices, typed())
+        path = run_adapt(config, choices, typed(), given())
         if path is not None:
             print(
                 f"wrote {path}\nnext:  sslzoo.load_encoder('{path.parents[2]}', adapted='{path.parent.name}') in Python"
             )
 
-    composed("adapt", argv, work)
+    composed("adapt", of_the_task(argv), work)
 
 
 def label(argv: list[str]) -> None:
@@ -77,7 +77,7 @@ def label(argv: list[str]) -> None:
     def work(config: dict, choices: dict) -> None:
         from sslzoo.label.command import run_label, summary
 
-        folder, info, before = run_label(config, choices)
+        folder, info, before = run_label(config, choices, given())
         print(summary(info))
         if before:
             print(f"{folder} is done already")
@@ -105,7 +105,7 @@ def extract(argv: list[str]) -> None:
     def work(config: dict, choices: dict) -> None:
         from sslzoo.features.command import run_extract
 
-        print(f"wrote {run_extract(config)}")
+        print(f"wrote {run_extract(config, given())}")
 
     composed("extract", argv, work)
 

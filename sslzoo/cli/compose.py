@@ -11,6 +11,14 @@ from sslzoo.errors import ConfigError, one_line_error
 from sslzoo.schema import settings
 
 
+def of_the_task(argv: list[str]) -> list[str]:
+    """The words of `sslzoo probe` or `adapt` with data.path=… as task.data.path=…, where no data is chosen: the
+    settings are those of the task's own data then."""
+    if any(word.startswith(("data=", "+data=")) for word in argv):
+        return argv
+    return [f"task.{word}" if word.startswith("data.") else word for word in argv]
+
+
 def composed(name: str, argv: list[str], work) -> None:
     """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
     if {"-h", "--help"} & set(argv):  # Hydra's would compose first, and ask for what is missing
@@ -66,3 +74,8 @@ def typed() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def given() -> list[str]:
+    """The dotted keys that the user set on this command's line."""
+    return [word.lstrip("+~").partition("=")[0] for word in typed()]

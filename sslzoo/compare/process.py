@@ -36,6 +36,20 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"
 
 
+def task_words(name: str, more: list[str]) -> list[str]:
+    """The overrides of `sslzoo probe` for a comparison's task: that of conf of this name, or the one that `more`
+    chooses, under this name."""
+    if not more:
+        return [override("task", name)]
+    chosen = any(word.startswith("task=") for word in more)
+    return [*([] if chosen else [override("task", name)]), override("task.name", name), *more]
+
+
+def keys_in(overrides: list[str]) -> list[str]:
+    """The dotted keys that overrides set."""
+    return [word.lstrip("+~").partition("=")[0] for word in overrides]
+
+
 def last_error_line(text: str, code: int) -> str:
     """The line in which a command said why it ended, from the end of what it wrote to its stderr."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", _ESCAPES.sub("", text)) if line.strip()]
@@ -106,6 +120,7 @@ class Command:
         will have been made; if they are of a run, then of one that was checked before.
         """
         from sslzoo import build
+        from sslzoo.features.compatible import agreeing_task
 
         config = self.compose("pretrain", overrides)
         del config["root"], config["name"]
@@ -114,8 +129,8 @@ class Command:
         if run.config.exists():
             build.write_config(run, config)
         for name, more in tasks.items():
-            config = self.compose("probe", [override("task", name), override("run", run.folder), *more])
-            settings = protocol(config)
+            config = self.compose("probe", [*task_words(name, more), override("run", run.folder)])
+            settings = protocol(config, {}, ["task.name"] if more else [])
             for node, setting in settings.items():
                 build.check(setting, node)
             path = run.probes / f"{name}.json"
@@ -124,9 +139,12 @@ class Command:
                     f"{path} was measured with other settings of task {name} or of the probe — "
                     "choose another name=… or delete it"
                 )
-            task, _ = build.make(config["task"]), build.make(config["probe"])
-            if task.name != name:
-                raise ConfigError(f"task {name} is called '{task.name}' inside: a task has the name of its file")
+            build.make(config["probe"])
+            if settings["task"].get("name") != name:
+                raise ConfigError(
+                    f"task {name} is called '{settings['task'].get('name')}' inside: a task has the name of its file"
+                )
+            task = build.make(agreeing_task(settings["task"], job.encoder, job.data, config, keys_in(more))[0])
             task.check(job.encoder, job.data)
 
     def _planned_targets(self, labels):

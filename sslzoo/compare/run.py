@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sslzoo.compare.plan import Planned, plan
-from sslzoo.compare.process import Command, override, signals_as_interrupt
+from sslzoo.compare.process import Command, override, signals_as_interrupt, task_words
 from sslzoo.config import fingerprint
 from sslzoo.errors import UserError
 from sslzoo.report import losses, page, tables, targets
@@ -128,7 +128,7 @@ def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
         command("probe", "--multirun", run, baselines, f"task={','.join(alike)}")
     for task in (task for task in missing if planned.tasks[task]):
         yield f"probe {task}"
-        command("probe", run, baselines, override("task", task), *planned.tasks[task])
+        command("probe", run, baselines, *task_words(task, planned.tasks[task]))
     if left := planned.missing():
         raise UserError(f"the probe of {left[0]} ended without a result in {planned.run.probes}")
 

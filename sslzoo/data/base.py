@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sslzoo import distributed, rng
-from sslzoo.errors import UserError
+from sslzoo.errors import UserError, nearest
 
 MODALITIES = ("image", "speech", "text")
 SPLITS = ("train", "valid", "test")
@@ -163,7 +163,8 @@ class Split(torch.utils.data.Dataset):
 
     def column(self, name: str) -> np.ndarray:
         if name not in self.columns:
-            raise UserError(f"this data has no labels '{name}'; it has: {', '.join(self.columns) or 'none'}")
+            some = ", ".join(self.columns) or "none"
+            raise UserError(f"this data has no labels '{name}'; it has: {some}{nearest(name, self.columns)}")
         return self.columns[name]
 
 

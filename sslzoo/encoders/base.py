@@ -9,7 +9,9 @@ for an accelerator (those of a device are copied there). An objective steps in w
 `contextualize`, takes `features` as what is to be rebuilt or quantised, drops patches in between.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -39,6 +41,8 @@ class Frontend(nn.Module):
     An image may be a piece, smaller than the data's: of any size, or with "patches" of a multiple of `stride`.
     offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
     "frames" that can be altered and rebuilt, "causal".
+    reads: what data must say of itself to be read, by name: "sample_rate", "size", "channels", and for text the most
+    that it may say, "vocab_size" and "max_tokens". Other data are set to it (see `features.compatible`).
     supports_cache: whether `project` takes the place of the first feature, so that a text can be gone on with.
     """
 
@@ -48,6 +52,7 @@ class Frontend(nn.Module):
     stride: int
     prefix: int = 0
     offers: frozenset[str] = frozenset()
+    reads: Mapping[str, object] = MappingProxyType({})
     supports_cache: bool = False
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

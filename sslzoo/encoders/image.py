@@ -46,6 +46,7 @@ class Patches(Frontend):
         if position == "sine" and dim % 4:
             raise ConfigError(f"sine positions need a dim divisible by 4, got {dim}")
         self.size, self.patch, self.dim = size, patch, dim
+        self.reads = {"size": size, "channels": channels}
         self.feature_dim, self.stride, self.prefix = patch * patch * channels, patch, 1
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))

@@ -69,7 +69,7 @@ class ResNet(Encoder):
             raise ConfigError(f"ResNet needs depths of at least 1 and a width of at least 1, got {depths} and {width}")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-        self.pool = pool
+        self.pool, self.reads = pool, {"channels": channels}  # images of any size
         self.stem = _conv(channels, width, *stem)
         blocks, inputs = [], width
         for stage, depth in enumerate(depths):

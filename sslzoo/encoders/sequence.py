@@ -24,6 +24,7 @@ class SequenceEncoder(Encoder):
             )
         self.frontend, self.trunk, self.pool = frontend, trunk, pool
         self.modality, self.stride, self.prefix = frontend.modality, frontend.stride, frontend.prefix
+        self.reads = frontend.reads
         self.feature_dim, self.dim, self.depth = frontend.feature_dim, trunk.dim, trunk.depth
         self.offers = frontend.offers | {"tokens"} | ({"causal"} if trunk.causal else set())
 

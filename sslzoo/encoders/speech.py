@@ -86,7 +86,7 @@ class Waveform(Frontend):
             ConvBlock(channels[i], *layers[i], bias=bias, norm=norms[i]) for i in range(len(layers))
         )
         self.dim, self.feature_dim, self.normalize_input = dim, channels[-1], normalize_input
-        self.sample_rate = sample_rate
+        self.sample_rate, self.reads = sample_rate, {"sample_rate": sample_rate}
         self.stride, self.receptive_field = 1, 1
         for _, kernel, stride in layers:
             self.receptive_field += (kernel - 1) * self.stride
@@ -156,7 +156,7 @@ class Spectrogram(Frontend):
             raise ConfigError(f"Spectrogram stack must be at least 1, got {stack}")
         self.mel = LogMel(sample_rate, n_mels, win_ms, hop_ms)
         self.dim, self.feature_dim, self.stack = dim, n_mels * stack, stack
-        self.sample_rate = sample_rate
+        self.sample_rate, self.reads = sample_rate, {"sample_rate": sample_rate}
         self.stride = self.mel.hop * stack
         self.norm = nn.LayerNorm(self.feature_dim) if norm == "layer" else nn.Identity()
         self.linear = nn.Linear(self.feature_dim, dim)

@@ -36,6 +36,7 @@ class WordPieces(Frontend):
         super().__init__()
         size = embedding_dim or dim
         self.dim, self.max_tokens, self.embedding_dim = dim, max_tokens, size
+        self.reads = {"vocab_size": vocab_size, "max_tokens": max_tokens}
         self.token_embedding = nn.Embedding(vocab_size, size)
         self.position_embedding = nn.Embedding(max_tokens, size)
         self.segment_embedding = nn.Embedding(segments, size) if segments else None

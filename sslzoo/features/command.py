@@ -1,11 +1,12 @@
 """`sslzoo extract`: from a composed config and a finished run to a folder of features."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from sslzoo import build
 from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
-from sslzoo.features.compatible import check_compatible, with_run_tokenizer
+from sslzoo.features.compatible import agreeing, check_compatible, with_run_tokenizer
 from sslzoo.features.device import chosen_device
 from sslzoo.features.extract import extract
 from sslzoo.lock import sole_writer
@@ -13,8 +14,9 @@ from sslzoo.progress import bars
 from sslzoo.run import Run
 
 
-def run_extract(config: dict) -> Path:
-    """Write the features of config.split of the run's data, or of config.data, and return the folder."""
+def run_extract(config: dict, given: Collection[str] = ()) -> Path:
+    """Write the features of config.split of the run's data, or of config.data, and return the folder. given: the
+    settings that the user wrote, by their dotted keys."""
     node = config.get("data")
     if node is not None:
         build.check(node, "data")
@@ -24,8 +26,11 @@ def run_extract(config: dict) -> Path:
     device, run = chosen_device(config["device"]), Run.find(config["run"], Path(str(config["root"])))
     encoder, data = build.load_encoder(run)
     if node is not None:
+        node, changed = agreeing(node, encoder, data, "data", given)
         other = build.make(node)
-        check_compatible(other, data, "data", "data")
+        check_compatible(other, encoder, "data", "data")
+        if changed:
+            print(changed)
         data = with_run_tokenizer(other, data, run.folder)
     out = Path(str(config["out"]))
     with sole_writer(out.absolute().parent, name=out.name), bars() as progress:

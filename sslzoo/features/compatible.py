@@ -1,19 +1,78 @@
-"""Other data for a trained encoder: whether it fits, and read as the run's own data was."""
+"""Other data for a trained encoder: set up to be read as the run's own data was, or refused."""
 
+import inspect
+from collections.abc import Collection
 from pathlib import Path
 
+from sslzoo.build import target
 from sslzoo.data.base import Data
+from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError
 
+SETTINGS = {"speech": ("sample_rate",), "image": ("size", "channels"), "text": ()}  # what data of a modality says
 
-def check_compatible(used: Data, data: Data, who: str, where: str) -> None:
-    """Refuse a data set `used`, the config's node `where`, that is not of the shape of the run's `data`."""
-    for name in ("modality", "sample_rate", "size", "channels"):
-        mine, theirs = getattr(used, name, None), getattr(data, name, None)
-        if mine != theirs:
-            raise ConfigError(
-                f"{who} reads data of {name} {mine}, but the encoder was trained on {theirs} — mend {where}"
-            )
+
+def agreeing(node: dict, encoder: Encoder, data: Data, where: str, given: Collection[str] = ()) -> tuple[dict, str]:
+    """The config node `where` of a data set, set to be read as `encoder` reads (`Encoder.reads`) and, in what it does
+    not mind, as the run's own `data` were; and what that changed, in a line, or "".
+
+    given: the settings that the user wrote, by their dotted keys: such a one stays where the encoder does not mind it.
+    Raises ConfigError where it does.
+    """
+    asked = {name: getattr(data, name) for name in SETTINGS[encoder.modality] if hasattr(data, name)}
+    asked |= {name: value for name, value in encoder.reads.items() if name in SETTINGS[encoder.modality]}
+    changed: dict[str, tuple] = {}
+    found = _agreed(node, encoder, data, asked, where, given, changed)
+    told = ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in changed.items())
+    return found, f"{where} is read at {told}, as the run's encoder reads" if told else ""
+
+
+def agreeing_task(task: dict, encoder: Encoder, data: Data, config: dict, given: Collection[str] = ()):
+    """`agreeing` for the data of a task's config node, where it has its own: those of config.data, or task.data."""
+    if task.get("data") is None:
+        return task, ""
+    where = "task.data" if config.get("data") is None else "data"
+    found, changed = agreeing(task["data"], encoder, data, where, given)
+    return {**task, "data": found}, changed
+
+
+def _agreed(node, encoder: Encoder, data: Data, asked: dict, where: str, given: Collection[str], changed: dict):
+    if not isinstance(node, dict):
+        return node
+    found = {
+        name: _agreed(value, encoder, data, asked, f"{where}.{name}", given, changed) for name, value in node.items()
+    }
+    kind = target(node["_target_"], where) if "_target_" in node else None
+    if not (isinstance(kind, type) and issubclass(kind, Data)):
+        return found
+    if getattr(kind, "modality", None) != encoder.modality:  # which is refused later, in one place
+        return found
+    takes = inspect.signature(kind).parameters
+    for name in [name for name in asked if name in takes]:
+        wanted, old, key = asked[name], node.get(name, takes[name].default), f"{where}.{name}"
+        if old == wanted:
+            continue
+        if key in given:
+            if name in encoder.reads:
+                raise ConfigError(f"{key}={old}, but the run's encoder reads {wanted} — leave out {key}")
+            continue
+        found[name], changed[name] = wanted, (old, wanted)
+    if found.get("channels") != node.get("channels"):  # numbers a channel
+        found |= {name: list(getattr(data, name)) for name in ("mean", "std") if name in node and hasattr(data, name)}
+    if found.get("resolution") is not None and found["resolution"] < found["size"]:
+        found["resolution"] = None
+    return found
+
+
+def check_compatible(used: Data, encoder: Encoder, who: str, where: str) -> None:
+    """Refuse a data set `used`, the config's node `where`, that is not what the encoder says that it reads. (A text
+    set is made to agree: see `with_run_tokenizer`.)"""
+    said = {"modality": (used.modality, encoder.modality)}
+    if encoder.modality != "text":
+        said |= {name: (getattr(used, name, None), wanted) for name, wanted in encoder.reads.items()}
+    for name, (mine, wanted) in said.items():
+        if mine != wanted:
+            raise ConfigError(f"{who} reads data of {name} {mine}, but the encoder reads {wanted} — mend {where}")
 
 
 def with_run_tokenizer(used: Data, data: Data, folder: Path | None) -> Data:

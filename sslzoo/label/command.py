@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from sslzoo import build, compat
@@ -10,7 +11,7 @@ from sslzoo.config import fingerprint
 from sslzoo.data.base import Data
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.features.compatible import check_compatible
+from sslzoo.features.compatible import agreeing, check_compatible
 from sslzoo.features.device import chosen_device
 from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
@@ -22,16 +23,22 @@ NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10,
 HOP_MS = 20
 
 
-def run_label(config: dict, choices: dict[str, str]) -> tuple[Path, dict, bool]:
-    """Make labels where they are not made yet: (their folder, what label.json says, whether they were there)."""
+def run_label(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> tuple[Path, dict, bool]:
+    """Make labels where they are not made yet: (their folder, what label.json says, whether they were there). given:
+    the settings that the user wrote, by their dotted keys."""
     config = _checked(config)
     device = chosen_device(config["device"])
     run = encoder = data = None
-    node, named = config["data"], [] if config["data"] is None else [str(choices.get("data"))]
+    node = config["data"]
+    named = [] if config["data"] is None else [str(choices.get("data"))]
     if config["run"] is not None:
         run = Run.find(str(config["run"]), Path(str(config["root"])))
         encoder, data = build.load_encoder(run)
-        node = node or compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))["data"]
+        if config["data"] is not None:
+            config["data"], changed = agreeing(config["data"], encoder, data, "data", given)
+            if changed:
+                print(changed)
+        node = config["data"] or compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))["data"]
     source, data = _parts(config, encoder, data, device)
     made_from = {"source": source.name}
     if run is not None:
@@ -76,6 +83,8 @@ def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | N
         run.check_finished()
         saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
         encoder, data = build.make(saved["encoder"]), build.make(saved["data"])
+    if encoder is not None and config["data"] is not None:
+        config["data"], _ = agreeing(config["data"], encoder, data, "data")
     source, data = _parts(config, encoder, data, "cpu")
     return {"clusters": config["clusters"], "hop": source.hop, "sample_rate": data.sample_rate}
 
@@ -133,7 +142,7 @@ def _parts(config: dict, encoder: Encoder | None, data: Data | None, device: str
     if config["run"] is None:
         return Cepstra(mine.sample_rate, config["hop_ms"], device), mine
     if mine is not data and data is not None:
-        check_compatible(mine, data, "data", "data")
+        check_compatible(mine, encoder, "data", "data")
     return Layer(encoder, config["layer"], device), mine
 
 

@@ -1,10 +1,12 @@
 """`sslzoo probe` and `sslzoo extract`: from a composed config and a finished run to files."""
 
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 from sslzoo import build
 from sslzoo.config import fingerprint, protocol
+from sslzoo.features.compatible import agreeing_task
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.probe.baselines import Baselines
@@ -13,14 +15,20 @@ from sslzoo.progress import bars
 from sslzoo.run import Run, remove_unfinished, write_json
 
 
-def run_probe(config: dict, choices: dict[str, str]) -> Path:
-    """Put config.task to the run, print the scores, and return the file that they were written to."""
-    settings = protocol(config)
+def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> Path:
+    """Put config.task to the run, or to config.data, print the scores, and return the file that they were written to.
+    given: the settings that the user wrote, by their dotted keys."""
+    settings = protocol(config, choices, given)
     for node, setting in settings.items():
         build.check(setting, node)
-    task, probe, device = build.make(config["task"]), build.make(config["probe"]), chosen_device(config["device"])
+    probe, device = build.make(config["probe"]), chosen_device(config["device"])
+    build.make(settings["task"])  # refused before a run is looked for
     run = Run.find(config["run"], Path(str(config["root"])))
     subject = _subject(run.folder.resolve(), _identity(run), device)
+    node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)
+    task = build.make(node)
+    if changed:
+        print(changed)
     more = {}
     if config["baselines"] is not None:
         more["known"] = Baselines(Path(str(config["baselines"])), run, subject.data, settings)

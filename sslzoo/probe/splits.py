@@ -30,6 +30,14 @@ class Pool:
     def names(self) -> list[str]:
         return [name for split in self.splits.values() for name in split.names]
 
+    def columns(self) -> list[str]:
+        """The label columns that a split has."""
+        return list(dict.fromkeys(name for split in self.splits.values() for name in split.columns))
+
+    def timed(self) -> list[str]:
+        """The time-aligned labels that a split has."""
+        return list(dict.fromkeys(name for split in self.splits.values() for name in getattr(split, "intervals", {})))
+
     def column(self, name: str) -> list:
         """[N], None in a split that lacks the column; refused where every split does."""
         held = [split.columns.get(name) for split in self.splits.values()]
@@ -43,7 +51,10 @@ class Pool:
         for split in self.splits.values():
             if name not in getattr(split, "intervals", {}):
                 some = ", ".join(getattr(split, "intervals", {})) or "none"
-                raise UserError(f"this data has no time-aligned labels '{name}'; it has: {some}")
+                raise UserError(
+                    f"this data has no time-aligned labels '{name}'; it has: {some}"
+                    + (f"; '{name}' is a label column: set task=classification" if name in split.columns else "")
+                )
         return [item for split in self.splits.values() for item in split.intervals[name]]
 
     def located(self, places: np.ndarray) -> Iterator[tuple[Split, np.ndarray, int]]:

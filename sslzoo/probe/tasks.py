@@ -46,7 +46,8 @@ class TaskData:
 class Task:
     """A probing task.
 
-    name: what its result is filed under. label: a label column of the data, or its time-aligned labels.
+    name: what its result is filed under. label: a label column of the data, or its time-aligned labels; None for the
+    only ones that it has.
     kind: what a row is: an item with a class, an item with a value, or a frame with a class.
     split: `Official`, `ByGroup` or `ByItem`. data: the task's own; without it, that of the run.
     classes: only items of these labels are in the task. min_count: nor are those of a class with fewer.
@@ -58,7 +59,7 @@ class Task:
     def __init__(
         self,
         name: str,
-        label: str,
+        label: str | None = None,
         modality: list[str] | None = None,
         kind: Literal["classification", "regression", "frames"] = "classification",
         metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] = "accuracy",
@@ -94,7 +95,7 @@ class Task:
             )
         if self.kind == "frames" and "tokens" not in encoder.offers:
             raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
-        check_compatible(used, data, f"task {self.name}", "task.data")
+        check_compatible(used, encoder, f"task {self.name}", "data" if self.data is None else "task.data")
 
     def prepare(self, pool: Pool, stride: int) -> TaskData:
         """Labels and parts of the task on this data; frames are `stride` samples or tokens apart.
@@ -103,7 +104,7 @@ class Task:
         """
         if self.kind == "frames":
             return self._prepare_frames(pool, stride)
-        values = pool.column(self.label)
+        values = pool.column(self.label or self._only(pool.columns(), "label columns"))
         names = labels.column(map(_named, values))
         places = np.flatnonzero(names != "")
         if self.kind == "regression":
@@ -140,7 +141,7 @@ class Task:
         return TaskData(parts, classes, [])
 
     def _prepare_frames(self, pool: Pool, stride: int) -> TaskData:
-        intervals = pool.intervals(self.label)
+        intervals = pool.intervals(self.label or self._only(pool.timed(), "time-aligned labels"))
         places = np.array([i for i, stretch in enumerate(intervals) if len(stretch.label)], dtype=np.int64)
         parts = {}
         for part, at in self._parts(pool, places, None).items():
@@ -151,7 +152,7 @@ class Task:
             kept = np.flatnonzero((texts != "") if self.classes is None else np.isin(texts, self.classes))
             kept = kept[_some(len(kept), self.max_frames, "frames", self.name, part)]
             if not len(kept):
-                raise UserError(f"task {self.name}: no frame of {part} lies in an interval '{self.label}'")
+                raise UserError(f"task {self.name}: no frame of {part} lies in an interval '{self.label or ''}'")
             parts[part] = items[kept], centres[kept], texts[kept]
         known = np.unique(parts["train"][2])
         unseen = np.setdiff1d(np.concatenate([texts for *_, texts in parts.values()]), known)
@@ -161,10 +162,22 @@ class Task:
         numbered = {p: Part(i, c, np.array([number[t] for t in texts])) for p, (i, c, texts) in parts.items()}
         return TaskData(numbered, classes, _sorted(unseen))
 
+    def _only(self, names: list[str], what: str) -> str:
+        """The one name of those that the data has, for a task that says none."""
+        if len(names) != 1:
+            raise UserError(
+                f"task {self.name}: this data has no {what} — name data that have, with data=…"
+                if not names
+                else f"task {self.name}: this data has several {what}: {', '.join(names)} — set task.label to one"
+            )
+        return names[0]
+
     def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Places of each part, in order, none of them empty."""
         if not len(places):
-            raise UserError(f"task {self.name}: no item of this data has a label '{self.label}' that is asked for")
+            raise UserError(
+                f"task {self.name}: no item of this data has a label '{self.label or ''}' that is asked for"
+            )
         parts = self.split(pool, places, labels)
         for part in SPLITS:
             if not len(parts[part]):

@@ -246,7 +246,7 @@ def test_labels_of_items_from_several_splits(own):
         (["task=image_class", "method=hed"], "there is no method 'hed' — did you mean 'head'"),
         (["task=image_class", "optim.groups={nothing: 0.1}"], "no parameter that learns has a name that starts with"),
         (["task=image_class", "task.kind=regression", "task.metric=pearson_spearman"], "Classification is for classif"),
-        ([], "task is required: set task="),
+        (["data=tiny_speech"], "its data is speech and the encoder reads image"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(own, sslzoo, words, match):

@@ -12,7 +12,11 @@ MISTAKES = {
     "unknown flag": (["pretrain", "--confdir", "mine"], "there is no flag '--confdir' — did you mean '--config-dir'?"),
     "unknown flag of a list": (["list", "--jsn"], "list: unrecognized arguments: --jsn"),
     "no runs": (["report"], "report: the following arguments are required: runs"),
-    "no task": (["probe", "run=mine"], "task is required: set task=… — `sslzoo list` shows: cola, digit"),
+    "no such task": (["probe", "run=mine", "task=dgit"], "there is no task 'dgit' — did you mean 'digit'?"),
+    "a path of no data": (
+        ["probe", "run=mine", "data.path=x"],
+        "no data is chosen that data.path is a setting of: add",
+    ),
     "unknown group": (["list", "objectivs"], "there is no group 'objectivs' — did you mean 'objectives'?"),
 }
 

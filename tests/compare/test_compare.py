@@ -414,7 +414,7 @@ def test_every_comparison_can_be_carried_out(name, tmp_path):
 def test_the_check_refuses_a_probe_of_other_settings(tmp_path):
     command, run = Command([TINY]), Run(tmp_path / "r")
     config = command.compose("probe", ["task=image_class", f"run={run.folder}"])
-    write_json(run.probes / "image_class.json", {"pretrained": {"protocol": fingerprint(protocol(config))}})
+    write_json(run.probes / "image_class.json", {"pretrained": {"protocol": fingerprint(protocol(config, {}))}})
     command.check(run, SMALL, {"image_class": []})
     with pytest.raises(ConfigError, match="image_class.json was measured with other settings of task image_class"):
         command.check(run, SMALL, {"image_class": ["probe.k=3"]})

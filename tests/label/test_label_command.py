@@ -128,7 +128,7 @@ WRONG = {
     "half a hop": ([*MFCC, "hop_ms=25"], "hop_ms must be a multiple of 10"),
     "another rate": (
         ["run=one", "layer=1", "data=tiny_speech", "data.sample_rate=8000"],
-        "data reads data of sample_rate 8000, but the encoder was trained on 16000",
+        "data.sample_rate=8000, but the run's encoder reads 16000 — leave out data.sample_rate",
     ),
     "one cluster": ([*MFCC, "clusters=1"], "clusters must be a whole number from 2, got 1"),
     "some clusters": ([*MFCC, "clusters=some"], "clusters must be a whole number from 2, got 'some'"),

@@ -9,7 +9,7 @@ from conftest import CONF, compose
 from safetensors.torch import save_file
 
 from sslzoo import build
-from sslzoo.config import options
+from sslzoo.config import options, protocol, task_node
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.command import run_extract
 from sslzoo.probe.baselines import Baselines
@@ -77,7 +77,7 @@ def test_a_runs_features_are_written(tmp_path):
         "out": str(tmp_path / "other"),
         "data": compose("data=tiny_image", "encoder=tiny_image")["data"],
     }
-    with pytest.raises(ConfigError, match="reads data of modality image, but the encoder was trained on text"):
+    with pytest.raises(ConfigError, match="reads data of modality image, but the encoder reads text"):
         run_extract(other)
     for key, wrong in (("split", "nope"), ("what", "things")):
         with pytest.raises(ConfigError, match=f"{key} must be one of .*, got {wrong}"):
@@ -114,9 +114,13 @@ def test_what_is_wrong_is_said(tmp_path):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_of_conf_can_be_made(name):
     config = compose("run=one", f"task={name}", *_paths(name), command="probe")
+    settings = protocol(config, {})
     for node in ("task", "probe"):
-        build.check(config[node], node)
-    task = build.make(config["task"])
+        build.check(settings[node], node)
+    task = build.make(settings["task"])
+    if name in ("classification", "frames", "regression"):  # of any label: its result is named after that
+        assert task.label is None and task_node(config, {})["name"] == name
+        return
     assert task.name == name  # what its result is filed under
     if task.data is not None:
         assert task.modality == [task.data.modality]
@@ -129,9 +133,51 @@ def _paths(name: str) -> list[str]:
     return ["task.data.path=there"] * len(needed)
 
 
+@pytest.mark.parametrize(
+    "words, choices, given, name",
+    [
+        (["task=speaker", "data=fsdd", "data.path=there"], {"data": "fsdd"}, [], "fsdd-speaker"),
+        (["task=speaker", "data=fsdd", "data.path=there", "task.name=mine"], {"data": "fsdd"}, ["task.name"], "mine"),
+        (["data=audio_folder", "data.path=a/b c"], {"data": "audio_folder"}, [], "b_c"),
+        (["data=audio_folder", "data.path='a/é'", "task.label=x y/z"], {"data": "audio_folder"}, [], "é-x_y_z"),
+        (["task.label=emotion"], {}, [], "emotion"),
+        ([], {}, [], "classification"),
+        (["task=digit"], {}, [], "digit"),
+    ],
+)
+def test_a_task_is_named_after_the_data_and_the_label(words, choices, given, name):
+    config = compose("run=one", *words, command="probe")
+    node = task_node(config, choices, given)
+    assert node["name"] == name and node.get("data") == config.get("data")
+
+
 def test_a_task_can_be_put_to_another_set():
-    config = compose("run=one", "task=speaker", "+data@task.data=fsdd", "task.data.path=there", command="probe")
-    assert type(build.make(config["task"]).data).__name__ == "FreeSpokenDigits"
+    config = compose("run=one", "task=speaker", "data=fsdd", "data.path=there", command="probe")
+    task = build.make(task_node(config, {"data": "fsdd"}))
+    assert type(task.data).__name__ == "FreeSpokenDigits" and task.label == "speaker"
+    old = compose("run=one", "task=speaker", "+data@task.data=fsdd", "task.data.path=there", command="probe")
+    assert task_node(old, {}) == {**task_node(config, {"data": "fsdd"}), "name": "speaker"}
+
+
+def test_a_run_of_the_built_in_speech_is_probed_on_other_speech(tmp_path, capsys):
+    """`spoken` says of itself a `size` that is no image's; what must agree is what the encoder reads."""
+    run = finished(tmp_path, "speech")
+    saved = json.loads(run.encoder.read_text())
+    write_json(run.encoder, {**saved, "data": compose("data=spoken", "encoder=tiny_speech")["data"]})
+    assert build.load_encoder(run)[1].size == (30, 2, 12)
+    words = [f"root={run.folder.parent}", "run=one", "data=tiny_speech", "data.sample_rate=8000", "device=cpu"]
+    found = json.loads(run_probe(compose(*words, command="probe"), {"data": "tiny_speech"}).read_text())
+    assert found["pretrained"]["task"] == "tiny_speech" and found["pretrained"]["classes"] == list("0123")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "data is read at sample_rate 16000 instead of 8000, as the run's encoder reads"
+    with pytest.raises(
+        ConfigError, match="data.sample_rate=8000, but the run's encoder reads 16000 — leave out data.s"
+    ):
+        run_probe(compose(*words, command="probe"), {}, ["data.sample_rate"])
+    with pytest.raises(UserError, match="no labels 'lable'; it has: label — did you mean 'label'?"):
+        run_probe(compose(*words, "task.label=lable", command="probe"), {})
+    with pytest.raises(UserError, match="has no time-aligned labels 'label'; it has: half; 'label' is a label column"):
+        run_probe(compose(*words, "task=frames", "task.label=label", command="probe"), {})
 
 
 def test_weights_of_the_untrained_encoder_are_the_first_ones(tmp_path):

@@ -214,7 +214,8 @@ def test_a_task_that_does_not_fit_is_refused_without_reading():
     encoder = Framed()
     with pytest.raises(ConfigError, match="about text data: its data is speech"):
         Task("t", "x", modality=["text"]).check(encoder, data)
-    with pytest.raises(ConfigError, match="sample_rate 16000, but the encoder was trained on 10"):
+    encoder.reads = {"sample_rate": 10}
+    with pytest.raises(ConfigError, match="sample_rate 16000, but the encoder reads 10"):
         Task("t", "x", data=Held(None, None, None, sample_rate=16000)).check(encoder, data)
     encoder.offers = frozenset()
     with pytest.raises(ConfigError, match="labels frames, and Framed gives one vector"):
