@@ -46,8 +46,8 @@ class TaskData:
 class Task:
     """A probing task.
 
-    name: what its result is filed under. label: a label column of the data, or its time-aligned labels; None for the
-    only ones that it has.
+    name: what its result is filed under; None for the label's. label: a label column of the data, or its time-aligned
+    labels; None for the only ones that it has.
     kind: what a row is: an item with a class, an item with a value, or a frame with a class.
     split: `Official`, `ByGroup` or `ByItem`. data: the task's own; without it, that of the run.
     classes: only items of these labels are in the task. min_count: nor are those of a class with fewer.
@@ -58,7 +58,7 @@ class Task:
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         label: str | None = None,
         modality: list[str] | None = None,
         kind: Literal["classification", "regression", "frames"] = "classification",
@@ -70,6 +70,7 @@ class Task:
         max_items: int | None = None,
         max_frames: int = 20000,
     ):
+        name = name or label or kind
         modality = list(MODALITIES) if modality is None else list(modality)
         if not set(modality) <= set(MODALITIES):
             raise ConfigError(f"task {name}: modality must be some of {', '.join(MODALITIES)}; got {modality}")
