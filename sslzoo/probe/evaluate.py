@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslzoo.errors import ConfigError
 from sslzoo.features.frozen import Source
+from sslzoo.probe import bags
 from sslzoo.probe.heads import Linear, Neighbours, fit
 from sslzoo.probe.projections import confusion, projections
 from sslzoo.probe.reader import Scale
@@ -18,7 +19,7 @@ from sslzoo.probe.tasks import Part, Task, TaskData
 from sslzoo.progress import Progress, quiet
 from sslzoo.tasks.metrics import score
 
-Read = Callable[[Part], Tensor]  # a part's features
+Read = Callable[[Part], Tensor | bags.Bags]  # a part's features
 Known = Callable[[str, str, Callable[[], dict]], dict]  # task, kind, how it is measured -> the result
 PATIENCE = 2  # penalties
 
@@ -89,13 +90,16 @@ class Probe:
         truth = {name: part.labels for name, part in parts.items()}
         targets, decide = _targets(truth["train"], classes)
         train, valid = read(parts["train"]), read(parts["valid"])
-        scale = Scale.of(train, source.per_dimension_scale)
+        sparse = isinstance(train, bags.Bags)
+        scale = (bags.BagScale if sparse else Scale).of(train, source.per_dimension_scale)
         train, valid = scale(train).to(device), scale(valid).to(device)
 
         head, sweep = self._choose(metric, train, targets.to(device), valid, truth["valid"], decide)
         main = source.main
         votes = targets if targets.is_floating_point() else torch.eye(len(classes))[targets]
-        neighbours = Neighbours.of(train[main], votes.to(device), self.k, self.temperature)
+        neighbours = (bags.BagNeighbours if sparse else Neighbours).of(
+            train[main], votes.to(device), self.k, self.temperature
+        )
 
         penalty = max(sweep, key=sweep.get)
         alone = range(len(train)) if self.by_layer and len(train) > 1 else ()
@@ -143,8 +147,9 @@ class Probe:
         worse: under strong penalties a head may name one class only.)"""
         outputs = targets.shape[1] if targets.is_floating_point() else int(targets.max()) + 1
         best, head, sweep, worse = None, None, {}, 0
+        solve = bags.fit if isinstance(train, bags.Bags) else fit
         for penalty in self.penalties:
-            head = fit(train, targets, outputs, penalty, start=head)
+            head = solve(train, targets, outputs, penalty, start=head)
             found = score(metric, truth, decide(head(valid)))
             if best is None or found > max(sweep.values()):
                 best, worse = head, 0

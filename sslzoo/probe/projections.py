@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslzoo.probe.bags import DenseRows
+
 SHOWN = 600  # test rows at most
 COMPONENTS = 50  # principal components that t-SNE is given, as van der Maaten and Hinton (2008) do
 FEWEST = 10  # rows that t-SNE is worth its while for
 
 
 def projections(
-    x: Tensor,
+    x: Tensor | DenseRows,
     answers: Tensor,
     truth: np.ndarray,
     predicted: np.ndarray,

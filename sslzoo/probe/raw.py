@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
+from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from sslzoo.data.base import SPECIALS, Batch
@@ -55,14 +57,14 @@ class Mels:
 class Bag:
     """log(1 + count) of each token, of unit length, special tokens left out; a frame is its token alone.
 
-    kept: [at most BAG] the ids that are counted.
+    kept: [at most BAG] the ids that are counted. size: how many. column [V]: the place of each among them, `size` for
+    one that is not counted. It is read by `bags.BagReader`, as rows that are sparse.
     """
 
     layers, main, per_dimension_scale = ["tokens"], 0, False
     first, stride = 0.5, 1.0
 
     def __init__(self, kept: Tensor, vocab_size: int):
-        # an id that is not counted falls into one column more, which is cut off
         self.column = torch.full((vocab_size,), len(kept), dtype=torch.int64)
         self.column[kept] = torch.arange(len(kept))
         self.size = len(kept)
@@ -81,18 +83,18 @@ class Bag:
         kept = held.argsort(descending=True, stable=True)[:BAG]
         return cls(kept[held[kept] > 0], size)
 
-    def items(self, batch: Batch) -> Tensor:
-        valid = valid_mask(batch.lengths, batch.inputs.shape[1])
-        columns = self.column[batch.inputs].where(valid, self.size)
-        counts = torch.zeros(len(batch), self.size + 1).scatter_add_(1, columns, torch.ones(columns.shape))
-        return torch.nn.functional.normalize(counts[:, : self.size].log1p(), dim=1)[:, None]
+    def counts(self, batch: Batch) -> csr_matrix:
+        """[B, D], a row an item."""
+        row, place = valid_mask(batch.lengths, batch.inputs.shape[1]).nonzero(as_tuple=True)
+        column = self.column[batch.inputs[row, place]]
+        kept = column < self.size
+        at = row[kept].numpy(), column[kept].numpy()
+        found = csr_matrix((np.ones(len(at[0]), np.float32), at), (len(batch), self.size))  # adds up what comes twice
+        found.data = np.log1p(found.data)
+        return normalize(found, copy=False)
 
-    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        hot = torch.nn.functional.one_hot(self.column[batch.inputs], self.size + 1)
-        return hot[:, :, None, : self.size].float(), batch.lengths
 
-
-def source(pool: Pool, train: np.ndarray) -> Source:
+def source(pool: Pool, train: np.ndarray) -> Source | Bag:
     """The raw features of a pool's modality; what they need to know of the data, they learn from `train`."""
     if pool.data.modality == "image":
         return Pixels()

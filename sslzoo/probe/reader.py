@@ -53,22 +53,29 @@ class Reader:
         return self._items[:, self._slot[part.items]]
 
     def _read_frames(self, part: Part, max_gb: float, progress: Progress) -> Tensor:
-        order = np.argsort(part.items, kind="stable")
-        items, starts = np.unique(part.items[order], return_index=True)
-        rows_of = dict(zip(items.tolist(), np.split(order, starts[1:]), strict=True))
         found = None
-        for batch, at in self._batches(items, progress):
+        for batch, at, placed in self._frames(part, progress):
             tokens, lengths = self.source.tokens(batch)
             self._finite(tokens, at)
             if found is None:
                 _check(len(part), tokens[0, 0], max_gb)
                 found = torch.empty(tokens.shape[2], len(part), tokens.shape[3])
-            for row, place in enumerate(at.tolist()):
-                rows = rows_of[place]
-                nearest = np.rint((part.centres[rows] - self.source.first) / self.source.stride)
-                nearest = nearest.astype(np.int64).clip(0, max(int(lengths[row]) - 1, 0))
-                found[:, rows] = tokens[row, nearest].transpose(0, 1)
+            for row, rows in enumerate(placed):
+                found[:, rows] = tokens[row, self._nearest(part.centres[rows], int(lengths[row]))].transpose(0, 1)
         return found
+
+    def _frames(self, part: Part, progress: Progress) -> Iterator[tuple[Batch, np.ndarray, list[np.ndarray]]]:
+        """(batch, the place of each of its rows, the part's rows that lie in each)."""
+        order = np.argsort(part.items, kind="stable")
+        items, starts = np.unique(part.items[order], return_index=True)
+        rows_of = dict(zip(items.tolist(), np.split(order, starts[1:]), strict=True))
+        for batch, at in self._batches(items, progress):
+            yield batch, at, [rows_of[place] for place in at.tolist()]
+
+    def _nearest(self, centres: np.ndarray, length: int) -> np.ndarray:
+        """The token, of `length`, that is nearest to each place in samples or tokens."""
+        nearest = np.rint((centres - self.source.first) / self.source.stride)
+        return nearest.astype(np.int64).clip(0, max(length - 1, 0))
 
     def _finite(self, features: Tensor, at: np.ndarray) -> Tensor:
         """[B, ...] as they are. Raises UserError, naming the first item whose features are not numbers."""

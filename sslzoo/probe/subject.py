@@ -10,6 +10,7 @@ from sslzoo.encoders.base import Encoder
 from sslzoo.features.compatible import with_run_tokenizer
 from sslzoo.features.frozen import Frozen
 from sslzoo.probe import raw
+from sslzoo.probe.bags import BagReader
 from sslzoo.probe.reader import Reader
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
@@ -28,7 +29,8 @@ class OpenedData:
         """Of an encoder, or of raw features; what those must learn of the data, they learn from `train`."""
         learns = kind == RAW and self.pool.data.modality == "text"
         if learns or kind not in self.readers:
-            self.readers[kind] = Reader(raw.source(self.pool, train), self.pool, kind)
+            reads = BagReader if self.pool.data.modality == "text" else Reader
+            self.readers[kind] = reads(raw.source(self.pool, train), self.pool, kind)
         return self.readers[kind]
 
 

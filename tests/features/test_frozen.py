@@ -8,9 +8,11 @@ from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.errors import UserError
 from sslzoo.features.frozen import Frozen
 from sslzoo.probe import raw
+from sslzoo.probe.bags import BagReader
 from sslzoo.probe.reader import Reader, Scale
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Part
+from sslzoo.progress import quiet
 
 
 def reader(source, data, progress=lambda what, done, total: None, max_gb=1.0):
@@ -180,19 +182,16 @@ def test_raw_text_is_a_bag_of_its_tokens_without_specials():
     pool = Pool(Held(Items(texts), Items(texts[:1]), Items(texts), modality="text", vocab_size=12, max_tokens=9))
     source = raw.source(pool, np.array([0, 2]))
     assert source.size == 2  # 9 is not in what it learned from
-    found = source.items(batch(*texts))[:, 0]
+    found = source.counts(batch(*texts)).toarray()
     counts = np.log1p([[2, 1], [0, 0], [1, 1]])
     lengths = np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
     np.testing.assert_allclose(found, counts / lengths, atol=1e-6)
-    tokens, lengths = source.tokens(batch(*texts))
-    assert tokens[0, :, 0].tolist() == [
-        [0, 0],
-        [1, 0],
-        [1, 0],
-        [0, 1],
-        [0, 0],
-        [0, 0],
-    ] and lengths.tolist() == [5, 3, 6]
+    read = BagReader(source, pool, "raw")
+    items = read(part(6, 4, 4), 1.0, quiet).rows.toarray()
+    np.testing.assert_allclose(items, found[[2, 0, 0]], atol=1e-6)  # of a pool of 3, 1 and 3: items 6 and 4
+
+    frames = read(part(4, 4, 4, 4, 4, centres=[0.5, 1.5, 2.4, 3.5, 4.5]), 1.0, quiet).rows.toarray()
+    assert frames.tolist() == [[0, 0], [1, 0], [1, 0], [0, 1], [0, 0]]
 
 
 def test_a_bag_counts_the_tokens_that_most_texts_have(monkeypatch):
