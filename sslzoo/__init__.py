@@ -1,18 +1,152 @@
-"""sslzoo: pretrain encoders for speech, images and text without labels, and measure what they learned."""
+"""sslzoo: pretrain encoders for speech, images and text without labels, and measure what they learned.
+
+    import sslzoo
+
+    enc = sslzoo.load("my_run")        # a finished run; adapted="digit-full" for what `sslzoo adapt` made of it
+    out = enc(waves)                   # arrays, tensors, lists, files, texts: out.hidden, out.lengths, out.pooled
+    vectors = enc.features(waves, layer=4, what="items")    # [B, D]
+
+`load` gives an encoder that takes what one has at hand (`sslzoo.features.pretrained.PretrainedEncoder`), `load_encoder`
+the torch module alone, for one's own training loop. An objective, an encoder, a data set or a task of one's own extends
+`Objective`, `Encoder` (of a front end: `Frontend`), `Data` (of its splits: `Split`) or `TaskObjective`. What a user did
+wrong is a `UserError`; a config that cannot be built is a `ConfigError`. All else is reached by its module.
+
+torch is imported when something here needs it, not before.
+"""
+
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslzoo.errors import ConfigError, InputError, InputTypeError, UserError
+
+if TYPE_CHECKING:
+    from sslzoo.data.base import Batch, Data, Split
+    from sslzoo.encoders.base import Encoded, Encoder, Frontend
+    from sslzoo.features.pretrained import Output, PretrainedEncoder
+    from sslzoo.objectives.base import Loss, Objective
+    from sslzoo.run import Run
+    from sslzoo.tasks.base import TaskObjective
 
 __version__ = "0.1.0"
 
+_LATE = {  # public names, by the modules that are imported when they are asked for
+    "Batch": "data.base",
+    "Data": "data.base",
+    "Split": "data.base",
+    "Encoded": "encoders.base",
+    "Encoder": "encoders.base",
+    "Frontend": "encoders.base",
+    "Output": "features.pretrained",
+    "PretrainedEncoder": "features.pretrained",
+    "Loss": "objectives.base",
+    "Objective": "objectives.base",
+    "Run": "run",
+    "TaskObjective": "tasks.base",
+}
 
-def load_encoder(run: str, adapted: str | None = None):
-    """A finished run's encoder, in eval mode: `encoder(inputs, lengths)` gives an `Encoded`. adapted: as `sslzoo adapt`
-    left it, by the name of its folder, such as "digit-full"."""
-    from sslzoo.run import Run
+__all__ = [
+    "Batch",
+    "ConfigError",
+    "Data",
+    "Encoded",
+    "Encoder",
+    "Frontend",
+    "InputError",
+    "InputTypeError",
+    "Loss",
+    "Objective",
+    "Output",
+    "PretrainedEncoder",
+    "Run",
+    "Split",
+    "TaskObjective",
+    "UserError",
+    "__version__",
+    "load",
+    "load_encoder",
+]
 
-    found = Run.find(run)  # before torch is imported, which takes seconds
+
+def load(
+    run: str | PathLike[str],
+    root: str | PathLike[str] = "runs",
+    device: str = "auto",
+    adapted: str | None = None,
+) -> "PretrainedEncoder":
+    """A finished run's encoder, frozen, for arrays, tensors, lists, files and texts.
+
+    run: its folder, its name under `root`, or the start of its name. device: "auto" is an accelerator where there is one,
+    and the CPU elsewhere; or torch's name of one ("cpu", "cuda:1"). adapted: the encoder as `sslzoo adapt` left it, by
+    the name of its folder in the run's `adapted/`, such as "digit-full".
+
+        enc = sslzoo.load("speech", root="runs", device="cpu")
+        out = enc([first_wave, second_wave])           # out.hidden, out.lengths, out.pooled
+        frames = enc.features("speech.flac", layer=2)  # a list of one [T, D]
+        mixed = enc.weighted_sum(waves, "word")        # as the probe of the task `word` weighs its layers
+
+    Raises UserError, in one line, where there is no such run or it is not finished. What may be given to the encoder is
+    said in `sslzoo.features.pretrained.PretrainedEncoder`.
+    """
+    found = _found(run, root)
+    if adapted is None:
+        from sslzoo import build
+
+        encoder, data = build.load_encoder(found)
+    else:
+        source, found = found, _adapted(found, adapted)
+        from sslzoo.adapt.job import load_adapted
+
+        encoder, _, data = load_adapted(source, adapted)
+    from sslzoo.features.pretrained import PretrainedEncoder
+
+    return PretrainedEncoder(encoder, data, found, device)
+
+
+def load_encoder(run: str | PathLike[str], adapted: str | None = None, root: str | PathLike[str] = "runs") -> "Encoder":
+    """A finished run's encoder as a torch module in eval mode: `encoder(inputs, lengths)` gives an `Encoded`. Its inputs
+    are those of a `Batch`: padded, at the encoder's own size, rate and vocabulary. `load` takes what one has at hand.
+
+    adapted: as `sslzoo adapt` left it, by the name of its folder, such as "digit-full".
+    """
+    found = _found(run, root)
     if adapted is None:
         from sslzoo import build
 
         return build.load_encoder(found)[0]
+    _adapted(found, adapted)
     from sslzoo.adapt.job import load_adapted
 
     return load_adapted(found, adapted)[0]
+
+
+def _found(run: Any, root: Any) -> "Run":
+    """A finished run, looked for before torch is imported, which takes seconds."""
+    from sslzoo.run import Run
+
+    for name, value in (("run", run), ("root", root)):
+        if not isinstance(value, str | PathLike):
+            raise InputTypeError(f"{name} must be a name or a path, got {type(value).__name__}")
+    found = Run.find(str(run), Path(root))
+    found.check_finished()
+    return found
+
+
+def _adapted(run: "Run", name: Any) -> "Run":
+    """The run of what a run was adapted to, looked for before torch is imported."""
+    if not isinstance(name, str):
+        raise InputTypeError(f"adapted must be the name of a folder such as 'digit-full', got {type(name).__name__}")
+    from sslzoo.adapt.find import adapted_run
+
+    return adapted_run(run, name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f"sslzoo.{_LATE[name]}"), name)
+    raise AttributeError(f"module 'sslzoo' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

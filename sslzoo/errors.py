@@ -18,6 +18,14 @@ class ConfigError(UserError):
     code = 2
 
 
+class InputError(UserError, ValueError):
+    """Something given to an encoder in Python that is empty, not finite, or of another size than it takes."""
+
+
+class InputTypeError(UserError, TypeError):
+    """Something given to an encoder in Python that is of another type than it takes."""
+
+
 class Stopped(UserError):
     """A run that was told to stop, and goes on when its command is given again."""
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from sslzoo import build, rng, weights
 from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.find import adapted_run
 from sslzoo.config import task_node
 from sslzoo.data import labels
 from sslzoo.data.base import Data
-from sslzoo.errors import ConfigError, UserError, nearest
+from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import agreeing_task, with_run_tokenizer
 from sslzoo.nodes import check, fits, make, target
 from sslzoo.probe.tasks import Task
@@ -128,17 +129,6 @@ def build_adapt(config: dict, run: Run) -> AdaptJob:
     trainer, optim = make(config["trainer"]), make(config["optim"])
     encoder, objective, data = begun(config, run)
     return AdaptJob(config, data, encoder, objective, build.batched(data, encoder, objective, optim, trainer), trainer)
-
-
-def adapted_run(run: Run, name: str) -> Run:
-    """The folder of what a run was adapted to; refused where it is not finished."""
-    found = Run(run.folder / "adapted" / name)
-    if not found.adapted.exists():
-        names = sorted(path.parent.name for path in run.folder.glob("adapted/*/adapted.json"))
-        raise UserError(
-            f"{run.folder} was not adapted as '{name}'{nearest(name, names)} — finished are: {', '.join(names) or 'none'}"
-        )
-    return found
 
 
 def load_adapted(run: Run, name: str):

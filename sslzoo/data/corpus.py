@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from sslzoo.data import files, index, splits, text_files, tree
-from sslzoo.data.base import SPLITS, UNK
+from sslzoo.data.base import CLS, SEP, SPLITS, UNK
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextBlocks, TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
 from sslzoo.data.token_store import digest, open_array, stored, write_ids
-from sslzoo.errors import ConfigError, UserError
+from sslzoo.errors import ConfigError, InputError, UserError
 
 _VERSION = 1  # of the cached tokens: another one makes them anew
 _SHARE = 0.05  # of every file's end, for each split that has no file of its own
@@ -77,9 +77,8 @@ class PlainText(TextData):
     def split(self, name: str) -> TextBlocks:
         kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest)
         folder = stored(f"corpus-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
-        wrap, moving = self.tokens == "wordpiece", name == "train"
-        stream = open_array(folder / "ids.npy")
-        return TextBlocks(stream, self.max_tokens, wrap, f"{self.path} ({name})", moving)
+        stream, moving = open_array(folder / "ids.npy"), name == "train"
+        return TextBlocks(stream, self.max_tokens, self._wraps, f"{self.path} ({name})", moving)
 
     def write(self, name: str, folder: Path) -> None:
         portions = self._portions(name)
@@ -94,6 +93,18 @@ class PlainText(TextData):
     def stream(self, texts: list[str]) -> np.ndarray:
         """int64 [N], the ids of the texts one after the other."""
         return self.tokenizer.encode_stream(line for text in texts for line in text.splitlines(keepends=True))
+
+    @property
+    def _wraps(self) -> bool:
+        return self.tokens == "wordpiece"
+
+    def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
+        if pair is not None:
+            raise InputError("this data is running text, and has no pairs: give one text")
+        ids = self.stream([text])
+        if max_tokens is not None:
+            ids = ids[: max_tokens - 2 * self._wraps]
+        return np.concatenate([[CLS], ids, [SEP]]).astype(np.int64) if self._wraps else ids
 
     def _portions(self, split: str) -> list["_Portion"]:
         """What a split takes of each file that it reads, found once."""

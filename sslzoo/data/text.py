@@ -253,6 +253,10 @@ class TextData(Data):
         self._tokenizer = Tokenizer.load(folder / _FILE)
         self.vocab_size = max(self.vocab_size, len(self._tokenizer))
 
+    def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
+        """int64 [T], a text as an item of this data would be, without its end where it has more than `max_tokens`."""
+        return self.tokenizer.encode(text, pair, max_tokens)
+
     def describe(self, inputs: Tensor) -> str:
         return self.tokenizer.decode(inputs.reshape(-1).tolist())
 

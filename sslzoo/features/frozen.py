@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslzoo.data.base import Batch, Data
-from sslzoo.encoders.base import Encoder
+from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.nn.masked import masked_mean, valid_mask
 
 IMAGES, SECONDS, TOKENS = 256, 60, 16384  # of one batch
@@ -53,26 +53,35 @@ class Frozen:
         self.main = len(self.layers) - 1
         self._own_pooling: bool | None = None
 
+    def encode(self, batch: Batch) -> Encoded:
+        """What the encoder makes of a batch, on its device."""
+        return self.encoder(batch.inputs.to(self.device), batch.lengths)
+
     @torch.inference_mode()
     def items(self, batch: Batch) -> Tensor:
-        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
+        return self.item_planes(self.encode(batch)).cpu()
+
+    @torch.inference_mode()
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        encoded = self.encode(batch)
+        return self.token_planes(encoded).cpu(), (encoded.lengths - self.encoder.prefix).cpu()
+
+    def item_planes(self, encoded: Encoded) -> Tensor:
+        """[B, L, D], a vector an item of each layer."""
         if not self.in_tokens:
-            return encoded.pooled[:, None].float().cpu()
-        valid = valid_mask(encoded.lengths, encoded.last.shape[1], self.device)
+            return encoded.pooled[:, None].float()
+        valid = valid_mask(encoded.lengths, encoded.last.shape[1], encoded.last.device)
         valid[:, : self.encoder.prefix] = False
         means = torch.stack([masked_mean(h.float(), valid) for h in encoded.hidden], 1)
         pooled = encoded.pooled.float()
         if self._own_pooling is None:
             self._own_pooling = not torch.allclose(pooled, means[:, -1], rtol=1e-3, atol=1e-4)
             self.layers = self.layers + ["pooled"] * self._own_pooling
-        return (torch.cat([means, pooled[:, None]], 1) if self._own_pooling else means).cpu()
+        return torch.cat([means, pooled[:, None]], 1) if self._own_pooling else means
 
-    @torch.inference_mode()
-    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
-        prefix = self.encoder.prefix
-        hidden = torch.stack([h[:, prefix:].float() for h in encoded.hidden], 2)
-        return hidden.cpu(), (encoded.lengths - prefix).cpu()
+    def token_planes(self, encoded: Encoded) -> Tensor:
+        """[B, T, L, D], the tokens of each layer, without prefix tokens."""
+        return torch.stack([h[:, self.encoder.prefix :].float() for h in encoded.hidden], 2)
 
 
 def units(data: Data) -> float:

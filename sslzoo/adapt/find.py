@@ -1,0 +1,15 @@
+"""Where what a run was adapted to lies. Imports no torch."""
+
+from sslzoo.errors import UserError, nearest
+from sslzoo.run import Run
+
+
+def adapted_run(run: Run, name: str) -> Run:
+    """The run of what a run was adapted to; refused where it is not finished."""
+    found = Run(run.folder / "adapted" / name)
+    if not found.adapted.exists():
+        names = sorted(path.parent.name for path in run.folder.glob("adapted/*/adapted.json"))
+        raise UserError(
+            f"{run.folder} was not adapted as '{name}'{nearest(name, names)} — finished are: {', '.join(names) or 'none'}"
+        )
+    return found

@@ -1,0 +1,276 @@
+"""A finished run's encoder for use in Python: what `sslzoo.load` gives."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslzoo.data.base import Data
+from sslzoo.data.loader import collate, ordered_batches
+from sslzoo.data.tokenizer import Tokenizer
+from sslzoo.encoders.base import Encoded, Encoder
+from sslzoo.errors import InputError, InputTypeError, nearest
+from sslzoo.features.device import chosen_device
+from sslzoo.features.frozen import Frozen, units
+from sslzoo.features.given import read, taken_apart
+from sslzoo.features.inputs import array_of
+from sslzoo.run import Run
+
+CHUNK = 1024  # items that are read before they are sorted by length into batches
+
+Layer = int | Literal["all"]
+What = Literal["tokens", "items"]
+Weights = str | Sequence[float] | np.ndarray | Tensor
+
+
+@dataclass
+class Output:
+    """What an encoder says of a batch of B items, in host memory.
+
+    hidden: the trunk's input and each layer's output, float32 [B, T, D] each, zero where an item has ended. lengths:
+    int64 [B], how many of the T steps are an item's. pooled: float32 [B, D], one vector an item. prefix: steps before
+    an item's first token, such as a class token. An encoder without tokens (a residual network) has one step, the
+    pooled vector.
+    """
+
+    hidden: list[Tensor]
+    lengths: Tensor
+    pooled: Tensor
+    prefix: int
+    source: "PretrainedEncoder" = field(repr=False)
+
+    @property
+    def last(self) -> Tensor:
+        """[B, T, D], the last layer's."""
+        return self.hidden[-1]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def features(self, layer: Layer = -1, what: What | None = None) -> Any:
+        """As `PretrainedEncoder.features`, of these items."""
+        planes, what = self.source._planes(self, what)
+        place = self.source._layer(layer)
+        taken = [x if place == "all" else x[..., place, :] for x in planes]
+        return torch.stack(taken) if what == "items" else taken
+
+    def weighted_sum(self, weights: Weights, what: What | None = None) -> Any:
+        """As `PretrainedEncoder.weighted_sum`, of these items."""
+        planes, what = self.source._planes(self, what)
+        factors = self.source._factors(weights, planes[0].shape[-2], what)
+        mixed = [torch.einsum("...ld,l->...d", x, factors) for x in planes]
+        return torch.stack(mixed) if what == "items" else mixed
+
+
+class PretrainedEncoder:
+    """A frozen encoder, in eval mode, that takes what one has at hand.
+
+        enc = sslzoo.load("my_run", device="cuda")
+        out = enc(waves)                                   # out.hidden, out.lengths, out.pooled
+        frames = enc.features(waves, layer=4)              # a list of [T, D], as `sslzoo extract` writes them
+        vectors = enc.features(waves, layer=4, what="items")             # [B, D], the mean of each item's
+        mixed = enc.weighted_sum(waves, "word", what="items")            # by the weights that `sslzoo probe` learned
+
+    What may be given, one item or many of them; what an encoder of images takes is an InputTypeError for another:
+
+    - images: uint8 or floats in 0..1, [H, W], [H, W, C] or [C, H, W] with C of 1, 3 or 4, a batch [B, …] of them, PIL
+      images, paths of files. They become the encoder's size and channels as the run's data did: the middle square,
+      resized. They are not to be normalised, the encoder does that.
+    - speech: [N] or a batch [B, N], of floats in -1..1, int16, int32 or uint8, paths of files. Channels are averaged
+      of a file and of an item [C, N] or [N, C] of a list. `rate` is that of arrays, samples a second; without it they
+      are at `sample_rate`. A file says its own. What is at another rate is resampled.
+    - text: a string, a list of strings, of pairs of strings, or token ids [T] or [B, T]. A text longer than the run's
+      `max_tokens` loses its end, with a warning.
+
+    Items of one call may have different lengths, in a list; of a padded batch `lengths` [B] says them. They are
+    batched by length within. What is given may be NumPy arrays, tensors on any device or lists; what is returned are
+    float32 tensors in host memory, in the order of the items.
+
+    encoder: the module itself, for what needs gradients or its stages (see `sslzoo.encoders.base`). run: where it was
+    loaded from. modality: "image", "speech" or "text". dim: D. depth: layers of the trunk. stride: samples, pixels or
+    tokens between neighbouring tokens. sample_rate, size, channels: of its inputs, None where they have none.
+    """
+
+    def __init__(self, encoder: Encoder, data: Data, run: Run, device: str = "auto"):
+        self.run, self.data = run, data
+        self._frozen = Frozen(encoder, chosen_device(device))
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._frozen.encoder
+
+    @property
+    def device(self) -> torch.device:
+        return self._frozen.device
+
+    @property
+    def modality(self) -> str:
+        return self.encoder.modality
+
+    @property
+    def dim(self) -> int:
+        return self.encoder.dim
+
+    @property
+    def depth(self) -> int:
+        return self.encoder.depth
+
+    @property
+    def stride(self) -> int:
+        return self.encoder.stride
+
+    @property
+    def sample_rate(self) -> int | None:
+        return getattr(self.data, "sample_rate", None)
+
+    @property
+    def size(self) -> int | None:
+        return getattr(self.data, "size", None)
+
+    @property
+    def channels(self) -> int | None:
+        return getattr(self.data, "channels", None)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The run's: `encode(text)`, `decode(ids)`, `tokens(ids)`."""
+        found = getattr(self.data, "tokenizer", None)
+        if found is None:
+            raise InputTypeError(f"{self.run.folder} is of {self.modality}, and has no tokenizer")
+        return found
+
+    def __repr__(self) -> str:
+        of = f"{self.modality} at {self.sample_rate} Hz" if self.sample_rate else self.modality
+        return f"<encoder of {of}, dim {self.dim}, {self.depth} layers, on {self.device}, from {self.run.folder}>"
+
+    def to(self, device: str | torch.device) -> "PretrainedEncoder":
+        """Move the encoder to a device, "auto" for an accelerator where there is one, and return it."""
+        self._frozen = Frozen(self.encoder, chosen_device(str(device)))
+        return self
+
+    def __call__(self, inputs: Any, lengths: Any = None, rate: int | None = None) -> Output:
+        """All layers of all items (see `Output`). To hold one layer alone, ask for `features`.
+
+        Raises InputTypeError (a TypeError) for inputs of another kind, InputError (a ValueError) for empty ones, values
+        that are not finite and shapes that are none of an input; both name the item.
+        """
+        parts = list(self._outputs(taken_apart(self.data, inputs, lengths, rate), rate))
+        order = torch.cat([places for places, _ in parts]).argsort()
+        steps = max(out.last.shape[1] for _, out in parts)
+
+        def joined(tensors: list[Tensor]) -> Tensor:
+            return torch.cat(tensors)[order]
+
+        def padded(x: Tensor) -> Tensor:
+            return torch.nn.functional.pad(x, (0, 0, 0, steps - x.shape[1]))
+
+        hidden = [joined([padded(out.hidden[i]) for _, out in parts]) for i in range(len(parts[0][1].hidden))]
+        lengths, pooled = (joined([getattr(out, name) for _, out in parts]) for name in ("lengths", "pooled"))
+        return Output(hidden, lengths, pooled, self.encoder.prefix, self)
+
+    def features(
+        self, inputs: Any, layer: Layer = -1, what: What | None = None, lengths: Any = None, rate: int | None = None
+    ) -> Any:
+        """One layer's features, as `sslzoo extract` writes them: 0 is the trunk's input, -1 the last layer.
+
+        what: "tokens" for a list of [T, D], one an item and without a class token; "items" for their means, [B, D].
+        None: tokens, or of an encoder without them items. layer: "all" for [T, L, D] or [B, L, D]; of items an
+        encoder's own pooled vector, where that is no mean, comes last.
+        """
+        return self._streamed(inputs, lengths, rate, what, lambda out: out.features(layer, what))
+
+    def weighted_sum(
+        self, inputs: Any, weights: Weights, what: What | None = None, lengths: Any = None, rate: int | None = None
+    ) -> Any:
+        """The layers' sum by weights, in the shape of one layer's `features`.
+
+        weights: numbers, one a layer and one for the trunk's input, taken as they are; or the name of a task that
+        `sslzoo probe` has put to this run, for the weights that its linear head learned on pretrained features. They
+        sum to 1. The probe standardises each dimension of each layer before it sums them, and this does not.
+        """
+        return self._streamed(inputs, lengths, rate, what, lambda out: out.weighted_sum(weights, what))
+
+    def learned_weights(self, task: str) -> dict[str, float]:
+        """The weight of each layer in a probe's linear head, by the layer's name."""
+        path = self.run.probes / f"{task}.json"
+        if not path.exists():
+            names = sorted(p.stem for p in self.run.probes.glob("*.json"))
+            raise InputError(
+                f"{self.run.folder} was not probed on '{task}'{nearest(task, names)} — probed are: "
+                f"{', '.join(names) or 'none'}; `sslzoo probe run={self.run.folder} task={task}` does so"
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))["pretrained"]["linear"]
+        return dict(zip(found["layers"], found["layer_weights"], strict=True))
+
+    @torch.no_grad()
+    def _outputs(self, items: list[Any], rate: Any) -> Iterator[tuple[Tensor, Output]]:
+        """(the places of a batch's items, what is said of them), a batch at a time."""
+        most = getattr(getattr(self.encoder, "frontend", None), "max_tokens", None)
+        for first in range(0, len(items), CHUNK):
+            found = read(self.data, items[first : first + CHUNK], first, rate, most)
+            sizes = np.array([len(x) if x.ndim == 1 else 1 for x in found])
+            for places in ordered_batches(sizes, np.arange(len(found)), units(self.data)):
+                encoded = self._frozen.encode(collate([(found[i], first + i, -1, {}) for i in places]))
+                yield torch.tensor(places) + first, self._output(encoded)
+
+    def _output(self, encoded: Encoded) -> Output:
+        """On the host, and zero where items have ended."""
+        lengths = encoded.lengths.cpu()
+        hidden = [h.float().cpu() for h in encoded.hidden]
+        inside = (torch.arange(hidden[0].shape[1]) < lengths[:, None])[..., None]
+        hidden = [h.where(inside, 0.0) for h in hidden]
+        return Output(hidden, lengths, encoded.pooled.float().cpu(), self.encoder.prefix, self)
+
+    def _streamed(self, inputs: Any, lengths: Any, rate: Any, what: What | None, take) -> Any:
+        items = taken_apart(self.data, inputs, lengths, rate)
+        found: list[Any] = [None] * len(items)
+        for places, out in self._outputs(items, rate):
+            for place, row in zip(places.tolist(), take(out), strict=True):
+                found[place] = row.clone()  # a view would keep all layers of the batch
+        return torch.stack(found) if self._what(what) == "items" else found
+
+    def _what(self, what: What | None) -> What:
+        if what not in (None, "tokens", "items"):
+            raise InputError(f"what must be tokens or items, got {what!r}")
+        if what == "tokens" and not self._frozen.in_tokens:
+            raise InputError(f"{type(self.encoder).__name__} gives one vector an item and has no tokens: what='items'")
+        return what or ("tokens" if self._frozen.in_tokens else "items")
+
+    def _planes(self, out: Output, what: What | None) -> tuple[list[Tensor], What]:
+        """Of each item [T, L, D] or, of items, [L, D]."""
+        what, encoded = self._what(what), Encoded(out.hidden, out.lengths, out.pooled)
+        if what == "items":
+            return list(self._frozen.item_planes(encoded)), what
+        planes = self._frozen.token_planes(encoded)
+        return [x[:n] for x, n in zip(planes, (out.lengths - out.prefix).tolist(), strict=True)], what
+
+    def _layer(self, layer: Any) -> Any:
+        if layer == "all":
+            return layer
+        if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+            raise InputTypeError(f"layer must be a number or 'all', got {layer!r}")
+        if not -self.depth - 1 <= layer <= self.depth:
+            raise InputError(f"layer must be from 0, the trunk's input, to {self.depth}, got {layer}")
+        return int(layer) % (self.depth + 1)  # what items have beyond the last layer is not counted from
+
+    def _factors(self, weights: Any, planes: int, what: What) -> Tensor:
+        """float32 [L], one for each plane."""
+        if isinstance(weights, str):
+            learned = self.learned_weights(weights)
+            if len(learned) != planes:
+                raise InputError(
+                    f"the probe of {weights} weighs {', '.join(learned)}, and {what} have {planes} layers: "
+                    "set what='items'"
+                )
+            return torch.tensor(list(learned.values()))
+        found = torch.from_numpy(array_of(weights, "weights").astype(np.float32)) if weights is not None else None
+        if found is None or found.shape != (planes,):
+            got = "none" if found is None else list(found.shape)
+            raise InputError(f"weights must be {planes} numbers, one a layer, or the name of a task; got {got}")
+        if not found.isfinite().all():
+            raise InputError("weights has numbers that are not finite")
+        return found
