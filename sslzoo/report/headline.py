@@ -63,8 +63,13 @@ def margin(answer: Answer, show: Show = plain) -> str:
 
 
 def against(row: Row) -> str:
-    """What it stands beside, where there is one run only: "untrained 19.6, raw 12.7"."""
-    return ", ".join(f"{kind} {percent(s.mean)}" for kind in ("untrained", "raw") if (s := row.score(kind)))
+    """Where one run alone stands: "above untrained 19.6 and raw 12.7", "above untrained 48.0, below raw 52.0"."""
+    own, places = row.score("pretrained"), {}
+    for kind in ("untrained", "raw"):
+        if other := row.score(kind):
+            where = "above" if beats(own, other) else "below" if beats(other, own) else "level with"
+            places.setdefault(where, []).append(f"{kind} {percent(other.mean)}")
+    return ", ".join(f"{where} {' and '.join(kinds)}" for where, kinds in places.items())
 
 
 def sentence(answer: Answer, show: Show = plain) -> str:
@@ -75,7 +80,7 @@ def sentence(answer: Answer, show: Show = plain) -> str:
         told = f"nothing tells {names(answer.best, show)} apart, {score} at best"
         told += f"; {margin(answer, show)}" if answer.second else ", within the spread"
     elif answer.second is None:
-        told = f"{show(first)} scores {score}" + (f"; {beside}" if (beside := against(first)) else "")
+        told = f"{show(first)} scores {score}" + (f", {beside}" if (beside := against(first)) else "")
     else:
         told = f"{show(first)} is best, {score}, {margin(answer, show)}"
     if answer.baseline and (several or answer.second):

@@ -1,6 +1,7 @@
 """Whether a run is healthy, or what is odd about it, from its files: what stands at the top of its page."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -17,6 +18,7 @@ from sslzoo.report.tables import percent
 UNEVEN = ("MoCo", "BYOL", "SimSiam", "DeepCluster")
 HEART = 0.2  # training accuracy above validation's
 RISE = 0.1  # of all that the validation loss fell
+NUMBER = re.compile(r"−?\d+(?:\.\d+)?(?![\w.])")
 WORDS = {"healthy": "Healthy", "odd": "Odd", "unfinished": "Not finished", "unknown": "Nothing to judge by"}
 
 
@@ -39,11 +41,15 @@ class Verdict:
 
     def of(self, *levels: str) -> list[str]:
         """The texts of these levels, with the runs that they are of where it is not all."""
-        told = []
-        for finding, names in self.findings.items():
+        alike: dict[tuple[str, str], list[Finding]] = {}
+        for finding in self.findings:
             if finding.level in levels:
-                where = f" ({', '.join(dict.fromkeys(names))})" if len(set(names)) < self.runs else ""
-                told.append(finding.text + where)
+                alike.setdefault((finding.level, NUMBER.sub("#", finding.text)), []).append(finding)
+        told = []
+        for some in alike.values():
+            names = list(dict.fromkeys(name for finding in some for name in self.findings[finding]))
+            where = f" ({', '.join(names)})" if len(names) < self.runs else ""
+            told.append(_ranges([finding.text for finding in some]) + where)
         return told
 
     @property
@@ -55,6 +61,13 @@ class Verdict:
         if self.state == "unfinished":
             return "; ".join(["there is no DONE: the same command again continues it", *odd])
         return "; ".join(good) or "nothing was logged or probed that would tell"
+
+
+def _ranges(texts: list[str]) -> str:
+    """Texts that differ in their numbers alone as one, with the range of each number: "fell from 5.6–5.7 to 4.1"."""
+    columns = zip(*map(NUMBER.findall, texts), strict=True)
+    found = (sorted(set(numbers), key=lambda n: float(n.replace("−", "-"))) for numbers in columns)
+    return NUMBER.sub(lambda _: "–".join(dict.fromkeys((some := next(found))[:1] + some[-1:])), texts[0])
 
 
 def ends(record: Record, name: str) -> tuple[float, float] | None:

@@ -41,7 +41,10 @@ def test_a_baseline_that_beats_the_best_is_said(tmp_path):
 
 
 def test_one_run_stands_beside_its_baselines(tmp_path):
-    assert said(rows(tmp_path, a=[{"digit": (0.6, 0.5, 0.3)}])) == "a scores 60.0; untrained 50.0, raw 30.0"
+    assert said(rows(tmp_path, a=[{"digit": (0.6, 0.5, 0.3)}])) == "a scores 60.0, above untrained 50.0 and raw 30.0"
+    assert said(rows(tmp_path, c=[{"digit": (0.6, 0.5, 0.7)}])) == "c scores 60.0, above untrained 50.0, below raw 70.0"
+    level = [{"digit": (0.60, 0.55, 0.3)}, {"digit": (0.50, 0.55, 0.3)}]
+    assert said(rows(tmp_path, d=level)).endswith("level with untrained 55.0, above raw 30.0")
     assert headline.text(rows(tmp_path, b=[{"digit": (0.6, 0.5, 0.3)}])) == ""
 
 

@@ -97,3 +97,10 @@ def test_seeds_are_judged_together_and_the_odd_one_is_named(tmp_path):
     runs[1].metrics.write_text("step,loss\n" + "".join(f"{n},{1 + n}\n" for n in range(9)))
     found = verdict([read(run) for run in runs], ())
     assert found.state == "odd" and "rose from 1 to 9 (a-s1)" in found.sentence
+
+
+def test_what_all_seeds_did_is_said_once_with_its_range(tmp_path):
+    runs = [make_run(tmp_path / f"a-s{n}", n) for n in range(3)]
+    for n, run in enumerate(runs):
+        run.metrics.write_text("step,loss\n" + "".join(f"{k},{5 + n - k / 4}\n" for k in range(9)))
+    assert "the loss fell from 5–7 to 3–5;" in verdict([read(run) for run in runs], ()).sentence
