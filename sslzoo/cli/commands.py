@@ -137,9 +137,11 @@ def report(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="where to write the page (default: report.html in the run)")
     args = parser.parse_args(argv)
     from sslzoo.report.page import write
-    from sslzoo.run import Run
+    from sslzoo.report.record import found
 
-    runs = [Run.find(name) for name in args.runs]
+    runs, passed = found(args.runs)
+    if passed:
+        print(f"passed over {', '.join(passed)}: no run{'' if len(passed) == 1 else 's'} (no config.yaml)", file=sys.stderr)
     out = args.out or runs[0].folder / "report.html"
     write(runs, out)
     print(f"wrote {out}")

@@ -1,6 +1,8 @@
 """What a run's folder says. A piece that is missing or unreadable is named: never fatal, never hidden."""
 
+import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from sslzoo import compat
+from sslzoo.errors import UserError
 from sslzoo.run import Run
 
 
@@ -91,10 +94,19 @@ def _json(text: str) -> dict:
     return value
 
 
+def rows(text: str) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, by column. Only a newline ends a row: a name may hold any other character. Left out
+    is what a kill or a power cut left of a row: what is followed by zeros or by the end, or is too short."""
+    whole = "".join(piece[: piece.rfind("\n") + 1] for piece in text.split("\0"))
+    csv.field_size_limit(max(csv.field_size_limit(), len(whole)))
+    read = list(csv.reader(io.StringIO(whole, newline="")))
+    return [dict(zip(read[0], line, strict=True)) for line in read[1:] if len(line) == len(read[0])]
+
+
 def _columns(text: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Columns of a CSV with a `step`; blank cells, and a last line cut by a kill, are left out."""
+    """Columns of a CSV with a `step`; blank cells, and rows of which the step is no number, are left out."""
     columns: dict[str, tuple[list[int], list[float]]] = {}
-    for row in csv.DictReader(text.splitlines()):
+    for row in rows(text):
         try:
             step = int(float(row.pop("step")))
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -111,7 +123,12 @@ def _columns(text: str) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def _lines(text: str) -> list[dict]:
-    return [_json(line) for line in text.splitlines() if line.strip()]
+    """One object a line; a last line that a kill cut, and zeros that a power cut left, are left out."""
+    *lines, last = text.replace("\0", "").split("\n")
+    found = [_json(line) for line in lines if line.strip()]
+    with contextlib.suppress(ValueError):
+        found.append(_json(last))
+    return found
 
 
 def _visualization(path) -> dict:
@@ -121,6 +138,21 @@ def _visualization(path) -> dict:
     if not isinstance(value, dict) or "kind" not in value:
         raise ValueError("it holds no picture")
     return value
+
+
+def found(names: list[str]) -> tuple[list[Run], list[str]]:
+    """The runs of these folders or names, each once, and the files and folders among them that are no run, as a shell
+    gives for runs/*. Raises UserError for a name of nothing, and where no run is left."""
+    runs, passed = {}, []
+    for name in names:
+        if Path(name).exists() and not (Path(name) / "config.yaml").exists():
+            passed.append(name)
+        else:
+            run = Run.find(name)
+            runs.setdefault(run.folder.resolve(), run)
+    if not runs:
+        raise UserError(f"none of {', '.join(passed)} is a run: a run's folder has a config.yaml")
+    return list(runs.values()), passed
 
 
 def read(run: Run, pictures: bool = True) -> Record:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from folders import OLD, make_run
 
-from sslzoo.report.record import group, read
+from sslzoo.errors import UserError
+from sslzoo.report.record import found, group, read
 from sslzoo.report.section import section
 
 
@@ -72,6 +73,35 @@ def test_an_older_runs_picture_is_read(run):
 def test_a_row_that_was_cut_by_a_kill_is_left_out(run):
     run.metrics.write_text("step,loss\n0,5\n1,4\n,3\n2")
     assert read(run).metrics == {"loss": ([0, 1], [5.0, 4.0])}
+
+
+def test_what_a_power_cut_left_of_a_row_is_left_out(run):
+    run.metrics.write_text("step,loss\n0,5\n1,4\n2,3.1\0\0\0\0")
+    assert read(run).metrics == {"loss": ([0, 1], [5.0, 4.0])}
+    run.metrics.write_text("step,loss\n0,5\n2,3.1\0\0\0\0" + "3,3\n4,2\n")  # and was gone on with
+    assert read(run).metrics == {"loss": ([0, 3, 4], [5.0, 3.0, 2.0])}
+    run.metrics.write_bytes(b"\0" * 4096)
+    run.events.write_text('{"step": 1, "kind": "a"}\n{"step": 2, "ki\0\0')
+    record = read(run)
+    assert record.metrics == {} and record.events == [{"step": 1, "kind": "a"}]
+
+
+def test_only_a_newline_ends_a_row(run):
+    name = "loss\u2028of\x85\x1cthis, too"
+    run.metrics.write_text(f'step,"{name}"\n0,5\n1,4\n', encoding="utf-8")
+    assert read(run).metrics == {name: ([0, 1], [5.0, 4.0])}
+
+
+def test_what_is_no_run_is_passed_over(run, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "folder").mkdir()
+    names = [str(path) for path in sorted(tmp_path.iterdir())]
+    runs, passed = found([*names, str(run.folder)])
+    assert [r.name for r in runs] == ["one"] and [p.split("/")[-1] for p in passed] == ["folder", "notes.txt"]
+    with pytest.raises(UserError, match="none of .* is a run"):
+        found(passed)
+    with pytest.raises(UserError, match="no run"):
+        found([*names, "nothing-of-this-name"])
 
 
 def test_a_number_that_is_none_is_not_a_number(run):
