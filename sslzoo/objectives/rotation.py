@@ -16,12 +16,16 @@ class Rotation(Objective):
     """Each image is shown in four orientations and a linear layer names each one's (eq. 2):
 
     loss = -1/(4N) sum_i sum_y log F(g(x_i | y))_y
+
+    views: random ones of the images, or None for the images as they are, of which a small set is learned by heart.
     """
 
     modalities = ("image",)
 
     def __init__(self, encoder, data, views: nn.Module | None = None):
         super().__init__()
+        if views is not None:
+            views.check(encoder, data)
         self.views = views
         self.head = nn.Linear(encoder.dim, ANGLES)
 
