@@ -64,9 +64,7 @@ def adapt(argv: list[str]) -> None:
 
         path = run_adapt(config, choices, typed(), given())
         if path is not None:
-            print(
-                f"wrote {path}\nnext:  sslzoo.load('{path.parents[2]}', adapted='{path.parent.name}') in Python"
-            )
+            print(f"wrote {path}\nnext:  sslzoo.load('{path.parents[2]}', adapted='{path.parent.name}') in Python")
 
     composed("adapt", of_the_task(argv), work)
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -56,12 +57,12 @@ class ImageSplit(Split):
 
 
 class _FileSplit(ImageSplit):
-    def __init__(self, root: Path, names, columns, size: int, channels: int):
+    def __init__(self, root: Path, names, columns, size: int, channels: int, most: int):
         super().__init__(names, columns, size, channels)
-        self.root = root
+        self.root, self.most = root, most
 
     def picture(self, index: int) -> Image.Image:
-        return pixels.opened(self.root / self.names[index], self.size)
+        return pixels.opened(self.root / self.names[index], self.size, self.most)
 
 
 class ImageData(Data):
@@ -97,6 +98,8 @@ class ImageFolder(ImageData):
     resolution: pixels a side at which a picture's middle square is given to views that crop, so that a small
     crop is of the picture's own pixels and not of a shrunken square's; the views are of `size`. null: `size`. All
     that does not crop sees pictures at `size`. About twice `size` at most: a crop is sampled without a filter.
+
+    max_pixels: a picture of more is bad; what is decoded at a time is held in memory, but a JPEG's eighth.
     """
 
     def __init__(
@@ -111,8 +114,12 @@ class ImageFolder(ImageData):
         check: Check | None = None,
         resolution: int | None = None,
         labels_from: str | None = None,
+        max_pixels: int = pixels.MOST_PIXELS,
     ):
         super().__init__(path, batch, size, channels, mean, std)
+        if max_pixels < 1:
+            raise ConfigError(f"data.max_pixels must be at least 1, got {max_pixels}")
+        self.max_pixels = max_pixels
         self._labels = file_labels.read(labels_from)
         self.labels_from = labels_from
         if resolution is not None and resolution < size:
@@ -143,12 +150,16 @@ class ImageFolder(ImageData):
             free = ("batch", "size", "channels", "mean", "std", "on_error", "check", "resolution", "seed")
             fields = () if self.check == "none" else ("width", "height")
             known = f"image-{index.identity(self, *free)}"
-            self._index = index.opened(known, self._listing, fields, pixels.inspect, self.check, self.on_error)
+            self._index = index.opened(
+                known, self._listing, fields, partial(pixels.inspect, most=self.max_pixels), self.check, self.on_error
+            )
         found = self._index
         rows = found.rows(wanted)
         if faults := found.faults(rows):
             kept = files.drop_faulty(f"{found.root} ({wanted})", rows.stop - rows.start, faults, self.on_error)
             rows = stored.narrowed(rows, kept)
-        split = _FileSplit(found.root, found.names(rows), found.columns(rows), self.size, self.channels)
+        split = _FileSplit(
+            found.root, found.names(rows), found.columns(rows), self.size, self.channels, self.max_pixels
+        )
         split.on_error, split.resolution = self.on_error, self.resolution
         return split

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -9,22 +10,45 @@ from PIL import Image, ImageOps
 
 from sslzoo.errors import UserError
 
+MOST_PIXELS = 1 << 28  # of a picture, as it is stored: 16,384 a side
+_DEPTHS = (8, 10, 12, 14, 16, 20, 24, 32)  # bits that a picture's whole numbers may have
+_lock = Lock()
 
-def opened(path: Path, least: int | None = None) -> Image.Image:
+
+def opened(path: Path, least: int | None = None, most: int = MOST_PIXELS) -> Image.Image:
     """A picture file, read to its end and turned upright. Raises UserError naming it.
 
     least: pixels that its shorter side must keep. A JPEG is decoded to the half, quarter or eighth of its size that
-    is the smallest to do so, which takes a fraction of the time.
+    is the smallest to do so, which takes a fraction of the time. most: pixels that it may have.
     """
     try:
-        with Image.open(path) as image:
+        with _header(path, most) as image:
             if least is not None and least < min(image.size):
                 share = least / min(image.size)
                 image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
             image.load()
             return ImageOps.exif_transpose(image)
+    except UserError:
+        raise
     except Exception as error:  # the formats' decoders raise errors of every kind for corrupt bytes
         raise _unread(path, error) from error
+
+
+def _header(path: Path, most: int) -> Image.Image:
+    """A picture of which only the header is read. Raises UserError where it says more than `most` pixels."""
+    with _lock:  # Pillow's own limit, of 179 million pixels, is the whole process's
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    if image.width * image.height > most:
+        size = f"{image.width} x {image.height}"
+        image.close()
+        raise UserError(
+            f"{path} has {size} pixels, more than data.max_pixels={most} — make it smaller, or raise data.max_pixels"
+        )
+    return image
 
 
 def _unread(path: Path, error: Exception) -> UserError:
@@ -35,20 +59,13 @@ def _unread(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} is not a whole picture: {reason}")
 
 
-def _usable(image: Image.Image, name) -> None:
-    if image.mode == "F":
-        raise UserError(f"{name} has floats for pixels, of unknown range — convert it to 8 or 16 bits")
-
-
-def inspect(path: Path, check: Literal["headers", "whole"] = "whole") -> tuple[int, int]:
+def inspect(path: Path, check: Literal["headers", "whole"] = "whole", most: int = MOST_PIXELS) -> tuple[int, int]:
     """(width, height) of a picture that `square` can use, read from end to end, or its header as it is stored."""
     if check == "whole":
-        image = opened(path)
+        image = opened(path, 1, most)  # of a JPEG all is read, whatever size it is decoded to
         _bytes(image, 3, path)
-        return image.size
     try:
-        with Image.open(path) as image:
-            _usable(image, path)
+        with _header(path, most) as image:
             return image.size
     except UserError:
         raise
@@ -69,10 +86,35 @@ def square(image: Image.Image, size: int, channels: int, name) -> np.ndarray:
 
 def _bytes(image: Image.Image, channels: int, name) -> Image.Image:
     """Grey or RGB with 8 bits a channel; what is transparent becomes white."""
-    if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 0xFFFF) >> 8).astype(np.uint8))
-    _usable(image, name)
+    if image.mode.startswith(("I", "F")):  # which convert() would clip at 255
+        image = Image.fromarray(_by_range(np.asarray(image), name))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        return image if image.mode == mode else image.convert(mode)
+    except ValueError as error:
+        raise UserError(f"{name} is a picture of mode {image.mode}, which cannot be made {mode}: convert it") from error
+
+
+def _by_range(values: np.ndarray, name) -> np.ndarray:
+    """Whole numbers or floats [H, W] as uint8 [H, W].
+
+    Whole numbers have the fewest bits of `_DEPTHS` that hold them, floats up to 1 reach from 0 to 1 and others are as
+    whole numbers are; what is negative somewhere reaches from its least value to its greatest.
+    """
+    floats = values.dtype.kind == "f"
+    if floats and not np.isfinite(values).all():
+        raise UserError(f"{name} has pixels that are not finite: mend or remove it")
+    low, high = float(values.min()), float(values.max())
+    if low < 0:
+        return ((values.astype(np.float64) - low) * (255 / max(high - low, 1e-12)) + 0.5).astype(np.uint8)
+    if floats and high <= 1:
+        return (values * 255 + 0.5).astype(np.uint8)
+    depth = next((bits for bits in _DEPTHS if high < 1 << bits), None)
+    if depth is None:
+        return (values.astype(np.float64) * (255 / high) + 0.5).astype(np.uint8)
+    if floats:
+        return (values / (1 << (depth - 8))).astype(np.uint8)
+    return (values.astype(np.int64) >> (depth - 8)).astype(np.uint8)

@@ -99,9 +99,41 @@ def test_bad_pictures_are_named(tmp_path):
         with pytest.raises(UserError, match=f"c.{suffix} is not a whole picture: "):
             pixels.inspect(path)
     path = tmp_path / "d.tif"
-    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
-    with pytest.raises(UserError, match="d.tif has floats for pixels"):
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(path)
+    with pytest.raises(UserError, match="d.tif has pixels that are not finite"):
         pixels.inspect(path)
+
+
+@pytest.mark.parametrize(
+    "values, kind, want",
+    [
+        ([0, 1024, 4095], np.uint16, [0, 64, 255]),  # 12 bits, as of an X-ray
+        ([0, 128, 255], np.uint16, [0, 128, 255]),
+        ([0, 2048, 4095], np.int32, [0, 128, 255]),
+        ([0, 1 << 15, 65535], np.int32, [0, 128, 255]),
+        ([0, 1 << 22, (1 << 23) - 1], np.int32, [0, 64, 127]),
+        ([-1000, 0, 1000], np.int32, [0, 128, 255]),  # as of a CT scan
+        ([0, 0.5, 1], np.float32, [0, 128, 255]),
+        ([0, 127.5, 255], np.float32, [0, 127, 255]),
+        ([-1, 0, 1], np.float32, [0, 128, 255]),
+        ([0, 0, 0], np.int32, [0, 0, 0]),
+        ([-5, -5, -5], np.float32, [0, 0, 0]),
+    ],
+)
+def test_numbers_of_any_range_are_grey_and_not_black(tmp_path, values, kind, want):
+    image = saved(Image.fromarray(np.array([values] * 3, kind)), tmp_path / "a.tif")
+    assert pixels.square(image, 3, 1, "x")[0, 0].tolist() == want
+    assert pixels.inspect(tmp_path / "a.tif", "headers") == (3, 3)
+
+
+def test_a_huge_picture_is_decoded_small_and_one_above_the_limit_is_refused(tmp_path):
+    Image.new("L", (14_000, 14_000), 90).save(tmp_path / "a.jpg", quality=50)
+    limit = Image.MAX_IMAGE_PIXELS
+    assert pixels.inspect(tmp_path / "a.jpg", "headers") == (14_000, 14_000)
+    assert Image.MAX_IMAGE_PIXELS == limit
+    for read in (pixels.opened, pixels.inspect):
+        with pytest.raises(UserError, match="a.jpg has 14000 x 14000 pixels, more than data.max_pixels=1000 —"):
+            read(tmp_path / "a.jpg", most=1000)
 
 
 @pytest.mark.parametrize("turned", [1, 6])
