@@ -92,6 +92,8 @@ def check(
                 takes = [p for p in parameters if p not in given]
                 raise ConfigError(f"{where}.{name}: {owner} takes no '{name}'{nearest(name, takes)}")
             hint = parameters[name].annotation
+            if name == "path" and isinstance(value, str) and not value.strip():
+                raise ConfigError(f"{where}.path is empty: set {where}.path=FOLDER (. is the current one)")
             if not fits(value, hint):
                 raise ConfigError(f"{where}.{name} must be {describe(hint)}, got {value!r}")
         for name, parameter in parameters.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from sslzoo.data.base import Data, Split
+from sslzoo.data.base import Data, Intervals, Split
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError
 
@@ -34,18 +34,29 @@ class _Names(Sequence[str]):
 
 
 class _Columns(Mapping[str, np.ndarray]):
-    """The label columns that all of several splits have, and "set"; joined when they are asked for."""
+    """The label columns of several splits, and "set"; joined when they are asked for.
+
+    An item of a split that lacks a column has none of its labels: "", or NaN among floats.
+    """
 
     def __init__(self, parts: dict[str, Split]):
         self.parts = parts
-        self.names = [*sorted(set.intersection(*(set(part.columns) for part in parts.values())) - {"set"}), "set"]
+        self.names = [*sorted(set().union(*(part.columns for part in parts.values())) - {"set"}), "set"]
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.names:
             raise KeyError(name)
         if name == "set":
             return np.repeat(list(self.parts), [len(part) for part in self.parts.values()])
-        return np.concatenate([part.columns[name] for part in self.parts.values()])
+        held = {key: np.asarray(part.columns[name]) for key, part in self.parts.items() if name in part.columns}
+        if len(held) == len(self.parts):
+            return np.concatenate(list(held.values()))
+        floats = all(values.dtype.kind == "f" for values in held.values())
+        none = {
+            key: np.full(len(part), np.nan if floats else "") for key, part in self.parts.items() if key not in held
+        }
+        values = [held[key] if key in held else none[key] for key in self.parts]
+        return np.concatenate(values if floats else [x.astype(str) for x in values])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -57,7 +68,8 @@ class _Columns(Mapping[str, np.ndarray]):
 class ConcatSplit(Split):
     """The items of several splits, one after the other, each read as its own split reads it.
 
-    Label columns are those that every part has, and "set", the name of the part. An item may be left out in
+    Label columns are those of all parts, without labels where a part lacks one, and "set", the name of the part;
+    time-aligned labels likewise. An item may be left out in
     mid-run only if every part allows it.
     """
 
@@ -67,8 +79,10 @@ class ConcatSplit(Split):
         self.lengths = np.concatenate([part.lengths for part in self.parts])
         self.ends = np.cumsum([len(part) for part in self.parts])
         self.on_error = "skip" if all(part.on_error == "skip" for part in self.parts) else "raise"
-        timed = set.intersection(*(set(part.intervals) for part in self.parts))
-        self.intervals = {key: [x for part in self.parts for x in part.intervals[key]] for key in sorted(timed)}
+        timed = sorted(set().union(*(part.intervals for part in self.parts)))
+        none = Intervals(np.zeros(0), np.zeros(0), np.zeros(0, str))
+        each = {key: [part.intervals.get(key) or [none] * len(part) for part in self.parts] for key in timed}
+        self.intervals = {key: [x for part in parts for x in part] for key, parts in each.items()}
 
     def for_views(self) -> Split:
         return ConcatSplit({name: part.for_views() for name, part in zip(self.names.parts, self.parts, strict=True)})

@@ -11,6 +11,15 @@ from sslzoo.data.index import Check, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import UserError, nearest
 
+_SUBSETS = (
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+)
 _SOUND, _TEXT = (".flac", ".wav", ".ogg"), ".trans.txt"  # of LibriSpeech
 
 
@@ -75,8 +84,8 @@ class SpeechCommands(AudioData):
 class LibriSpeech(AudioData):
     """LibriSpeech: <subset>/<speaker>/<chapter>/<utterance>.flac, with or without transcripts.
 
-    train, valid, test: the subsets that are each split; with none for valid or test, it is taken from the
-    training files by a hash of their names. Labels: speaker, chapter, subset; sex where SPEAKERS.TXT has
+    train, valid, test: the subsets that are each split, of which those that lie on disk are used; with none for valid
+    or test, it is taken from the training files by a hash of their names. Labels: speaker, chapter, subset; sex where SPEAKERS.TXT has
     it; transcript, where the opened subsets have any (empty where they have not). download: torchaudio's.
     """
 
@@ -101,22 +110,27 @@ class LibriSpeech(AudioData):
     def listing(self) -> Listing:
         root = self._root()
         there = sorted(p.name for p in root.iterdir() if p.is_dir())
-        names, split, walks, texts = [], [], [], []
+        names, split, walks, texts, lacking = [], [], [], [], []
         for name, subsets in self.subsets.items():
             for subset in subsets:
-                if subset not in there:
-                    raise UserError(
-                        f"{root} has no subset {subset}, but {', '.join(there) or 'none'}"
-                        f"{nearest(subset, there)} — set data.{name}; [] takes valid or test from train"
-                    )
+                if subset not in there and subset not in _SUBSETS:
+                    raise UserError(f"{root} has no subset {subset}{nearest(subset, _SUBSETS)} — set data.{name}")
                 walks.append((root / subset, (*_SOUND, _TEXT)))
-                found = [f"{subset}/{file}" for file in tree.walk(*walks[-1])]
+                found = [f"{subset}/{file}" for file in tree.look(*walks[-1]).names()] if subset in there else []
                 texts += [file for file in found if file.endswith(_TEXT)]
                 found = [file for file in found if not file.endswith(_TEXT)]
                 if not found:
-                    raise UserError(f"{root / subset} has no {' '.join(_SOUND)} files in it or under it")
+                    lacking.append(subset)
                 names += found
                 split += [name] * len(found)
+        if "train" not in split:
+            raise UserError(
+                f"{root} has none of {', '.join(self.subsets['train'])}, but {', '.join(there) or 'no subset'} — set "
+                f"data.train to what is there, such as data.train=[{(there or ['…'])[-1]}] data.valid=[] data.test=[]"
+            )
+        notes = [f"{root} has no files of {', '.join(lacking)}: used is what there is"] if lacking else []
+        notes += [f"{root}: {part} is taken from the training files" for part in ("valid", "test") if part not in split]
+        walks = [(path, suffixes) for path, suffixes in walks if path.name in there]
         parts = [name.split("/") for name in names]
         for name, part in zip(names, parts, strict=True):
             if len(part) != 4:
@@ -130,7 +144,9 @@ class LibriSpeech(AudioData):
         if transcripts:
             columns["transcript"] = [transcripts.get(Path(name).stem, "") for name in names]
         split = splits.fill(split, names, str(root))
-        return Listing(root, names, split, columns, walks, [*read, root / "SPEAKERS.TXT"])
+        return Listing(
+            root, names, split, columns, walks, [*read, root / "SPEAKERS.TXT", root], notes if lacking else ()
+        )
 
     def _root(self) -> Path:
         if self.download:
@@ -143,7 +159,8 @@ class LibriSpeech(AudioData):
 class LJSpeech(AudioData):
     """LJSpeech 1.1: metadata.csv (id|transcript|normalised transcript) and wavs/. Label: transcript.
 
-    It has no splits of its own: valid and test are taken by a hash of the names. download: torchaudio's.
+    It has no splits of its own: valid and test are taken by a hash of the names. The files that lie on disk are used,
+    with "" for a transcript that metadata.csv has not. download: torchaudio's.
     """
 
     def __init__(
@@ -172,9 +189,17 @@ class LJSpeech(AudioData):
         if not rows:
             raise UserError(f"{table} has no lines")
         rows = [row for _, row in rows]
-        names = [f"wavs/{row[0]}.wav" for row in rows]
+        said = {f"wavs/{row[0]}.wav": row[2] for row in rows}
+        walk = (root / "wavs", (".wav",))
+        names = [f"wavs/{name}" for name in tree.walk(*walk)]
+        gone, more = len(said.keys() - set(names)), len(set(names) - said.keys())
+        notes = (
+            [f"{root}: {gone} of {len(said)} files of metadata.csv are not there: used are the others"] if gone else []
+        )
+        notes += [f"{root}: {more} of {len(names)} files in wavs/ have no transcript in metadata.csv"] if more else []
         split = splits.fill(["train"] * len(names), names, str(root))
-        return Listing(root, names, split, {"transcript": [row[2] for row in rows]}, walks=[], read=[table])
+        columns = {"transcript": [said.get(name, "") for name in names]}
+        return Listing(root, names, split, columns, walks=[walk], read=[table], notes=notes)
 
 
 def _sexes(path: Path) -> dict[str, str]:

@@ -5,6 +5,8 @@ import numpy as np
 
 def labels_at(times: np.ndarray, intervals) -> np.ndarray:
     """The label that holds at each time, "" where none does."""
+    if not len(intervals.label):
+        return np.full(len(times), "")
     order = np.argsort(intervals.start, kind="stable")
     start, end = np.asarray(intervals.start)[order], np.asarray(intervals.end)[order]
     label = np.asarray(intervals.label)[order].astype(str)

@@ -74,6 +74,10 @@ WRONG = {
         ["objective=rotation", "data=image_folder", "encoder=tiny_resnet"],
         "data.path is required: set data.path=",
     ),
+    "path empty": (
+        ["objective=rotation", "data=image_folder", "encoder=tiny_resnet", "data.path="],
+        "data.path is empty: set data.path=FOLDER",
+    ),
     "batch too small": (["objective=simclr", "data.batch.size=1"], "a batch of 1 is too small"),
     "ranks without a strategy": (["trainer.devices=2"], "2 ranks need a strategy"),
     "no such seed": (["seed=x"], "seed must be int, got 'x'"),

@@ -9,6 +9,7 @@ from sslzoo.data.concat import AudioMix, ImageMix
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError
+from sslzoo.features.intervals import labels_at
 
 
 def test_items_are_those_of_the_parts(tmp_path):
@@ -34,14 +35,19 @@ def test_items_are_those_of_the_parts(tmp_path):
         assert batch.inputs.numel() <= 3.0 * 16000
 
 
-def test_only_shared_labels_are_kept():
+def test_items_of_a_part_without_a_label_have_none():
     one, two = TinySpeech(BySeconds()), TinySpeech(BySeconds())
     split = one.split("train")
-    split.columns["extra"] = np.zeros(len(split))
+    split.columns |= {"extra": np.ones(len(split)), "number": np.arange(len(split))}
+    split.intervals["word"] = split.intervals["half"]
     one.split = lambda name: split
     joined = AudioMix({"one": one, "two": two}, BySeconds()).split("train")
-    assert set(joined.columns) == {"label", "set"}
-    assert len(joined.intervals["half"]) == len(joined) == 80
+    assert set(joined.columns) == {"extra", "label", "number", "set"}
+    assert joined.columns["extra"][:40].tolist() == [1.0] * 40 and np.isnan(joined.columns["extra"][40:]).all()
+    assert joined.columns["number"].tolist() == [*map(str, range(40)), *[""] * 40]
+    assert len(joined.intervals["half"]) == len(joined.intervals["word"]) == len(joined) == 80
+    assert len(joined.intervals["word"][0].label) and not len(joined.intervals["word"][40].label)
+    assert labels_at(np.zeros(3), joined.intervals["word"][40]).tolist() == ["", "", ""]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 import pytest
-from given import own_cache, write_audio  # noqa: F401
+from given import own_cache, warnings, write_audio  # noqa: F401
 
 from sslzoo.data import audio
 from sslzoo.data.sampler import BySeconds
@@ -64,7 +64,7 @@ def books(tmp_path):
     root = tmp_path / "LibriSpeech"
     for subset, speakers in (("train-clean-100", range(100, 120)), ("dev-clean", (7,)), ("test-clean", (8,))):
         for speaker in speakers:
-            write_audio(root / subset / f"{speaker}" / "1" / f"{speaker}-1-0000.flac", 0.2)
+            write_audio(root / subset / f"{speaker}" / "1" / f"{speaker}-1-0000.flac", 0.2, seed=speaker)
     return root
 
 
@@ -95,11 +95,27 @@ def test_librispeech_takes_what_it_lacks_from_training(books):
     assert found["test"].names == ["test-clean/8/1/8-1-0000.flac"]
 
 
+def test_librispeech_uses_the_subsets_that_are_there_and_says_which_are_not(books, warnings):  # noqa: F811
+    data = LibriSpeech(str(books), BySeconds(), train=["train-clean-100", "train-clean-360"], valid=["dev-other"])
+    found = every(data)
+    assert len(found["train"]) + len(found["valid"]) == 20 and len(found["valid"]) >= 1 and len(found["test"]) == 1
+    assert warnings().splitlines() == [
+        f"{books} has no files of train-clean-360, dev-other: used is what there is",
+        f"{books}: valid is taken from the training files",
+    ]
+    (books / "dev-other" / "7" / "1").mkdir(parents=True)
+    write_audio(books / "dev-other" / "7" / "1" / "7-1-0000.flac", 0.2)
+    again = LibriSpeech(str(books), BySeconds(), train=["train-clean-100", "train-clean-360"], valid=["dev-other"])
+    assert again.split("valid").names == ["dev-other/7/1/7-1-0000.flac"]
+
+
 def test_librispeech_says_which_subsets_there_are(books):
+    with pytest.raises(UserError, match="has no subset dev-othr — did you mean 'dev-other'. — set data.valid"):
+        LibriSpeech(str(books), BySeconds(), valid=["dev-othr"]).split("train")
     with pytest.raises(
-        UserError, match="has no subset dev-other, but dev-clean, .* did you mean 'dev-clean'.*data.valid"
+        UserError, match=r"has none of train-other-500, but dev-clean, .*data.train=\[train-clean-100\]"
     ):
-        LibriSpeech(str(books), BySeconds(), valid=["dev-other"]).split("train")
+        LibriSpeech(str(books), BySeconds(), train=["train-other-500"]).split("train")
     write_audio(books / "dev-clean" / "astray.flac")
     with pytest.raises(UserError, match="astray.flac is not where this set's files are"):
         LibriSpeech(str(books), BySeconds()).split("train")
@@ -131,7 +147,14 @@ def test_ljspeech(tmp_path):
     table.write_text("LJ0|only two\n")
     with pytest.raises(UserError, match="metadata.csv, line 1: 2 fields"):
         LJSpeech(str(tmp_path), BySeconds()).split("train")
-    table.write_text("".join(f"LJ{i}|a|b\n" for i in range(31)))
-    data = LJSpeech(str(tmp_path), BySeconds())
-    with pytest.raises(UserError, match="LJ30.wav cannot be read: No such file"):
-        [data.split(name) for name in ("train", "valid", "test")]
+
+
+def test_of_ljspeech_the_files_that_are_there_are_used(tmp_path, warnings):  # noqa: F811
+    for i in range(12):
+        write_audio(tmp_path / "wavs" / f"LJ{i}.wav", 0.2, seed=i)
+    (tmp_path / "metadata.csv").write_text("".join(f"LJ{i}|a|b\n" for i in range(1, 40)))
+    found = every(LJSpeech(str(tmp_path), BySeconds()))
+    words = {n: w for x in found.values() for n, w in zip(x.names, x.columns["transcript"], strict=True)}
+    assert words == {f"wavs/LJ{i}.wav": "b" if i else "" for i in range(12)}
+    assert "28 of 39 files of metadata.csv are not there" in warnings()
+    assert "1 of 12 files in wavs/ have no transcript" in warnings()
