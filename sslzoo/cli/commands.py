@@ -139,7 +139,10 @@ def report(argv: list[str]) -> None:
 
     runs, passed = found(args.runs)
     if passed:
-        print(f"passed over {', '.join(passed)}: no run{'' if len(passed) == 1 else 's'} (no config.yaml)", file=sys.stderr)
+        print(
+            f"passed over {', '.join(passed)}: no run{'' if len(passed) == 1 else 's'} (no config.yaml)",
+            file=sys.stderr,
+        )
     out = args.out or runs[0].folder / "report.html"
     write(runs, out)
     print(f"wrote {out}")

@@ -13,7 +13,15 @@ from sslzoo.data.index import Check, Index, Listing
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError, UserError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
+SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64",
+    ".rf64", ".sph",
+)  # fmt: skip
+# libsndfile cannot read these
+UNREAD = (
+    ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".mkv", ".mov", ".avi", ".ape",
+    ".alac", ".wv", ".tta", ".mp2", ".mpc", ".ra", ".spx", ".shn", ".dsf", ".pcm",
+)  # fmt: skip
 
 
 class AudioSplit(Split):
@@ -163,11 +171,13 @@ class AudioFolder(AudioData):
         return found
 
     def _from_folders(self, root: Path) -> Listing:
-        names = tree.walk(root, SUFFIXES)
+        walk = (root, (*SUFFIXES, *UNREAD))
+        mend = "convert them to .wav or .flac, as `ffmpeg -i a.m4a a.flac` does"
+        names, left = files.readable(root, tree.look(*walk).names(), SUFFIXES, UNREAD, mend)
         found = splits.layout(names, str(root))
         split = splits.fill(found.split, names, str(root))
         folders = [splits.label(name.split("/")[-2]) if "/" in name else "" for name in found.inner]
-        return Listing(root, names, split, {"folder": folders}, walks=[(root, SUFFIXES)], notes=found.said())
+        return Listing(root, names, split, {"folder": folders}, walks=[walk], notes=[*left, *found.said()])
 
     def _from_manifest(self, root: Path) -> Listing:
         manifest = root / self.manifest

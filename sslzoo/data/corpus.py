@@ -150,10 +150,12 @@ class PlainText(TextData):
         if Path(self.path).is_file():
             return Path(self.path).parent, {"train": [Path(self.path).name]}
         root = files.rooted(self.path)
-        names = tree.walk(root, (".txt",))
+        suffixes, unread = text_files.SUFFIXES, text_files.UNREAD
+        names = tree.look(root, (*suffixes, *unread)).names()
+        names, left_out = files.readable(root, names, suffixes, unread, text_files.MEND)
         found = splits.layout(names, str(root))
         given = found.split if set(found.split) != {"train"} else splits.by_file(names, str(root)) or found.split
-        for note in found.said():
+        for note in [*left_out, *found.said()]:
             _log.warning("%s", note)
         pairs = list(zip(names, given, strict=True))
         return root, {part: [name for name, own in pairs if own == part] for part in SPLITS if part in given}

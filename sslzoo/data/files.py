@@ -1,6 +1,8 @@
 """Files of a set: found, left out or refused."""
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,23 @@ def rooted(path: str, *inside: str) -> Path:
     if Path(path).exists():
         raise UserError(f"{path} is not a folder — data.path must name the folder that the set is in")
     raise UserError(f"there is no folder {path} — set data.path to where the set is")
+
+
+def readable(
+    root: Path, names: Sequence[str], suffixes: Sequence[str], others: Sequence[str], mend: str
+) -> tuple[list[str], list[str]]:
+    """The files of `names` with one of `suffixes`, and what should be said of those with one of `others`.
+
+    mend: what to do with those. Raises UserError where there is none with one of `suffixes`.
+    """
+    kept = [name for name in names if name.lower().endswith(tuple(suffixes))]
+    left = Counter(Path(name).suffix.lower() for name in names if name.lower().endswith(tuple(others)))
+    some = ", ".join(f"{count} {suffix}" for suffix, count in left.most_common())
+    said = f"{some} file{'s' if left.total() > 1 else ''} cannot be read and {'are' if left.total() > 1 else 'is'}"
+    if not kept:
+        beside = f"; {said} left out — {mend}" if left else ""
+        raise UserError(f"{root} has no {' '.join(suffixes)} files in it or under it{beside}")
+    return kept, [f"{root}: {said} left out: {mend}"] if left else []
 
 
 def read_utf8(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch import Tensor
 
 from sslzoo.data import file_labels, files, index, pixels, splits, stored, tree
@@ -18,7 +18,19 @@ from sslzoo.data.pixel_cache import PixelCache
 from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".jp2", ".j2k",
+)  # fmt: skip
+# Pillow cannot read these
+UNREAD = (
+    ".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".svg", ".psd",
+    ".exr", ".hdr", ".tga", ".dds", ".dcm",
+)  # fmt: skip
+if features.check("avif"):
+    SUFFIXES += (".avif",)
+else:
+    UNREAD += (".avif",)
 
 
 class ImageSplit(Split):
@@ -135,7 +147,9 @@ class ImageFolder(ImageData):
 
     def _listing(self) -> Listing:
         root = files.rooted(self.path)
-        names = tree.walk(root, SUFFIXES)
+        walk = (root, (*SUFFIXES, *UNREAD))
+        mend = "convert them to .png or .jpg, as `magick a.heic a.png` does"
+        names, left = files.readable(root, tree.look(*walk).names(), SUFFIXES, UNREAD, mend)
         found = splits.layout(names, str(root))
         labels = found.first_folders()
         split = splits.fill(found.split, names, str(root))
@@ -143,7 +157,7 @@ class ImageFolder(ImageData):
         if self._labels is not None:
             fields, misfits = self._labels.columns(names, str(root))
             columns |= fields
-        return Listing(root, names, split, columns, [(root, SUFFIXES)], notes=found.said(), misfits=misfits)
+        return Listing(root, names, split, columns, [walk], notes=[*left, *found.said()], misfits=misfits)
 
     def _open(self, wanted: str) -> ImageSplit:
         if self._index is None:

@@ -26,7 +26,7 @@ from sslzoo.run import write_atomic
 
 Check = Literal["headers", "whole", "none"]
 MANY = 5000  # files, up to which data.check=null means "whole", and above it "headers"
-_VERSION = 2  # of what listings say of the same files: another one lists them anew
+_VERSION = 3  # of what listings say of the same files: another one lists them anew
 _log = logging.getLogger("sslzoo")
 _CHUNK = 2048  # files that are given to the threads at a time
 

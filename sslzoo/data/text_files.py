@@ -8,6 +8,12 @@ from pathlib import Path
 
 from sslzoo.errors import UserError
 
+SUFFIXES = (".txt",)
+UNREAD = (
+    ".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet", ".arrow", ".pdf", ".doc", ".docx", ".odt", ".epub", ".rtf",
+    ".html", ".htm",
+)  # fmt: skip
+MEND = "unpack or convert them to .txt"
 _BLOCK = 1 << 20  # bytes that are read at a time
 _LONGEST = 1 << 20  # characters of a line at most; a longer one is cut, at a space where it has one
 _LINES, _CHARACTERS = 20_000, 1 << 20  # of a chunk, give or take its last line

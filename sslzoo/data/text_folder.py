@@ -6,13 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import file_labels, files, splits, tree
+from sslzoo.data import file_labels, files, splits, text_files, tree
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, file_stamps
 from sslzoo.data.token_store import digest
 from sslzoo.errors import UserError
 
-_SUFFIXES = (".txt",)
 _log = logging.getLogger("sslzoo")
 
 
@@ -75,7 +74,9 @@ class TextFolder(TextData):
         return self._listed
 
     def _list(self, root: Path) -> tuple[list[str], list[str], dict[str, list[str]]]:
-        names = tree.walk(root, _SUFFIXES)
+        suffixes, unread = text_files.SUFFIXES, text_files.UNREAD
+        names = tree.look(root, (*suffixes, *unread)).names()
+        names, left_out = files.readable(root, names, suffixes, unread, text_files.MEND)
         found = splits.layout(names, str(root))
         labels = found.first_folders()
         classes = {part for part, label in zip(found.split, labels, strict=True) if label}
@@ -92,7 +93,7 @@ class TextFolder(TextData):
             fields, misfits = self._labels.columns(names, str(root))
             columns |= fields
             notes = [*notes, *file_labels.tolerated(misfits, self.on_error)]
-        for note in notes:
+        for note in [*left_out, *notes]:
             _log.warning("%s", note)
         return names, splits.fill(split, names, str(root)).tolist(), columns
 

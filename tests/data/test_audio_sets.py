@@ -27,7 +27,7 @@ def three(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.caf", "a.w64"])
 def test_every_format(three, name):
     write_audio(three / "train" / f"x{name}", 0.5)
     split = folder(three).split("train")

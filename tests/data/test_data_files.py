@@ -39,3 +39,13 @@ def test_bad_ones_are_refused_or_named_and_counted(warnings):  # noqa: F811
     with pytest.raises(UserError, match="here: none of its 2 items can be used; the first: a is bad"):
         files.drop_faulty("here", 2, {0: "a is bad", 1: "b is bad"}, "skip")
     assert files.drop_faulty("here", 2, {}, "raise").tolist() == [0, 1]
+
+
+def test_formats_that_cannot_be_read_are_named_and_counted(tmp_path):
+    names = ["a.wav", "b.m4a", "c/d.M4A", "e.wma", "notes.txt"]
+    kept, said = files.readable(tmp_path, names, (".wav",), (".m4a", ".wma"), "convert them")
+    assert kept == ["a.wav"]
+    assert said == [f"{tmp_path}: 2 .m4a, 1 .wma files cannot be read and are left out: convert them"]
+    assert files.readable(tmp_path, names[:1], (".wav",), (".m4a",), "convert them") == (["a.wav"], [])
+    with pytest.raises(UserError, match="has no .wav files .*; 1 .m4a file cannot be read and is left out — convert"):
+        files.readable(tmp_path, ["b.m4a"], (".wav",), (".m4a",), "convert them")

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -129,6 +130,15 @@ def test_pretraining_asks_for_no_labels(tmp_path, pets, warnings):  # noqa: F811
     assert sum(len(folder(tmp_path / "faces").split(name)) for name in ("train", "valid", "test")) == 30
     test = folder(tmp_path / "kaggle").split("test")
     assert len(test) == 3 and set(test.columns["label"]) == {""} and not warnings()
+
+
+def test_formats_that_cannot_be_read_are_said_at_every_start(tmp_path, warnings):  # noqa: F811
+    for i in range(12):
+        write(tmp_path / f"{i}.{'jfif' if i % 2 else 'png'}", i)
+    (tmp_path / "x.heic").touch()
+    for start in (1, 2):
+        assert {Path(name).suffix for name in folder(tmp_path).split("train").names} == {".jfif", ".png"}
+        assert warnings().count("1 .heic file cannot be read and is left out: convert them to .png") == start
 
 
 def test_labels_may_stand_in_names(tmp_path):

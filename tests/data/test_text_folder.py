@@ -78,6 +78,14 @@ def test_plain_text_finds_its_splits_in_files_and_folders(tmp_path):
         assert {name: found[name].texts for name in texts} == {name: [text] for name, text in texts.items()}
 
 
+def test_texts_that_are_packed_are_said(reviews, warnings):  # noqa: F811
+    (reviews / "train" / "more.txt.gz").touch()
+    folder(reviews).texts("train")
+    assert "1 .gz file cannot be read and is left out: unpack" in warnings()
+    plain(reviews)
+    assert warnings().count("1 .gz file") == 2
+
+
 def test_of_many_short_texts_whole_ones_are_held_out(tmp_path):
     """A twentieth of each would be no sentence."""
     texts = {f"{i}.txt": f"text {i} is short" for i in range(60)}
