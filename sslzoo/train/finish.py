@@ -56,9 +56,10 @@ class GracefulStop(StepCallback):
 class Finish(StepCallback):
     """Counts a run's time over all its parts, and writes its results when the last step is done."""
 
-    def __init__(self, run: Run, save, example, describe):
-        # save(encoder, objective) writes what was learned; describe: ids in words
+    def __init__(self, run: Run, save, example, describe, about: dict | None = None):
+        # save(encoder, objective) writes what was learned; describe: ids in words; about: more of the summary
         self.run, self.save, self.example, self.describe = run, save, example, describe
+        self.about = about or {}
         self.seconds = 0.0
         self.logs: dict[str, float] = {}  # of the last step
 
@@ -104,6 +105,7 @@ class Finish(StepCallback):
                 "machine": machine(),
                 "commit": commit(),
                 "parameters": sum(p.numel() for p in module.encoder.parameters()),
+                **self.about,
                 "logs": self.logs,
             },
         )

@@ -26,6 +26,7 @@ from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard, OverfitGuard
 from sslzoo.train.health import FeatureHealth
 from sslzoo.train.metrics import MetricsFile
+from sslzoo.train.outline import lines, outline
 from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.recover import recover
@@ -164,6 +165,9 @@ def pretrain(job, run: Run) -> bool:
     )
     module.also_log = val_every and val_every.steps
     save = partial(job.save, run, {"items": len(splits["train"]), "epoch_steps": steps})
+    about = outline(job, splits, None if measured is None else len(measured), steps)
+    if settings.progress and cluster.first_rank(settings):
+        print("\n".join([run.name, *lines(job, about, run.folder, save_every, val_every)]), file=sys.stderr, flush=True)
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
@@ -175,7 +179,7 @@ def pretrain(job, run: Run) -> bool:
         MetricsFile(run),
         report,
         stop,
-        Finish(run, save, example, job.data.describe),
+        Finish(run, save, example, job.data.describe, about),
         Checkpoints(run, save_every, settings.keep),
     ]
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback])
