@@ -21,6 +21,7 @@ from sslzoo.run import Run, check_signed, write_atomic, write_json
 from sslzoo.train import blocks
 
 OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
+UNITS = {"seconds": "speech", "tokens": "text"}  # of what a batch counts: the data that it is for
 FREE = {
     "trainer.workers",
     "trainer.progress",
@@ -86,6 +87,11 @@ def check_fit(data, encoder, objective: type) -> None:
         raise ConfigError(
             f"targets={data.targets.folder} are of audio at {data.targets.sample_rate} Hz, but the data is read at "
             f"{data.sample_rate}: run `sslzoo label` on this data"
+        )
+    unit = getattr(data.batch, "unit", None)
+    if unit is not None and UNITS[unit] != data.modality:
+        raise ConfigError(
+            f"data.batch counts {unit}, but the data is {data.modality}: choose another data/batch=… (`sslzoo list batches`)"
         )
     lacks = " and ".join(OFFERED.get(name, name) for name in sorted(objective.needs - encoder.offers))
     for ok, need in (

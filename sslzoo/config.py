@@ -1,4 +1,4 @@
-"""conf/: where it is, what is in it, and Hydra's complaints about it in one line. Imports no torch."""
+"""conf/: where it is, what is in it, and what a composed config says. Imports no torch."""
 
 import hashlib
 import json
@@ -6,9 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-import yaml
-
-from sslzoo.errors import ConfigError, nearest
+from sslzoo.errors import ConfigError
 
 CONF = Path(__file__).parent / "conf"
 if not CONF.exists():  # a checkout or an editable install; a wheel carries its own
@@ -27,6 +25,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "batches": "data/batch",
     "paths": "paths",
     "tasks": "task",
+    "splits": "task/split",
     "methods": "method",
     "recipes": "recipe",
     "optims": "optim",
@@ -156,61 +155,3 @@ def task_node(config: dict, choices: dict[str, str], given: Collection[str] = ()
         return task
     name = "-".join(map(str, parts)) or task.get("kind", "task")
     return {**task, "name": re.sub(r"[^\w.-]+", "_", name).lstrip(".")}
-
-
-def keys_of(folder: Path) -> list[str]:
-    """Every dotted key that the files of a config folder set, as an override names it."""
-
-    def walk(node, path, depth=0):
-        for name, value in node.items() if isinstance(node, dict) and depth < 8 else ():
-            yield f"{path}{name}"
-            yield from walk(value, f"{path}{name}.", depth + 1)
-
-    found = []
-    for path in folder.rglob("*.yaml"):
-        parts = path.relative_to(folder).parts
-        prefix = "" if parts[0] in ("recipe", "comparison", "method") else "".join(f"{part}." for part in parts[:-1])
-        try:
-            node = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError, OSError):
-            continue  # another program's: tags of its own, two documents, latin-1
-        if not isinstance(node, dict):
-            continue
-        found += walk({name: value for name, value in node.items() if name != "defaults"}, prefix)
-    return sorted(set(found))
-
-
-def one_line(error: Exception, folders: list[Path]) -> str:
-    """What Hydra or OmegaConf complains of, and the nearest right name."""
-    text = str(error)
-    if found := re.search(r"Could not find '([\w/-]+)/([^'/]+)'", text):
-        group, name = found.groups()
-        names = list(options(group, folders))
-        return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"
-    if found := re.search(r"You must specify '([\w-]+)'", text):
-        return (
-            f"{found[1]} is required: set {found[1]}=… — `sslzoo list` shows: {', '.join(options(found[1], folders))}"
-        )
-    if found := re.search(r"Could not override '([^']+)'", text):
-        known = [k for folder in (CONF, *folders) for k in keys_of(folder)]
-        known += [p.name for p in CONF.iterdir() if p.is_dir()]
-        if found[1].startswith("task.data."):
-            return f"no data is chosen that {found[1].removeprefix('task.')} is a setting of: add data=… (`sslzoo list data`)"
-        if found[1] in known:
-            return f"'{found[1]}' is a setting of another choice than the one here: --cfg job shows those of this one"
-        if "/" in found[1]:
-            return f"the choices here have no group '{found[1]}'{nearest(found[1], GROUPS.values())}"
-        first, last = found[1].split(".")[0], found[1].split(".")[-1]
-        deeper = [
-            k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")
-        ]  # encoder.patch: encoder.frontend.patch
-        return f"there is no setting '{found[1]}'{nearest(found[1], deeper or known)}"
-    if "Config group override must be a string" in text:
-        return (
-            f"a group takes the name of a choice: {text.splitlines()[0]} (for none, write dots: objective.views=null)"
-        )
-    if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
-        return f"'{found[1]}' is there already: leave out the +"
-    if re.search("mismatched input|extraneous input|no viable alternative|token recognition|LexerNoViable", text):
-        return f"cannot read the override: {text.splitlines()[0]} (quote values with special characters), as in 'KEY=\"VALUE\"'"
-    return " ".join(text.split())

@@ -8,6 +8,7 @@ import yaml
 
 from sslzoo.config import CONF, options, plain
 from sslzoo.errors import ConfigError, nearest
+from sslzoo.hints import keys_here, meant
 
 
 def groups(folders: list[Path]) -> list[str]:
@@ -63,7 +64,8 @@ def check(name: str, config, folders: list[Path] = []) -> list[str]:  # noqa: B0
             raise ConfigError(f"{key} is a choice, and has no settings of its own: {key}=NAME")
         if "/" in key:
             raise ConfigError(f"there is no group '{key}'{nearest(key, groups(folders))}")
-        raise ConfigError(f"there is no setting '{key}'{nearest(key, [*known, *groups(folders)])}")
+        hint = meant(key, keys_here(config)) or nearest(key, [*known, *groups(folders)])
+        raise ConfigError(f"there is no setting '{key}'{hint}")
     for key in [key for key, needed in known.items() if needed and key not in config]:
         names = options(key, folders)
         shown = f" — `sslzoo list` shows: {', '.join(names)}" if names else ", or leave out the ~"

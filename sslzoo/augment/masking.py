@@ -3,6 +3,8 @@
 They are drawn on the host, where seeds and lengths are, so that Python knows how many there are.
 """
 
+import inspect
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,17 @@ def ranks_among(scores: Tensor, allowed: Tensor) -> Tensor:
     order = scores.masked_fill(~allowed, 2.0).argsort(dim=1, stable=True)
     places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).masked_fill(~allowed, scores.shape[1])
+
+
+def check_mask(mask, *given: str) -> None:
+    """Refuse a mask that is drawn of something else than what an objective gives it."""
+    try:
+        inspect.signature(mask).bind(*given)
+    except TypeError as error:
+        raise ConfigError(
+            f"objective.mask: {type(mask).__name__} is for another kind of objective, which gives it other than "
+            f"({', '.join(given)}): choose another objective/mask=… (`sslzoo list masks`)"
+        ) from error
 
 
 class SpanMask:

@@ -1,13 +1,15 @@
 """A command whose settings are composed: Hydra's command line in front, the command's work behind. Imports no torch."""
 
 import os
+import re
 import sys
 
 from sslzoo.cli import early
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
 from sslzoo.cli.terminal import modules_last
-from sslzoo.config import CONF, explain, one_line
+from sslzoo.config import CONF, explain
 from sslzoo.errors import ConfigError, one_line_error
+from sslzoo.hints import one_line
 from sslzoo.schema import settings
 
 
@@ -26,7 +28,7 @@ def composed(name: str, argv: list[str], work) -> None:
         return
     check_flags(argv)
     check_blanks(argv)
-    argv = as_texts(argv)
+    argv = as_texts(as_recipes(argv))
     folders = config_folders(argv)
     for folder in folders:
         if not folder.is_dir():
@@ -48,6 +50,8 @@ def composed(name: str, argv: list[str], work) -> None:
             found = settings(name, config, folders)
             early.refuse(found)
             work(found, {k: v for k, v in choices.items() if "/" not in k})
+        except ConfigError as error:
+            failed.append(of_recipe(error, choices.get("recipe")))
         except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
             failed.append(error)
 
@@ -60,13 +64,26 @@ def composed(name: str, argv: list[str], work) -> None:
         # whatever fails before the work begins is the config's fault: a file that is no yaml, a group set to 3
         if begun and not isinstance(error, HydraException | OmegaConfBaseException):
             raise
-        raise ConfigError(one_line(error, folders)) from error
+        raise ConfigError(one_line(error, folders, name, overrides)) from error
     finally:
         sys.argv = saved_argv
     for error in failed[1:]:
         print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
     if failed:
         raise failed[0]
+
+
+def as_recipes(argv: list[str]) -> list[str]:
+    """`experiment=` is what many call a recipe."""
+    return [re.sub(r"^\+?experiment=", "recipe=", word) for word in argv]
+
+
+def of_recipe(error: ConfigError, recipe: str | None) -> ConfigError:
+    """A complaint about a setting that a choice does not take, with the mend where it is a recipe that sets it."""
+    found = re.match(r"([\w.]+): \w+ takes no ", str(error))
+    if not found or not recipe or any(word.lstrip("+").startswith(f"{found[1]}=") for word in typed()):
+        return error
+    return ConfigError(f"{error} (of recipe={recipe}: ~{found[1]} leaves it out)")
 
 
 def typed() -> list[str]:

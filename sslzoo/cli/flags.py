@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError, nearest
+from sslzoo.hints import meant
 
 VALUED = (
     "--config-dir",
@@ -44,6 +45,8 @@ def check_flags(argv: list[str]) -> None:
     for word in argv:
         flag = word.partition("=")[0]
         if flag.startswith("-") and flag not in known:
+            if hint := meant(flag.lstrip("-"), None):
+                raise ConfigError(f"there is no flag '{flag}'{hint} (settings are KEY=VALUE, without dashes)")
             raise ConfigError(
                 f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback"
             )

@@ -13,8 +13,9 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from sslzoo.config import CONF, fingerprint, one_line, protocol
+from sslzoo.config import CONF, fingerprint, protocol
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.hints import one_line
 from sslzoo.run import Run
 from sslzoo.schema import settings
 
@@ -110,7 +111,7 @@ class Command:
                 overrides = [*([f"hydra.searchpath=[{folders}]"] if folders else []), *overrides]
                 return settings(name, compose(name, overrides), self.config_dirs)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(one_line(error, self.config_dirs)) from error
+            raise ConfigError(one_line(error, self.config_dirs, name, overrides)) from error
 
     def check(self, run: Run, overrides: list[str], tasks: dict[str, list[str]], labels=None) -> None:
         """Refuse, before anything runs, what `sslzoo pretrain`, `sslzoo probe` or `sslzoo label` would refuse

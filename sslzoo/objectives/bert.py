@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import rng
+from sslzoo.augment.masking import check_mask
 from sslzoo.data.base import MASK, SPECIALS, maskable
 from sslzoo.nn.heads import LanguageModelHead
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
@@ -30,6 +31,7 @@ class BERT(Objective):
 
     def __init__(self, encoder, data, mask: object, eps: float = 1e-12):
         super().__init__()
+        check_mask(mask, "seeds", "allowed")
         self.mask, self.data = mask, data
         self.vocab_size, self.unigram_loss = data.vocab_size, math.inf
         size = encoder.frontend.embedding_dim

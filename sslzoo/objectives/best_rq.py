@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import distributed, rng
+from sslzoo.augment.masking import check_mask
 from sslzoo.errors import ConfigError
 from sslzoo.nn.masked import indices, take
 from sslzoo.nn.metrics import choice_logs, target_rank
@@ -26,6 +27,7 @@ class BestRQ(Objective):
 
     def __init__(self, encoder, data, mask: object, entries: int = 8192, code_dim: int = 16, noise: float = 0.1):
         super().__init__()
+        check_mask(mask, "seeds", "lengths", "size")
         if entries < 2 or code_dim < 1 or noise < 0:
             raise ConfigError(
                 f"best_rq needs entries >= 2, code_dim >= 1, noise >= 0; got {entries}, {code_dim}, {noise}"

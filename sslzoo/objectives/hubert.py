@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import distributed
+from sslzoo.augment.masking import check_mask
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nn.gradient import mean_square, scale_gradient
 from sslzoo.nn.masked import indices, take
@@ -45,6 +46,7 @@ class HuBERT(Objective):
         feature_grad: float = 0.1,
     ):
         super().__init__()
+        check_mask(mask, "seeds", "lengths", "size")
         if output_dim < 1 or temperature <= 0:
             raise ConfigError(f"hubert needs output_dim >= 1 and temperature > 0, got {output_dim} and {temperature}")
         if data.targets.hop != encoder.stride:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import rng
+from sslzoo.augment.masking import check_mask
 from sslzoo.errors import ConfigError
 from sslzoo.nn.dropout import SeededDropout
 from sslzoo.nn.gradient import mean_square, scale_gradient
@@ -53,6 +54,7 @@ class Wav2Vec2(Objective):
         feature_dropout: float = 0.1,
     ):
         super().__init__()
+        check_mask(mask, "seeds", "lengths", "size")
         if negatives < 1 or temperature <= 0:
             raise ConfigError(f"wav2vec2 needs negatives >= 1 and temperature > 0, got {negatives} and {temperature}")
         self.mask, self.negatives, self.temperature, self.gumbel = mask, negatives, temperature, gumbel

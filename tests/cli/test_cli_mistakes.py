@@ -80,6 +80,15 @@ WRONG = {
     ),
     "batch too small": (["objective=simclr", "data.batch.size=1"], "a batch of 1 is too small"),
     "ranks without a strategy": (["trainer.devices=2"], "2 ranks need a strategy"),
+    "a mask of another kind": (
+        ["objective=bert", "objective/mask=wav2vec2", "data=tiny_text", "encoder=tiny_text"],
+        "objective.mask: SpanMask is for another kind of objective",
+    ),
+    "a batch of another kind": (
+        ["data=digits", "data/batch=tokens"],
+        "data.batch counts tokens, but the data is image",
+    ),
+    "no views by the name of a choice": (["objective/views=null"], "(for none, write dots: objective.views=null)"),
     "no such seed": (["seed=x"], "seed must be int, got 'x'"),
 }
 
@@ -92,6 +101,18 @@ def test_wrong_configs(mistake, sslzoo):
     code, out, err = pretrain(sslzoo, *kept, *words)
     assert len(err) == 1 and message in err[0], err
     assert code == 2 and out == "" and not Path("runs").exists()
+
+
+def test_a_recipes_setting_that_another_choice_does_not_take(sslzoo):
+    """And `experiment=` is read as `recipe=`."""
+    words = ["trainer.max_steps=1", "trainer.progress=false", "objective=rotation"]
+    code, _, err = pretrain(sslzoo, "experiment=digits_simclr", *words, "~objective.hidden_dim")
+    assert code == 2 and err == [
+        "sslzoo: objective.temperature: Rotation takes no 'temperature' (of recipe=digits_simclr: "
+        + "~objective.temperature leaves it out)"
+    ]
+    code, _, err = pretrain(sslzoo, "experiment=digits", *words)
+    assert code == 2 and "there is no recipe 'digits' — did you mean 'digits_simclr'?" in err[0]
 
 
 def test_a_path_that_is_not_there(sslzoo):
