@@ -13,6 +13,7 @@ from collections.abc import Callable
 import hydra
 
 from sslzoo import compat
+from sslzoo.bounds import check_number
 from sslzoo.errors import ConfigError, UserError, nearest
 
 GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
@@ -96,6 +97,8 @@ def check(
                 raise ConfigError(f"{where}.path is empty: set {where}.path=FOLDER (. is the current one)")
             if not fits(value, hint):
                 raise ConfigError(f"{where}.{name} must be {describe(hint)}, got {value!r}")
+            if str(node["_target_"]).startswith("sslzoo."):  # what names mean in a user's own class is not known
+                check_number(name, value, f"{where}.{name}")
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node and name not in given:
                 raise ConfigError(f"{where}.{name} is required by {owner}: set {where}.{name}=…")

@@ -111,12 +111,22 @@ def fastest(kind: type[torch.optim.Optimizer], groups: list[dict], **settings) -
     return optimizer
 
 
+def check_momentum(momentum: float) -> None:
+    if not 0 <= momentum < 1:
+        raise ConfigError(f"optim.momentum must be from 0 to less than 1, got {momentum}")
+
+
 @dataclass
 class AdamW(Optim):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     eps: float = 1e-6
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optim.betas must be two numbers from 0 to less than 1, got {self.betas}")
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         groups = self.param_groups(module)
@@ -132,6 +142,12 @@ class SGD(Optim):
     momentum: float = 0.9
     nesterov: bool = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_momentum(self.momentum)
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("optim.nesterov=true needs optim.momentum above 0")
+
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         groups = self.param_groups(module)
         return fastest(torch.optim.SGD, groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
@@ -146,6 +162,10 @@ class LARS(Optim):
     weight_decay: float = 1e-6
     momentum: float = 0.9
     trust: float = 0.001
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_momentum(self.momentum)
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         return LARSOptimizer(self.param_groups(module), self.lr, self.momentum, self.trust)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from sslzoo.errors import ConfigError
+from sslzoo.errors import ConfigError, nearest
 from sslzoo.train.cadence import Cadence
 
 PRECISIONS = {  # and Lightning's names of them
@@ -56,6 +56,10 @@ class Settings:
         for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
+        if self.gradient_clip is not None and self.gradient_clip < 0:
+            raise ConfigError(
+                f"trainer.gradient_clip is the largest norm of a gradient, above 0, or null for none; got {self.gradient_clip}"
+            )
         if self.workers < 0:
             raise ConfigError(f"trainer.workers must be at least 0, got {self.workers}")
         Cadence.parse(self.save_every, "trainer.save_every")
@@ -70,6 +74,30 @@ class Settings:
             raise ConfigError("trainer.accelerator=gpu, but this machine has no usable GPU: `sslzoo doctor` says why")
         if self.ranks > 1 and self.strategy == "auto":
             raise ConfigError(f"{self.ranks} ranks need a strategy: trainer=ddp or trainer.strategy=ddp")
+        if self.on_gpu and self.devices > max(1, torch.cuda.device_count()):
+            raise ConfigError(
+                f"trainer.devices={self.devices}, but this machine has {torch.cuda.device_count()} GPU(s): set fewer, or "
+                "trainer.accelerator=cpu"
+            )
+        if self.strategy not in ("auto", "ddp"):
+            self._check_strategy()
+
+    def _check_strategy(self) -> None:
+        from lightning.pytorch.strategies import StrategyRegistry
+
+        known = [name for name in ("auto", *StrategyRegistry.available_strategies()) if "notebook" not in name]
+        if self.strategy not in known:
+            raise ConfigError(
+                f"there is no trainer.strategy={self.strategy!r}{nearest(self.strategy, known)} — there are: "
+                f"{', '.join(sorted(known))}"
+            )
+        for start, package in (("deepspeed", "deepspeed"), ("xla", "torch_xla")):
+            if self.strategy.startswith(start) and importlib.util.find_spec(package) is None:
+                raise ConfigError(f"trainer.strategy={self.strategy} needs a package: pip install {package}")
+        if self.strategy.startswith(("fsdp", "deepspeed", "model_parallel")) and not self.on_gpu:
+            raise ConfigError(f"trainer.strategy={self.strategy} needs a GPU, and none is used: choose trainer=ddp")
+        if self.strategy.startswith("single") and self.ranks > 1:
+            raise ConfigError(f"{self.ranks} ranks need another strategy than {self.strategy}: trainer=ddp")
 
     @property
     def ranks(self) -> int:

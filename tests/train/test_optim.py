@@ -260,3 +260,18 @@ def test_refuses_settings_out_of_range(bad, said):
 def test_refuses_rates_that_learn_nothing(kind, bad):
     with pytest.raises(ConfigError, match="lr > 0 and weight_decay >= 0"):
         kind(Constant(), **bad)
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 1.0], [-0.1, 0.9], [0.9, 0.9, 0.9]])
+def test_betas_that_are_none(betas):
+    with pytest.raises(ConfigError, match="optim.betas must be two numbers from 0 to less than 1"):
+        AdamW(Constant(), betas=betas)
+
+
+@pytest.mark.parametrize("kind", [SGD, LARS])
+def test_a_momentum_that_is_none(kind):
+    for momentum in (1.0, 1.5, -0.1):
+        with pytest.raises(ConfigError, match="optim.momentum must be from 0 to less than 1"):
+            kind(Constant(), momentum=momentum)
+    with pytest.raises(ConfigError, match="optim.nesterov=true needs optim.momentum above 0"):
+        SGD(Constant(), momentum=0, nesterov=True)

@@ -14,6 +14,11 @@ from sslzoo.train.settings import Settings
             ({name: 0}, f"trainer.{name} must be at least 1, got 0")
             for name in ("max_steps", "devices", "nodes", "log_every", "keep", "accumulate")
         ],
+        ({"gradient_clip": -1.0}, "trainer.gradient_clip is the largest norm of a gradient, .*; got -1.0"),
+        ({"strategy": "dpp"}, "there is no trainer.strategy='dpp' — did you mean 'ddp'"),
+        ({"strategy": "fsdp", "accelerator": "cpu"}, "trainer.strategy=fsdp needs a GPU"),
+        ({"strategy": "deepspeed"}, "trainer.strategy=deepspeed needs a package: pip install deepspeed"),
+        ({"strategy": "single_device", "devices": 2}, "2 ranks need another strategy than single_device"),
         ({"workers": -1}, "workers must be at least 0"),
         ({"val_every": 0}, r"trainer.val_every must be a number of steps \(500\), a time .*; got 0"),
         ({"save_every": "10 days"}, "trainer.save_every must be .*; got 10 days"),

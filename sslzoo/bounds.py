@@ -1,0 +1,37 @@
+"""What numbers a setting may have, by its name: the same name bounds the same thing in every class of sslzoo."""
+
+import math
+import re
+
+from sslzoo.errors import ConfigError
+
+COUNTS = (  # at least 1: less makes a layer of nothing, or none
+    r"depths?|heads|dim|\w+_dim|hidden|width|bottleneck|channels|entries|clusters|negatives|groups|kernel|patch|queue|"
+    r"n_mels|stack|splits|ahead|epochs|length|frames|vocab_size|max_tokens|sample_rate|accumulate|min_count"
+)
+SHARES = r"dropout|\w+_dropout|layer_drop|label_smoothing"  # from 0 to less than 1
+CHANCES = r"random|zero|noisy|mix"  # from 0 to 1
+ABOVE = r"temperature|eps|trust|gumbel|hop_ms|win_ms|max_gb|seconds|max_seconds|scale_from|std"  # above 0
+
+
+def check_number(name: str, value, where: str) -> None:
+    """Refuse a number that the setting `name` cannot have, or that is none (nan, inf); of a list or a mapping, every
+    one. where: the setting's whole name."""
+    if isinstance(value, dict) and "_target_" in value:
+        return  # checked as a node of its own
+    for number in value if isinstance(value, list) else ():
+        check_number(name, number, where)
+    for key, number in value.items() if isinstance(value, dict) else ():
+        check_number("", number, f"{where}.{key}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number, got {value}")
+    for names, fits, words in (
+        (COUNTS, value >= 1, "at least 1"),
+        (SHARES, 0 <= value < 1, "from 0 to less than 1"),
+        (CHANCES, 0 <= value <= 1, "from 0 to 1"),
+        (ABOVE, value > 0, "above 0"),
+    ):
+        if not fits and re.fullmatch(names, name):
+            raise ConfigError(f"{where} must be {words}, got {value}")
