@@ -55,7 +55,14 @@ def explain(name: str) -> str:
     settings = (CONF / f"{name}.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0].rstrip()
     lines = [line for line in settings.splitlines() if "override hydra/" not in line]
     return "\n".join(
-        [f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]", "", *lines, "", FURTHER]
+        [
+            f"usage: sslzoo {name} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]",
+            "",
+            *lines,
+            "",
+            FURTHER,
+            f"With choices (`sslzoo {name} group=choice --help`): the settings of those choices.",
+        ]
     )
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import sslzoo
 from sslzoo.cli.compose import composed, given, of_the_task, typed
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.terminal import end_on_signals, streams
@@ -228,7 +229,9 @@ COMMANDS = {
 
 def usage() -> str:
     lines = [f"  {name:11} {command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join(["usage: sslzoo COMMAND [key=value …] [--help] [--traceback]", "", *lines, "", FURTHER])
+    return "\n".join(
+        ["usage: sslzoo COMMAND [key=value …] [--help] [--version] [--traceback]", "", *lines, "", FURTHER]
+    )
 
 
 def main() -> None:
@@ -251,6 +254,9 @@ def run_command() -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         sys.exit(0 if argv else 2)
+    if argv[0] == "--version":
+        print(f"sslzoo {sslzoo.__version__}")
+        return
     try:
         if argv[0] not in COMMANDS:
             raise ConfigError(

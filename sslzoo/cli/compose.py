@@ -6,6 +6,7 @@ import sys
 
 from sslzoo.cli import early
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
+from sslzoo.cli.help import table
 from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain
 from sslzoo.errors import ConfigError, one_line_error
@@ -23,7 +24,9 @@ def of_the_task(argv: list[str]) -> list[str]:
 
 def composed(name: str, argv: list[str], work) -> None:
     """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
-    if {"-h", "--help"} & set(argv):  # Hydra's would compose first, and ask for what is missing
+    asked = {"-h", "--help"} & set(argv)  # Hydra's would ask for what is missing
+    argv = [word for word in argv if word not in ("-h", "--help")]
+    if asked and not argv:
         print(explain(name))
         return
     check_flags(argv)
@@ -34,6 +37,11 @@ def composed(name: str, argv: list[str], work) -> None:
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {folder} is not a folder")
     modules_last(folders)
+    # argparse takes overrides in one piece only, and users write flags between them
+    overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    if asked:
+        print(table(name, overrides, folders))
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -55,8 +63,6 @@ def composed(name: str, argv: list[str], work) -> None:
         except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
             failed.append(error)
 
-    # argparse takes overrides in one piece only, and users write flags between them
-    overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     sys.argv = [f"sslzoo {name}", *(word for word in argv if word not in overrides), *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()

@@ -1,0 +1,201 @@
+"""`sslzoo COMMAND group=choice … --help`: the settings of the choices made, with type, value and what each is.
+
+What a setting is, is said by the comment beside it in the files that are composed, or by its class's docstring; types are
+those of the class's signature, read from its source. Imports no torch, except for a class of the user's.
+"""
+
+import ast
+import inspect
+import re
+import types
+import typing
+from pathlib import Path
+
+import yaml
+
+from sslzoo.cli.early import Source, written_signature
+from sslzoo.config import CONF, FURTHER, options
+from sslzoo.hints import one_line
+from sslzoo.nodes import target
+
+LINE = re.compile(r"^( *)([\w-]+):(?: (.*?))??(?:\s+# (.*))?$")
+WIDEST = 44  # of a value
+
+
+def table(name: str, overrides: list[str], folders: list[Path]) -> str:
+    """The help of conf/<name>.yaml composed with the overrides. Raises ConfigError in one line."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from sslzoo.errors import ConfigError
+
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(name, [*search, *overrides], return_hydra_config=True)
+    except Exception as error:
+        raise ConfigError(one_line(error, folders, name, overrides)) from error
+    chosen = {k: v for k, v in config.hydra.runtime.choices.items() if not k.startswith("hydra/") and v is not None}
+    said = comments(CONF / f"{name}.yaml", "")
+    for group, option in chosen.items():
+        said |= of_choice(group, str(option), folders)
+    raw = OmegaConf.to_container(config)
+    del raw["hydra"]
+    top = rows({key: value for key, value in raw.items() if not isinstance(value, dict)}, "", config, said)
+    parts = [f"usage: sslzoo {name} {' '.join(overrides)} [key=value …] [--cfg job] [--multirun] [--config-dir DIR]"]
+    parts += [*said_first(CONF / f"{name}.yaml"), "", *columns(top)]
+    for key, node in raw.items():
+        if isinstance(node, dict):
+            option = str(chosen.get(key, ""))
+            title = f"{key}={option}  {options(key, folders).get(option, '')}" if option else key
+            parts += ["", title.rstrip(), *columns(rows(node, f"{key}.", config, said))]
+            below = {group: choice for group, choice in chosen.items() if re.match(rf"{key}[/@]", group)}
+            for group, choice in below.items():
+                others = [other for other in options(group.partition("@")[0], folders) if other != choice]
+                parts.append(
+                    f"  chosen by {group}={choice}  (or {', '.join(others)})"
+                    if others
+                    else f"  chosen by {group}={choice}"
+                )
+    return "\n".join([*parts, "", FURTHER])
+
+
+def rows(node: dict, path: str, config, said: dict[str, str]) -> list[tuple[str, str, str, str]]:
+    """Name, type, value and meaning of every setting of a node and of the nodes below it."""
+    hints, meant = signature(node.get("_target_"))
+    found = []
+    for key, value in node.items():
+        where = f"{path}{key}"
+        if key == "_target_":
+            continue
+        if isinstance(value, dict) and value and ("_target_" in value or key not in hints):
+            found += rows(value, f"{where}.", config, said)
+        else:
+            kind = hints.get(key) or ("" if value is None or value == "???" else kind_of(config, where, value))
+            found.append((where, kind, shown(config, where, value), said.get(where) or meant.get(key, "")))
+    return found
+
+
+def signature(path: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The types of what a class takes, and what its docstring says of each (`name: what it is.`)."""
+    if path is None:
+        return {}, {}
+    module, _, name = path.rpartition(".")
+    written = written_signature(path, "")
+    if written is None:
+        try:
+            cls = target(path, "")
+            parameters, doc = inspect.signature(cls).parameters, inspect.getdoc(cls) or ""
+        except Exception:  # noqa: BLE001 (help is given of what can be read)
+            return {}, {}
+    else:
+        source = Source.of(module)
+        parameters, doc = written[1], (source and ast.get_docstring(source.classes[name])) or ""
+    hints = {key: word(p.annotation) for key, p in parameters.items() if p.annotation not in (p.empty, typing.Any)}
+    text = " ".join(doc.split())
+    names = r"(?:^|[.;)] )((?:\w+, )*{}(?:, \w+)*): (.+?)(?:\. |\.$|$)"  # "flip, gray: chances. size: …"
+    found = {key: re.search(names.format(re.escape(key)), text) for key in parameters}
+    return hints, {key: match[2] for key, match in found.items() if match}
+
+
+def word(hint) -> str:
+    """A type as one would write it."""
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(map(str, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return "|".join("null" if arg is type(None) else word(arg) for arg in typing.get_args(hint))
+    if typing.get_args(hint):
+        inner = ", ".join(word(arg) for arg in typing.get_args(hint) if arg is not Ellipsis)
+        return f"{getattr(typing.get_origin(hint), '__name__', hint)}[{inner}]"
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def kind_of(config, where: str, value) -> str:
+    """The type of a value where no signature says it."""
+    from omegaconf import OmegaConf
+
+    try:
+        value = OmegaConf.select(config, where)
+    except Exception:  # noqa: BLE001 (a reference to what these choices do not have)
+        return ""
+    names = {"ListConfig": "list", "DictConfig": "dict", "NoneType": ""}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+def shown(config, where: str, value) -> str:
+    """A value as one would write it; where it refers to another, what that is now."""
+    from omegaconf import OmegaConf
+
+    if value == "???":
+        return "(required)"
+    if isinstance(value, str) and "${" in value:
+        try:
+            now = OmegaConf.select(config, where)
+        except Exception:  # noqa: BLE001
+            return value
+        if isinstance(now, str) and now.startswith("???"):
+            return "(required)" if now == "???" else f"(required: {value})"
+        return f"{plain(now)}" if now is not None else value
+    return plain(value)
+
+
+def plain(value) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | str):
+        return str(value) if value != "" else "''"
+    from omegaconf import OmegaConf
+
+    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).strip()
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def columns(found: list[tuple[str, str, str, str]]) -> list[str]:
+    wide = [min(max((len(row[i]) for row in found), default=0), WIDEST) for i in range(3)]
+    return [
+        f"  {name:{wide[0]}}  {kind:{wide[1]}}  {value:{wide[2]}}  {text}".rstrip() for name, kind, value, text in found
+    ]
+
+
+def of_choice(group: str, option: str, folders: list[Path]) -> dict[str, str]:
+    """The comments of an option's file and of those that it builds on, by the keys that they lie at."""
+    group, _, package = group.partition("@")
+    path = next((p for f in (*folders, CONF) if (p := f / group / f"{option}.yaml").exists()), None)
+    if path is None:
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    at_top = re.search(r"^#\s*@package\s+_global_", text, re.MULTILINE)
+    prefix = "" if at_top or package == "_global_" else (package or group.replace("/", ".")) + "."
+    found = {}
+    try:
+        defaults = (yaml.safe_load(text) or {}).get("defaults", [])
+    except (yaml.YAMLError, AttributeError):
+        return {}
+    for base in defaults:
+        if isinstance(base, str) and base not in ("_self_", option):
+            inner, _, below = base.partition("@")
+            found |= of_choice(f"{group}@{prefix}{below}".rstrip(".") if prefix else group, inner, folders)
+    return found | comments(path, prefix)
+
+
+def comments(path: Path, prefix: str) -> dict[str, str]:
+    """What stands behind a # beside each key of a file."""
+    found, above = {}, []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        match = LINE.match(line)
+        if not match:
+            continue
+        indent, key, _, text = match.groups()
+        above = [(depth, name) for depth, name in above if depth < len(indent)] + [(len(indent), key)]
+        if text:
+            found[prefix + ".".join(name for _, name in above)] = text
+    return found
+
+
+def said_first(path: Path) -> list[str]:
+    """The first comment of a file."""
+    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+    return [first.lstrip("# ")] if first.startswith("#") else []
