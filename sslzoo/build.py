@@ -256,8 +256,8 @@ def differences(old: dict, new: dict, free: Collection[str] = ()) -> str:
 
 
 def write_config(run: Run, config: dict) -> None:
-    """Write the config of a new run; refuse to go on with a run of another config. A setting of the trainer or of the
-    optimiser that the older config lacks, for it was not there yet, has its default."""
+    """Write the config of a new run; refuse to go on with a run of another config. A setting of the trainer, of the
+    optimiser or of the data that the older config lacks, for it was not there yet, has its default."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:
@@ -266,7 +266,7 @@ def write_config(run: Run, config: dict) -> None:
                 "choose another name=… or delete it"
             )
         old, new = (
-            {k: with_defaults(v) if k in ("trainer", "optim") else v for k, v in saved.items()}
+            {k: with_defaults(v) if k in ("trainer", "optim", "data") else v for k, v in saved.items()}
             for saved in (compat.translate(written), config)
         )
         differ = differences(old, new, FREE)

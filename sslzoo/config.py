@@ -127,9 +127,25 @@ def readers_of(data: dict) -> list[str]:
     return found
 
 
+LATER = {
+    "labels_from": None,
+    "max_pixels": 268435456,
+}  # settings of data that names of runs are older than, as they were
+
+
+def without_later(node):
+    """A plain config without the settings that were added to data later, where they are as it was before."""
+    if not isinstance(node, dict):
+        return node
+    return {k: without_later(v) for k, v in node.items() if k not in LATER or v != LATER[k]}
+
+
 def fingerprint(config: dict) -> str:
-    """Six characters that stand for a config, leaving out what changes nothing that is learned."""
-    relevant = json.loads(json.dumps(config))
+    """Six characters that stand for a config, leaving out what changes nothing that is learned. A setting that is new
+    leaves them as they were while it has its default: a command from before it was there continues its run."""
+    relevant = without_later(json.loads(json.dumps(config)))
+    if relevant.get("trainer", {}).get("val_every") == "auto":
+        relevant["trainer"]["val_every"] = None  # the default once; validation changes nothing that is learned
     for key in ("workers", "progress"):
         relevant.get("trainer", {}).pop(key, None)
     if relevant.get("init") is None:

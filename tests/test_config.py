@@ -1,11 +1,13 @@
 """Groups below the top of conf/: each option is one word, wherever it fits, and a recipe's are as free as any."""
 
 import pytest
-from conftest import TINY, compose
+import yaml
+from conftest import compose
 
-from sslzoo.build import check
-from sslzoo.config import CONF, GROUPS, choices, options
+from sslzoo.build import check, write_config
+from sslzoo.config import CONF, GROUPS, LATER, choices, fingerprint, options
 from sslzoo.errors import ConfigError
+from sslzoo.run import Run
 
 WORDS = {
     "views": (["objective=byol", "objective/views=color_only"], "objective.views.scale", [1.0, 1.0]),
@@ -102,9 +104,47 @@ def test_a_set_is_looked_for_where_paths_says(monkeypatch):
     assert compose("data=speech", "encoder=gru_small")["data"]["sets"]["librispeech"]["path"] == "/sets/speech"
 
 
+NAMED = {  # runs before there were groups below the top, and before data.labels_from, data.max_pixels and val_every=auto
+    "objective=simclr": "bca6c3",
+    "recipe=digits_simclr": "abdbd9",
+    "recipe=spoken_wav2vec2": "0a48b3",
+    "recipe=docstrings_bert": "37b4ab",
+    "recipe=imagenet_mae data.path=nowhere": "0a4ef0",
+    "recipe=librispeech_wav2vec2 data.path=nowhere": "2d3786",
+}
+
+
+@pytest.mark.parametrize("words", NAMED)
+def test_a_command_still_names_the_run_that_it_named(words):
+    """Whoever adds a setting with a default says so in `config.LATER`: else no run made before is continued."""
+    config = compose(*words.split())
+    assert fingerprint({k: v for k, v in config.items() if k not in ("root", "name")}) == NAMED[words]
+
+
+def test_a_run_from_before_a_setting_of_data_goes_on(tmp_path):
+    run, config = Run(tmp_path / "run"), compose("data=image_folder", "data.path=here")
+    run.folder.mkdir()
+    data = {key: value for key, value in config["data"].items() if key not in LATER}
+    run.config.write_text(yaml.safe_dump({**config, "data": data}))
+    write_config(run, config)
+    with pytest.raises(ConfigError, match="data.max_pixels: 268435456 -> 7"):
+        write_config(run, {**config, "data": {**config["data"], "max_pixels": 7}})
+
+
+def test_an_experiment_of_ones_own(sslzoo, tmp_path):
+    """A folder that was made for other programs is read as it is."""
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /objective: byol\n  - override /objective/views: crop_only\n\nseed: 7\n"
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text(text)
+    code, out, err = sslzoo("pretrain", "--config-dir", "mine", "experiment=own", "optim.lr=0.5", "--cfg", "job")
+    assert code == 0 and err == [] and "seed: 7" in out and "BYOL" in out and "jitter: 0.0" in out and "lr: 0.5" in out
+    code, out, _ = sslzoo("pretrain", "--config-dir", "mine", "experiment=digits_simclr", "--cfg", "job")
+    assert code == 0 and "max_steps: 320" in out
+
+
 def test_every_group_is_listed(sslzoo):
     below = {str(p.parent.relative_to(CONF)) for p in CONF.rglob("*.yaml") if p.parent != CONF}
     assert set(GROUPS.values()) == below
     code, out, _ = sslzoo("list")
     assert code == 0 and all(f"({group}=…)" in out for group in below)
-    assert "gru" in sslzoo("list", "trunks")[1] and TINY.exists()
+    assert "gru" in sslzoo("list", "trunks")[1] == sslzoo("list", "encoder/trunk")[1]

@@ -174,6 +174,7 @@ def list_(argv: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[], help="a config folder of yours")
     args = parser.parse_args(argv)
+    args.group = {folder: group for group, folder in GROUPS.items()}.get(args.group, args.group)
     if args.group and args.group not in GROUPS:
         raise ConfigError(
             f"there is no group '{args.group}'{nearest(args.group, GROUPS)} — groups: {', '.join(GROUPS)}"

@@ -80,8 +80,13 @@ def composed(name: str, argv: list[str], work) -> None:
 
 
 def as_recipes(argv: list[str]) -> list[str]:
-    """`experiment=` is what many call a recipe."""
-    return [re.sub(r"^\+?experiment=", "recipe=", word) for word in argv]
+    """`experiment=` is what many call a recipe: one of the user's own folder of that name, or a recipe."""
+    found = []
+    for word in argv:
+        value = word.partition("=")[2]
+        own = any((f / "experiment" / f"{one}.yaml").exists() for f in config_folders(argv) for one in value.split(","))
+        found.append(re.sub("^[+]?experiment=", "+experiment=" if own else "recipe=", word))
+    return found
 
 
 def of_recipe(error: ConfigError, recipe: str | None) -> ConfigError:
