@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import distributed, rng
+from sslzoo.augment.masking import check_mask
 from sslzoo.data.base import MASK, maskable
 from sslzoo.errors import ConfigError
 from sslzoo.nn.heads import LanguageModelHead
@@ -43,6 +44,7 @@ class ELECTRA(Objective):
         eps: float = 1e-12,
     ):
         super().__init__()
+        check_mask(mask, "seeds", "allowed")
         frontend = encoder.frontend
         if frontend.norm is None:
             raise ConfigError(
