@@ -6,6 +6,7 @@ of the global loss; hence the backward of a gather is the sum of what every rank
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,13 +38,13 @@ def rank() -> int:
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.clone()
         dist.all_reduce(grad)
         return grad
@@ -51,7 +52,7 @@ class _Sum(torch.autograd.Function):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, counts: list[int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts
         largest = max(counts)
         mine = x.new_zeros(largest, *x.shape[1:])
@@ -61,7 +62,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.contiguous().clone()
         dist.all_reduce(grad)
         start = sum(ctx.counts[: dist.get_rank()])
@@ -78,7 +79,7 @@ def broadcast(x: Tensor) -> Tensor:
     return all_reduce_sum(x * (rank() == 0))
 
 
-def row_counts(count: int, device) -> list[int]:
+def row_counts(count: int, device: torch.device | str) -> list[int]:
     """How many rows each rank has, asked of them: the host waits for the answer."""
     if world_size() == 1:
         return [count]
@@ -99,7 +100,7 @@ def all_gather(x: Tensor, rows: list[int] | None = None) -> tuple[Tensor, int]:
     return _Gather.apply(x, counts), sum(counts[: rank()])
 
 
-def gather_objects(x) -> list:
+def gather_objects(x: Any) -> list:
     """What every rank has, in order of rank: any object that can be pickled. The host waits for it."""
     if world_size() == 1:
         return [x]

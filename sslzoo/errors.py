@@ -1,5 +1,6 @@
 """What a user did wrong, said in one line that names the mend."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -30,7 +31,7 @@ class Stopped(UserError):
     """A run that was told to stop, and goes on when its command is given again."""
 
 
-def nearest(word: str, words) -> str:
+def nearest(word: object, words: Iterable[object]) -> str:
     """ " — did you mean 'x'?" for the word in `words` that is most like `word`, or ""."""
     found = get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
     return f" — did you mean '{found[0]}'?" if found else ""

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 PATIENCE = 1.0  # seconds before `track` shows anything
@@ -13,7 +14,7 @@ def quiet(what: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
-def progress_bar(transient: bool = True, info: bool = False, disable: bool = False):
+def progress_bar(transient: bool = True, info: bool = False, disable: bool = False) -> Any:
     """A rich bar on stderr: what, the bar, done of total, the time left. info: also `task.fields["info"]`.
     transient: whether it is wiped when it is done."""
     from rich.console import Console

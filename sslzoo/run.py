@@ -30,6 +30,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -174,7 +175,7 @@ class Run:
         raise UserError(f"no run '{name}' — the runs in {root}/ are: {some}")
 
 
-def checked_name(name) -> str:
+def checked_name(name: object) -> str:
     """The name of a new folder, as text; refused where no shell, file system or command could be given it."""
     text = str(name)
     for part in text.split("/"):
@@ -195,7 +196,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one move. It is as readable to others as any
     file that the user makes."""
     path, beside = Path(path), None
@@ -232,13 +233,13 @@ def remove_unfinished(folder: Path) -> int:
     return removed
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write plain values; NaN and infinities, which JSON has not, become null."""
     value = json.loads(json.dumps(value), parse_constant=lambda _: None)
     write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
-def write_signed(path: Path, write: Callable[[Path], None]) -> None:
+def write_signed(path: Path, write: Callable[[Path], object]) -> None:
     """`write_atomic`, with the file's SHA-256 in `<path>.sha256`."""
     path = Path(path)
 

@@ -1,10 +1,12 @@
 """What random views of a batch are."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sslzoo.data.base import Batch, Data
 from sslzoo.errors import ConfigError
 
 
@@ -21,7 +23,7 @@ class Views(nn.Module):
     crops: bool = False
     needs: frozenset[str] = frozenset()
 
-    def check(self, encoder, data) -> None:
+    def check(self, encoder: Any, data: Data) -> None:
         """Refuse data and encoders that these views are not for."""
         name = type(self).__name__
         if data.modality != self.modality:
@@ -34,15 +36,15 @@ class Views(nn.Module):
                 f"{name} needs an encoder with {' and '.join(sorted(self.needs - encoder.offers))} (`sslzoo list encoders`)"
             )
 
-    def draw(self, encoder, batch) -> "Drawn":
+    def draw(self, encoder: Any, batch: Batch) -> "Drawn":
         """Two views or more of every item."""
         raise NotImplementedError
 
-    def encode(self, encoder, view: Tensor, lengths: Tensor):
+    def encode(self, encoder: Any, view: Tensor, lengths: Tensor) -> Any:
         """What an encoder makes of a view [B, ...]."""
         raise NotImplementedError
 
-    def embed(self, encoder, drawn: "Drawn", joint: bool = False) -> list[Tensor]:
+    def embed(self, encoder: Any, drawn: "Drawn", joint: bool = False) -> list[Tensor]:
         """The pooled vector [B, D] of each item, view by view.
 
         joint: views of one shape go through the encoder as one batch, of which batch norm then takes its

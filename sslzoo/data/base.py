@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class Batch:
             [self.global_row_seeds[r :: distributed.world_size()] for r in range(distributed.world_size())]
         )
 
-    def to(self, device) -> "Batch":
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its inputs on `device`; from pinned memory the copy is asynchronous."""
         text = self.inputs.dtype == torch.int64
         moved = self.inputs.to(device, non_blocking=torch.device(device).type != "cpu")
@@ -176,8 +177,16 @@ class Data:
     """
 
     modality: str
+    size: int
+    channels: int
+    mean: list[float]
+    std: list[float]
+    sample_rate: int
+    vocab_size: int
+    max_tokens: int
+    batch: Any  # how items are batched: see `data.sampler`
     seed: int = 0
-    targets = None  # a `data.targets.Targets` where `data.targets.Labelled` has joined them to the data
+    targets: Any = None  # a `data.targets.Targets` where `data.targets.Labelled` has joined them to the data
 
     def split(self, name: str) -> Split:
         """Open "train", "valid" or "test". Raises UserError with the mend where it cannot."""
@@ -211,14 +220,10 @@ class WrappedData(Data):
     def __init__(self, data: Data):
         self.data, self.seed = data, data.seed
 
-    def __getattr__(self, name: str):  # sample_rate, batch and whatever else the data set says of itself
+    def __getattr__(self, name: str) -> Any:  # sample_rate, batch and whatever else the data set says of itself
         if name == "data":  # not there yet: a copy is being made
             raise AttributeError(name)
         return getattr(self.data, name)
-
-    @property
-    def modality(self) -> str:
-        return self.data.modality
 
     @property
     def real_vocab_size(self) -> int:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from sslzoo.build import target
 from sslzoo.data.base import Data
@@ -27,7 +28,9 @@ def agreeing(node: dict, encoder: Encoder, data: Data, where: str, given: Collec
     return found, f"{where} is read at {told}, as the run's encoder reads" if told else ""
 
 
-def agreeing_task(task: dict, encoder: Encoder, data: Data, config: dict, given: Collection[str] = ()):
+def agreeing_task(
+    task: dict, encoder: Encoder, data: Data, config: dict, given: Collection[str] = ()
+) -> tuple[dict, str]:
     """`agreeing` for the data of a task's config node, where it has its own: those of config.data, or task.data."""
     if task.get("data") is None:
         return task, ""
@@ -36,7 +39,9 @@ def agreeing_task(task: dict, encoder: Encoder, data: Data, config: dict, given:
     return {**task, "data": found}, changed
 
 
-def _agreed(node, encoder: Encoder, data: Data, asked: dict, where: str, given: Collection[str], changed: dict):
+def _agreed(
+    node: Any, encoder: Encoder, data: Data, asked: dict, where: str, given: Collection[str], changed: dict
+) -> Any:
     if not isinstance(node, dict):
         return node
     found = {
@@ -67,7 +72,7 @@ def _agreed(node, encoder: Encoder, data: Data, asked: dict, where: str, given: 
 def check_compatible(used: Data, encoder: Encoder, who: str, where: str) -> None:
     """Refuse a data set `used`, the config's node `where`, that is not what the encoder says that it reads. (A text
     set is made to agree: see `with_run_tokenizer`.)"""
-    said = {"modality": (used.modality, encoder.modality)}
+    said: dict[str, tuple[object, object]] = {"modality": (used.modality, encoder.modality)}
     if encoder.modality != "text":
         said |= {name: (getattr(used, name, None), wanted) for name, wanted in encoder.reads.items()}
     for name, (mine, wanted) in said.items():

@@ -9,7 +9,7 @@ With numpy alone: `np.load(file, mmap_mode="r")[start : start + rows]`.
 
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def extract(
     data: Data,
     split: str,
     out: Path,
-    layer: int | str = "all",
+    layer: Any = "all",
     what: Literal["tokens", "items"] = "tokens",
     device: str | torch.device = "cpu",
     progress: Progress = quiet,
@@ -49,7 +49,9 @@ def extract(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder — set out= to another")
     source, opened = Frozen(encoder, device), data.split(split)
-    pending, index, files, held, done = [], [], 0, 0, 0
+    pending: list[np.ndarray] = []
+    index: list[tuple[str, str, int, int]] = []
+    files, held, done = 0, 0, 0
 
     def flush() -> None:
         nonlocal pending, files, held

@@ -124,11 +124,11 @@ def checked_rate(rate: Any) -> int | None:
     """Samples a second, or None for the encoder's own."""
     if rate is None:
         return None
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or int(rate) != rate:
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or float(rate) % 1:
         raise InputTypeError(f"rate must be a whole number of samples a second, got {rate!r}")
-    if rate <= 0:
+    if float(rate) <= 0:
         raise InputError(f"rate must be above 0, got {rate}")
-    return int(rate)
+    return int(float(rate))
 
 
 def split_texts(inputs: Any, lengths: Any) -> list[Any]:
@@ -180,7 +180,7 @@ def checked_ids(item: np.ndarray, place: int, vocab_size: int, most: int) -> Ten
 def texts(items: list[Any], first: int, data: Data, most: int) -> tuple[list[Tensor], int]:
     """int64 [T] of each, as the run's data makes them, and how many texts lost their end to fit in `data.max_tokens`.
     first: the place of the first item. most: tokens that the encoder takes."""
-    encode = getattr(data, "encode", None)
+    encode: Any = getattr(data, "encode", None)
     written = [x for x in items if not isinstance(x, np.ndarray)]
     if written and encode is None:
         raise InputTypeError(f"{type(data).__name__} has no tokenizer: give token ids")

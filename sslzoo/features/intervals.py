@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from sslzoo.data.base import Intervals
 
-def labels_at(times: np.ndarray, intervals) -> np.ndarray:
+
+def labels_at(times: np.ndarray, intervals: Intervals) -> np.ndarray:
     """The label that holds at each time, "" where none does."""
     if not len(intervals.label):
         return np.full(len(times), "")

@@ -99,7 +99,7 @@ def _square(array: np.ndarray, place: int, size: int, channels: int) -> np.ndarr
     if len(planes) == 1 and channels == 3:
         planes = planes.repeat(3, 0)
     elif len(planes) == 3 and channels == 1:
-        planes = np.tensordot(np.float32(LUMA), planes, 1)[None]
+        planes = np.tensordot(np.array(LUMA, np.float32), planes, 1)[None]
     height, width = planes.shape[1:]
     if (height, width) != (size, size):
         side = min(height, width)

@@ -1,7 +1,7 @@
 """A finished run's encoder for use in Python: what `sslzoo.load` gives."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -225,7 +225,7 @@ class PretrainedEncoder:
         hidden = [h.where(inside, 0.0) for h in hidden]
         return Output(hidden, lengths, encoded.pooled.float().cpu(), self.encoder.prefix, self)
 
-    def _streamed(self, inputs: Any, lengths: Any, rate: Any, what: What | None, take) -> Any:
+    def _streamed(self, inputs: Any, lengths: Any, rate: Any, what: What | None, take: Callable[[Output], Any]) -> Any:
         items = taken_apart(self.data, inputs, lengths, rate)
         found: list[Any] = [None] * len(items)
         for places, out in self._outputs(items, rate):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from sslzoo.data.base import Batch
+
 MOST_ROWS = 16  # of a batch, in `visualize`
 
 
@@ -53,7 +55,7 @@ class Objective(nn.Module):
     batch_terms: str = ""
     per_item: frozenset[str] = frozenset()
 
-    def forward(self, encoder: nn.Module, batch, step: int) -> Loss:
+    def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:
         raise NotImplementedError
 
     @property
@@ -74,7 +76,7 @@ class Objective(nn.Module):
         CPU, n may be 0. Returns the parameters that it made anew: the optimiser forgets them."""
         return []
 
-    def visualize(self, encoder: nn.Module, batch, step: int) -> dict:
+    def visualize(self, encoder: nn.Module, batch: Batch, step: int) -> dict:
         """What was asked and what was answered on this batch: small tensors and numbers, and `kind`, which says what
         they are; `report.visualizations` lists the kinds and draws them. Called in eval mode, on every rank alone
         with the same batch."""

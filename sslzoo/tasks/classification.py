@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch.nn.functional as F
@@ -34,8 +34,8 @@ class Classification(TaskObjective):
 
     def __init__(
         self,
-        encoder,
-        data,
+        encoder: Any,
+        data: Any,
         features: Literal["pooled", "layers"] = "pooled",
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
@@ -74,13 +74,15 @@ class Classification(TaskObjective):
         return Loss(value, len(labels), partial(choice_logs, logits, labels))
 
     def evaluate(self, encoder: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        truth, predicted, loss = [], [], 0.0
+        truths: list[np.ndarray] = []
+        answers: list[np.ndarray] = []
+        loss = 0.0
         for batch in batches:
             logits, labels = self.logits(encoder, batch).float().cpu(), batch.targets["label"]
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            truth.append(labels.numpy())
-            predicted.append(logits.argmax(1).numpy())
-        truth, predicted = np.concatenate(truth), np.concatenate(predicted)
+            truths.append(labels.numpy())
+            answers.append(logits.argmax(1).numpy())
+        truth, predicted = np.concatenate(truths), np.concatenate(answers)
         for metric in dict.fromkeys([self.metric, "accuracy"]):
             yield metric, score(metric, truth, predicted)
         yield "loss", loss / len(truth)
