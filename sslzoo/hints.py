@@ -146,13 +146,9 @@ def keys_without(name: str, overrides: list[str], folders: list[Path]) -> set[st
     """The keys of conf/<name>.yaml composed with those of the overrides that it takes; None where it cannot be."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    taken = []
     try:
-        for one in OverridesParser.create().parse_overrides(overrides):
-            value = next(one.sweep_string_iterator()) if one.is_sweep_override() else None
-            taken.append(one.input_line if value is None else f"{one.input_line.partition('=')[0]}={value}")
+        taken = first_of_sweep(overrides)
         if GlobalHydra.instance().is_initialized():  # within a command, whose config folders hold
             return _tried(name, taken)
         if folders:
@@ -161,6 +157,17 @@ def keys_without(name: str, overrides: list[str], folders: list[Path]) -> set[st
             return _tried(name, taken)
     except Exception:  # noqa: BLE001 (what is wrong was said before)
         return None
+
+
+def first_of_sweep(overrides: list[str]) -> list[str]:
+    """Overrides in which what is swept over has its first value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found = []
+    for one in OverridesParser.create().parse_overrides(overrides):
+        value = next(one.sweep_string_iterator()) if one.is_sweep_override() else None
+        found.append(one.input_line if value is None else f"{one.input_line.partition('=')[0]}={value}")
+    return found
 
 
 def _tried(name: str, overrides: list[str]) -> set[str]:

@@ -15,7 +15,7 @@ import yaml
 
 from sslzoo.cli.early import Source, written_signature
 from sslzoo.config import CONF, FURTHER, options
-from sslzoo.hints import one_line
+from sslzoo.hints import first_of_sweep, one_line
 from sslzoo.nodes import target
 
 LINE = re.compile(r"^( *)([\w-]+):(?: (.*?))??(?:\s+# (.*))?$")
@@ -32,7 +32,7 @@ def table(name: str, overrides: list[str], folders: list[Path]) -> str:
     search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(name, [*search, *overrides], return_hydra_config=True)
+            config = compose(name, [*search, *first_of_sweep(overrides)], return_hydra_config=True)
     except Exception as error:
         raise ConfigError(one_line(error, folders, name, overrides)) from error
     chosen = {k: v for k, v in config.hydra.runtime.choices.items() if not k.startswith("hydra/") and v is not None}
@@ -93,7 +93,9 @@ def signature(path: str | None) -> tuple[dict[str, str], dict[str, str]]:
         parameters, doc = written[1], (source and ast.get_docstring(source.classes[name])) or ""
     hints = {key: word(p.annotation) for key, p in parameters.items() if p.annotation not in (p.empty, typing.Any)}
     text = " ".join(doc.split())
-    names = r"(?:^|[.;)] )((?:\w+, )*{}(?:, \w+)*): (.+?)(?:\. |\.$|$)"  # "flip, gray: chances. size: …"
+    names = (
+        r"(?:^|[.;)] )((?:\w+, )*{}(?:, \w+)*): (.+?)(?:\. (?=[A-Z]|[\w, ]+: )|\.$|$)"  # "flip, gray: chances. size: …"
+    )
     found = {key: re.search(names.format(re.escape(key)), text) for key in parameters}
     return hints, {key: match[2] for key, match in found.items() if match}
 

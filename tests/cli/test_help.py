@@ -37,6 +37,9 @@ def test_what_a_docstring_says_of_several_settings_at_once(sslzoo):
     for name in ("flip", "gray", "solarize"):
         assert "chances, a number or" in line(out, f"objective.views.{name}")
     assert "list[float]" in line(out, "objective.views.scale")
+    out = sslzoo("pretrain", "--multirun", "seed=0,1", "encoder=vit_small", "--help")[1]
+    assert line(out, "encoder.trunk.layer_drop").endswith("skips a layer (Fan et al. 2020)")
+    assert line(out, "seed").startswith("seed int 0"), "the first of a sweep"
 
 
 def test_what_a_config_builds_on_and_what_is_still_missing(sslzoo, monkeypatch):
