@@ -22,6 +22,10 @@ class SequenceEncoder(Encoder):
             raise ConfigError(
                 f"the front end gives tokens of {frontend.dim}, the trunk takes {trunk.dim}: make them equal"
             )
+        if pool == "first" and trunk.causal:
+            raise ConfigError(
+                "the first token of a causal trunk sees no other, and stands for no item: set encoder.pool=mean"
+            )
         self.frontend, self.trunk, self.pool = frontend, trunk, pool
         self.modality, self.stride, self.prefix = frontend.modality, frontend.stride, frontend.prefix
         self.reads = frontend.reads

@@ -84,6 +84,10 @@ WRONG = {
         ["objective=bert", "objective/mask=wav2vec2", "data=tiny_text", "encoder=tiny_text"],
         "objective.mask: SpanMask is for another kind of objective",
     ),
+    "the first token of a causal trunk": (
+        ["data=digits", "encoder=vit_small", "encoder/trunk=gru"],
+        "sees no other, and stands for no item: set encoder.pool=mean",
+    ),
     "a batch of another kind": (
         ["data=digits", "data/batch=tokens"],
         "data.batch counts tokens, but the data is image",
