@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -36,11 +37,11 @@ class Job:
     """A pretraining run's parts."""
 
     config: dict
-    data: object
-    encoder: torch.nn.Module
-    objective: torch.nn.Module
-    optim: object
-    trainer: object
+    data: Any
+    encoder: Any
+    objective: Any
+    optim: Any
+    trainer: Any
 
     def save(self, run: Run, prepared: dict, encoder: torch.nn.Module, objective: torch.nn.Module) -> None:
         """Write what was learned, and what builds it again. prepared: what `objective.prepare` was given."""

@@ -3,6 +3,7 @@
 import argparse
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError, nearest
@@ -93,5 +94,5 @@ def as_texts(argv: list[str]) -> list[str]:
 class Parser(argparse.ArgumentParser):
     """argparse's, with mistakes in one line."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog.removeprefix('sslzoo ')}: {message} (--help says what it takes)")

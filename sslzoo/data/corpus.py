@@ -131,7 +131,7 @@ class PlainText(TextData):
         if split in own and split != "train":
             return [_Portion(root, names[i], int(sizes[i])) for i in kept]
         part = 1 + lacking.index(split) if split in lacking else 0
-        shares = self.shares and tuple(self.shares[name] for name in lacking)
+        shares = tuple(self.shares[name] for name in lacking) if self.shares else None
         return [_Portion(root, names[i], int(sizes[i]), part, len(lacking), shares) for i in kept]
 
     def _bounds(self, portion: "_Portion") -> tuple[int, int]:

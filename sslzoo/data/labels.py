@@ -48,7 +48,7 @@ def column(names: Iterable[str]) -> np.ndarray:
 
 def check_alike(names: Iterable[str], where: str) -> None:
     """Refuse classes that are one value written in two ways: True and 1, or True and true."""
-    seen = {}
+    seen: dict[str, str] = {}
     for label in sorted(names):
         value = {"true": "1", "false": "0"}.get(label.lower(), label)
         if value in seen:

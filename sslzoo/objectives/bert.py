@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class BERT(Objective):
     modalities = ("text",)
     needs = frozenset({"tokens"})
 
-    def __init__(self, encoder, data, mask: object, eps: float = 1e-12):
+    def __init__(self, encoder, data, mask: Any, eps: float = 1e-12):
         super().__init__()
         check_mask(mask, "seeds", "allowed")
         self.mask, self.data = mask, data

@@ -1,5 +1,7 @@
 """BEST-RQ: name the random code of each masked frame (Chiu et al. 2022, 2202.01855)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ class BestRQ(Objective):
     modalities = ("speech",)
     needs = frozenset({"tokens", "frames"})
 
-    def __init__(self, encoder, data, mask: object, entries: int = 8192, code_dim: int = 16, noise: float = 0.1):
+    def __init__(self, encoder, data, mask: Any, entries: int = 8192, code_dim: int = 16, noise: float = 0.1):
         super().__init__()
         check_mask(mask, "seeds", "lengths", "size")
         if entries < 2 or code_dim < 1 or noise < 0:

@@ -69,7 +69,9 @@ class CPC(Objective):
         # on the host: how many tokens of each row have one k steps on
         valid = [(lengths - k).clamp(min=0) for k in range(1, min(self.ahead, candidates.shape[1] - 1) + 1)]
         count = sum(int(left.numpy().sum()) for left in valid)
-        total = sum(p.sum() for p in self.predict.parameters()) * 0.0  # reached even where there is nothing to ask
+        total = (
+            torch.stack([p.sum() for p in self.predict.parameters()]).sum() * 0.0
+        )  # reached even where there is nothing to ask
         for left, logits in zip(valid, scores(), strict=True):
             total = total - (logits.log_softmax(2)[..., 0] * valid_mask(left, logits.shape[1], logits.device)).sum()
         return Loss(total / max(count, 1), count, lambda: self.logs(candidates, scores, valid, count))

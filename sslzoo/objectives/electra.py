@@ -1,6 +1,7 @@
 """ELECTRA: which tokens were replaced by a small generator? (Clark et al. 2020, 2003.10555)."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ class ELECTRA(Objective):
         encoder,
         data,
         generator: nn.Module,
-        mask: object,
+        mask: Any,
         weight: float = 50.0,
         keep: float = 0.0,
         eps: float = 1e-12,

@@ -1,5 +1,7 @@
 """HuBERT: name the cluster of each masked frame (Hsu et al. 2021, 2106.07447)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class HuBERT(Objective):
         self,
         encoder,
         data,
-        mask: object,
+        mask: Any,
         output_dim: int = 256,
         temperature: float = 0.1,
         feature_penalty: float = 10.0,

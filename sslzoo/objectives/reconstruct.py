@@ -1,5 +1,7 @@
 """Mockingjay and TERA: rebuild a spectrogram from an altered one (Liu et al. 2020, 1910.12638; 2007.06028)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class Reconstruct(Objective):
     needs = frozenset({"tokens", "frames"})
     length_setting = "corruption.length"
 
-    def __init__(self, encoder, data, corruption: object):
+    def __init__(self, encoder, data, corruption: Any):
         super().__init__()
         self.corruption, self.stack = corruption, encoder.frontend.stack
         corruption.check(encoder.feature_dim // self.stack)

@@ -1,5 +1,7 @@
 """wav2vec 2.0: which quantised frame was it? (Baevski et al. 2020, 2006.11477)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ class Wav2Vec2(Objective):
         self,
         encoder,
         data,
-        mask: object,
+        mask: Any,
         negatives: int = 100,
         temperature: float = 0.1,
         code_dim: int = 256,

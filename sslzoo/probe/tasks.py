@@ -109,7 +109,7 @@ class Task:
         names = labels.column(map(_named, values))
         places = np.flatnonzero(names != "")
         if self.kind == "regression":
-            targets = np.array([self._value(pool, i, values[i]) for i in places], dtype=np.float64)
+            targets = np.array([self._value(pool, int(i), values[i]) for i in places], dtype=np.float64)
             taken = self._parts(pool, places, None)
             found = {p: targets[np.searchsorted(places, at)] for p, at in taken.items()}
             return TaskData({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
@@ -147,9 +147,9 @@ class Task:
         parts = {}
         for part, at in self._parts(pool, places, None).items():
             frames = [(np.arange(max(1, pool.lengths[i] // stride)) + 0.5) * stride for i in at]
-            texts = [labels_at(f / pool.rate, intervals[i]) for i, f in zip(at, frames, strict=True)]
+            spoken = [labels_at(f / pool.rate, intervals[i]) for i, f in zip(at, frames, strict=True)]
             items = np.repeat(at, [len(f) for f in frames])
-            centres, texts = np.concatenate(frames), np.concatenate(texts)
+            centres, texts = np.concatenate(frames), np.concatenate(spoken)
             kept = np.flatnonzero((texts != "") if self.classes is None else np.isin(texts, self.classes))
             kept = kept[_some(len(kept), self.max_frames, "frames", self.name, part)]
             if not len(kept):

@@ -32,7 +32,8 @@ class Healthy:
 
     def at(self, step: float) -> tuple[float, float, float]:
         """Mean, low and high at a step, which must be among theirs."""
-        return tuple(float(np.interp(step, self.steps, y)) for y in (self.mean, self.low, self.high))
+        mean, low, high = (float(np.interp(step, self.steps, y)) for y in (self.mean, self.low, self.high))
+        return mean, low, high
 
     def fits(self, config: dict) -> bool:
         """Whether a run asked the same of the same data with the same encoder; a setting that only one of the two

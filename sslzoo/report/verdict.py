@@ -174,7 +174,8 @@ def _by_heart(record: Record) -> Iterator[Finding]:
 
 
 def _probes(record: Record) -> Iterator[Finding]:
-    above, below = [], []
+    above: list[str] = []
+    below: list[str] = []
     for task, probe in record.probes.items():
         own, before = (number(at(probe, kind, "linear", "test")) for kind in ("pretrained", "untrained"))
         if own is not None and before is not None:

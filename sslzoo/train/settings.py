@@ -9,7 +9,7 @@ import torch
 from sslzoo.errors import ConfigError, nearest
 from sslzoo.train.cadence import Cadence
 
-PRECISIONS = {  # and Lightning's names of them
+PRECISIONS: dict[str | int, str] = {  # and Lightning's names of them
     "auto": "",
     **dict.fromkeys((32, "32", "32-true"), "32-true"),
     **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),

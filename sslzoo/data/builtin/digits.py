@@ -81,7 +81,7 @@ def make(counts: dict[str, int], size: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([SEED, k, i])
         others = shapes[rng.choice(shares[k], 2)]
         pictures[SPLITS[k]][i] = scene(shapes[shares[k][i % len(shares[k])]], others, size, rng)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, share in zip(SPLITS, shares, strict=True):
         rows = np.resize(share, counts[name])
         arrays |= {
