@@ -103,7 +103,7 @@ def leaves(node, path: str = ""):
             yield f"{path}{name}", value
 
 
-def choices(group: str, names) -> dict:
+def choices(group: str, names, folders: list[Path] = []) -> dict:  # noqa: B006 (read, never written)
     """The nodes that options of a group compose, by name, their references not resolved."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -111,8 +111,9 @@ def choices(group: str, names) -> dict:
     overrides = [f"+{group}@{name}={name}" for name in names]
     if GlobalHydra.instance().is_initialized():  # within a command
         return dict(compose(overrides=overrides).items())
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return dict(compose(overrides=overrides).items())
+        return dict(compose(overrides=[*search, *overrides]).items())
 
 
 def readers_of(data: dict) -> list[str]:

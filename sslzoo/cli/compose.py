@@ -11,6 +11,7 @@ from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain
 from sslzoo.errors import ConfigError, one_line_error
 from sslzoo.hints import one_line
+from sslzoo.recipes import settled
 from sslzoo.schema import settings
 
 
@@ -39,6 +40,10 @@ def composed(name: str, argv: list[str], work) -> None:
     modules_last(folders)
     # argparse takes overrides in one piece only, and users write flags between them
     overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    if name == "pretrain":
+        argv = [word for word in argv if word not in overrides]
+        overrides = settled(overrides, folders)
+        argv += overrides
     if asked:
         print(table(name, overrides, folders))
         return

@@ -16,6 +16,7 @@ from pathlib import Path
 from sslzoo.config import CONF, fingerprint, protocol
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.hints import one_line
+from sslzoo.recipes import settled
 from sslzoo.run import Run
 from sslzoo.schema import settings
 
@@ -103,6 +104,7 @@ class Command:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
+        overrides = settled(overrides, self.config_dirs) if name == "pretrain" else overrides
         try:
             if GlobalHydra.instance().is_initialized():  # within a command, whose config folders hold
                 return settings(name, compose(name, overrides), self.config_dirs)

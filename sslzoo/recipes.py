@@ -1,0 +1,54 @@
+"""A recipe's choices may be overridden like any: what it set within a choice that the user replaced goes with it.
+Imports no torch."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+from sslzoo.config import CONF, choices, leaves
+
+WORD = re.compile(r"\+?([\w/]+)=([\w.-]+)")  # a choice of one option
+
+
+def settled(overrides: list[str], folders: list[Path]) -> list[str]:
+    """The overrides of `sslzoo pretrain`, with more of them where they replace a choice below the top (data/batch=…) of
+    which their recipe sets something: that has the value of the option chosen then, or is left out.
+
+    Hydra composes a recipe last, so that its `data.batch.size` would stand in whatever batch is chosen.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    chosen = dict(found.groups() for word in overrides if (found := WORD.fullmatch(word)))
+    below = {group: option for group, option in chosen.items() if "/" in group}
+    said, more = {word.lstrip("+~").partition("=")[0] for word in overrides}, []
+    for kind in ("recipe", "experiment"):
+        body = read(kind, chosen.get(kind, ""), folders) if below else {}
+        for group, option in below.items():  # an option that cannot be composed is refused when all is
+            package = group.replace("/", ".")
+            inside = {key for key, _ in leaves(body) if key.startswith(f"{package}.")} - said
+            if not inside:
+                continue
+            with contextlib.suppress(HydraException, OmegaConfBaseException):
+                own = dict(leaves(plain(choices(group, [option], folders)[option]), f"{package}."))
+                more += [f"{key}={json.dumps(own[key])}" if key in own else f"~{key}" for key in sorted(inside)]
+    return [*overrides, *more]
+
+
+def read(kind: str, name: str, folders: list[Path]) -> dict:
+    """What a recipe sets itself; nothing where there is none of this name, or it is no yaml: Hydra says so."""
+    path = next((p for folder in (*folders, CONF) if (p := folder / kind / f"{name}.yaml").exists()), None)
+    try:
+        node = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+    except (yaml.YAMLError, ValueError):
+        return {}
+    return {key: value for key, value in node.items() if key != "defaults"} if isinstance(node, dict) else {}
+
+
+def plain(node) -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node)
