@@ -11,7 +11,7 @@ from sslzoo.errors import nearest
 BATCH = ("data.batch.size", "data.batch.seconds", "data.batch.tokens", "batch")
 EPOCHS = (("trainer.max_steps",), "a run is counted in steps")
 RESUME = ((), "the same command again continues a run that was stopped; init=RUN begins with another run's encoder")
-OUTPUT = ((), "a run lies in root/name: set root=FOLDER, name=NAME")
+OUTPUT = (("out",), "a run lies in root/name: set root=FOLDER, name=NAME")
 PATH = ("data.path", "data.sets.fsdd.path", "task.data.path")
 LOGGERS = ("logger", "trainer.loggers")
 SHARE = "a share of the steps"
@@ -49,7 +49,9 @@ MEANT = {  # what people write elsewhere: the settings here of which one is mean
     "gradient_checkpointing grad_checkpoint activation_checkpointing": ("trainer.activation_checkpointing",),
     "compile torch_compile": ("trainer.compile",),
     "wandb tensorboard use_wandb loggers logger": LOGGERS,
-    "seed_everything random_seed manual_seed random_state rng_seed": ("seed",),
+    "seed seed_everything random_seed manual_seed random_state rng_seed": ("seed", "seeds"),
+    "task downstream downstream_task": ((), "tasks are for `sslzoo probe` and `adapt`; a run learns by objective=…"),
+    "max_new_tokens num_tokens n_tokens": ("steps",),
     "model backbone arch architecture net network encoder_name": ("encoder",),
     "method algorithm algo ssl_method pretext loss criterion": ("objective",),
     "dataset datamodule dm dataset_name data_name": ("data",),
@@ -57,7 +59,7 @@ MEANT = {  # what people write elsewhere: the settings here of which one is mean
     "data.root data.dir data.folder data.data_dir data.root_dir dataset.root dataset.path dataset.dir": PATH,
     "output_dir out_dir output save_dir log_dir work_dir workdir exp_dir default_root_dir run_dir": OUTPUT,
     "exp_name experiment_name run_name job_name tag": ("name",),
-    "experiment exp preset": ("recipe",),
+    "experiment exp preset": ((), "settings that belong together are recipes: recipe=NAME (`sslzoo list recipes`)"),
     "augmentation augmentations augment transform transforms aug views": ("objective/views", "objective.views"),
     "mask masking": ("objective/mask", "objective.mask", "objective/corruption"),
     "temperature temp tau": ("objective.temperature",),
@@ -88,7 +90,8 @@ def meant(key: str, here: set[str] | None) -> str:
     """ " — did you mean 'x'?" for a name of other programs, among the keys that a composed config has (None: not
     known), or ""."""
     key = key.lower().replace("-", "_")
-    for word in (key, key.rpartition(".")[2]):
+    first = key.partition(".")[0]  # model.name
+    for word in (key, key.rpartition(".")[2], *([] if here is None or first in here else [first])):
         found = WORDS.get(word)
         if found is None:
             continue
@@ -98,7 +101,9 @@ def meant(key: str, here: set[str] | None) -> str:
         fits = [n for n in names if n != key and (here is None or n.replace("/", ".") in here)]
         if fits:
             said = " or ".join(f"'{name}'" for name in (fits if here is None else fits[:1]))
-            return f" — did you mean {said}?" + (f" ({note})" if note else "")
+            return f" — did you mean {said}?" + (f" ({note})" if note and found is not OUTPUT else "")
+        if found is OUTPUT:
+            return f" — {note}"
         if names := [n for n in names if n != key]:
             said = " or ".join(f"'{name}'" for name in names)
             return f" — it is called {said}, and the choices here have none: --cfg job shows their settings"

@@ -42,6 +42,11 @@ MINE = {  # what people write, and where they are led with the choices that pret
     "augmentations": "objective/views",
     "experiment_name": "name",
     "img_size": "data.size",
+    "model.name": "encoder",
+    "optimizer.name": "optim",
+    "dataset.name": "data",
+    "trainer.logger": "trainer.loggers",
+    "wandb.project": "trainer.loggers",
 }
 
 
@@ -75,6 +80,10 @@ def test_what_is_no_setting_at_all(here):
     for key in ("ckpt_path", "resume", "trainer.resume_from_checkpoint"):
         assert "the same command again continues a run" in unknown(key, here, [])
     assert "set root=FOLDER, name=NAME" in unknown("output_dir", here, [])
+    assert meant("output_dir", {"out"}) == " — did you mean 'out'?", "of `sslzoo extract`"
+    assert meant("seed", {"seeds"}) == " — did you mean 'seeds'?", "of a comparison"
+    assert "are recipes: recipe=NAME" in unknown("experiment.name", here, [])
+    assert "tasks are for `sslzoo probe`" in unknown("task", here, [])
     assert meant("frobnicate", here) == ""
 
 
