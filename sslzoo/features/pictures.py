@@ -20,7 +20,8 @@ DEPTHS = (1, 3, 4)  # grey, RGB, RGB and how opaque
 def split_images(inputs: Any, channels: int) -> list[Any]:
     """One picture, a batch or a list of them, as a list: paths and PIL images stay, arrays are [H, W], HWC or CHW.
 
-    channels: of the encoder's images; it decides where an array of three rows may be one picture or three.
+    channels: of the encoder's images. [3, H, W] is one picture in colour; for an encoder of grey ones, and [4, H, W] for
+    any, it may as well be a batch of grey ones, and is refused.
     """
     if is_path(inputs) or isinstance(inputs, Image.Image):
         return [inputs]
@@ -31,7 +32,7 @@ def split_images(inputs: Any, channels: int) -> list[Any]:
         return [array]
     if array.ndim == 3:
         first, last = array.shape[0] in DEPTHS, array.shape[2] in DEPTHS
-        if first and not last and array.shape[0] > 1 and channels == 1:
+        if first and not last and (array.shape[0] == 4 or (array.shape[0] == 3 and channels == 1)):
             raise InputError(
                 f"an array of {list(array.shape)} may be one picture in colour or {len(array)} in grey: "
                 f"give [{len(array)}, 1, H, W] for the latter, a list with it for the former"

@@ -197,6 +197,10 @@ class PretrainedEncoder:
     def learned_weights(self, task: str) -> dict[str, float]:
         """The weight of each layer in a probe's linear head, by the layer's name."""
         path = self.run.probes / f"{task}.json"
+        if not path.exists() and self.run.folder.parent.name == "adapted":
+            raise InputError(
+                "the weights of a probe are of the encoder before it was adapted: give numbers, one a layer"
+            )
         if not path.exists():
             names = sorted(p.stem for p in self.run.probes.glob("*.json"))
             raise InputError(

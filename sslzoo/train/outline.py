@@ -65,7 +65,7 @@ def lines(job, about: dict, folder, save_every: Cadence, val_every: Cadence | No
         ("objective", f"{type(job.objective).__name__}, {_counts(about, 'objective')}"),
         *((name, _amount(found, job.data.modality)) for name, found in about["splits"].items()),
         ("batch", f"{_batch(job.data.batch, job.data.modality)}{_shared(settings)}"),
-        ("steps", f"{settings.max_steps:,}, {about['epoch_steps']:,} an epoch: {epochs:.3g} epochs"),
+        ("steps", f"{settings.max_steps:,}, or {epochs:.3g} epochs of {about['epoch_steps']:,}"),
         ("device", f"{_device(settings)}, {FLOATS.get(settings.arithmetic, settings.arithmetic)}"),
         ("writes", f"{folder}, a checkpoint {_often(save_every)}{validation}"),
     ]

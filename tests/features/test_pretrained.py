@@ -233,6 +233,7 @@ IMAGES = [
     (np.full((8, 8, 3), 4000), ValueError, "values up to 4000"),
     ([np.zeros((8, 8, 2))], ValueError, r"item 0 has the shape \[8, 8, 2\]"),
     (np.zeros((1, 1, 1, 8, 8)), ValueError, "pictures are"),
+    (np.zeros((4, 8, 9), np.uint8), ValueError, "may be one picture in colour or 4 in grey"),
     (np.zeros((8, 8), bool), TypeError, "this encoder takes image"),
     ("nowhere.png", sslzoo.UserError, "there is no file nowhere.png"),
     (7, TypeError, "got int"),

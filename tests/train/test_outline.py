@@ -45,7 +45,7 @@ def test_images():
     _, said = told("moco", "trainer.max_steps=100", measured=8)
     assert said["objective"].startswith("MoCo, ") and "teacher" in said["objective"]
     assert said["train"] == "48 images" and said["valid"] == "48 images, of which 8 are measured"
-    assert said["batch"] == "8 images" and said["steps"] == "100, 6 an epoch: 16.7 epochs"
+    assert said["batch"] == "8 images" and said["steps"] == "100, or 16.7 epochs of 6"
     assert said["writes"] == "runs/x, a checkpoint every 500 steps, validation every 30 s"
     assert said["device"].endswith("32-bit floats") or torch.cuda.is_available()
 
