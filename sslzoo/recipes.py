@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from sslzoo.config import CONF, choices, leaves
+from sslzoo.errors import ConfigError
 
-WORD = re.compile(r"\+?([\w/]+)=([\w.-]+)")  # a choice of one option
+WORD = re.compile(r"\+?([\w/]+)=([\w.,-]+)")  # a choice of an option, or of several to sweep over
 
 
 def settled(overrides: list[str], folders: list[Path]) -> list[str]:
@@ -32,6 +33,11 @@ def settled(overrides: list[str], folders: list[Path]) -> list[str]:
             inside = {key for key, _ in leaves(body) if key.startswith(f"{package}.")} - said
             if not inside:
                 continue
+            if "," in option:
+                raise ConfigError(
+                    f"{kind}={chosen[kind]} sets {min(inside)}, so that {group} cannot be swept over with it: "
+                    f"sweep over {min(inside)}, or run each {group} by itself"
+                )
             with contextlib.suppress(HydraException, OmegaConfBaseException):
                 own = dict(leaves(plain(choices(group, [option], folders)[option]), f"{package}."))
                 more += [f"{key}={json.dumps(own[key])}" if key in own else f"~{key}" for key in sorted(inside)]

@@ -58,5 +58,7 @@ def test_on_the_command_line_too(sslzoo, tmp_path):
     words = ["--config-dir", "mine", "recipe=digits_simclr", "data/batch=own"]
     code, out, err = sslzoo("pretrain", *words, "--cfg", "job")
     assert code == 0 and err == [] and yaml.safe_load(out)["data"]["batch"]["size"] == 17
+    code, _, err = sslzoo("pretrain", "recipe=digits_simclr", "--multirun", "data/batch=items_32,items_64")
+    assert code == 2 and len(err) == 1 and "recipe=digits_simclr sets data.batch.size" in err[0]
     code, _, err = sslzoo("pretrain", *words[:3], "data/batch=nothing")
     assert code == 2 and len(err) == 1 and "there is no data/batch 'nothing'" in err[0]
