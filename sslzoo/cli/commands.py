@@ -18,14 +18,15 @@ from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
 def pretrain(argv: list[str]) -> None:
     """train an encoder with an objective: sslzoo pretrain objective=simclr data=digits encoder=resnet_small"""
 
-    def work(config: dict, choices: dict) -> None:
+    def work(config: dict, choices: dict) -> float | None:
         from sslzoo.build import build, pinned, write_config
+        from sslzoo.cli import metric
         from sslzoo.lock import sole_writer
         from sslzoo.run import Run, checked_name
         from sslzoo.train import launch
         from sslzoo.train.cluster import first_rank
 
-        root, name = Path(str(config.pop("root"))), config.pop("name")
+        root, name, asked = Path(str(config.pop("root"))), config.pop("name"), config.pop("metric")
         name = None if name is None else checked_name(name)
         config["init"] = pinned(config["init"], root)
         if name is None:
@@ -33,14 +34,16 @@ def pretrain(argv: list[str]) -> None:
             name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
         run = Run(root / name)
         job = build(config)
+        metric.check(asked, job, config_folders(argv))
         with sole_writer(run.folder, first_rank(job.trainer)):
             write_config(run, config)
             with run.attempt(typed()):
                 if run.done:
                     print(f"{run.folder} is done already")
                 elif not launch.pretrain(job, run):
-                    return  # a rank other than the first
+                    return None  # a rank other than the first
         print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
+        return metric.measured(run, asked, config_folders(argv))
 
     composed("pretrain", argv, work)
 
@@ -48,11 +51,13 @@ def pretrain(argv: list[str]) -> None:
 def probe(argv: list[str]) -> None:
     """measure what an encoder learned: sslzoo probe run=runs/… task=digit"""
 
-    def work(config: dict, choices: dict) -> None:
+    def work(config: dict, choices: dict) -> float:
+        from sslzoo.cli.metric import validation
         from sslzoo.probe.command import run_probe
 
         path = run_probe(config, choices, given())
         print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
+        return validation(path)
 
     composed("probe", of_the_task(argv), work)
 
@@ -60,12 +65,15 @@ def probe(argv: list[str]) -> None:
 def adapt(argv: list[str]) -> None:
     """train a run's encoder further on a task's labels: sslzoo adapt run=runs/… task=digit method=full"""
 
-    def work(config: dict, choices: dict) -> None:
+    def work(config: dict, choices: dict) -> float | None:
         from sslzoo.adapt.command import run_adapt
 
         path = run_adapt(config, choices, typed(), given())
-        if path is not None:
-            print(f"wrote {path}\nnext:  sslzoo.load('{path.parents[2]}', adapted='{path.parent.name}') in Python")
+        if path is None:
+            return None
+        print(f"wrote {path}\nnext:  sslzoo.load('{path.parents[2]}', adapted='{path.parent.name}') in Python")
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result["valid"][result["metric"]]
 
     composed("adapt", of_the_task(argv), work)
 

@@ -3,13 +3,14 @@
 import os
 import re
 import sys
+from pathlib import Path
 
-from sslzoo.cli import early
+from sslzoo.cli import early, sweep
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
 from sslzoo.cli.help import table
 from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain
-from sslzoo.errors import ConfigError, one_line_error
+from sslzoo.errors import ConfigError
 from sslzoo.hints import one_line
 from sslzoo.recipes import settled
 from sslzoo.schema import settings
@@ -24,7 +25,8 @@ def of_the_task(argv: list[str]) -> list[str]:
 
 
 def composed(name: str, argv: list[str], work) -> None:
-    """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`."""
+    """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`, or to as many as there
+    are jobs in a sweep."""
     asked = {"-h", "--help"} & set(argv)  # Hydra's would ask for what is missing
     argv = [word for word in argv if word not in ("-h", "--help")]
     if asked and not argv:
@@ -47,41 +49,55 @@ def composed(name: str, argv: list[str], work) -> None:
     if asked:
         print(table(name, overrides, folders))
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     saved_argv, begun, failed = sys.argv, [], []
+    flags = [word for word in argv if word not in overrides]
+
+    def perform(config, adjust=None) -> float | None:
+        chosen = sweep.choices()
+        try:
+            found = settings(name, config, folders)
+            if adjust is not None:
+                adjust(found)
+            early.refuse(found)
+            return work(found, chosen)
+        except ConfigError as error:
+            raise of_recipe(error, chosen.get("recipe")) from error
+
+    if {"-m", "--multirun"} & set(flags):
+        sweep.run(name, perform, overrides, flags, folders, run_hydra)
+        return
 
     def task(config) -> None:
         begun.append(True)
         sys.argv = saved_argv  # what Lightning's ranks start again with
-        choices = HydraConfig.get().runtime.choices
         try:
-            found = settings(name, config, folders)
-            early.refuse(found)
-            work(found, {k: v for k, v in choices.items() if "/" not in k})
-        except ConfigError as error:
-            failed.append(of_recipe(error, choices.get("recipe")))
-        except Exception as error:  # noqa: BLE001 (Hydra would print more than one line; a sweep's other jobs go on)
+            perform(config)
+        except Exception as error:  # noqa: BLE001 (Hydra would print more than one line)
             failed.append(error)
 
-    sys.argv = [f"sslzoo {name}", *(word for word in argv if word not in overrides), *overrides]
+    run_hydra(name, flags, overrides, folders, task, begun)
+    if failed:
+        raise failed[0]
+
+
+def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[Path], task, begun: list) -> None:
+    """Hydra's own main. Raises ConfigError for what fails while `begun` is empty: that is the config's fault, such as a
+    file that is no yaml, or a group set to 3."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    saved_argv = sys.argv
+    sys.argv = [f"sslzoo {name}", *flags, *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
     except Exception as error:
-        # whatever fails before the work begins is the config's fault: a file that is no yaml, a group set to 3
         if begun and not isinstance(error, HydraException | OmegaConfBaseException):
             raise
         raise ConfigError(one_line(error, folders, name, overrides)) from error
     finally:
         sys.argv = saved_argv
-    for error in failed[1:]:
-        print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
-    if failed:
-        raise failed[0]
 
 
 def as_recipes(argv: list[str]) -> list[str]:

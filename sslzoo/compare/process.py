@@ -126,7 +126,7 @@ class Command:
         from sslzoo.features.compatible import agreeing_task
 
         config = self.compose("pretrain", overrides)
-        del config["root"], config["name"]
+        del config["root"], config["name"], config["metric"]
         job = build.build(config, self._planned_targets(labels) if labels else None)
         self.checked[run.folder] = config
         if run.config.exists():

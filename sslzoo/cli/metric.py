@@ -1,0 +1,68 @@
+"""The figure that a job of a sweep returns to its sweeper, such as Optuna's: a loss, which it should minimise, or the
+score of a probe, to maximise. Imports no torch before it probes."""
+
+import json
+from pathlib import Path
+
+from sslzoo.compare.process import Command, override
+from sslzoo.config import fingerprint, options, protocol
+from sslzoo.errors import ConfigError, UserError, nearest
+from sslzoo.report.record import at, number, read
+from sslzoo.run import Run
+
+LOSSES = ("loss", "val_loss")
+
+
+def check(metric: str | None, job, config_dirs: list[Path]) -> None:
+    """Refuse, before anything is trained, a metric that the run of a job (`build.Job`) will not have."""
+    known = [*LOSSES, *options("task", config_dirs)]
+    if metric is None:
+        return
+    if metric not in known:
+        raise ConfigError(
+            f"there is no metric '{metric}'{nearest(metric, known)} — metric is loss, val_loss, or a task of `sslzoo list tasks`"
+        )
+    if metric == "val_loss" and job.trainer.val_every is None:
+        raise ConfigError("metric=val_loss is not measured with trainer.val_every=null")
+    if metric not in LOSSES:
+        from sslzoo import build
+
+        node = Command(config_dirs).compose("probe", ["run=…", override("task", metric)])["task"]
+        build.check(node, "task")
+        build.make(node).check(job.encoder, job.data)
+
+
+def measured(run: Run, metric: str | None, config_dirs: list[Path]) -> float:
+    """The metric of a finished run: `loss` or `val_loss` after its last step (None: the second where there is one), or
+    the score, on validation, of a linear probe for a task, which is run where it was not yet."""
+    if metric not in (None, *LOSSES):
+        return probed(run, metric, config_dirs)
+    logs = read(run, pictures=False).summary.get("logs")
+    found = [number(at(logs, name)) for name in ([metric] if metric else ["val_loss", "loss"])]
+    value = next((value for value in found if value is not None), None)
+    if value is None:
+        raise UserError(f"{run.folder} has measured no finite {metric or 'loss'}: {run.summary.name} says none")
+    return value
+
+
+def probed(run: Run, task: str, config_dirs: list[Path]) -> float:
+    """The score of a task on validation, probed where it was not yet with these settings."""
+    from sslzoo.probe.command import run_probe
+
+    path, words = run.probes / f"{task}.json", [override("run", run.folder), override("task", task)]
+    config = Command(config_dirs).compose("probe", words)
+    if not path.exists() or at(read_json(path), "pretrained", "protocol") != fingerprint(protocol(config)):
+        path = run_probe(config, {"task": task})
+    return validation(path)
+
+
+def validation(path: Path) -> float:
+    """What a linear head on the pretrained encoder scores on validation, by which a sweep may choose: test may not."""
+    found = number(at(read_json(path), "pretrained", "linear", "valid"))
+    if found is None:
+        raise UserError(f"{path} has no score on validation")
+    return found
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
