@@ -27,7 +27,7 @@ def check(metric: str | None, job, config_dirs: list[Path]) -> None:
     if metric not in LOSSES:
         from sslzoo import build
 
-        node = Command(config_dirs).compose("probe", ["run=…", override("task", metric)])["task"]
+        node = Command(config_dirs).compose("probe", ["run=it", override("task", metric)])["task"]
         build.check(node, "task")
         build.make(node).check(job.encoder, job.data)
 

@@ -163,9 +163,9 @@ def run(command: str, work, words: list[str], flags: list[str], folders: list[Pa
         except (Exception, SweepStopped) as error:  # noqa: BLE001 (those of jobs are kept with them)
             ended = error
     tidy(folder)
-    if jobs and (text := summary(command, jobs, words, root)):
-        print(text)
     failed = failures(jobs, words)
+    if not all(job.error for job in jobs) and (text := summary(command, jobs, words, root)):
+        print(text)
     for error in failed[1:]:
         print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
     if isinstance(ended, SweepStopped):
@@ -177,15 +177,21 @@ def run(command: str, work, words: list[str], flags: list[str], folders: list[Pa
 
 
 def failures(jobs: list[Job], words: list[str]) -> list[UserError]:
-    """The errors of jobs, each with what its job had otherwise. They are the config's fault where no job was well."""
+    """An error for each thing that jobs failed of, with what the first such job had otherwise. They are the config's
+    fault where no job was well."""
     fixed = {key_of(word) for word in words if not is_swept(word)}
     kind = ConfigError if all(isinstance(job.error, ConfigError) for job in jobs) else UserError
-    own = (" ".join(word for word in job.words if key_of(word) not in fixed) for job in jobs)
-    return [
-        kind(f"{label}: {job.error}" if label else str(job.error))
-        for job, label in zip(jobs, own, strict=True)
-        if job.error is not None
-    ]
+    alike: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.error is not None:
+            alike.setdefault(str(job.error), []).append(job)
+    if [len(of) for of in alike.values()] == [len(jobs)]:
+        return [kind(text) for text in alike]
+    found = []
+    for text, of in alike.items():
+        label = " ".join(word for word in of[0].words if key_of(word) not in fixed)
+        found.append(kind(f"{label}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {text}"))
+    return found
 
 
 def tidy(folder: Path) -> None:
@@ -205,7 +211,7 @@ def summary(command: str, jobs: list[Job], words: list[str], root: Path) -> str:
     if not names:
         return ""
     columns = {
-        shown: [next((w.partition("=")[2] for w in own if bare(w) == key), "") for own in varied]
+        shown: [next((w.partition("=")[2].strip("'\"") for w in own if bare(w) == key), "") for own in varied]
         for key, shown in names.items()
     }
     folder = root / name(

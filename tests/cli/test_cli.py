@@ -53,22 +53,6 @@ def test_the_config_of_a_job(sslzoo):
     assert shown["encoder"]["channels"] == "${data.channels}"
 
 
-def test_a_sweep(sslzoo):
-    code, out, err = pretrain(sslzoo, *IMAGES, "--multirun", "seed=0,1")
-    assert code == 0 and err == []
-    runs = sorted(path.parent for path in Path("runs").glob("*/config.yaml"))
-    assert ["-s0-" in runs[0].name, "-s1-" in runs[1].name] == [True, True] and len(runs) == 2
-    assert all(Run(folder).done for folder in runs)
-    assert all(f"wrote {folder}" in out for folder in runs)
-    assert [p.name for p in Path().iterdir()] == ["runs"], "and nothing is left where one stands"
-
-
-def test_a_sweep_goes_on_after_a_failure(sslzoo):
-    code, _, err = pretrain(sslzoo, *IMAGES, "--multirun", "data.batch.size=8,64")
-    assert code == 1 and len(err) == 1 and "fewer than a batch of 64" in err[0]
-    assert len(list(Path("runs").glob("*/DONE"))) == 1
-
-
 def test_lists(sslzoo):
     code, out, err = sslzoo("list")
     assert code == 0 and err == []
