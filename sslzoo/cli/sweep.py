@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from sslzoo.cli import early
 from sslzoo.cli.sweep_names import UNNAMED, bare, is_swept, job_name, key_of, name, short
 from sslzoo.cli.terminal import modules_last
 from sslzoo.compare.process import quoted
@@ -22,7 +21,6 @@ from sslzoo.config import options
 from sslzoo.errors import ConfigError, Stopped, UserError, one_line_error
 from sslzoo.report.runs import aligned, figure, row
 from sslzoo.run import Run
-from sslzoo.schema import settings
 
 
 class SweepStopped(BaseException):
@@ -132,23 +130,25 @@ def choices() -> dict:
     return {k: v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in k}
 
 
-def run(command: str, work, words: list[str], flags: list[str], folders: list[Path], run_hydra) -> None:
+def run(command: str, perform, words: list[str], flags: list[str], folders: list[Path], run_hydra) -> None:
     """Carry out `sslzoo <command> --multirun`: print what became of its jobs, and raise what the first failure says,
-    after a line for each other one. words: the overrides; work: what one job does; run_hydra: Hydra's main."""
+    after a line for each other one. words: the overrides; perform(config, adjust): what one job does; run_hydra:
+    Hydra's main."""
     saved_argv, alone = sys.argv, [flag for flag in flags if flag not in ("-m", "--multirun")]
 
     def task(config):
         from hydra.core.hydra_config import HydraConfig
 
-        modules_last(folders)  # this may be a process of its own
-        try:
-            found, own = settings(command, config, folders), list(HydraConfig.get().overrides.task)
+        def adjust(found: dict) -> None:
+            own = list(HydraConfig.get().overrides.task)
             if (given := name_here(command, found, choices())) is not None:
                 found["name"] = given
                 own = [*(word for word in own if key_of(word) != "name"), f"name={quoted(given)}"]
-            early.refuse(found)
             sys.argv = [saved_argv[0], command, *own, *alone]  # what Lightning's ranks start again with
-            return work(found, choices())
+
+        modules_last(folders)  # this may be a process of its own
+        try:
+            return perform(config, adjust)
         except Exception as error:
             raise raised(error) from error
 
@@ -159,7 +159,7 @@ def run(command: str, work, words: list[str], flags: list[str], folders: list[Pa
         raise ConfigError(f"{folder} is a run already, and no sweep — choose another name=… or delete it")
     with recorded() as jobs:
         try:
-            run_hydra(command, [*flags, *words, *plan(command, words)], folders, task, jobs)
+            run_hydra(command, flags, [*words, *plan(command, words)], folders, task, jobs)
         except (Exception, SweepStopped) as error:  # noqa: BLE001 (those of jobs are kept with them)
             ended = error
     tidy(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from sslzoo.lock import holder
 from sslzoo.report.record import Record, at, number, read
 from sslzoo.run import Run
 
@@ -101,6 +102,8 @@ def row(run: Run, name: str | None = None) -> Row:
 def status(run: Run) -> str:
     if run.done:
         return "done"
+    if holder(run.folder) is not None:
+        return "running"
     return "failed" if run.failure.exists() else "stopped"
 
 

@@ -159,7 +159,7 @@ def test_an_adapted_run_is_named_by_what_differs(sslzoo, monkeypatch):
 
     seen = []
 
-    def run_adapt(config, choices, overrides):
+    def run_adapt(config, choices, overrides, given):
         seen.append(config["name"])
 
     monkeypatch.setattr(command, "run_adapt", run_adapt)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sslzoo.errors import Stopped, UserError
+from sslzoo.lock import sole_writer
 from sslzoo.report.runs import Row, aligned, rows, table
 from sslzoo.run import Run
 
@@ -166,6 +167,14 @@ def test_why_a_run_failed_is_kept_until_it_is_run_again(tmp_path):
     with pytest.raises(KeyboardInterrupt), run.attempt():
         raise KeyboardInterrupt
     assert rows(tmp_path)[0].status == "stopped"
+
+
+def test_a_run_that_is_being_written(tmp_path):
+    run = made(tmp_path / "a", done=False)
+    run.failure.write_text("as it failed before")
+    with sole_writer(run.folder):
+        assert rows(tmp_path)[0].status == "running"
+    assert rows(tmp_path)[0].status == "failed"
 
 
 def test_the_overrides_of_a_run_are_those_that_it_began_with(tmp_path):
