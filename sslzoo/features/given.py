@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from sslzoo.errors import InputError, InputTypeError
@@ -13,8 +14,12 @@ from sslzoo.nn.images import to_float
 
 def taken_apart(data: Any, inputs: Any, lengths: Any, rate: Any) -> list[Any]:
     """The items of an input for an encoder of this data, none of them read yet."""
-    if hasattr(inputs, "to_numpy"):  # a column of a table
+    if hasattr(inputs, "to_numpy"):  # of pandas or polars
+        if len(inputs.shape) != 1:
+            raise InputTypeError(f"a table of {len(inputs.shape)} dimensions was given: give one of its columns")
         inputs = list(inputs)
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 1 and inputs.dtype.kind in "OU":
+        inputs = inputs.tolist()
     if data.modality != "speech" and rate is not None:
         raise InputTypeError(f"rate is of audio, and this encoder takes {data.modality}: leave it out")
     if data.modality == "image" and lengths is not None:

@@ -23,6 +23,7 @@ CHANNELS = 8  # of a recording, at most: an array with fewer rows or columns tha
 LOUDEST = 100.0  # a float beyond it is no sample in -1..1, however badly scaled
 INTEGERS = {np.dtype("int16"): (0, 2**15), np.dtype("int32"): (0, 2**31), np.dtype("uint8"): (128, 2**7)}
 WANTED = {
+    "weights": "numbers, one a layer",
     "image": "an array, a tensor, a PIL image, the path of a file, or a list of such",
     "speech": "an array, a tensor, the path of a file, or a list of such",
     "text": "a string, a list of strings (or pairs of them), or token ids",
@@ -53,7 +54,7 @@ def array_of(item: Any, modality: str) -> np.ndarray:
             raise InputError(f"a list of {named(item[0])} has no one shape: give a list of arrays") from error
     if item.dtype.kind not in "iuf":
         raise InputTypeError(f"this encoder takes {modality}: {WANTED[modality]}; got {named(item)}")
-    return item
+    return item if item.dtype.isnative else item.astype(item.dtype.newbyteorder("="))
 
 
 def checked_lengths(lengths: Any, items: Sequence[np.ndarray]) -> list[int]:
@@ -137,8 +138,6 @@ def split_texts(inputs: Any, lengths: Any) -> list[Any]:
         items: list[Any] = [inputs]
     elif isinstance(inputs, list | tuple) and not _numbers(inputs, numbers.Integral):
         items = [_text_or_ids(x) for x in inputs]
-    elif isinstance(inputs, np.ndarray) and inputs.dtype.kind in "UO":
-        items = [_text_or_ids(x) for x in inputs.ravel().tolist()]
     else:
         ids = array_of(inputs, "text")
         if ids.ndim not in (1, 2):

@@ -305,6 +305,38 @@ def test_lengths_rates_layers_and_names_that_are_wrong(speech, images, text):
         sslzoo.load(speech.folder, device="gpu7")
 
 
+class Column(list):
+    """A column of a table, as pandas and polars have it."""
+
+    def __init__(self, items, shape=None):
+        super().__init__(items)
+        self.shape = shape or (len(items),)
+
+    def to_numpy(self):
+        raise AssertionError
+
+
+def test_other_ways_to_hold_the_same(speech, text, images):
+    enc = sslzoo.load(speech.folder, device="cpu")
+    waves = [np.sin(np.arange(n) / 9).astype(np.float32) for n in (4000, 5000)]
+    expected = enc(waves).pooled
+    ragged = np.empty(2, object)
+    ragged[:] = waves
+    for given in (ragged, Column(waves), [x.astype(">f4") for x in waves], [x.astype(np.float64) for x in waves]):
+        same(enc(given).pooled, expected)
+    same(enc(waves[0][::-1]).pooled, enc(waves[0][::-1].copy()).pooled)
+    same(enc((waves[0] * 30000).astype(">i2")).pooled, enc((waves[0] * 30000).astype("<i2")).pooled)
+    enc = sslzoo.load(text.folder, device="cpu")
+    same(enc(Column(["a dog", "the cat"])).pooled, enc(["a dog", "the cat"]).pooled)
+    same(enc(np.array([7, 8, 9])[::-1]).pooled, enc([9, 8, 7]).pooled)
+    with pytest.raises(TypeError, match="a table of 2 dimensions was given: give one of its columns"):
+        enc(Column(["a"], (1, 1)))
+    enc = sslzoo.load(images.folder, device="cpu")
+    same(enc(torch.from_numpy(picture(1)).to(torch.bfloat16) / 256).pooled, enc(picture(1) / 256).pooled)
+    with pytest.raises(TypeError, match="weights: numbers, one a layer; got dict"):
+        enc.weighted_sum(picture(1), {"0": 1.0})
+
+
 def test_the_shortest_wave_has_a_frame(speech):
     enc = sslzoo.load(speech.folder, device="cpu")
     out = enc([np.zeros(1), np.zeros(3000)])
