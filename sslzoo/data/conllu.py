@@ -8,7 +8,8 @@ import numpy as np
 from sslzoo.data import files
 from sslzoo.data.base import Intervals
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text import TextData, Texts, TextSplit, file_stamps
+from sslzoo.data.text import TextData, Texts, file_stamps
+from sslzoo.data.text_splits import TextSplit
 from sslzoo.data.token_store import digest, token_dtype
 from sslzoo.errors import UserError
 
@@ -36,8 +37,9 @@ class ConllU(TextData):
         tokens: Literal["wordpiece", "characters"] = "wordpiece",
         lowercase: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
+        strip_accents: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
         self.path, self.on_error = path, on_error
         self._sentences: dict[str, list[tuple[list[str], list[str]]]] = {}
 

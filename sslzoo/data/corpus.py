@@ -13,8 +13,9 @@ import numpy as np
 from sslzoo.data import files, index, splits, text_files, tree
 from sslzoo.data.base import CLS, SEP, SPLITS, UNK
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text import TextBlocks, TextData, Texts, check_files, file_stamps
+from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
+from sslzoo.data.text_splits import TextBlocks
 from sslzoo.data.token_store import digest, open_array, stored, write_ids
 from sslzoo.errors import ConfigError, InputError, UserError
 
@@ -48,8 +49,9 @@ class PlainText(TextData):
         files: dict[str, str] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         shares: dict[str, float] | None = None,
+        strip_accents: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
         if files is not None:
             check_files(files)
         if shares is not None:
@@ -78,7 +80,9 @@ class PlainText(TextData):
         kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest)
         folder = stored(f"corpus-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
         stream, moving = open_array(folder / "ids.npy"), name == "train"
-        return TextBlocks(stream, self.max_tokens, self._wraps, f"{self.path} ({name})", moving)
+        blocks = TextBlocks(stream, self.max_tokens, self._wraps, f"{self.path} ({name})", moving)
+        self.tell(name, blocks)
+        return blocks
 
     def write(self, name: str, folder: Path) -> None:
         portions = self._portions(name)

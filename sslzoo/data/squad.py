@@ -28,8 +28,9 @@ class Squad(TextData):
         max_tokens: int = 384,
         tokens: Literal["wordpiece", "characters"] = "wordpiece",
         lowercase: bool = True,
+        strip_accents: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
         check_files(files)
         self.path, self.files = path, dict(files)
 

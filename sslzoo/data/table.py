@@ -47,8 +47,9 @@ class TextTable(TextData):
         tokens: Literal["wordpiece", "characters"] = "wordpiece",
         lowercase: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
+        strip_accents: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
         check_files(files)
         for file in files.values():
             if not file.endswith(_KINDS):

@@ -1,27 +1,22 @@
 """Text sets: a subclass says what the texts are, the base class makes ids of them."""
 
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from sslzoo import rng
 from sslzoo.data import cache
-from sslzoo.data.base import CLS, SEP, SPECIALS, SPLITS, UNK, Data, Intervals, Split
+from sslzoo.data.base import SPECIALS, SPLITS, UNK, Data, Split
 from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.text_splits import TextBlocks, TextSplit
 from sslzoo.data.token_store import (
-    RaggedIntervals,
-    StringColumns,
-    Strings,
     digest,
-    open_arrays,
-    row_starts,
     stored,
     token_dtype,
 )
@@ -29,7 +24,9 @@ from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
 _FILE = "tokenizer.json"
-_VERSION = 3  # of what is cached: another one makes it anew
+MOST_UNKNOWN = 0.05  # of a text's tokens, above which a run says so
+_log = logging.getLogger("sslzoo")
+_VERSION = 4  # of what is cached: another one makes it anew
 
 
 @dataclass
@@ -42,136 +39,12 @@ class Texts:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class TextSplit(Split):
-    """Items of ids, each int64 [T] with [CLS] and [SEP].
-
-    ids [M]: all items one after the other. starts [N + 1]: where each begins. The arrays may be memory-mapped files
-    (see `token_store`): then nothing of them is copied, and a pickled split holds their paths alone.
-    """
-
-    def __init__(
-        self,
-        ids: np.ndarray,
-        starts: np.ndarray,
-        names: Sequence[str],
-        columns: Mapping[str, np.ndarray] | None = None,
-        intervals: dict[str, Sequence[Intervals]] | None = None,
-    ):
-        self.ids, self.starts, self.names = ids, starts, names
-        self.columns, self.intervals = columns or {}, intervals or {}
-
-    @classmethod
-    def open(cls, folder: Path) -> "TextSplit":
-        """What `write` wrote, memory-mapped."""
-        arrays = open_arrays(folder)
-        columns = {name: x for name, x in arrays.items() if name.startswith(("column.", "kinds.", "kind_starts."))}
-        intervals = {}
-        for name in arrays:
-            kind, _, rest = name.partition(".")
-            if kind == "interval_starts":
-                parts = (arrays[f"{part}.{rest}"] for part in ("interval_starts", "interval_start", "interval_end"))
-                intervals[rest] = RaggedIntervals(*parts, arrays[f"interval_label.{rest}"])
-        names = Strings(arrays["names"], arrays["name_starts"])
-        return cls(arrays["ids"], arrays["starts"], names, StringColumns(columns), intervals)
-
-    @staticmethod
-    def write(
-        folder: Path,
-        ids: Iterable[np.ndarray],
-        dtype: type,
-        names: Sequence[str],
-        columns: dict[str, np.ndarray],
-        intervals: dict[str, Sequence[Intervals]] | None = None,
-    ) -> None:
-        """Write items to a folder that `open` reads; ids: of each item, an array [T]."""
-        lengths, parts = [], []
-        for item in ids:
-            lengths.append(len(item))
-            parts.append(item.astype(dtype))
-        arrays = {"ids": np.concatenate([*parts, np.zeros(0, dtype)]), "starts": row_starts(lengths)}
-        arrays["names"], arrays["name_starts"] = Strings.pack(names)
-        arrays |= StringColumns.pack(columns)
-        for name, stretches in (intervals or {}).items():
-            arrays[f"interval_starts.{name}"] = row_starts([len(x.label) for x in stretches])
-            for part in ("start", "end", "label"):
-                arrays[f"interval_{part}.{name}"] = np.concatenate([getattr(x, part) for x in stretches])
-        for name, values in arrays.items():
-            np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-    @property
-    def tokens(self) -> np.ndarray:
-        """All ids, [CLS] and [SEP] among them [M]."""
-        return self.ids
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.starts)
-
-    def read(self, index: int, seed: int | None = None) -> Tensor:
-        return torch.from_numpy(np.array(self.ids[self.starts[index] : self.starts[index + 1]], np.int64))
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "lengths"}
-
-
-class BlockNames(Sequence):
-    """What `count` blocks of a text are called, made when asked for."""
-
-    def __init__(self, text: str, count: int):
-        self.text, self.count = text, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
-        return f"{self.text}, block {range(self.count)[index]}"
-
-
-class TextBlocks(Split):
-    """One long text in blocks of `max_tokens`, each between [CLS] and [SEP] if `wrap`.
-
-    stream: the ids [N] of the text, an array or a memory-mapped one, of which nothing is copied. In training a block
-    starts anywhere within its place if `moving`, so that no two epochs cut the text alike; what
-    is left after the last whole block is out, unless it is all there is. Raises UserError for an empty text.
-    """
-
-    def __init__(self, stream: np.ndarray, max_tokens: int, wrap: bool, name: str, moving: bool = True):
-        if not len(stream):
-            raise UserError(f"{name} has no text")
-        self.stream, self.wrap, self.moving = stream, wrap, moving
-        self.room = min(max_tokens - 2 * wrap, len(stream))
-        self.names = BlockNames(name, len(stream) // self.room)
-        self.columns, self.intervals = {}, {}
-
-    @property
-    def tokens(self) -> np.ndarray:
-        """All ids [M]."""
-        return self.stream
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N], a single number in memory."""
-        return np.broadcast_to(np.int64(self.room + 2 * self.wrap), len(self.names))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int, seed: int | None = None) -> Tensor:
-        start = index * self.room
-        if seed is not None and self.moving:
-            start = min(start + rng.derive_seed(seed, "cut") % self.room, len(self.stream) - self.room)
-        ids = torch.from_numpy(np.array(self.stream[start : start + self.room], np.int64))
-        return torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])]) if self.wrap else ids
-
-
 class TextData(Data):
     """Text whose tokenizer is learned from its training split, once, or taken from a run by `restore`.
 
     A subclass implements `texts`. vocab_size: ids at most; the first five are [PAD] [UNK] [CLS] [SEP]
     [MASK]. max_tokens: ids of an item at most, [CLS] and [SEP] included. tokens: what an id stands for.
-    lowercase: whether case and accents are dropped (word pieces only).
+    lowercase, strip_accents: whether case and whether accents are dropped (word pieces only).
     """
 
     modality = "text"
@@ -183,13 +56,15 @@ class TextData(Data):
         max_tokens: int = 128,
         tokens: Literal["wordpiece", "characters"] = "wordpiece",
         lowercase: bool = True,
+        strip_accents: bool = False,
     ):
         if vocab_size <= SPECIALS + 1:
             raise ConfigError(f"data.vocab_size must be above {SPECIALS + 1}, the special ids; got {vocab_size}")
         if max_tokens < 8:
             raise ConfigError(f"data.max_tokens must be at least 8, got {max_tokens}")
         self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens
-        self.tokens, self.lowercase = tokens, lowercase
+        self.tokens, self.lowercase, self.strip_accents = tokens, lowercase, strip_accents
+        self._told: set[str] = set()
         self._tokenizer: Tokenizer | None = None
         self._texts: dict[str, Texts] = {}
 
@@ -211,18 +86,45 @@ class TextData(Data):
     def split(self, name: str) -> Split:
         """The items of a split, from the cache, where they are written if they are not there yet."""
         kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest, self.max_tokens)
-        return TextSplit.open(stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name)))
+        folder = stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
+        split = TextSplit.open(folder)
+        self.tell(name, split)
+        return split
+
+    def tell(self, name: str, split: TextSplit | TextBlocks) -> None:
+        """Say, once, how many texts lose their end, and that a vocabulary knows too little of a text."""
+        if split.cut_texts and "cut" not in self._told:
+            self._told.add("cut")
+            share = split.cut_texts / len(split)
+            _log.warning(
+                "%.0f %% of the %s texts (%s of %s) are longer than data.max_tokens=%s and lose their end: raise it where "
+                "the encoder is new; a finished run's reads no more than its own",
+                *(100 * share, name, f"{split.cut_texts:,}", f"{len(split):,}", self.max_tokens),
+            )
+        if name == "train" and "unknown" not in self._told:
+            self._told.add("unknown")
+            share = unknown_share(split.tokens)
+            if share > MOST_UNKNOWN:
+                _log.warning(
+                    "%.0f %% of the text's tokens are unknown to its vocabulary of %s: set a larger data.vocab_size, or "
+                    "data.tokens=characters",
+                    *(100 * share, f"{len(self.tokenizer):,}"),
+                )
 
     def write(self, name: str, folder: Path) -> None:
         """Write the items of a split to a folder."""
-        texts, size = self.opened(name), 10_000
+        texts, size, cut = self.opened(name), 10_000, 0
 
         def encoded() -> Iterable[np.ndarray]:
+            nonlocal cut
             for at in range(0, len(texts.texts), size):
                 pairs = None if texts.pairs is None else texts.pairs[at : at + size]
-                yield from self.tokenizer.encode_batch(texts.texts[at : at + size], pairs, self.max_tokens)
+                items, longer = self.tokenizer.encode_batch_counted(texts.texts[at : at + size], pairs, self.max_tokens)
+                cut += longer
+                yield from items
 
         TextSplit.write(folder, encoded(), token_dtype(len(self.tokenizer)), texts.names, texts.columns)
+        np.save(folder / "cut_texts.npy", cut)
 
     def opened(self, name: str) -> Texts:
         """`texts(name)`, read once."""
@@ -233,7 +135,7 @@ class TextData(Data):
     @property
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            kind = (_VERSION, self.tokens, self.vocab_size, self.lowercase)
+            kind = (_VERSION, self.tokens, self.vocab_size, self.lowercase, self.strip_accents)
             path = cache.cached_file(f"tokenizer-{digest(*kind, self.fingerprint('train'))}.json", self._learn)
             self._tokenizer = Tokenizer.load(path)
         return self._tokenizer
@@ -247,7 +149,13 @@ class TextData(Data):
         return unigram_entropy(self.split("train").tokens)
 
     def save(self, folder: Path) -> None:
-        self.tokenizer.save(folder / _FILE)
+        path = folder / _FILE
+        if path.exists() and Tokenizer.load(path).digest != self.tokenizer.digest:
+            raise UserError(
+                f"{path} is another tokenizer than this data's, on which its run was begun: the texts or sslzoo have "
+                "changed since — choose another name=… or delete the run"
+            )
+        self.tokenizer.save(path)
 
     def restore(self, folder: Path) -> None:
         self._tokenizer = Tokenizer.load(folder / _FILE)
@@ -264,7 +172,14 @@ class TextData(Data):
         if self.tokens == "characters":
             CharTokenizer.train(self.lines("train"), self.vocab_size).save(path)
         else:
-            Tokenizer.train(self.lines("train"), self.vocab_size, self.lowercase).save(path)
+            Tokenizer.train(self.lines("train"), self.vocab_size, self.lowercase, self.strip_accents).save(path)
+
+
+def unknown_share(tokens: np.ndarray, most: int = 2**22) -> float:
+    """[UNK] among the ids that stand for text; of more than `most` tokens, every n-th is looked at."""
+    some = np.asarray(tokens[:: max(1, len(tokens) // most)])
+    unknown = int((some == UNK).sum())
+    return unknown / max(int((some >= SPECIALS).sum()) + unknown, 1)
 
 
 def unigram_entropy(tokens: np.ndarray, most: int = 2**22) -> float:

@@ -35,14 +35,18 @@ class Tokenizer:
         self._backend.encode_special_tokens = True
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> "Tokenizer":
-        """Learn at most `vocab_size` ids. `lowercase` also strips accents, as BERT's uncased models do.
+    def train(
+        cls, texts: Iterable[str], vocab_size: int, lowercase: bool = True, strip_accents: bool = False
+    ) -> "Tokenizer":
+        """Learn at most `vocab_size` ids. BERT's uncased models have both switches on.
 
         texts: gone through twice, so no iterator; of a corpus, its lines. At most half of the ids are spent on
         single characters, the rarest of which become [UNK]. Holds the distinct words, not the texts.
         """
         _check_room(vocab_size)
-        normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+        if not strip_accents:  # a letter and the mark that follows it are the letter with the mark
+            normalizer = normalizers.Sequence([normalizers.NFC(), normalizer])
         splitter = pre_tokenizers.BertPreTokenizer()
         # a space always ends a word, so what stands between spaces is taken apart once however often it occurs
         unsplit, words = Counter(), Counter()
@@ -98,10 +102,18 @@ class Tokenizer:
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_tokens: int | None = None
     ) -> list[np.ndarray]:
         """`encode` of many texts."""
-        firsts = self._ids(texts)
-        if pairs is None:
-            return [_join([ids], max_tokens) for ids in firsts]
-        return [_join(list(both), max_tokens) for both in zip(firsts, self._ids(pairs), strict=True)]
+        return self.encode_batch_counted(texts, pairs, max_tokens)[0]
+
+    def encode_batch_counted(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_tokens: int | None = None
+    ) -> tuple[list[np.ndarray], int]:
+        """`encode` of many texts, and how many lost their end."""
+        parts = [[ids] for ids in self._ids(texts)]
+        if pairs is not None:
+            parts = [[*first, second] for first, second in zip(parts, self._ids(pairs), strict=True)]
+        whole = (sum(map(len, item)) + 1 + len(item) for item in parts)
+        cut = 0 if max_tokens is None else sum(length > max_tokens for length in whole)
+        return [_join(item, max_tokens) for item in parts], cut
 
     def encode_stream(self, texts: Iterable[str]) -> np.ndarray:
         """int64 [N]: all texts one after the other, without specials."""

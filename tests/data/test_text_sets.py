@@ -14,7 +14,8 @@ from sslzoo.data.base import CLS, SEP, SPECIALS, UNK
 from sslzoo.data.corpus import PlainText, WikiText
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount
-from sslzoo.data.text import TextBlocks, TextData, Texts, unigram_entropy
+from sslzoo.data.text import TextData, Texts, unigram_entropy
+from sslzoo.data.text_splits import TextBlocks
 from sslzoo.data.tokenizer import Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
@@ -304,7 +305,7 @@ def test_a_corpus_is_tokenised_once_and_anew_when_it_changes(tmp_path, own_cache
 
 def test_items_are_tokenised_once(letters, own_cache, monkeypatch):  # noqa: F811
     want = letters.split("train")
-    monkeypatch.setattr(Tokenizer, "encode_batch", lambda *a: pytest.fail("tokenised again"))
+    monkeypatch.setattr(Tokenizer, "encode_batch_counted", lambda *a: pytest.fail("tokenised again"))
     again = Letters(ByCount(2), vocab_size=60, max_tokens=8)
     split = again.split("train")
     assert all(torch.equal(split.read(i), want.read(i)) for i in range(4)) and list(split.names) == list(want.names)

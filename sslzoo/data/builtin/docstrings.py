@@ -57,8 +57,9 @@ class Docstrings(TextData):
         tokens: Literal["wordpiece", "characters"] = "wordpiece",
         lowercase: bool = True,
         per_package: int = 2500,
+        strip_accents: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
         if per_package < 1:
             raise ConfigError(f"data.per_package must be at least 1, got {per_package}")
         self.per_package = per_package
