@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,7 +24,7 @@ def settled(overrides: list[str], folders: list[Path]) -> list[str]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    chosen = dict(found.groups() for word in overrides if (found := WORD.fullmatch(word)))
+    chosen = {found[1]: found[2] for word in overrides if (found := WORD.fullmatch(word))}
     below = {group: option for group, option in chosen.items() if "/" in group}
     said, more = {word.lstrip("+~").partition("=")[0] for word in overrides}, []
     for kind in ("recipe", "experiment"):
@@ -54,7 +55,7 @@ def read(kind: str, name: str, folders: list[Path]) -> dict:
     return {key: value for key, value in node.items() if key != "defaults"} if isinstance(node, dict) else {}
 
 
-def plain(node) -> dict:
+def plain(node) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(node)

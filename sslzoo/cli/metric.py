@@ -51,7 +51,9 @@ def probed(run: Run, task: str, config_dirs: list[Path]) -> float:
 
     path, words = run.probes / f"{task}.json", [override("run", run.folder), override("task", task)]
     config = Command(config_dirs).compose("probe", words)
-    if not path.exists() or at(read_json(path), "pretrained", "protocol") != fingerprint(protocol(config)):
+    if not path.exists() or at(read_json(path), "pretrained", "protocol") != fingerprint(
+        protocol(config, {"task": task})
+    ):
         path = run_probe(config, {"task": task})
     return validation(path)
 

@@ -91,7 +91,7 @@ def recorded() -> Iterator[list[Job]]:
     class Returned(JobReturn):
         """Hydra's, which does not print a line of its own before it raises."""
 
-        @property
+        @property  # type: ignore[misc]
         def return_value(self):
             if self.status == JobStatus.FAILED:
                 raise self._return_value
@@ -166,8 +166,8 @@ def run(command: str, perform, words: list[str], flags: list[str], folders: list
     failed = failures(jobs, words)
     if not all(job.error for job in jobs) and (text := summary(command, jobs, words, root)):
         print(text)
-    for error in failed[1:]:
-        print(f"sslzoo: {one_line_error(error)}", file=sys.stderr)
+    for failure in failed[1:]:
+        print(f"sslzoo: {one_line_error(failure)}", file=sys.stderr)
     if isinstance(ended, SweepStopped):
         raise Stopped(str(ended)) from ended
     if failed:

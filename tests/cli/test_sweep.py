@@ -9,6 +9,7 @@ import yaml
 from test_cli import IMAGES, pretrain
 
 from sslzoo.cli.sweep_names import job_name, name, short
+from sslzoo.config import fingerprint, protocol
 from sslzoo.errors import Stopped
 from sslzoo.run import Run
 
@@ -126,13 +127,16 @@ def test_a_probe_as_a_metric(sslzoo, monkeypatch):
         path = Path(config["run"]) / "probe" / "digit.json"
         path.parent.mkdir()
         score = len(probed) / 10
-        path.write_text(json.dumps({"pretrained": {"linear": {"valid": score, "test": 0.9}}}))
+        found = {"linear": {"valid": score, "test": 0.9}, "protocol": fingerprint(protocol(config, choices))}
+        path.write_text(json.dumps({"pretrained": found}))
         return path
 
     monkeypatch.setattr(command, "run_probe", run_probe)
     words = ["data=digits", "data.train=32", "data.valid=16", "data.test=16", "data.batch.size=8"]
-    code, out, err = pretrain(sslzoo, *IMAGES[1:], *words, "--multirun", "seed=0,1", "metric=digit", "name=mine")
-    assert code == 0, err
+    words += ["--multirun", "seed=0,1", "metric=digit", "name=mine"]
+    for _ in range(2):  # the second time it is there already
+        code, out, err = pretrain(sslzoo, *IMAGES[1:], *words)
+        assert code == 0, err
     assert probed == ["runs/mine/seed=0", "runs/mine/seed=1"]
     table = next(line for line in out.splitlines() if line.startswith("1     done"))
     assert table.split()[-3:-1] == ["20.0", "90.0"] and "highest digit: 20.0 on validation, seed=1" in out
