@@ -1,5 +1,6 @@
 """Frozen features of an encoder: of items and of tokens, in eval mode and without gradients."""
 
+import math
 from typing import Protocol
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from sslzoo.data.base import Batch, Data
 from sslzoo.encoders.base import Encoded, Encoder
+from sslzoo.features import windows
 from sslzoo.nn.masked import masked_mean, valid_mask
 
 IMAGES, SECONDS, TOKENS = 256, 60, 16384  # of one batch
@@ -49,6 +51,7 @@ class Frozen:
         self.encoder, self.device = encoder.to(device).eval(), torch.device(device)
         self.first, self.stride = encoder.stride / 2, encoder.stride
         self.in_tokens = "tokens" in encoder.offers
+        self.rate = encoder.reads.get("sample_rate", math.inf)  # Hz, of what has one
         self.layers = [str(i) for i in range(encoder.depth + 1)] if self.in_tokens else ["pooled"]
         self.main = len(self.layers) - 1
         self._own_pooling: bool | None = None
@@ -59,12 +62,37 @@ class Frozen:
 
     @torch.inference_mode()
     def items(self, batch: Batch) -> Tensor:
+        if windows.needed(batch, self.rate):
+            rows = zip(batch.inputs, batch.lengths.tolist(), strict=True)
+            return torch.stack([self._long_item(inputs, length) for inputs, length in rows])
         return self.item_planes(self.encode(batch)).cpu()
 
     @torch.inference_mode()
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if windows.needed(batch, self.rate):
+
+            def read(inputs: Tensor, lengths: Tensor) -> Tensor:
+                encoded = self.encoder(inputs.to(self.device), lengths)
+                return self.token_planes(encoded)[:, : int(encoded.lengths[0]) - self.encoder.prefix]
+
+            return windows.stitched(read, batch, self.stride, self.rate)
         encoded = self.encode(batch)
         return self.token_planes(encoded).cpu(), (encoded.lengths - self.encoder.prefix).cpu()
+
+    def _long_item(self, inputs: Tensor, length: int) -> Tensor:
+        """[L, D]: each layer's mean over the tokens of all windows, and the mean of what they are pooled to."""
+        means, pooled, weights = [], [], []
+        for start, stop, own in windows.windows(length, self.stride, self.rate):
+            encoded = self.encoder(inputs[None, start:stop].to(self.device), torch.tensor([stop - start]))
+            whole = self.item_planes(encoded)[0].cpu()
+            tokens = whole[None]
+            if self.in_tokens:
+                tokens = self.token_planes(encoded)[0, : int(encoded.lengths[0]) - self.encoder.prefix][own].cpu()
+            means.append(tokens.mean(0))
+            pooled.append(whole[-1:])
+            weights.append(float(len(tokens) if self.in_tokens else stop - start))
+        planes = [torch.cat([m, p]) if self._own_pooling else m for m, p in zip(means, pooled, strict=True)]
+        return torch.einsum("w,wld->ld", torch.tensor(weights) / sum(weights), torch.stack(planes))
 
     def item_planes(self, encoded: Encoded) -> Tensor:
         """[B, L, D], a vector an item of each layer."""

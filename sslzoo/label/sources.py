@@ -1,11 +1,14 @@
 """What frames of speech are clustered by: their cepstra, or a layer of an encoder."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from sslzoo.data.base import Batch
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError
+from sslzoo.features import windows
 
 STEP = 10  # ms between neighbouring cepstra, as they are always analysed
 
@@ -25,11 +28,17 @@ class Cepstra:
         if hop_ms < STEP or hop_ms % STEP:
             raise ConfigError(f"hop_ms must be a multiple of {STEP}, the step of the cepstra, got {hop_ms}")
         self.mfcc, self.every, self.device = MFCC(sample_rate).to(device), hop_ms // STEP, device
-        self.hop, self.first = self.mfcc.hop * self.every, self.mfcc.win / 2
+        self.hop, self.first, self.rate = self.mfcc.hop * self.every, self.mfcc.win / 2, sample_rate
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B, T, 39] and the frames of each row [B], on the CPU."""
+        if windows.needed(batch, self.rate, exact=True):  # frames see half a second at the most
+
+            def read(inputs: Tensor, lengths: Tensor) -> Tensor:
+                return self.mfcc(inputs.to(self.device), lengths)[0][:, :: self.every]
+
+            return windows.stitched(read, batch, self.hop, self.rate)
         frames, lengths = self.mfcc(batch.inputs.to(self.device), batch.lengths)
         return frames[:, :: self.every].cpu(), ((lengths - 1) // self.every + 1).cpu()
 
@@ -49,6 +58,13 @@ class Layer:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B, T, D] and the frames of each row [B], on the CPU."""
+        prefix, rate = self.encoder.prefix, self.encoder.reads.get("sample_rate", math.inf)
+        if windows.needed(batch, rate):
+
+            def read(inputs: Tensor, lengths: Tensor) -> Tensor:
+                encoded = self.encoder(inputs.to(self.device), lengths)
+                return encoded.hidden[self.layer][:, prefix : int(encoded.lengths[0])].float()
+
+            return windows.stitched(read, batch, self.hop, rate)
         encoded = self.encoder(batch.inputs.to(self.device), batch.lengths)
-        prefix = self.encoder.prefix
         return encoded.hidden[self.layer][:, prefix:].float().cpu(), (encoded.lengths - prefix).cpu()

@@ -193,6 +193,7 @@ def test_other_hops_are_refused(hop):
 class Counting(torch.nn.Module):
     """A frame every 5 samples, behind a prefix; layer l of frame t is 100 l + t."""
 
+    reads = {}
     modality, offers, depth, stride, prefix = "speech", frozenset({"tokens"}), 2, 5, 1
 
     def forward(self, inputs, lengths):

@@ -1,0 +1,58 @@
+"""Long audio in windows: what an encoder makes of half an hour, in the memory that half a minute takes."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sslzoo.data.base import Batch
+
+LONGEST, CORE, CONTEXT = 120.0, 30.0, 5.0  # seconds
+_log = logging.getLogger("sslzoo")
+
+
+def needed(batch: Batch, rate: float, exact: bool = False) -> bool:
+    """Whether an item, of samples at `rate`, is longer than `LONGEST`; which is said once, unless windows are
+    `exact`."""
+    found = batch.inputs.ndim == 2 and int(batch.lengths.max()) > LONGEST * rate
+    if found and not exact:
+        _say()
+    return found
+
+
+def windows(length: int, stride: int, rate: float) -> Iterator[tuple[int, int, slice]]:
+    """(first sample, last + 1, the tokens in there that are its own) of windows over `length` samples.
+
+    Their own tokens, `CORE` seconds of them, `stride` samples apart, follow each other; `CONTEXT` seconds to either
+    side are read with them. A window begins where a token does, so that tokens lie where the whole item's would.
+    """
+    core, context, first = max(1, round(CORE * rate / stride)), -(-round(CONTEXT * rate) // stride), 0
+    while True:
+        begin, stop = max(first - context, 0), (first + core + context) * stride + round(rate)
+        last = stop >= length
+        own = slice(first - begin, None if last else first - begin + core)
+        yield begin * stride, length if last else stop, own
+        if last:
+            return
+        first += core
+
+
+def stitched(read: Callable[[Tensor, Tensor], Tensor], batch: Batch, stride: int, rate: float) -> tuple[Tensor, Tensor]:
+    """Tokens [B, T, ...] and how many each row has [B], on the CPU. read: of samples [1, N] and their number [1],
+    the tokens [1, T, ...]."""
+    rows = []
+    for inputs, length in zip(batch.inputs, batch.lengths.tolist(), strict=True):
+        parts = windows(length, stride, rate)
+        rows.append(torch.cat([read(inputs[None, a:b], torch.tensor([b - a]))[0, own].cpu() for a, b, own in parts]))
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+
+
+@cache
+def _say() -> None:
+    _log.warning(
+        "audio of more than %g s is read in windows of %g s, with %g s to either side: an encoder sees no further",
+        *(LONGEST, CORE, CONTEXT),
+    )
