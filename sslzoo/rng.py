@@ -28,7 +28,7 @@ def _hash(words: tuple[int | str, ...]) -> int:
     """64 bits of any integers and strings, in their order."""
     h = _GOLDEN
     for word in words:
-        value = crc32(word.encode()) if isinstance(word, str) else int(word)
+        value = crc32(word.encode(errors="surrogateescape")) if isinstance(word, str) else int(word)
         h = _mix((h + _GOLDEN + (value & _WORD)) & _WORD)
     return h
 

@@ -195,7 +195,7 @@ class WikiText(PlainText):
 def _characters(root: Path, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
     """The characters of each file [N], counted once and kept in an index; and what is wrong with the bad ones."""
     listing = index.Listing(root, names, ["train"] * len(names), {}, [])
-    which = hashlib.sha256("\n".join([str(root.resolve()), *names]).encode()).hexdigest()[:20]
+    which = hashlib.sha256("\n".join([str(root.resolve()), *names]).encode(errors="surrogateescape")).hexdigest()[:20]
     found = index.opened(
         f"text-{which}", lambda: listing, ["characters"], lambda path, _: text_files.count_characters(path), "whole"
     )

@@ -1,6 +1,7 @@
 """An audio file of any rate and channel count as mono float32 at one rate: all of it, or a stretch."""
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def decode_at(path: Path, rate: int, sample_rate: int, start: int, stop: int) ->
 def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
     """float32 [N], the mean of a file's channels from sample `start` to `stop`, or to its end if that is nearer."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name may be of any bytes
             start, stop, _ = slice(start, stop).indices(file.frames)
             place = _seekable(file, start)
             if place:
@@ -72,7 +73,7 @@ def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty (0 bytes)")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name may be of any bytes
             frames, finite = 0, True
             if check != "whole":
                 frames = file.frames

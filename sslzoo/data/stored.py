@@ -197,7 +197,8 @@ def digest(*parts) -> str:
     """20 characters that stand for arrays and strings."""
     found = hashlib.sha256()
     for part in parts:
-        found.update(
-            part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data.cast("B") if len(part) else b""
-        )
+        if isinstance(part, str):
+            found.update(part.encode(errors="surrogateescape"))
+        elif len(part):
+            found.update(np.ascontiguousarray(part).data.cast("B"))
     return found.hexdigest()[:20]

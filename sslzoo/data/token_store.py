@@ -159,7 +159,7 @@ class Strings(Sequence):
 
     @staticmethod
     def pack(strings: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [string.encode() for string in strings]
+        parts = [string.encode(errors="surrogateescape") for string in strings]  # a file's name may be of any bytes
         return np.frombuffer(b"".join(parts), np.uint8), row_starts([len(part) for part in parts])
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class Strings(Sequence):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        return self.text[self.starts[index] : self.starts[index + 1]].tobytes().decode()
+        return self.text[self.starts[index] : self.starts[index + 1]].tobytes().decode(errors="surrogateescape")
 
 
 class StringColumns(Mapping):

@@ -104,7 +104,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write_index(path: Path, index: list[tuple[str, str, int, int]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(("item", "file", "start", "rows"))
         writer.writerows(index)

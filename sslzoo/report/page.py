@@ -42,7 +42,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
     for record in records:  # the table's order, everywhere
         record.probes = {row.task: record.probes[row.task] for row in rows if row.task in record.probes}
     page = _whole(str(title), _body(str(title), groups, rows, results))
-    write_atomic(path, lambda p: p.write_text(page, encoding="utf-8"))
+    write_atomic(path, lambda p: p.write_text(page, encoding="utf-8", errors="replace"))
     return path
 
 
