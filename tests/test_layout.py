@@ -37,6 +37,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "adapt",
         "nodes",
         "data.base",
+        "data.shared_memory",
     },
 }
 

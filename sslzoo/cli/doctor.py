@@ -65,6 +65,12 @@ def examine() -> bool:
             say(True, f"GPU {number}: {torch.cuda.get_device_name(number)}, {memory:.0f} GiB, {bf16}")
     else:
         say(None, f"no usable GPU: training runs on {os.cpu_count()} CPU cores")
+    from sslzoo.data import shared_memory
+
+    if (room := shared_memory.free()) is not None:
+        few = room < 2**30
+        more = ": loader workers (trainer.workers) have room for few batches; in Docker, --shm-size gives more"
+        say(None if few else True, f"{room / 2**20:.0f} MiB free in {shared_memory.PLACE}{more if few else ''}")
     say(torch.distributed.is_available(), "torch.distributed (trainer=ddp)")
     try:
         with tempfile.TemporaryFile(dir=Path.cwd()):

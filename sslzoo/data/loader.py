@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslzoo import rng
 from sslzoo.data.base import Batch, Split
 from sslzoo.data.sampler import SPARES, Rows, StepSampler
+from sslzoo.data.shared_memory import fitting_workers
 from sslzoo.errors import UserError
 
 IGNORE = -100  # the target of padding, as torch's losses have it
@@ -77,7 +78,10 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _loader(split: Split, batches, workers: int) -> DataLoader:
+def _loader(split: Split, batches, workers: int, largest: int) -> DataLoader:
+    """largest: the units of the largest batch, padding included."""
+    if workers and len(split):
+        workers = fitting_workers(workers, largest * _unit_bytes(split))
     return DataLoader(
         _ReadRows(split),
         batch_sampler=batches,
@@ -89,12 +93,22 @@ def _loader(split: Split, batches, workers: int) -> DataLoader:
     )
 
 
+def _unit_bytes(split: Split) -> int:
+    """Bytes of an item of length 1; 0 where the first one cannot be read."""
+    try:
+        item = split.read(0, 0)
+    except UserError:
+        return 0
+    return item.element_size() if item.ndim == 1 else item.nbytes
+
+
 def train_loader(
     split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0, parts=1, to_bucket=False
 ) -> DataLoader:
     """Batches of steps `start` to `stop`, `parts` of each, the same whatever `workers` is and wherever it starts."""
     sampler = StepSampler(batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket)
-    return _loader(split, sampler, workers)
+    largest = max(-(-size // parts) * int(split.cut_lengths[part].max()) for part, size in sampler.buckets)
+    return _loader(split, sampler, workers, largest)
 
 
 def ordered_batches(lengths: np.ndarray, indices: np.ndarray, units: float, smallest: int = 1) -> list[list[int]]:
@@ -131,7 +145,8 @@ def ordered_loader(
     indices = np.arange(len(split)) if indices is None else np.asarray(indices)
     lengths = split.lengths if seed is None else split.cut_lengths
     batches = ordered_batches(lengths, indices, units, smallest)[rank::world]
-    return _loader(split, [_ordered(np.array(batch, np.int64), seed) for batch in batches], workers)
+    largest = max((len(batch) * int(lengths[batch].max()) for batch in batches), default=0) * world
+    return _loader(split, [_ordered(np.array(batch, np.int64), seed) for batch in batches], workers, largest)
 
 
 def _ordered(index: np.ndarray, seed: int | None) -> Rows:
