@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from sslzoo.errors import ConfigError
 
@@ -75,7 +76,7 @@ def plain(config) -> dict:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"{missing[0]} is required: set {missing[0]}=…")
-        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except InterpolationKeyError as error:
         found = re.search(r"key 'data\.(\w+)' not found", str(error))
         if not found:

@@ -130,7 +130,7 @@ class ImageViews(Views):
         which of the chances are its own."""
         u = rng.uniform(seeds, name, 16, device=inputs.device)
         chance = {name: each[number] for name, each in self.chances.items()}
-        images = self.crop(to_float(inputs), *u[:, :5].unbind(1), chance["flip"])
+        images = self.crop(to_float(inputs), *[*u[:, :5].unbind(1), chance["flip"]])
         if any(self.factors) or self.hue:
             images = torch.where(_column(u[:, 6] < 0.8), self.jittered(images, u[:, 7:11]), images)
         if chance["gray"] and images.shape[1] == 3:

@@ -67,7 +67,8 @@ def collate(rows: list[tuple[Tensor, int, int, dict[str, Tensor]]], size: int = 
     inputs = pad(list(items))
     if inputs.ndim == 2 and inputs.shape[1] < size:
         inputs = F.pad(inputs, (0, size - inputs.shape[1]))
-    return Batch(inputs, *(torch.tensor(x, dtype=torch.int64) for x in (lengths, seeds, indices)), joined)
+    lengths, seeds, indices = (torch.tensor(x, dtype=torch.int64) for x in (lengths, seeds, indices))
+    return Batch(inputs, lengths, seeds, indices, joined)
 
 
 def _thread_per_worker(_: int) -> None:

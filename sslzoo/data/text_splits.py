@@ -45,7 +45,7 @@ class TextSplit(Split):
             kind, _, rest = name.partition(".")
             if kind == "interval_starts":
                 parts = (arrays[f"{part}.{rest}"] for part in ("interval_starts", "interval_start", "interval_end"))
-                intervals[rest] = RaggedIntervals(*parts, arrays[f"interval_label.{rest}"])
+                intervals[rest] = RaggedIntervals(*[*parts, arrays[f"interval_label.{rest}"]])
         names = Strings(arrays["names"], arrays["name_starts"])
         split = cls(arrays["ids"], arrays["starts"], names, StringColumns(columns), intervals)
         split.cut_texts = int(arrays.get("cut_texts", 0))

@@ -39,7 +39,8 @@ class SequenceEncoder(Encoder):
         return self.frontend.normalize(features)
 
     def project(self, features: Tensor, lengths: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        return self.frontend.project(features, lengths, start) if start else self.frontend.project(features, lengths)
+        begun = [start] if start else []  # a front end that keeps no cache takes none
+        return self.frontend.project(features, lengths, *begun)
 
     def cache(self) -> KVCache | None:
         """An empty cache to begin a text with, or None where nothing can be kept for the next token."""

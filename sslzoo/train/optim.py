@@ -103,8 +103,8 @@ def fastest(kind: type[torch.optim.Optimizer], groups: list[dict], **settings) -
     own test comes at the first step, too late to choose.)"""
     parameters = [p for group in groups for p in group["params"]]
     if not all(type(p) is nn.Parameter and p.is_floating_point() and p.device.type in FUSED for p in parameters):
-        return kind(groups, foreach=True, **settings)
-    optimizer = kind(groups, fused=True, **settings)
+        return kind(groups, foreach=True, **settings)  # type: ignore[call-arg]
+    optimizer = kind(groups, fused=True, **settings)  # type: ignore[call-arg]
     # a fused step would divide by fp16's loss scale itself: too late for the gradient's norm and clipping, which
     # come before it. So the scaler divides, as for any other optimiser
     optimizer._step_supports_amp_scaling = False
