@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sslzoo import compat, rng, weights
+from sslzoo import compat, own, rng, weights
 from sslzoo.config import choices, options
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError
@@ -46,6 +46,7 @@ class Job:
     def save(self, run: Run, prepared: dict, encoder: torch.nn.Module, objective: torch.nn.Module) -> None:
         """Write what was learned, and what builds it again. prepared: what `objective.prepare` was given."""
         saved = {name: self.config[name] for name in ("encoder", "data", "seed")}
+        saved["own"] = own.folders_of([self.config[name] for name in ("encoder", "data", "objective")])
         weights.save(run.weights, encoder.state_dict())
         write_json(run.encoder, saved)
         state = objective.state_dict()
@@ -186,15 +187,17 @@ def joined(saved: dict) -> Targets | PlannedTargets:
 
 
 def described(run: Run) -> dict:
-    """What encoder.json of a finished run says."""
+    """What encoder.json of a finished run says, whose own classes can be imported from then on."""
     run.check_finished()
-    return compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
+    saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
+    own.find_again(saved.get("own", {}), run.folder)
+    return saved
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:
     """Load tensors by name. Raises RuntimeError where others than those `absent` are missing."""
-    own = module.state_dict()
-    module.load_state_dict({**{name: own[name] for name in absent}, **tensors})
+    mine = module.state_dict()
+    module.load_state_dict({**{name: mine[name] for name in absent}, **tensors})
 
 
 def pinned(init: str | None, root: Path) -> dict | None:

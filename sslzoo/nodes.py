@@ -27,7 +27,10 @@ def target(path: str, where: str):
     try:
         found = importlib.import_module(module)
     except Exception as error:
-        raise ConfigError(f"{where}: cannot import {path}: {str(error).splitlines()[0]}") from error
+        top = module.split(".")[0]
+        lost = isinstance(error, ModuleNotFoundError) and error.name == top != "sslzoo"
+        hint = f" — pass --config-dir with the folder that {top} lies in" if lost else ""
+        raise ConfigError(f"{where}: cannot import {path}: {str(error).splitlines()[0]}{hint}") from error
     if not hasattr(found, name):
         raise ConfigError(f"{where}: there is no {name} in {module}{nearest(name, vars(found))}")
     return getattr(found, name)

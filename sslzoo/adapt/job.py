@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from sslzoo import build, rng, weights
+from sslzoo import build, own, rng, weights
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.find import adapted_run
 from sslzoo.config import task_node
@@ -47,6 +47,7 @@ class AdaptJob(build.Job):
                 "parameters": sum(p.numel() for p in encoder.parameters()),
                 "trained_parameters": sum(learning.values()),
                 "head_parameters": learning["objective"],
+                "own": own.folders_of([self.config[name] for name in NODES]),
             },
         )
 
@@ -64,14 +65,14 @@ def trained(encoder: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
 def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
     """The task, and the data that it is put to, which read as the run's did. Raises ConfigError, before any data is
     read, where they do not go together."""
-    node, own = config["task"], build.described(run)["data"]
+    node, runs = config["task"], build.described(run)["data"]
     if config["batch"] is not None:
-        own = {**own, "batch": config["batch"]}
+        runs = {**runs, "batch": config["batch"]}
         if node.get("data") is not None:
             node = {**node, "data": {**node["data"], "batch": config["batch"]}}
-        check(own, "data")
+        check(runs, "data")
         check(node, "task")
-    task, data = make(node), make(own)
+    task, data = make(node), make(runs)
     task.check(encoder, data)
     if task.data is not None:
         return task, with_run_tokenizer(task.data, data, run.folder)
@@ -141,6 +142,7 @@ def load_adapted(run: Run, name: str):
     )
     if weights.signature(run.weights) != config["weights"]:
         raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
+    own.find_again(said.get("own", {}), folder.folder)
     classes = [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"
     encoder, objective, data = begun(config, run, classes)
     both = nn.ModuleDict({"encoder": encoder, "objective": objective})

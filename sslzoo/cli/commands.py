@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import sslzoo
+from sslzoo.cli import following
 from sslzoo.cli.compose import composed, given, of_the_task, typed
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.terminal import end_on_signals, streams
@@ -42,7 +43,7 @@ def pretrain(argv: list[str]) -> None:
                     print(f"{run.folder} is done already")
                 elif not launch.pretrain(job, run):
                     return None  # a rank other than the first
-        print(f"wrote {run.folder}\nnext:  sslzoo probe run={run.folder} task=…   (`sslzoo list tasks`)")
+        print(f"wrote {run.folder}\nnext:  {following.after_pretraining(run, job, argv)}")
         return metric.measured(run, asked, config_folders(argv))
 
     composed("pretrain", argv, work)
@@ -56,7 +57,7 @@ def probe(argv: list[str]) -> None:
         from sslzoo.probe.command import run_probe
 
         path = run_probe(config, choices, given())
-        print(f"wrote {path}\nnext:  sslzoo report {config['run']}")
+        print(f"wrote {path}\nnext:  {following.command('report', str(path.parents[1]), argv=argv)}")
         return validation(path)
 
     composed("probe", of_the_task(argv), work)
@@ -71,7 +72,8 @@ def adapt(argv: list[str]) -> None:
         path = run_adapt(config, choices, typed(), given())
         if path is None:
             return None
-        print(f"wrote {path}\nnext:  sslzoo.load('{path.parents[2]}', adapted='{path.parent.name}') in Python")
+        print(f"wrote {path}\nnext:  {following.command('report', str(path.parent), argv=argv)}")
+        print(f"in Python:  sslzoo.load({str(path.parents[2])!r}, adapted={path.parent.name!r})")
         result = json.loads(path.read_text(encoding="utf-8"))
         return result["valid"][result["metric"]]
 
@@ -83,13 +85,15 @@ def label(argv: list[str]) -> None:
 
     def work(config: dict, choices: dict) -> None:
         from sslzoo.label.command import run_label, summary
+        from sslzoo.run import Run
 
         folder, info, before = run_label(config, choices, given())
         print(summary(info))
         if before:
             print(f"{folder} is done already")
-        data = "…" if choices.get("data") in (None, "null") else choices["data"]
-        print(f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert data={data} encoder=… targets={folder}")
+        run = None if config["run"] is None else Run.find(str(config["run"]), Path(str(config["root"])))
+        then = following.after_labelling(folder, info, typed(), run, argv)
+        print(f"wrote {folder}\nnext:  {then}" if then else f"wrote {folder}")
 
     composed("label", argv, work)
 
@@ -142,11 +146,14 @@ def report(argv: list[str]) -> None:
     parser = Parser(prog="sslzoo report", description=report.__doc__)
     parser.add_argument("runs", nargs="+", help="folders or names of runs")
     parser.add_argument("--out", type=Path, help="where to write the page (default: report.html in the run)")
-    args = parser.parse_args(argv)
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="where the names lie (default: runs)")
+    parser.add_argument("--config-dir", "-cd", action="append", help="taken as by the other commands; nothing is read")
+    # as the composed commands have them
+    args = parser.parse_args([f"--{word}" if word.startswith(("root=", "out=")) else word for word in argv])
     from sslzoo.report.page import write
     from sslzoo.report.record import found
 
-    runs, passed = found(args.runs)
+    runs, passed = found(args.runs, args.root)
     if passed:
         print(
             f"passed over {', '.join(passed)}: no run{'' if len(passed) == 1 else 's'} (no config.yaml)",

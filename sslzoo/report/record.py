@@ -140,15 +140,15 @@ def _visualization(path) -> dict:
     return value
 
 
-def found(names: list[str]) -> tuple[list[Run], list[str]]:
-    """The runs of these folders or names, each once, and the files and folders among them that are no run, as a shell
+def found(names: list[str], root: Path = Path("runs")) -> tuple[list[Run], list[str]]:
+    """The runs of these folders, or names under `root`, each once, and the files and folders among them that are no run, as a shell
     gives for runs/*. Raises UserError for a name of nothing, and where no run is left."""
     runs, passed = {}, []
     for name in names:
         if Path(name).exists() and not (Path(name) / "config.yaml").exists():
             passed.append(name)
         else:
-            run = Run.find(name)
+            run = Run.find(name, root)
             runs.setdefault(run.folder.resolve(), run)
     if not runs:
         raise UserError(f"none of {', '.join(passed)} is a run: a run's folder has a config.yaml")

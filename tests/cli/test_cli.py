@@ -34,7 +34,7 @@ def test_a_run_from_start_to_done(sslzoo):
     assert code == 0 and err == []
     [folder] = Path("runs").iterdir()
     assert folder.name.startswith("rotation-tiny_image-tiny_resnet-s0-")
-    assert f"wrote {folder}" in out and f"next:  sslzoo probe run={folder} task=" in out
+    assert f"wrote {folder}" in out and f"next:  sslzoo probe run={folder}" in out
     assert Run(folder).done
     code, out, err = pretrain(sslzoo, *IMAGES)
     assert code == 0 and f"{folder} is done already" in out

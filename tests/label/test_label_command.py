@@ -45,7 +45,10 @@ def test_from_cepstra_to_done(sslzoo):
     [folder] = Path("runs").iterdir()
     assert folder.name.startswith("labels-mfcc-tiny_speech-") and Targets(folder).clusters == 8
     assert "8 clusters of mfcc, 50 labels a second" in out and out.count("PNMI") == 3
-    assert f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert data=tiny_speech encoder=… targets={folder}" in out
+    assert (
+        f"wrote {folder}\nnext:  sslzoo pretrain objective=hubert data=tiny_speech encoder=logmel_small targets={folder}"
+        in out
+    )
     said = json.loads((folder / "label.json").read_text())
     assert said["source"] == {"source": "mfcc", "hop": 320} and said["data"]["_target_"] == "tiny_sets.TinySpeech"
     assert said["seed"] == 0 and said["seconds"] > 0 and {"commit", "machine", "sample"} <= set(said)
@@ -63,7 +66,7 @@ def test_from_a_layer_of_a_run(sslzoo):
     run = finished(Path("runs/one"))
     code, out, err = label(sslzoo, "run=one", "layer=-1", "clusters=6", "name=made")
     assert code == 0 and err == [] and "6 clusters of one layer 2, 50 labels a second" in out
-    assert "next:  sslzoo pretrain objective=hubert data=… encoder=… targets=runs/made" in out
+    assert "next:" not in out  # how the run was begun is not known
     said, (encoder, data) = json.loads(Path("runs/made/label.json").read_text()), build.load_encoder(run)
     signature = Path(f"{run.weights}.sha256").read_text().split()[0]
     made_from = {"source": "layer 2", "run": "one", "layer": 2, "sha256": signature}

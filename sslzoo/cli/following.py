@@ -1,0 +1,94 @@
+"""The step that a command prints as the next one: it works as it is printed, from the folder that it is printed in.
+Imports torch only where it looks into data."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from sslzoo.cli.flags import OWN_GRAMMAR, config_folders
+from sslzoo.compare.process import override
+from sslzoo.config import CONF
+from sslzoo.errors import UserError
+from sslzoo.run import Run
+
+MANY = 200_000  # items: of more, labels are not looked through for a line of advice
+
+
+def command(*words: str, argv: list[str] = []) -> str:  # noqa: B006 (read, never written)
+    """`sslzoo <words>` for a shell, with the config folders of the command line `argv`."""
+    folders = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]
+    # a script that is on no search path is called as it was called
+    script = sys.argv[0] if Path(sys.argv[0]).name == "sslzoo" and shutil.which("sslzoo") is None else "sslzoo"
+    return shlex.join([script, *words, *folders])
+
+
+def setting(key: str, value) -> str:
+    """key=value for a name or a path, which a command takes as it stands unless it looks like Hydra's grammar."""
+    return override(key, value) if re.match(OWN_GRAMMAR, str(value)) else f"{key}={value}"
+
+
+def after_pretraining(run: Run, job, argv: list[str]) -> str:
+    """A probe of the run on its own data, by a label that can be told apart there; a report where there is none."""
+    try:
+        task = fitting_task(job.data, job.encoder, config_folders(argv))
+    except (UserError, OSError):  # advice is not worth an error
+        task = None
+    if task is None:
+        return command("report", str(run.folder), argv=argv)
+    return command("probe", setting("run", run.folder), *task, argv=argv)
+
+
+def fitting_task(data, encoder, folders: list[Path]) -> list[str] | None:
+    """The overrides of `sslzoo probe` for a task that can be put to a data set: one of a name for one of its label
+    columns, else the column itself; None where there is no label that train, valid and test have alike."""
+    from sslzoo import nodes
+    from sslzoo.probe.splits import ByItem, Pool
+    from sslzoo.probe.tasks import Task
+
+    pool = Pool(data)
+    if len(pool) > MANY:
+        return None
+    named: dict[str, list] = {}
+    for path in sorted(path for folder in (CONF, *folders) for path in (folder / "task").glob("*.yaml")):
+        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "defaults" not in node and node.get("label") in pool.columns() and node.get("kind") == "classification":
+            named.setdefault(node["label"], []).append(([f"task={path.stem}"], nodes.make(node)))
+    for column in pool.columns():
+        chosen = [] if len(pool.columns()) == 1 else [f"task.label={column}"]
+        anew = [*chosen, "task/split=by_item"]
+        every = [*named.get(column, []), (chosen, Task(label=column)), (anew, Task(label=column, split=ByItem()))]
+        for words, task in every:
+            try:
+                task.check(encoder, data)
+                classes = task.prepare(pool, encoder.stride).classes
+            except UserError:
+                continue
+            if len(classes) <= len(pool) / 4:  # a transcript is no class
+                return words
+    return None
+
+
+def after_labelling(folder: Path, info: dict, words: list[str], run: Run | None, argv: list[str]) -> str:
+    """Training on the labels: the data and the encoder as the user wrote them, here or when the run was begun; ""
+    where they were not written. words: the overrides of this command."""
+    data = [word for word in words if _of(word, "data")]
+    encoder = []
+    if run is not None and run.overrides.exists():
+        begun = yaml.safe_load(run.overrides.read_text(encoding="utf-8"))
+        data = data or [word for word in begun if _of(word, "data")]
+        encoder = [word for word in begun if _of(word, "encoder")]
+    elif run is None:  # frames that are as far apart as the labels
+        stack = info["hop"] * 100 // info["sample_rate"]
+        encoder = ["encoder=logmel_small", *([] if stack == 2 else [f"encoder.frontend.stack={stack}"])]
+    if not data or not encoder:
+        return ""
+    root = [word for word in words if word.startswith("root=")]
+    return command("pretrain", "objective=hubert", *data, *encoder, setting("targets", folder), *root, argv=argv)
+
+
+def _of(word: str, group: str) -> bool:
+    return re.match(rf"[+~]*{group}[.=@/]", word) is not None
