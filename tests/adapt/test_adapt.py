@@ -239,7 +239,7 @@ def test_labels_of_items_from_several_splits(own):
         (["task=image_class", "task.label=nothing"], "this data has no labels 'nothing'; it has: label"),
         (["task=image_class", "task.classes=['0']"], "all of train is labelled '0': there is nothing to tell apart"),
         (["task=image_class", "objective.features=tokens"], "objective.features must be one of pooled, layers"),
-        (["task=image_class", "objective.dropout=1.5"], "objective.dropout and objective.label_smoothing must be"),
+        (["task=image_class", "objective.dropout=1.5"], "objective.dropout must be from 0 to less than 1, got 1.5"),
         (["task=image_class", "batch=3"], "batch must be null or a node, such as"),
         (["task=image_class", "batch={_target_: sslzoo.data.sampler.ByCount, sise: 3}"], "ByCount takes no 'sise'"),
         (["task=image_class", "untrained=3"], "untrained must be bool, got 3"),
