@@ -1,4 +1,5 @@
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_other_hops_are_refused(hop):
 class Counting(torch.nn.Module):
     """A frame every 5 samples, behind a prefix; layer l of frame t is 100 l + t."""
 
-    reads = {}
+    reads: ClassVar[dict] = {}
     modality, offers, depth, stride, prefix = "speech", frozenset({"tokens"}), 2, 5, 1
 
     def forward(self, inputs, lengths):
