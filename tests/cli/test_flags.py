@@ -3,6 +3,7 @@
 import pytest
 
 from sslzoo.cli.flags import as_texts, check_blanks
+from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError
 
 
@@ -45,3 +46,12 @@ def test_names_and_paths_are_what_they_say(typed, read):
 def test_a_sweep_over_names_stays_one():
     assert as_texts(["-m", "run=5,b,é", "name=choice(a,b)"]) == ["-m", "run='5',b,'é'", "name=choice(a,b)"]
     assert as_texts(["run=5,b"]) == ["run='5,b'"]
+
+
+def test_what_a_comparison_passes_on_is_read_as_it_was():
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for value in ("é ü, a=b", "it's", "7", "1e3", "null", "runs/a-s0", "a\\b"):
+        read = OverridesParser.create().parse_override(override("name", value)).value()
+        assert str(read) == value and not isinstance(read, int | float | bool), value
+    assert override("seed", 0) == "seed=0"
