@@ -2,12 +2,14 @@
 
     <out>/features-00000.npy   float32 [rows, L, D], the items of this file one after the other
     <out>/index.csv            item, file, start, rows: where each item's rows lie
+    <out>/labels.csv           item, split and the data's label columns, a row an item in the order of index.csv
     <out>/about.json           the layers' names, what a row is, and the sizes
 
 With numpy alone: `np.load(file, mmap_mode="r")[start : start + rows]`.
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +53,7 @@ def extract(
     source, opened = Frozen(encoder, device), data.split(split)
     pending: list[np.ndarray] = []
     index: list[tuple[str, str, int, int]] = []
+    places: list[int] = []
     files, held, done = 0, 0, 0
 
     def flush() -> None:
@@ -68,6 +71,7 @@ def extract(
         if layer != "all":
             items = [rows[:, : encoder.depth + 1][:, [layer]] for rows in items]
         for place, rows in zip(batch.index.tolist(), items, strict=True):
+            places.append(place)
             index.append((opened.names[place], _name(files), held, len(rows)))
             # a copy: a view would keep the whole padded batch alive
             pending.append(rows.copy())
@@ -78,7 +82,13 @@ def extract(
             flush()
     if pending:
         flush()
-    write_atomic(out / "index.csv", lambda path: _write_index(path, index))
+    columns = {"item": [row[0] for row in index], "split": [split] * len(index)}
+    # a label column of one of these names is told from them
+    named = {name: f"label.{name}" if name in columns else name for name in opened.columns}
+    columns |= {named[name]: np.asarray(opened.columns[name])[places].tolist() for name in named}
+    rows = list(zip(*columns.values(), strict=True))
+    write_atomic(out / "index.csv", lambda path: _write_rows(path, ("item", "file", "start", "rows"), index))
+    write_atomic(out / "labels.csv", lambda path: _write_rows(path, list(columns), rows))
     about = {
         "what": what,
         "layers": source.layers if layer == "all" else [source.layers[: encoder.depth + 1][layer]],
@@ -89,6 +99,7 @@ def extract(
         "items": len(index),
         "rows": sum(row[3] for row in index),
         "files": files,
+        "labels": list(named.values()),
     }
     write_json(out / "about.json", about)
     return about
@@ -103,8 +114,8 @@ def save_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
-def _write_index(path: Path, index: list[tuple[str, str, int, int]]) -> None:
+def _write_rows(path: Path, header: Sequence[str], rows: Sequence[tuple]) -> None:
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(("item", "file", "start", "rows"))
-        writer.writerows(index)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -62,3 +62,20 @@ def test_bad_requests(tmp_path):
     with pytest.raises(UserError, match="kept is not an empty folder"):
         extract(Framed(), data, "train", tmp_path / "kept")
     assert (tmp_path / "kept" / "mine.txt").read_text() == "mine" and not (tmp_path / "out").exists()
+
+
+def test_labels_lie_beside_the_features(tmp_path):
+    data = spoken((6, 5, 5))
+    split = data.splits["test"]
+    split.names[2] = "caf\udce9.wav"  # a file's name that is not UTF-8
+    split.columns["split"] = np.array(["α, β"] * 5)
+    about = extract(Framed(), data, "test", tmp_path / "out", what="items")
+    tables = {}
+    for name in ("labels", "index"):
+        with open(tmp_path / "out" / f"{name}.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            tables[name] = list(csv.DictReader(file))
+    words = dict(zip(split.names, split.columns["word"], strict=True))
+    assert [row["item"] for row in tables["index"]] == [row["item"] for row in tables["labels"]]
+    assert {row["item"]: row["word"] for row in tables["labels"]} == words
+    assert about["labels"] == ["word", "label.split"]
+    assert {(row["split"], row["label.split"]) for row in tables["labels"]} == {("test", "α, β")}
