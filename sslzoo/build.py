@@ -19,7 +19,7 @@ from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import check, fits, make, target
 from sslzoo.run import Run, check_signed, write_atomic, write_json
-from sslzoo.train import blocks
+from sslzoo.train import additions, blocks
 
 OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
 UNITS = {"seconds": "speech", "tokens": "text"}  # of what a batch counts: the data that it is for
@@ -27,6 +27,7 @@ FREE = {
     "trainer.workers",
     "trainer.progress",
     "trainer.val_every",
+    "trainer.loggers",
     "init.run",
 }  # settings that change nothing that is learned
 MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
@@ -119,6 +120,7 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
         raise ConfigError(f"seed must be int, got {config['seed']!r}")
     if not fits(config.get("targets"), str | None):
         raise ConfigError(f"targets must be the folder of what `sslzoo label` made, got {config['targets']!r}")
+    additions.check(config)
     trainer, optim, data = make(config["trainer"]), make(config["optim"]), make(config["data"])
     source = initial(config)
     if source is not None:
@@ -271,7 +273,7 @@ def write_config(run: Run, config: dict) -> None:
             )
         old, new = (
             {k: with_defaults(v) if k in ("trainer", "optim", "data") else v for k, v in saved.items()}
-            for saved in (compat.translate(written), config)
+            for saved in ({k: v for k, v in c.items() if k != "logger"} for c in (compat.translate(written), config))
         )
         differ = differences(old, new, FREE)
         if differ:

@@ -33,6 +33,8 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "schedules": "optim/schedule",
     "trainers": "trainer",
     "comparisons": "comparison",
+    "callbacks": "callbacks",
+    "loggers": "logger",
 }
 
 FURTHER = (
@@ -148,6 +150,10 @@ def fingerprint(config: dict) -> str:
     relevant = without_later(json.loads(json.dumps(config)))
     if relevant.get("trainer", {}).get("val_every") == "auto":
         relevant["trainer"]["val_every"] = None  # the default once; validation changes nothing that is learned
+    relevant.pop("logger", None)
+    if not relevant.get("callbacks"):
+        relevant.pop("callbacks", None)
+    relevant.get("trainer", {}).setdefault("loggers", [])  # a setting once
     for key in ("workers", "progress"):
         relevant.get("trainer", {}).pop(key, None)
     if relevant.get("init") is None:

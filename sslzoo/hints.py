@@ -13,7 +13,7 @@ EPOCHS = (("trainer.max_steps",), "a run is counted in steps")
 RESUME = ((), "the same command again continues a run that was stopped; init=RUN begins with another run's encoder")
 OUTPUT = (("out",), "a run lies in root/name: set root=FOLDER, name=NAME")
 PATH = ("data.path", "data.sets.fsdd.path", "task.data.path")
-LOGGERS = ("logger", "trainer.loggers")
+LOGGERS = ("logger",)
 SHARE = "a share of the steps"
 
 MEANT = {  # what people write elsewhere: the settings here of which one is meant, and what to know about it

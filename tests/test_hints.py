@@ -45,8 +45,8 @@ MINE = {  # what people write, and where they are led with the choices that pret
     "model.name": "encoder",
     "optimizer.name": "optim",
     "dataset.name": "data",
-    "trainer.logger": "trainer.loggers",
-    "wandb.project": "trainer.loggers",
+    "trainer.loggers": "logger",
+    "wandb.project": "logger",
 }
 
 

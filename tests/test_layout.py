@@ -19,7 +19,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "encoders": {"nn", "data.base"},
     "objectives": {"nn", "distributed", "augment", "data.base", "encoders.base"},
     "pretrain": {"distributed", "nn.finite"},
-    "train": {"pretrain", "data", "encoders.base", "encoders.transformer", "nn", "distributed"},
+    "train": {"pretrain", "nodes", "data", "encoders.base", "encoders.transformer", "nn", "distributed"},
     "features": {"data", "encoders", "nn", "build"},
     "probe": {"data", "encoders", "nn", "build", "features", "tasks.metrics"},
     "label": {"data", "encoders.base", "nn", "build", "features"},

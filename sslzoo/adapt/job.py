@@ -22,6 +22,7 @@ from sslzoo.nodes import check, fits, make, target
 from sslzoo.probe.tasks import Task
 from sslzoo.run import Run, write_json
 from sslzoo.tasks.base import TaskObjective
+from sslzoo.train import additions
 
 NODES = ("task", "method", "objective", "optim", "trainer")
 MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
@@ -127,6 +128,7 @@ def build_adapt(config: dict, run: Run) -> AdaptJob:
     for name, hint in (("seed", int), ("untrained", bool)):
         if not fits(config[name], hint):
             raise ConfigError(f"{name} must be {hint.__name__}, got {config[name]!r}")
+    additions.check(config)
     trainer, optim = make(config["trainer"]), make(config["optim"])
     encoder, objective, data = begun(config, run)
     return AdaptJob(config, data, encoder, objective, build.batched(data, encoder, objective, optim, trainer), trainer)

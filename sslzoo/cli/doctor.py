@@ -20,8 +20,8 @@ NEEDED = [
 ]
 EXTRAS = {
     "espeakng-loader": "the built-in set `spoken`: pip install 'sslzoo[spoken]'",
-    "tensorboard": "trainer.loggers=[tensorboard]: pip install 'sslzoo[tensorboard]'",
-    "wandb": "trainer.loggers=[wandb]: pip install 'sslzoo[wandb]'",
+    "tensorboard": "logger=tensorboard: pip install 'sslzoo[tensorboard]'",
+    "wandb": "logger=wandb: pip install 'sslzoo[wandb]'",
 }
 
 

@@ -7,6 +7,7 @@ from lightning.fabric.plugins import CheckpointIO
 
 from sslzoo.errors import UserError
 from sslzoo.run import Run, check_signed, write_signed
+from sslzoo.train.additions import check_states
 from sslzoo.train.cadence import Cadence, Timer
 from sslzoo.train.callback import StepCallback
 
@@ -24,6 +25,7 @@ class SignedIO(CheckpointIO):
     """How Lightning reads and writes a checkpoint here."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+        check_states(checkpoint.get("callbacks", {}))
         write_signed(Path(path), lambda beside: torch.save(checkpoint, beside))
 
     def load_checkpoint(self, path, map_location=None, weights_only=None):

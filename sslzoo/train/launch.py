@@ -10,16 +10,17 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslzoo import rng
 from sslzoo.data.loader import collate, train_loader
 from sslzoo.data.sampler import StepSampler
-from sslzoo.errors import Stopped, UserError
+from sslzoo.errors import ConfigError, Stopped, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
 from sslzoo.run import Run
-from sslzoo.train import blocks, cluster
+from sslzoo.train import additions, blocks, cluster
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
 from sslzoo.train.finish import Finish, GracefulStop
@@ -177,12 +178,14 @@ def pretrain(job, run: Run) -> bool:
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         OverfitGuard(run, say) if val_every else None,
         MetricsFile(run),
+        *additions.made(config, "callbacks", run),
         report,
         stop,
         Finish(run, save, example, job.data.describe, about),
         Checkpoints(run, save_every, settings.keep),
     ]
-    trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback])
+    loggers = additions.made(config, "logger", run)
+    trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback], loggers)
     resume = latest_checkpoint(run)
     if resume is not None:
         load(resume)  # a damaged one is refused here, in one line, before any rank starts
@@ -197,6 +200,10 @@ def pretrain(job, run: Run) -> bool:
         raise Stopped(
             f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there"
         )
+    if trainer.is_global_zero and trainer.global_step < settings.max_steps:
+        raise Stopped(
+            f"a callback stopped it at step {trainer.global_step} of {settings.max_steps}: the same command goes on"
+        )
     return run.done and trainer.is_global_zero
 
 
@@ -210,40 +217,35 @@ def strategy_of(name: str) -> str | Strategy:
     return DDPStrategy(**StrategyRegistry[name]["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def lightning_trainer(settings, run: Run, callbacks: list) -> L.Trainer:
+def lightning_trainer(settings, run: Run, callbacks: list, loggers: list) -> L.Trainer:
+    """Raises ConfigError where Lightning has none of the callbacks, such as two of one class that keep a state."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    loggers = []
-    if "tensorboard" in settings.loggers:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(run.folder, name="", version="tensorboard"))
-    if "wandb" in settings.loggers:
-        from lightning.pytorch.loggers import WandbLogger
-
-        loggers.append(WandbLogger(name=run.name, save_dir=run.folder, project="sslzoo"))
     plugins, arithmetic, device = [SignedIO()], settings.arithmetic, "cuda" if settings.on_gpu else "cpu"
     if arithmetic != "32-true":
         plugins.append(HalfPrecision(arithmetic, device))
     if (known := cluster.environment(settings)) is not None:
         plugins.append(known)
     allow_tf32(settings.tf32)
-    return L.Trainer(
-        accelerator="gpu" if settings.on_gpu else "cpu",
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy=strategy_of(settings.strategy),
-        max_steps=settings.max_steps,
-        max_epochs=-1,
-        gradient_clip_val=settings.gradient_clip,
-        accumulate_grad_batches=settings.accumulate,
-        limit_val_batches=0,
-        log_every_n_steps=settings.log_every,
-        logger=loggers or False,
-        callbacks=callbacks,
-        plugins=plugins,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=run.folder,
-    )
+    try:
+        return L.Trainer(
+            accelerator="gpu" if settings.on_gpu else "cpu",
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy=strategy_of(settings.strategy),
+            max_steps=settings.max_steps,
+            max_epochs=-1,
+            gradient_clip_val=settings.gradient_clip,
+            accumulate_grad_batches=settings.accumulate,
+            limit_val_batches=0,
+            log_every_n_steps=settings.log_every,
+            logger=loggers or False,
+            callbacks=callbacks,
+            plugins=plugins,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=run.folder,
+        )
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ConfigError(f"callbacks: {' '.join(str(error).split())}") from error

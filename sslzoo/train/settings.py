@@ -1,7 +1,7 @@
 """How a run is carried out, as conf/trainer says it."""
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -29,7 +29,7 @@ class Settings:
     batch are compared (negatives, batch norm), which see those of their part. activation_checkpointing: whether the
     blocks of a transformer compute again in the backward pass what they would have kept. compile: whether they are
     compiled; then a batch is padded to the longest item of its bucket. on_collapse: warn, or stop. workers:
-    loader processes a rank. loggers: beside metrics.csv.
+    loader processes a rank.
     """
 
     max_steps: int = 1000
@@ -50,7 +50,6 @@ class Settings:
     on_collapse: Literal["warn", "stop"] = "warn"
     workers: int = 0
     progress: bool = True
-    loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
 
     def __post_init__(self):
         for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "keep"):
@@ -67,9 +66,6 @@ class Settings:
             Cadence.parse(self.val_every, "trainer.val_every")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"trainer.precision must be auto, 32, bf16 or fp16, got {self.precision}")
-        for logger in self.loggers:
-            if importlib.util.find_spec(logger) is None:
-                raise ConfigError(f"trainer.loggers=[{logger}] needs a package: pip install 'sslzoo[{logger}]'")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise ConfigError("trainer.accelerator=gpu, but this machine has no usable GPU: `sslzoo doctor` says why")
         if self.ranks > 1 and self.strategy == "auto":
