@@ -11,7 +11,9 @@ from conftest import CONF
 from sslzoo.cli.early import written_signature
 from sslzoo.nodes import imported_signature
 
-TARGETS = sorted({t for path in CONF.rglob("*.yaml") for t in re.findall(r"_target_: ([\w.]+)", path.read_text())})
+TARGETS = sorted(
+    {t for path in CONF.rglob("*.yaml") for t in re.findall(r"_target_: (sslzoo[\w.]+)", path.read_text())}
+)
 SCRIPT = """
 import sys
 import sslzoo
