@@ -1,7 +1,7 @@
 """Frozen features of an encoder: of items and of tokens, in eval mode and without gradients."""
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Frozen:
         self.encoder, self.device = encoder.to(device).eval(), torch.device(device)
         self.first, self.stride = encoder.stride / 2, encoder.stride
         self.in_tokens = "tokens" in encoder.offers
-        self.rate = encoder.reads.get("sample_rate", math.inf)  # Hz, of what has one
+        self.rate: Any = encoder.reads.get("sample_rate", math.inf)  # Hz, of what has one
         self.layers = [str(i) for i in range(encoder.depth + 1)] if self.in_tokens else ["pooled"]
         self.main = len(self.layers) - 1
         self._own_pooling: bool | None = None

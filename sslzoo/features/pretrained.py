@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslzoo.data.base import Data
+from sslzoo.data.base import Batch, Data
 from sslzoo.data.loader import collate, ordered_batches
 from sslzoo.data.tokenizer import Tokenizer
 from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.errors import InputError, InputTypeError, nearest
+from sslzoo.features import windows
 from sslzoo.features.device import chosen_device
 from sslzoo.features.frozen import Frozen, units
 from sslzoo.features.given import read, taken_apart
@@ -218,8 +219,17 @@ class PretrainedEncoder:
             found = read(self.data, items[first : first + CHUNK], first, rate, most)
             sizes = np.array([len(x) if x.ndim == 1 else 1 for x in found])
             for places in ordered_batches(sizes, np.arange(len(found)), units(self.data)):
-                encoded = self._frozen.encode(collate([(found[i], first + i, -1, {}) for i in places]))
+                batch = collate([(found[i], first + i, -1, {}) for i in places])
+                long = windows.needed(batch, self._frozen.rate)
+                encoded = self._of_windows(batch) if long else self._frozen.encode(batch)
                 yield torch.tensor(places) + first, self._output(encoded)
+
+    def _of_windows(self, batch: Batch) -> Encoded:
+        """Long audio, read in windows as `sslzoo extract` reads it."""
+        planes, lengths = self._frozen.tokens(batch)
+        prefix = planes.new_zeros(len(planes), self.encoder.prefix, *planes.shape[2:])  # each window has one
+        hidden = list(torch.cat([prefix, planes], 1).unbind(2))
+        return Encoded(hidden, lengths + self.encoder.prefix, self._frozen.items(batch)[:, -1])
 
     def _output(self, encoded: Encoded) -> Output:
         """On the host, and zero where items have ended."""

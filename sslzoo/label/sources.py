@@ -1,6 +1,7 @@
 """What frames of speech are clustered by: their cepstra, or a layer of an encoder."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,8 @@ class Layer:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B, T, D] and the frames of each row [B], on the CPU."""
-        prefix, rate = self.encoder.prefix, self.encoder.reads.get("sample_rate", math.inf)
+        rate: Any = self.encoder.reads.get("sample_rate", math.inf)
+        prefix = self.encoder.prefix
         if windows.needed(batch, rate):
 
             def read(inputs: Tensor, lengths: Tensor) -> Tensor:

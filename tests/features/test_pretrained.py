@@ -125,6 +125,17 @@ def test_of_speech_as_extract(speech, tmp_path):
     assert len(enc.features([0.0] * 4000)) == 1 and enc.sample_rate == 16000
 
 
+def test_of_long_speech_as_extract(speech, tmp_path, monkeypatch):
+    for name, seconds in (("LONGEST", 0.34), ("CORE", 0.1), ("CONTEXT", 0.05)):
+        monkeypatch.setattr(f"sslzoo.features.windows.{name}", seconds)
+    enc, data = sslzoo.load(speech.folder, device="cpu"), build.load_encoder(speech)[1]
+    waves = [data.split("test").read(i) for i in range(4)]
+    same(enc.features(waves, layer="all"), extracted(speech, tmp_path / "tokens"))
+    items = [rows[0] for rows in extracted(speech, tmp_path / "items", what="items")]
+    same(enc.features(waves, layer="all", what="items"), items)
+    same(enc(waves).pooled, [rows[-1] for rows in items])
+
+
 def test_of_text_as_extract(text, tmp_path):
     enc = sslzoo.load("text", root=str(text.folder.parent), device="cpu")
     expected = extracted(text, tmp_path / "all")
