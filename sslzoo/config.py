@@ -182,6 +182,10 @@ def task_node(config: dict, choices: dict[str, str], given: Collection[str] = ()
         task, choice = {**task, "data": data}, str(choices.get("data", "data"))
         general = choice.endswith(("_folder", "_table")) and "path" in data
         parts = [Path(str(data["path"])).resolve().name if general else choice, *parts]
+        # a table reads the one column that it is told of, and calls it label
+        table = data.get("_target_") == "sslzoo.data.table.TextTable"
+        if table and task.get("label") is not None and data.get("label") in (None, task["label"]):
+            task = {**task, "data": {**data, "label": task["label"]}, "label": "label"}
     if "task.name" in given and task["name"] is not None:
         return task
     name = "-".join(map(str, parts)) or task.get("kind", "task")

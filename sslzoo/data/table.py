@@ -139,7 +139,8 @@ class TextTable(TextData):
             if isinstance(row, dict):
                 for name in (self.text, self.pair, self.label):
                     if name is not None and name not in row:
-                        raise UserError(f"{path} has no column '{name}', but {', '.join(row)}{nearest(name, row)}")
+                        near = nearest(name, row) or " — a table without a header needs data.columns=[…], their names"
+                        raise UserError(f"{path} has no column '{name}', but {', '.join(row)}{near}")
             yield line, row
 
 

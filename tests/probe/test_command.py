@@ -151,6 +151,13 @@ def test_a_task_is_named_after_the_data_and_the_label(words, choices, given, nam
     assert node["name"] == name and node.get("data") == config.get("data")
 
 
+def test_a_label_of_a_table_is_the_column_that_it_reads():
+    words = ["data=text_table", "data.path=glue/SST-2", "data.files={train: a.tsv}", "data.text=words"]
+    config = compose("run=one", *words, "task.label=mood", command="probe")
+    node = task_node(config, {"data": "text_table"})
+    assert (node["label"], node["data"]["label"], node["name"]) == ("label", "mood", "SST-2-mood")
+
+
 def test_a_task_can_be_put_to_another_set():
     config = compose("run=one", "task=speaker", "data=fsdd", "data.path=there", command="probe")
     task = build.make(task_node(config, {"data": "fsdd"}))
