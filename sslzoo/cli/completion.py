@@ -1,10 +1,14 @@
 """What may come next on a command line: commands, then Hydra's own completion of groups and keys."""
 
+from pathlib import Path
+
+from sslzoo.cli.flags import config_folders
 from sslzoo.config import CONF, GROUPS
+from sslzoo.report.runs import folders
 
 SCRIPT = """_sslzoo() {
     local IFS=$'\\n'
-    COMPREPLY=($(sslzoo completion --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+    COMPREPLY=($("${1/#\\~/$HOME}" completion --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=./] ]] && compopt -o nospace
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
@@ -24,8 +28,33 @@ def candidates(line: str, commands) -> list[str]:
         from hydra._internal.utils import create_config_search_path
         from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-        hydra = Hydra.create_main_hydra2("sslzoo", create_config_search_path(str(CONF)))
+        words, path = typed[:-1], create_config_search_path(str(CONF))
+        if words and words[-1] in ("--config-dir", "-cd"):
+            return []
+        for folder in config_folders(words):
+            path.prepend("command-line", f"file://{folder.resolve()}")
+        key, equal, start = typed[-1].partition("=")
+        if equal and key in ("run", "init"):
+            return [f"{key}={found}" for found in runs(words, start)]
+        typed = [word for place, word in enumerate(typed) if not of_flag(typed, place)]
+        hydra = Hydra.create_main_hydra2("sslzoo", path)
         return sorted(DefaultCompletionPlugin(hydra.config_loader)._query(config_name=command, line=" ".join(typed)))
     if command == "list":
         return [name for name in GROUPS if name.startswith(typed[-1])]
+    if command == "report":
+        return runs([], typed[-1])
     return []  # the shell's own: files
+
+
+def of_flag(words: list[str], place: int) -> bool:
+    """Whether a word is a flag, or the folder that --config-dir takes."""
+    return words[place].startswith("-") or (place > 0 and words[place - 1] in ("--config-dir", "-cd"))
+
+
+def runs(words: list[str], start: str) -> list[str]:
+    """The folders of runs that begin so, or whose names under the root do."""
+    root = Path(next((word.removeprefix("root=") for word in words if word.startswith("root=")), "runs"))
+    found = folders(root) if root.is_dir() else []
+    return sorted(
+        str(run) for run in found if str(run).startswith(start) or run.relative_to(root).as_posix().startswith(start)
+    )

@@ -80,7 +80,19 @@ def test_completion(sslzoo):
     assert {"objective=simclr", "objective=bert"} <= set(offered("sslzoo pretrain objective="))
     assert any(word.startswith("optim.lr") for word in offered("sslzoo pretrain objective=simclr optim.l"))
     assert offered("sslzoo report ru") == []
+    assert "data=tiny_image" in offered(f"sslzoo pretrain --config-dir {TINY} data=tiny_")
+    Path("runs/sweep/lr=0.1").mkdir(parents=True)
+    Path("runs/sweep/lr=0.1/config.yaml").touch()
+    assert offered("sslzoo probe task=digit run=") == offered("sslzoo probe run=sw") == ["run=runs/sweep/lr=0.1"]
+    assert offered("sslzoo report runs/s") == ["runs/sweep/lr=0.1"] and offered("sslzoo probe run=x") == []
     script = sslzoo("completion")[1]
+    program = Path("bin/sslzoo")
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$0 $3"\n')
+    program.chmod(0o755)
+    ask = f'{script}\nCOMP_LINE="bin/sslzoo pre" COMP_POINT=14\n_sslzoo bin/sslzoo pre bin/sslzoo\necho "${{COMPREPLY[@]}}"'
+    shown = subprocess.run(["bash", "-c", ask], check=False, capture_output=True, text=True)
+    assert shown.stdout.strip() == "bin/sslzoo bin/sslzoo pre", "the program that is typed, wherever it lies"
     assert "complete" in script and subprocess.run(["bash", "-n"], check=False, input=script, text=True).returncode == 0
 
 
