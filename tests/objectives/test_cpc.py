@@ -126,7 +126,7 @@ def test_refusals():
     ):
         build(tiny("cpc", "encoder=logmel_small"))
     for bad in ("ahead=0", "negatives=0"):
-        with pytest.raises(ConfigError, match="cpc needs ahead >= 1 and negatives >= 1"):
+        with pytest.raises(ConfigError, match=rf"objective\.{bad[:-2]} must be at least 1, got 0"):
             build(tiny("cpc", f"objective.{bad}"))
 
 
