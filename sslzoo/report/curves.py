@@ -42,19 +42,19 @@ def is_set(name: str) -> bool:
     return name in SET or name.startswith("lr")
 
 
-def running_mean(y: np.ndarray) -> np.ndarray:
-    """A running mean over a twentieth of the points, three at least, and over what there is of them at the ends."""
-    half, places = max(1, len(y) // 40), np.arange(len(y))
-    total = np.concatenate([[0.0], np.cumsum(y)])
-    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(y))
-    return (total[last] - total[first]) / (last - first)
+def running_mean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The mean of the values y [N] around each of the steps x [N], by a bell over a twentieth of them. Its width is in
+    steps and not in points: validation adds points of its own, beside those of every so many steps."""
+    width = float(np.ptp(x)) / min(60, len(x)) or 1.0
+    weights = np.exp(-0.5 * ((x[:, None] - x) / width) ** 2)
+    return weights @ y / weights.sum(1)
 
 
 def is_smoothed(name: str, series: Series) -> bool:
     return not series.dashed and not is_set(name) and len(series.finite()[0]) >= FEWEST
 
 
-def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means over at most `MOST` bins of neighbouring points."""
     if len(x) <= MOST:
         return x, y
@@ -128,10 +128,10 @@ def _within(band: Healthy | None, x0: float, x1: float) -> tuple[np.ndarray, np.
 def _series(name: str, s: Series, x: np.ndarray, y: np.ndarray, px, py) -> tuple[str, float]:
     """One series as a group, and the value that it ends at."""
     smooth = is_smoothed(name, s)
-    x, y = _binned(x, y)
+    x, y = binned(x, y)
     drawn, mean = "", y
     if smooth:
-        mean = running_mean(y)
+        mean = running_mean(x, y)
         drawn = path(px(x), py(y), "noise")
     if len(x) > 1:
         drawn += path(px(x), py(mean), "line dashed" if s.dashed else "line")

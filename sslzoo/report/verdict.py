@@ -9,9 +9,10 @@ from html import escape
 import numpy as np
 
 from sslzoo.report import healthy
-from sslzoo.report.curves import running_mean, short
+from sslzoo.report.curves import binned, running_mean
 from sslzoo.report.healthy import Healthy
 from sslzoo.report.record import Record, at, number
+from sslzoo.report.svg import short
 from sslzoo.report.tables import percent
 
 # the loss of these is no measure of learning: a queue fills, a teacher moves, clusters are made anew
@@ -135,7 +136,8 @@ def _held_against(known: Healthy, steps: np.ndarray, values: np.ndarray) -> Iter
     kept = np.isfinite(values) & (steps >= known.steps[0]) & (steps <= known.steps[-1])
     if kept.sum() < 3:
         return
-    step, value = steps[kept][-1], running_mean(values[kept])[-1]
+    x, y = binned(steps[kept], values[kept])
+    step, value = float(x[-1]), running_mean(x, y)[-1]
     _, low, high = known.at(step)
     band = f"{short(low)} to {short(high)} of {known.seeds} healthy runs"
     if value > high:

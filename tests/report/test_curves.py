@@ -31,8 +31,16 @@ def test_every_seed_has_its_line_and_noise_its_mean():
 
 
 def test_smoothing_keeps_a_constant_and_the_length():
-    assert np.allclose(running_mean(np.full(100, 2.5)), 2.5)
-    assert len(running_mean(np.arange(1000.0))) == 1000
+    steps = np.arange(1000.0)
+    assert np.allclose(running_mean(steps, np.full(1000, 2.5)), 2.5) and len(running_mean(steps, steps)) == 1000
+    assert running_mean(np.array([5.0]), np.array([2.0])) == [2.0]
+
+
+def test_points_close_together_do_not_bend_the_mean():
+    pairs = np.sort(np.concatenate([np.arange(0, 100, 10), np.arange(9, 100, 10)])).astype(float)
+    mean = running_mean(pairs, 5 - pairs / 50)
+    slopes = np.diff(mean) / np.diff(pairs)
+    assert slopes[4:-4].min() > 2 * slopes[4:-4].max() and slopes.max() < 0
 
 
 def test_what_is_not_finite_is_counted_and_left_out():
