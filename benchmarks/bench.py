@@ -29,7 +29,7 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
     overrides = [f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
     if data is not None:
         os.environ["SSLZOO_DATA"] = data
-    code = _run([sys.executable, "-m", "sslzoo", "compare", *overrides])
+    code = run([sys.executable, "-m", "sslzoo", "compare", *overrides])
     for kind in ("json", "md"):
         found = Path("runs") / name / f"results.{kind}"
         if found.exists():
@@ -38,7 +38,7 @@ def compare(comparison: str, seeds: str, data: str | None = None) -> int:
     return code
 
 
-def _run(command: list[str]) -> int:
+def run(command: list[str]) -> int:
     """A command's exit code. An interrupt or SIGTERM is passed on and waited for, for the command ends its own."""
     with signals_as_interrupt():
         child = subprocess.Popen(command)

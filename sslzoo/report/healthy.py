@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sslzoo import compat
+from sslzoo.report.record import at
 
 FOLDER = Path(__file__).with_name("healthy")
 SAME = ("objective", "data", "encoder")  # what a run must have in common with them
@@ -36,9 +37,10 @@ class Healthy:
         return mean, low, high
 
     def fits(self, config: dict) -> bool:
-        """Whether a run asked the same of the same data with the same encoder; a setting that only one of the two
-        has, such as one that came later, is not compared."""
-        return all(_agree(self.config.get(key), config.get(key)) for key in SAME)
+        """Whether a run asked the same of the same data with the same encoder for as many steps, on which the learning
+        rate's schedule depends; a setting that only one of the two has, such as one that came later, is not compared."""
+        steps = [at(node, "trainer", "max_steps") for node in (self.config, config)]
+        return steps[0] == steps[1] and all(_agree(self.config.get(key), config.get(key)) for key in SAME)
 
 
 def _agree(one, other) -> bool:

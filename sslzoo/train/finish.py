@@ -10,7 +10,7 @@ import torch
 from sslzoo import distributed
 from sslzoo.run import Run, commit, machine, write_atomic, write_json
 from sslzoo.train.callback import StepCallback
-from sslzoo.train.visualization import portable
+from sslzoo.train.visualization import portable, sounds
 
 NOTICES = {signal.SIGHUP, signal.SIGUSR1}  # a closed terminal, often twice; SLURM, of the end of the job's time
 URGENT = {signal.SIGTERM, signal.SIGINT}
@@ -56,9 +56,10 @@ class GracefulStop(StepCallback):
 class Finish(StepCallback):
     """Counts a run's time over all its parts, and writes its results when the last step is done."""
 
-    def __init__(self, run: Run, save, example, describe, about: dict | None = None):
-        # save(encoder, objective) writes what was learned; describe: ids in words; about: more of the summary
-        self.run, self.save, self.example, self.describe = run, save, example, describe
+    def __init__(self, run: Run, save, example, describe, about: dict | None = None, sample_rate: int | None = None):
+        # save(encoder, objective) writes what was learned; describe: ids in words; about: more of the summary;
+        # sample_rate: of speech
+        self.run, self.save, self.example, self.describe, self.sample_rate = run, save, example, describe, sample_rate
         self.about = about or {}
         self.seconds = 0.0
         self.logs: dict[str, float] = {}  # of the last step
@@ -118,6 +119,8 @@ class Finish(StepCallback):
             with distributed.alone():
                 batch = self.example().to(module.device)
                 shown = module.objective.visualize(module.encoder, batch, module.total_steps)
+            if shown and self.sample_rate:
+                shown = shown | sounds(batch, self.sample_rate)
             return portable(shown, self.describe)
         finally:
             module.train()

@@ -5,7 +5,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sslzoo.data.base import continuation
+from sslzoo.data.base import Batch, continuation
+
+SOUNDS, SECONDS = 4, 4.0  # items that can be listened to, at most, and how much of each
+
+
+def sounds(batch: Batch, sample_rate: int) -> dict:
+    """The first items of a batch of waveforms, to be listened to: `sounds`, a list of int16 [N], and `sample_rate`."""
+    kept = []
+    for wave, length in zip(batch.inputs[:SOUNDS].detach().float().cpu(), batch.lengths.tolist(), strict=False):
+        wave = wave[: min(length, int(SECONDS * sample_rate))]
+        wave = wave / max(1.0, float(wave.abs().max()) / 0.7 if len(wave) else 1.0)  # a standardised one has no scale
+        kept.append((wave * 32767).round().to(torch.int16))
+    return {"sounds": kept, "sample_rate": sample_rate}
 
 
 def portable(shown: dict, describe: Callable[[Tensor], str]) -> dict:

@@ -7,7 +7,7 @@ from torch import nn
 from sslzoo import distributed
 from sslzoo.data.base import continuation
 from sslzoo.train.finish import Finish
-from sslzoo.train.visualization import portable
+from sslzoo.train.visualization import portable, sounds
 
 PIECES = {1: "be", 2: "gin", 3: "again"}
 
@@ -54,3 +54,28 @@ def test_every_rank_looks_alone(monkeypatch):
     found = Finish(None, {}, lambda: batch, str).visualize(module.train())
     assert found == {"kind": "view_pairs", "candidates": 5, "step": 7} and distributed.world_size() == 2
     assert module.encoder.training
+
+
+class Waves(SimpleNamespace):
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device):
+        return self
+
+
+def test_speech_can_be_listened_to():
+    """Short items as they are but for their scale, no longer than a few seconds and none of the padding."""
+    wave = torch.sin(torch.arange(100) / 3)
+    inputs = torch.stack([wave / 2, 9 * wave, wave, wave, wave])
+    batch = Waves(inputs=inputs, lengths=torch.tensor([30, 100, 100, 100, 9]))
+    heard = sounds(batch, 10)
+    assert [len(x) for x in heard["sounds"]] == [30, 40, 40, 40] and heard["sample_rate"] == 10
+    torch.testing.assert_close(heard["sounds"][0] / 32767, wave[:30] / 2, atol=1e-4, rtol=0)
+    assert heard["sounds"][1].abs().max() <= 0.71 * 32767
+    module = nn.Module()
+    module.encoder, module.objective, module.device, module.total_steps = nn.Linear(1, 1), Gathering(), "cpu", 7
+    found = Finish(None, {}, lambda: batch, str, sample_rate=10).visualize(module)
+    torch.save(found, file := io.BytesIO())
+    file.seek(0)
+    assert len(torch.load(file, weights_only=True)["sounds"]) == 4
