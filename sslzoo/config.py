@@ -150,7 +150,8 @@ def fingerprint(config: dict) -> str:
     relevant = without_later(json.loads(json.dumps(config)))
     if relevant.get("trainer", {}).get("val_every") == "auto":
         relevant["trainer"]["val_every"] = None  # the default once; validation changes nothing that is learned
-    relevant.pop("logger", None)
+    for key in ("logger", "metric"):
+        relevant.pop(key, None)
     if not relevant.get("callbacks"):
         relevant.pop("callbacks", None)
     relevant.get("trainer", {}).setdefault("loggers", [])  # a setting once

@@ -147,10 +147,11 @@ def ordered_loader(
     lengths = split.lengths if seed is None else split.cut_lengths
     batches = ordered_batches(lengths, indices, units, smallest)[rank::world]
     largest = max((len(batch) * int(lengths[batch].max()) for batch in batches), default=0) * world
-    return _loader(split, [_ordered(np.array(batch, np.int64), seed) for batch in batches], workers, largest)
+    return _loader(split, [ordered(np.array(batch, np.int64), seed) for batch in batches], workers, largest)
 
 
-def _ordered(index: np.ndarray, seed: int | None) -> Rows:
+def ordered(index: np.ndarray, seed: int | None) -> Rows:
+    """The rows of these items as they stand, cut and drawn for by `seed`, or whole without one."""
     if seed is None:
         return Rows(index, np.full(len(index), -1))
     # of a batch sorted by length, those after it: of like length

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslzoo import rng
-from sslzoo.data.loader import collate, train_loader
+from sslzoo.data.loader import ordered, read_rows, train_loader
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import ConfigError, Stopped, UserError
 from sslzoo.pretrain import Pretrain
@@ -153,7 +153,7 @@ def pretrain(job, run: Run) -> bool:
 
     def example():
         split = shown.get("valid", shown["train"])
-        batch = collate([split.item(i, rng.derive_seed(0, i)) for i in range(min(32, len(split)))])
+        batch = read_rows(split, ordered(np.arange(min(32, len(split))), seed=0))
         return replace(batch, row_seeds=torch.tensor([rng.derive_seed(0, "show", i) for i in range(len(batch))]))
 
     if parts > 1 and (terms := alone_in_parts(job.encoder, job.objective)):
@@ -201,7 +201,7 @@ def pretrain(job, run: Run) -> bool:
         raise Stopped(
             f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there"
         )
-    if trainer.is_global_zero and trainer.global_step < settings.max_steps:
+    if not run.done and trainer.is_global_zero and trainer.global_step < settings.max_steps:
         raise Stopped(
             f"a callback stopped it at step {trainer.global_step} of {settings.max_steps}: the same command goes on"
         )

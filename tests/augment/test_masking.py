@@ -128,7 +128,9 @@ def test_bert_corrupts_in_its_proportions():
 
     from sslzoo.objectives.bert import BERT
 
-    objective = BERT(SimpleNamespace(dim=4), SimpleNamespace(vocab_size=1000), TokenMask())
+    objective = BERT(
+        SimpleNamespace(dim=4, frontend=SimpleNamespace(embedding_dim=4)), SimpleNamespace(vocab_size=1000), TokenMask()
+    )
     g = torch.Generator().manual_seed(0)
     ids = torch.randint(SPECIALS, 1000, (800, 128), generator=g)
     lengths = torch.randint(20, 129, (800,), generator=g)
@@ -175,7 +177,7 @@ def test_bert_asks_for_unknown_pieces_and_puts_none_that_mean_nothing():
     from sslzoo.objectives.bert import BERT
 
     data = SimpleNamespace(vocab_size=1000, real_vocab_size=40, unigram_entropy=3.0)
-    objective = BERT(SimpleNamespace(dim=4), data, TokenMask())
+    objective = BERT(SimpleNamespace(dim=4, frontend=SimpleNamespace(embedding_dim=4)), data, TokenMask())
     assert objective.vocab_size == len(objective.bias) == 1000
     objective.prepare(10, 1, 0)
     assert objective.vocab_size == 40 and len(objective.bias) == 1000

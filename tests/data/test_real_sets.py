@@ -105,7 +105,7 @@ def test_three_speech_sets_together(real):
     )
     assert sum(sizes(data).values()) == 3000 + 909 + 164
     split = data.split("train")
-    assert set(split.columns) == {"speaker", "set"}
+    assert {"set", "speaker", "digit", "word", "transcript", "chapter", "subset", "sex"} == set(split.columns)
     for batch in train_loader(split, data.batch, 0, 0, 4):
         assert batch.inputs.numel() <= 60 * 16000 and batch.inputs.isfinite().all()
 

@@ -113,7 +113,7 @@ def test_what_cannot_be_is_refused(override, message, ranks):
 
 
 def test_batches_of_many_sizes_are_refused():
-    with pytest.raises(ConfigError, match="moco needs batches of one size"):
+    with pytest.raises(ConfigError, match="data.batch counts seconds, but the data is image"):
         build(tiny("moco", "~data.batch.size", "data.batch._target_=sslzoo.data.sampler.BySeconds"))
 
 

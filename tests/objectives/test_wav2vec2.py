@@ -191,5 +191,5 @@ def test_evaluation_takes_the_likeliest_codes():
 
 @pytest.mark.parametrize("bad", ["negatives=0", "temperature=0", "temperature=-1.0"])
 def test_refuses_what_cannot_be_contrasted(bad):
-    with pytest.raises(ConfigError, match="negatives >= 1 and temperature > 0"):
+    with pytest.raises(ConfigError, match=rf"objective.{bad.split('=')[0]} must be (at least 1|above 0), got"):
         job(f"objective.{bad}")
