@@ -47,6 +47,6 @@ def test_texts(root):
 def test_names_are_kept_as_they_are(tmp_path):
     assert Strings(*Strings.pack([NAME, "é"]))[:] == [NAME, "é"]
     assert rng.derive_seed("test", NAME) == rng.derive_seed("test", NAME) != rng.derive_seed("test", "caf")
-    extract._write_index(tmp_path / "index.csv", [(NAME, "features-00000.npy", 0, 1)])
+    extract._write_rows(tmp_path / "index.csv", ("item", "file"), [(NAME, "features-00000.npy")])
     with open(tmp_path / "index.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert list(csv.reader(file))[1][0] == NAME

@@ -162,7 +162,7 @@ def test_patches_that_fit_are_found_for_any_image(size):
         (["patch=10", "gap=2", "jitter=1"], "are 36 pixels, more than the image's 32: set objective.patch=8 or less"),
         (["patch=1", "gap=20", "jitter=0"], "set a smaller objective.gap and objective.jitter"),
         (["patch=6", "gap=1", "jitter=2"], "can overlap: set objective.gap=4 or objective.jitter=0"),
-        (["patch=0", "gap=1", "jitter=0"], "patch >= 1, gap >= 0, jitter >= 0, size >= 1"),
+        (["patch=0", "gap=1", "jitter=0"], "objective.patch must be at least 1, got 0"),
         (["patch=7", "gap=-1", "jitter=0"], "patch >= 1, gap >= 0, jitter >= 0, size >= 1"),
         (["patch=7", "gap=1", "jitter=-1"], "patch >= 1, gap >= 0, jitter >= 0, size >= 1"),
         (["size=-8"], "patch >= 1, gap >= 0, jitter >= 0, size >= 1"),

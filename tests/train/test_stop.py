@@ -13,7 +13,9 @@ TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 @pytest.fixture
 def stop(monkeypatch):
-    """A run that trains; it writes down how its process would have ended."""
+    """A run that trains; it writes down how its process would have ended. SIGHUP is not ignored, as it would be where
+    the tests themselves run under nohup."""
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before, stop = {number: signal.getsignal(number) for number in TOLD}, GracefulStop()
     stop.ended = []
     monkeypatch.setattr(os, "_exit", stop.ended.append)
@@ -23,6 +25,7 @@ def stop(monkeypatch):
     stop.on_train_end(None, None)
     for number in TOLD:
         assert signal.getsignal(number) == before[number]
+    signal.signal(signal.SIGHUP, hangup)
 
 
 def stops(stop) -> bool:
