@@ -65,6 +65,7 @@ class TextData(Data):
         self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens
         self.tokens, self.lowercase, self.strip_accents = tokens, lowercase, strip_accents
         self._told: set[str] = set()
+        self._train_counts: np.ndarray | None = None  # of the training split's tokens, once it is open
         self._tokenizer: Tokenizer | None = None
         self._texts: dict[str, Texts] = {}
 
@@ -103,7 +104,8 @@ class TextData(Data):
             )
         if name == "train" and "unknown" not in self._told:
             self._told.add("unknown")
-            share = unknown_share(split.tokens)
+            counts = self._train_counts = token_counts(split.tokens)
+            share = counts[UNK] / max(counts.sum(), 1)
             if share > MOST_UNKNOWN:
                 _log.warning(
                     "%.0f %% of the text's tokens are unknown to its vocabulary of %s: set a larger data.vocab_size, or "
@@ -146,7 +148,9 @@ class TextData(Data):
 
     @cached_property
     def unigram_entropy(self) -> float:
-        return unigram_entropy(self.split("train").tokens)
+        if self._train_counts is None:
+            self.split("train")
+        return unigram_entropy(self._train_counts)
 
     def save(self, folder: Path) -> None:
         path = folder / _FILE
@@ -175,18 +179,21 @@ class TextData(Data):
             Tokenizer.train(self.lines("train"), self.vocab_size, self.lowercase, self.strip_accents).save(path)
 
 
-def unknown_share(tokens: np.ndarray, most: int = 2**22) -> float:
-    """[UNK] among the ids that stand for text; of more than `most` tokens, every n-th is looked at."""
-    some = np.asarray(tokens[:: max(1, len(tokens) // most)])
-    unknown = int((some == UNK).sum())
-    return unknown / max(int((some >= SPECIALS).sum()) + unknown, 1)
+def token_counts(tokens: np.ndarray, most: int = 2**22) -> np.ndarray:
+    """How often each id occurs that stands for text, [UNK] among them, int64 [V]; of more than `most` tokens, every
+    n-th is looked at."""
+    some = tokens[:: max(1, len(tokens) // most)]
+    counts, chunk = np.zeros(SPECIALS, np.int64), 1 << 13
+    for start in range(0, len(some), chunk):  # numpy counts in int64: four times the tokens' memory
+        found = np.bincount(some[start : start + chunk], minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    counts[[i for i in range(SPECIALS) if i != UNK]] = 0
+    return counts
 
 
-def unigram_entropy(tokens: np.ndarray, most: int = 2**22) -> float:
-    """-sum_v p_v log p_v, in nats, over how frequent each id is that stands for text, [UNK] among them. Of more than
-    `most` tokens, every n-th is looked at. Infinite where there is none."""
-    some = np.asarray(tokens[:: max(1, len(tokens) // most)])
-    counts = np.bincount(some[(some >= SPECIALS) | (some == UNK)])
+def unigram_entropy(counts: np.ndarray) -> float:
+    """-sum_v p_v log p_v, in nats, of ids that occur so often; infinite where none does."""
     share = counts[counts > 0] / max(counts.sum(), 1)
     return float(-(share * np.log(share)).sum()) if len(share) else math.inf
 

@@ -1,6 +1,5 @@
 """ELECTRA: which tokens were replaced by a small generator? (Clark et al. 2020, 2003.10555)."""
 
-import math
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ class ELECTRA(Objective):
             raise ConfigError(f"electra needs weight >= 0 and 0 <= keep < 1, got {weight} and {keep}")
         size = frontend.embedding_dim
         self.mask, self.weight, self.keep, self.data = mask, weight, keep, data
-        self.vocab_size, self.unigram_loss = data.vocab_size, math.inf
+        self.vocab_size = data.vocab_size
         self.generator = generator
         self.generator_embed = nn.Linear(size, generator.dim)
         self.generator_dense, self.generator_norm = nn.Linear(generator.dim, size), nn.LayerNorm(size, eps)
@@ -71,7 +70,6 @@ class ELECTRA(Objective):
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         self.vocab_size = self.data.real_vocab_size  # known once the data is open: no other id is drawn
-        self.unigram_loss = self.data.unigram_entropy
 
     def masked(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [B, T] -> what the generator sees [B, T], and the masked places, bool [B, T]; all on the host."""

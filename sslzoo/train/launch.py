@@ -143,7 +143,6 @@ def pretrain(job, run: Run) -> bool:
         often = max(settings.max_steps // AUTO_TIMES, 10) if settings.val_every == "auto" else settings.val_every
         val_every = Cadence.parse(often, "trainer.val_every", steps)
     job.objective.prepare(len(splits["train"]), steps, config["seed"])
-    rate = job.data.sample_rate if job.data.modality == "speech" else None
 
     if settings.activation_checkpointing:
         blocks.recompute(job.encoder, job.objective)

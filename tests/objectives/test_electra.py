@@ -5,21 +5,12 @@ import math
 import pytest
 import torch
 from conftest import tiny
+from texts import batch
 
 from sslzoo import rng
 from sslzoo.build import build
-from sslzoo.data.base import CLS, MASK, SEP, SPECIALS, Batch
+from sslzoo.data.base import MASK
 from sslzoo.errors import ConfigError
-
-
-def batch() -> Batch:
-    g = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([20, 3, 13])
-    ids = torch.randint(SPECIALS, 60, (3, 20), generator=g)
-    ids[:, 0] = CLS
-    ids[torch.arange(3), lengths - 1] = SEP
-    ids = ids * (torch.arange(20) < lengths[:, None])
-    return Batch(ids, lengths, torch.tensor([rng.derive_seed(0, i) for i in range(3)]), torch.arange(3))
 
 
 @torch.no_grad()
