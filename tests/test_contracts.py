@@ -226,7 +226,8 @@ def test_golden_losses(objective, tmp_path):
     if os.environ.get("SSLZOO_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(losses) + "\n")
-    assert losses == pytest.approx(json.loads(path.read_text()), rel=2e-3)
+    golden = json.loads(path.read_text())
+    assert losses == pytest.approx(golden, rel=2e-3, abs=2e-3 * max(map(abs, golden)))  # SimSiam's pass by zero
     assert len(losses) == 30
 
 

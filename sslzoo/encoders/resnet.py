@@ -29,14 +29,15 @@ class Block(nn.Module):
         else:
             self.convs = nn.ModuleList([_conv(inputs, width, 3, stride), _conv(width, outputs, 3)])
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1, stride)
-        self.outputs = outputs
+        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1)
+        self.outputs, self.stride = outputs, stride
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
         for conv in self.convs[:-1]:
             y = F.relu(conv(y))
-        return F.relu(self.convs[-1](y) + self.shortcut(x))
+        # a strided 1x1 convolution of few channels writes past its buffer on CPUs (uxlfoundation/oneDNN#6035)
+        return F.relu(self.convs[-1](y) + self.shortcut(x[..., :: self.stride, :: self.stride]))
 
 
 class ResNet(Encoder):

@@ -61,3 +61,10 @@ def test_bytes_and_floats_are_one_image():
 def test_refuses_no_layers(bad):
     with pytest.raises(ConfigError, match="at least 1"):
         ResNet(**bad)
+
+
+def test_no_convolution_of_one_pixel_strides():
+    """oneDNN's writes past its buffer where channels are fewer than a vector's (uxlfoundation/oneDNN#6035)."""
+    net = ResNet([1, 2, 1], width=8, bottleneck=True)
+    convs = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert len(convs) > 6 and all(m.stride == (1, 1) for m in convs)
