@@ -113,6 +113,9 @@ def meant(key: str, here: set[str] | None) -> str:
 def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
     """That there is no setting of this name, and which one was meant. here: the keys of the composed config."""
     below = {k for k in here or () if k.endswith(f".{key}")}
+    own = re.match(r"(callbacks|logger)\.\w+", key)
+    if own and own[0] not in (here or ()):
+        return f"there is no {own[0]} here: to add one of yours, write +{key}=…"
     if key.startswith("task.data."):
         return f"no data is chosen that {key.removeprefix('task.')} is a setting of: add data=… (`sslzoo list data`)"
     hint = meant(key, here)

@@ -40,6 +40,8 @@ def fits(value, hint) -> bool:
     """Whether a plain value is of an annotated type. An int passes for a float."""
     if hint is inspect.Parameter.empty or hint is typing.Any or hint is object:
         return True
+    if isinstance(value, str) and (value == "???" or "${" in value):
+        return True  # of a config that is only shown: not known yet
     if isinstance(value, dict) and "_target_" in value:
         return True  # checked as a node of its own; its class may be an object of any kind
     origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -66,7 +66,8 @@ def check(name: str, config, folders: list[Path] = []) -> list[str]:  # noqa: B0
             raise ConfigError(f"there is no group '{key}'{nearest(key, groups(folders))}")
         hint = meant(key, keys_here(config)) or nearest(key, [*known, *groups(folders)])
         raise ConfigError(f"there is no setting '{key}'{hint}")
-    for key in [key for key, needed in known.items() if needed and key not in config]:
+    there = set(config)  # what is "???" too, which is not `in` it
+    for key in [key for key, needed in known.items() if needed and key not in there]:
         names = options(key, folders)
         shown = f" — `sslzoo list` shows: {', '.join(names)}" if names else ", or leave out the ~"
         raise ConfigError(f"{key} is required: set {key}=…{shown}")

@@ -150,6 +150,7 @@ def report(argv: list[str]) -> None:
     parser.add_argument("--config-dir", "-cd", action="append", help="taken as by the other commands; nothing is read")
     # as the composed commands have them
     args = parser.parse_args([f"--{word}" if word.startswith(("root=", "out=")) else word for word in argv])
+    from sslzoo.report import headline
     from sslzoo.report.page import write
     from sslzoo.report.record import found
 
@@ -160,8 +161,8 @@ def report(argv: list[str]) -> None:
             file=sys.stderr,
         )
     out = args.out or runs[0].folder / "report.html"
-    write(runs, out)
-    print(f"wrote {out}")
+    rows = write(runs, out)
+    print("\n".join([*filter(None, [headline.text(rows)]), f"wrote {out}"]))
 
 
 def runs(argv: list[str]) -> None:
@@ -217,13 +218,14 @@ def doctor(argv: list[str]) -> None:
 
 
 def completion(argv: list[str]) -> None:
-    """shell completion: eval "$(sslzoo completion)" in bash"""
+    """shell completion: eval "$(sslzoo completion)" in bash; `completion zsh`, `completion fish | source`"""
+    from sslzoo.cli.completion import SCRIPTS, candidates
+
     parser = Parser(prog="sslzoo completion", description=completion.__doc__)
+    parser.add_argument("shell", nargs="?", default="bash", choices=SCRIPTS, help="the shell that it is for")
     parser.add_argument("--line", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    from sslzoo.cli.completion import SCRIPT, candidates
-
-    found = [SCRIPT] if args.line is None else candidates(args.line, COMMANDS)
+    found = [SCRIPTS[args.shell]] if args.line is None else candidates(args.line, COMMANDS)
     print("\n".join(found), end="\n" if found else "")
 
 

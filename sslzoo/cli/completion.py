@@ -6,13 +6,35 @@ from sslzoo.cli.flags import config_folders
 from sslzoo.config import CONF, GROUPS
 from sslzoo.report.runs import folders
 
-SCRIPT = """_sslzoo() {
+BASH = """_sslzoo() {
     local IFS=$'\\n'
     COMPREPLY=($("${1/#\\~/$HOME}" completion --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=./] ]] && compopt -o nospace
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o default -F _sslzoo sslzoo"""
+
+ZSH = """_sslzoo() {
+    local -a found open
+    found=("${(@f)$(${(Q)~words[1]} completion --line "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    found=(${found:#})
+    (( $#found )) || { _files; return }
+    open=(${(M)found:#*[=./]})
+    (( $#open )) && compadd -Q -S '' -- $open
+    found=(${found:#*[=./]})
+    (( $#found )) && compadd -Q -- $found
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+compdef _sslzoo sslzoo"""
+
+FISH = """function __sslzoo
+    set -l words (commandline -opc) (commandline -ct)
+    set -l program (string replace -r '^~' $HOME -- $words[1])
+    $program completion --line (string join ' ' -- $words) 2>/dev/null
+end
+complete -c sslzoo -a '(__sslzoo)'"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def candidates(line: str, commands) -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from sslzoo.cli import early, sweep
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
-from sslzoo.cli.help import table
+from sslzoo.cli.help import composition, table
 from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain
 from sslzoo.errors import ConfigError
 from sslzoo.hints import one_line
 from sslzoo.recipes import settled
-from sslzoo.schema import settings
+from sslzoo.schema import check, settings
 
 
 def of_the_task(argv: list[str]) -> list[str]:
@@ -51,6 +51,8 @@ def composed(name: str, argv: list[str], work) -> None:
         return
     saved_argv, begun, failed = sys.argv, [], []
     flags = [word for word in argv if word not in overrides]
+    if any(flag.partition("=")[0] in ("--cfg", "-c") for flag in flags):
+        held(name, overrides, folders)
 
     def perform(config, adjust=None) -> float | None:
         chosen = sweep.choices()
@@ -78,6 +80,16 @@ def composed(name: str, argv: list[str], work) -> None:
     run_hydra(name, flags, overrides, folders, task, begun)
     if failed:
         raise failed[0]
+
+
+def held(name: str, overrides: list[str], folders: list[Path]) -> None:
+    """Refuse of a config that Hydra is to show what the command would refuse at once; what is missing yet may be."""
+    from omegaconf import OmegaConf
+
+    config = composition(name, overrides, folders)
+    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    check(name, config, folders)
+    early.refuse_settings(OmegaConf.to_container(config))
 
 
 def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[Path], task, begun: list) -> None:

@@ -21,13 +21,18 @@ Class = tuple[ast.ClassDef, "Source"]
 
 def refuse(config: dict) -> None:
     """Raise ConfigError for a setting that its class does not take, UserError for a run that is not there."""
-    for name, node in config.items():
-        nodes.check(node, str(name), written_signature)
+    refuse_settings(config)
     root = Path(str(config.get("root", "runs")))
     if config.get("run") is not None:
         Run.find(str(config["run"]), root).check_finished()
     if isinstance(config.get("init"), str):
         Run.find(config["init"], root).check_finished()
+
+
+def refuse_settings(config: dict) -> None:
+    """Raise ConfigError for a setting that its class does not take. What refers to other settings may be unresolved."""
+    for name, node in config.items():
+        nodes.check(node, str(name), written_signature)
 
 
 def written_signature(path: str, where: str) -> nodes.Signature | None:

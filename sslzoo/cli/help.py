@@ -15,6 +15,7 @@ import yaml
 
 from sslzoo.cli.early import Source, written_signature
 from sslzoo.config import CONF, FURTHER, options
+from sslzoo.errors import ConfigError
 from sslzoo.hints import first_of_sweep, one_line
 from sslzoo.nodes import target
 
@@ -22,19 +23,24 @@ LINE = re.compile(r"^( *)([\w-]+):(?: (.*?))??(?:\s+# (.*))?$")
 WIDEST = 44  # of a value
 
 
-def table(name: str, overrides: list[str], folders: list[Path]) -> str:
-    """The help of conf/<name>.yaml composed with the overrides. Raises ConfigError in one line."""
+def composition(name: str, overrides: list[str], folders: list[Path]):
+    """conf/<name>.yaml composed with the overrides, Hydra's own part beside it; of a sweep, the first job. Raises
+    ConfigError in one line."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from sslzoo.errors import ConfigError
 
     search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(name, [*search, *first_of_sweep(overrides)], return_hydra_config=True)
+            return compose(name, [*search, *first_of_sweep(overrides)], return_hydra_config=True)
     except Exception as error:
         raise ConfigError(one_line(error, folders, name, overrides)) from error
+
+
+def table(name: str, overrides: list[str], folders: list[Path]) -> str:
+    """The help of conf/<name>.yaml composed with the overrides. Raises ConfigError in one line."""
+    from omegaconf import OmegaConf
+
+    config = composition(name, overrides, folders)
     chosen = {k: v for k, v in config.hydra.runtime.choices.items() if not k.startswith("hydra/") and v is not None}
     said = comments(CONF / f"{name}.yaml", "")
     for group, option in chosen.items():

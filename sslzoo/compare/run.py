@@ -27,7 +27,7 @@ from sslzoo.compare.plan import Planned, plan
 from sslzoo.compare.process import Command, override, signals_as_interrupt, task_words
 from sslzoo.config import fingerprint
 from sslzoo.errors import UserError
-from sslzoo.report import losses, page, tables, targets
+from sslzoo.report import headline, losses, page, tables, targets
 from sslzoo.report.record import Record, read
 from sslzoo.run import commit, machine, write_atomic, write_json
 
@@ -186,7 +186,8 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
     if learned:
         out.print(targets.terminal(learned))
     files = f"wrote {folder / 'report.html'}, results.md and results.json"
-    out.print(f"{results['summary']} {losses.note(rows, lost)}\n{files}", markup=False, soft_wrap=True)
+    said = [f"{results['summary']} {losses.note(rows, lost)}", *filter(None, [headline.text(rows)]), files]
+    out.print("\n".join(said), markup=False, soft_wrap=True)
     return results
 
 

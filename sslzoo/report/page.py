@@ -21,8 +21,8 @@ POLICY = (
 )
 
 
-def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
-    """Write the page of `runs` to `path`, whole or not at all, and return `path`.
+def write(runs: list[Run], path: Path, results: dict | None = None) -> list[tables.Row]:
+    """Write the page of `runs` to `path`, whole or not at all, and return the rows of its table of scores.
 
     Runs that differ in nothing but their seed are shown as one. `results`, what `sslzoo.compare` wrote,
     groups them by its entries instead and adds what was planned, what failed and where it was measured.
@@ -43,7 +43,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> Path:
         record.probes = {row.task: record.probes[row.task] for row in rows if row.task in record.probes}
     page = _whole(str(title), _body(str(title), groups, rows, results))
     write_atomic(path, lambda p: p.write_text(page, encoding="utf-8", errors="replace"))
-    return path
+    return rows
 
 
 def _body(title: str, groups: dict[str, list[Record]], rows: list[tables.Row], results: dict | None) -> list[str]:

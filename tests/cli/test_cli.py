@@ -67,35 +67,6 @@ def test_lists(sslzoo):
     assert said["tiny_image"] == "tiny images" and "mnist" in said
 
 
-def test_completion(sslzoo):
-    def offered(line):
-        code, out, err = sslzoo("completion", "--line", line)
-        assert code == 0 and err == []
-        return out.split()
-
-    assert offered("sslzoo pre") == ["pretrain"]
-    assert set(offered("sslzoo ")) == set(cli.COMMANDS)
-    assert offered("sslzoo list objec") == ["objectives"]
-    assert "objective=simclr" in offered("sslzoo pretrain objective=sim")
-    assert {"objective=simclr", "objective=bert"} <= set(offered("sslzoo pretrain objective="))
-    assert any(word.startswith("optim.lr") for word in offered("sslzoo pretrain objective=simclr optim.l"))
-    assert offered("sslzoo report ru") == []
-    assert "data=tiny_image" in offered(f"sslzoo pretrain --config-dir {TINY} data=tiny_")
-    Path("runs/sweep/lr=0.1").mkdir(parents=True)
-    Path("runs/sweep/lr=0.1/config.yaml").touch()
-    assert offered("sslzoo probe task=digit run=") == offered("sslzoo probe run=sw") == ["run=runs/sweep/lr=0.1"]
-    assert offered("sslzoo report runs/s") == ["runs/sweep/lr=0.1"] and offered("sslzoo probe run=x") == []
-    script = sslzoo("completion")[1]
-    program = Path("bin/sslzoo")
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\necho "$0 $3"\n')
-    program.chmod(0o755)
-    ask = f'{script}\nCOMP_LINE="bin/sslzoo pre" COMP_POINT=14\n_sslzoo bin/sslzoo pre bin/sslzoo\necho "${{COMPREPLY[@]}}"'
-    shown = subprocess.run(["bash", "-c", ask], check=False, capture_output=True, text=True)
-    assert shown.stdout.strip() == "bin/sslzoo bin/sslzoo pre", "the program that is typed, wherever it lies"
-    assert "complete" in script and subprocess.run(["bash", "-n"], check=False, input=script, text=True).returncode == 0
-
-
 def test_help(sslzoo):
     for words in (["--help"], ["-h"]):
         code, out, _ = sslzoo(*words)

@@ -51,6 +51,15 @@ WRONG = {
     "taken away": (["~seed"], "seed is required: set seed=…, or leave out the ~"),
     "group taken away": (["~optim"], "optim is required: set optim=… — `sslzoo list` shows: adamw"),
     "added twice": (["+optim.lr=0.1"], "'optim.lr' is there already: leave out the +"),
+    "a callback without a plus": (
+        ["callbacks.mine._target_=own.Callback"],
+        "there is no callbacks.mine here: to add one of yours, write +callbacks.mine._target_=…",
+    ),
+    "a logger without a plus": (["logger.mine._target_=own.Log"], "write +logger.mine._target_=…"),
+    "a callback's setting": (
+        ["callbacks=timer", "callbacks.timer.duratoin=1"],
+        "there is no setting 'callbacks.timer.duratoin' — did you mean 'callbacks.timer.duration'?",
+    ),
     "wrong type": (["trainer.max_steps=many"], "trainer.max_steps must be int, got 'many'"),
     "half a step": (["trainer.max_steps=1.5"], "trainer.max_steps must be int, got 1.5"),
     "not a choice": (
@@ -105,6 +114,25 @@ def test_wrong_configs(mistake, sslzoo):
     code, out, err = pretrain(sslzoo, *kept, *words)
     assert len(err) == 1 and message in err[0], err
     assert code == 2 and out == "" and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "mistake", ["added key", "added at the top", "forced at the top", "added group", "wrong type", "taken away"]
+)
+def test_a_config_that_would_be_refused_is_not_shown(mistake, sslzoo):
+    words, message = WRONG[mistake]
+    code, out, err = pretrain(sslzoo, *words, "--cfg", "job")
+    assert code == 2 and out == "" and len(err) == 1 and message in err[0], err
+    code, out, err = pretrain(sslzoo, "-m", *words, "seed=0,1", "--cfg=job")
+    assert code == 2 and out == "" and len(err) == 1
+
+
+def test_a_config_in_which_something_is_still_missing_is_shown(sslzoo, monkeypatch):
+    monkeypatch.delenv("SSLZOO_DATA", raising=False)
+    code, out, err = sslzoo("pretrain", "objective=simclr", "data=cifar10", "encoder=resnet18", "--cfg", "job")
+    assert code == 0 and err == [] and "${paths.data}" in out
+    code, out, err = sslzoo("probe", "task=digit", "-c", "job")
+    assert code == 0 and err == [] and "run: ???" in out
 
 
 def test_a_recipes_setting_that_another_choice_does_not_take(sslzoo):

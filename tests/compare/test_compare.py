@@ -90,6 +90,9 @@ def test_it_does_all_and_writes_it_down(tmp_path, capsys):
     assert results["minutes"] == pytest.approx(4 * 1.5 + 6 * 3 * 6 / 60)
     out = capsys.readouterr().out
     assert "85.0 ± 7.1" in out and "report.html" in out
+    last = out.splitlines()[-3:]
+    assert last[0] == "digit: nothing tells cnn and vit apart, 85.0 ± 7.1 at best, within the spread."
+    assert last[1].startswith("colour: cnn scores 85.0") and last[2].startswith("wrote ")
     markdown = (tmp_path / "trial" / "results.md").read_text()
     assert "**85.0 ± 7.1**" in markdown and "85.0" in (tmp_path / "trial" / "report.html").read_text()
 

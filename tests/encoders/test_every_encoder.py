@@ -194,3 +194,9 @@ def test_pooling(name, pool):
         last = encoded.last[row]
         expected = last[0] if pool == "first" else last[net.prefix : length].mean(0)
         torch.testing.assert_close(encoded.pooled[row], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trunk", ["transformer_small", "transformer_small_causal", "transformer_base", "bert_small"])
+def test_no_position_is_a_choice_of_a_trunk(trunk):
+    words = ["data=tiny_speech", "encoder=logmel_small", f"encoder/trunk={trunk}", "encoder/trunk/position=none"]
+    assert compose("objective=rotation", *words)["encoder"]["trunk"]["position"] is None

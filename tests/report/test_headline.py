@@ -52,6 +52,17 @@ def test_a_task_that_is_not_probed_has_no_answer(tmp_path):
     assert list(headline.answers(rows(tmp_path, a=[{}]))) == [] and headline.html([], {}) == ""
 
 
+def test_the_report_says_it_in_the_terminal_too(sslzoo, tmp_path):
+    make_run(tmp_path / "a", 0, {"digit": (0.9, 0.5, 0.3)}, objective="SimCLR")
+    make_run(tmp_path / "b", 0, {"digit": (0.8, 0.5, 0.3)}, objective="BYOL")
+    code, out, _ = sslzoo("report", "a", "b", "--root", str(tmp_path), "--out", "page.html")
+    assert code == 0
+    assert out.splitlines() == [
+        "digit: a is best, 90.0, 10.0 ahead of b, of unknown spread: one seed.",
+        "wrote page.html",
+    ]
+
+
 def test_names_are_escaped_and_linked(tmp_path):
     name = "a<b>"
     made = rows(tmp_path, **{name: [{"x&y": (0.9, 0.5, 0.3)}], "a": [{"x&y": (0.8, 0.5, 0.3)}]})

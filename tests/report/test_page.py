@@ -48,7 +48,8 @@ class Reader(HTMLParser):
 
 
 def written(runs, tmp_path, results=None) -> str:
-    return page.write(runs, tmp_path / "page.html", results).read_text()
+    page.write(runs, tmp_path / "page.html", results)
+    return (tmp_path / "page.html").read_text()
 
 
 def test_it_needs_nothing_from_outside(run, tmp_path):
@@ -188,7 +189,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeyp
 
     from sslzoo.errors import UserError
 
-    path = page.write([run], tmp_path / "page.html")
+    path = tmp_path / "page.html"
+    page.write([run], path)
     before = path.read_text()
 
     def full(*_, **__):
