@@ -100,7 +100,7 @@ class PlainText(TextData):
 
     @property
     def _wraps(self) -> bool:
-        return self.tokens == "wordpiece"
+        return self.tokens == "wordpiece" and self.tokenizer.wraps
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
         if pair is not None:

@@ -6,6 +6,7 @@ counted, cut and ordered before the library sees it, which leaves it no choice.
 """
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,10 +28,15 @@ _CHUNK = 10_000  # texts that are encoded at a time, to bound memory
 
 
 class Tokenizer:
-    """A WordPiece tokenizer; ids 0 to 4 are `WORDS`. `save` writes the library's own tokenizer.json."""
+    """A WordPiece tokenizer; ids 0 to 4 are `WORDS`. `save` writes the library's own tokenizer.json.
+
+    An imported one has a template of its own: what stands around texts (RoBERTa: two [SEP] between the two of a pair;
+    GPT-2: nothing).
+    """
 
     def __init__(self, backend: Backend):
         self._backend = backend
+        self._before, self._between, self._after = _template(backend)
         # "[MASK]" written in a text is six characters, not a mask
         self._backend.encode_special_tokens = True
 
@@ -90,12 +96,18 @@ class Tokenizer:
         return self._backend.get_vocab_size()
 
     @property
+    def wraps(self) -> bool:
+        """Whether there are specials around a text."""
+        return bool(self._before or self._after)
+
+    @property
     def digest(self) -> str:
         """16 characters that stand for all that decides which ids a text has."""
         return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
-        """int64 [T]: [CLS] text [SEP] or [CLS] text [SEP] pair [SEP]; the longer loses its end if it must."""
+        """int64 [T]: [CLS] text [SEP] or [CLS] text [SEP] pair [SEP], or as the template has it; the longer loses its end
+        if it must."""
         return self.encode_batch([text], None if pair is None else [pair], max_tokens)[0]
 
     def encode_batch(
@@ -111,9 +123,9 @@ class Tokenizer:
         parts = [[ids] for ids in self._ids(texts)]
         if pairs is not None:
             parts = [[*first, second] for first, second in zip(parts, self._ids(pairs), strict=True)]
-        whole = (sum(map(len, item)) + 1 + len(item) for item in parts)
+        whole = (sum(map(len, item)) + self._specials(len(item)) for item in parts)
         cut = 0 if max_tokens is None else sum(length > max_tokens for length in whole)
-        return [_join(item, max_tokens) for item in parts], cut
+        return [self._join(item, max_tokens) for item in parts], cut
 
     def encode_stream(self, texts: Iterable[str]) -> np.ndarray:
         """int64 [N]: all texts one after the other, without specials."""
@@ -127,9 +139,10 @@ class Tokenizer:
         starts = np.array([start for start, _ in encoding.offsets], np.int64)
         word = np.searchsorted(ends, starts, side="right")
         word[np.isin(starts, ends - 1)] = -1  # the spaces themselves, where they are tokens
-        room = None if max_tokens is None else max_tokens - 2
+        room = None if max_tokens is None else max_tokens - self._specials(1)
         ids = np.array(encoding.ids, np.int64)[:room]
-        return _join([ids], None), np.concatenate([[-1], word[:room], [-1]])
+        around = [-1] * len(self._before), word[:room], [-1] * len(self._after)
+        return self._join([ids], None), np.concatenate(around).astype(np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without [PAD], [CLS] and [SEP]."""
@@ -147,6 +160,23 @@ class Tokenizer:
             found += [np.array(encoding.ids, np.int64) for encoding in encodings]
         return found
 
+    def _specials(self, texts: int) -> int:
+        """How many specials an item of one text or of two has."""
+        return len(self._before) + len(self._after) + (texts - 1) * len(self._between)
+
+    def _join(self, parts: list[np.ndarray], max_tokens: int | None) -> np.ndarray:
+        if max_tokens is not None:
+            room = max_tokens - self._specials(len(parts))
+            if len(parts) == 1:
+                parts = [parts[0][:room]]
+            else:  # the shorter keeps up to half, the longer has what is left
+                first, second = (len(part) for part in parts)
+                first = min(first, max(room - second, room - room // 2))
+                parts = [parts[0][:first], parts[1][: room - first]]
+        between = [self._between] * (len(parts) - 1)
+        inner = [x for part, end in zip(parts, [*between, self._after], strict=True) for x in (part, end)]
+        return np.concatenate([self._before, *inner]).astype(np.int64)
+
 
 class CharTokenizer(Tokenizer):
     """One id a character, nothing normalised: what is decoded is what was encoded."""
@@ -163,6 +193,23 @@ class CharTokenizer(Tokenizer):
         backend = Backend(models.BPE(vocabulary, merges=[], unk_token=WORDS[UNK]))
         backend.decoder = decoders.Fuse()
         return cls(_with_specials(backend))
+
+
+def _template(backend: Backend) -> tuple[list[int], list[int], list[int]]:
+    """The ids before a text, between two texts and after the last: of the library's TemplateProcessing where the
+    tokenizer has one, else [CLS], [SEP] and [SEP]."""
+    state = {} if backend.post_processor is None else json.loads(backend.post_processor.__getstate__())
+    found = [part for part in [state, *state.get("processors", [])] if part.get("type") == "TemplateProcessing"]
+    if not found:
+        return [CLS], [SEP], [SEP]
+    runs: list[list[int]] = [[]]
+    for piece in found[0]["pair"]:
+        if "Sequence" in piece:
+            runs.append([])
+        else:
+            runs[-1] += found[0]["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+    before, between, after = runs
+    return before, between, after
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
@@ -200,15 +247,3 @@ def _alphabet(words: Counter, room: int) -> tuple[list[str], list[str]]:
             break
         kept.append(character)
     return sorted(kept), ["##" + character for character in sorted(inside.intersection(kept))]
-
-
-def _join(parts: list[np.ndarray], max_tokens: int | None) -> np.ndarray:
-    if max_tokens is not None:
-        room = max_tokens - 1 - len(parts)
-        if len(parts) == 1:
-            parts = [parts[0][:room]]
-        else:  # the shorter keeps up to half, the longer has what is left
-            first, second = (len(part) for part in parts)
-            first = min(first, max(room - second, room - room // 2))
-            parts = [parts[0][:first], parts[1][: room - first]]
-    return np.concatenate([[CLS], *(x for part in parts for x in (part, [SEP]))]).astype(np.int64)

@@ -13,20 +13,24 @@ from sslzoo.nn.masked import masked_mean, valid_mask
 
 
 class SequenceEncoder(Encoder):
-    """Front end, then trunk. pool: how one vector is made of an item's tokens, their mean or the first
-    (a class token)."""
+    """Front end, then trunk. pool: how one vector is made of an item's tokens: their mean, the first (a class token),
+    or BERT's pooler, tanh(W h + b) of the first (transformers' `pooler_output`)."""
 
-    def __init__(self, frontend: Frontend, trunk: nn.Module, pool: Literal["mean", "first"] = "mean"):
+    def __init__(self, frontend: Frontend, trunk: nn.Module, pool: Literal["mean", "first", "pooler"] = "mean"):
         super().__init__()
         if frontend.dim != trunk.dim:
             raise ConfigError(
                 f"the front end gives tokens of {frontend.dim}, the trunk takes {trunk.dim}: make them equal"
             )
-        if pool == "first" and trunk.causal:
+        if pool != "mean" and trunk.causal:
             raise ConfigError(
                 "the first token of a causal trunk sees no other, and stands for no item: set encoder.pool=mean"
             )
         self.frontend, self.trunk, self.pool = frontend, trunk, pool
+        self.pooler = nn.Linear(trunk.dim, trunk.dim) if pool == "pooler" else None
+        if self.pooler is not None:
+            nn.init.normal_(self.pooler.weight, std=0.02)
+            nn.init.zeros_(self.pooler.bias)
         self.modality, self.stride, self.prefix = frontend.modality, frontend.stride, frontend.prefix
         self.reads = frontend.reads
         self.feature_dim, self.dim, self.depth = frontend.feature_dim, trunk.dim, trunk.depth
@@ -60,10 +64,15 @@ class SequenceEncoder(Encoder):
         else:
             hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache))
             cache = self.trunk.cache(state)
+        if self.pooler is not None and self.training:
+            # a zero that reaches its weights, so that each has a gradient where a loss reads the tokens alone
+            hidden[-1] = hidden[-1] + 0.0 * sum(p.sum() for p in self.pooler.parameters())
         return Encoded(hidden, lengths, self.pooled(hidden[-1], lengths), cache)
 
     def pooled(self, last: Tensor, lengths: Tensor) -> Tensor:
         """One vector an item [B, D] of the trunk's result [B, T, D]."""
+        if self.pooler is not None:
+            return torch.tanh(self.pooler(last[:, 0]))
         if self.pool == "first":
             return last[:, 0]
         valid = valid_mask(lengths, last.shape[1], last.device)

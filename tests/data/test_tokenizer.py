@@ -5,6 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import processors
 
 from sslzoo.data.base import CLS, MASK, PAD, SEP, UNK
 from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
@@ -167,3 +169,31 @@ def test_words_are_counted_as_by_the_splitter_line_by_line():
         for part in line.split(" "):
             parts.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(part)))
     assert parts == whole and len(whole) > 8
+
+
+@pytest.mark.parametrize(
+    "single, pair, one, two",
+    [
+        ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]", [CLS, 0, SEP], [CLS, 0, SEP, SEP, 1, SEP]),
+        ("$A", "$A $B", [0], [0, 1]),
+    ],
+    ids=["roberta", "gpt2"],
+)
+def test_a_template_says_what_stands_around_texts(words, tmp_path, single, pair, one, two):
+    words.save(tmp_path / "tokenizer.json")
+    backend = Backend.from_file(str(tmp_path / "tokenizer.json"))
+    backend.post_processor = processors.TemplateProcessing(single, pair, [("[CLS]", CLS), ("[SEP]", SEP)])
+    tokenizer = Tokenizer(backend)
+    texts = [words.encode_stream(["the sea"]).tolist(), words.encode_stream(["lobster pots"]).tolist()]
+
+    def filled(places):
+        return [i for place in places for i in (texts[place] if place < 2 else [place])]
+
+    assert tokenizer.encode("the sea").tolist() == filled(one)
+    assert tokenizer.encode("the sea", "lobster pots").tolist() == filled(two)
+    assert tokenizer.wraps == (one != [0])
+    assert len(tokenizer.encode("the sea" * 4, "lobster pots", max_tokens=7)) == 7
+    ids, word = tokenizer.encode_words(["the", "sea"])
+    assert ids.tolist() == filled(one) and word[word >= 0].tolist() == [0] * 1 + [1] * (len(texts[0]) - 1)
+    found, cut = tokenizer.encode_batch_counted(["the sea"], None, len(filled(one)))
+    assert cut == 0 and len(found[0]) == len(filled(one))
