@@ -11,6 +11,7 @@ from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, file_stamps
 from sslzoo.data.text_splits import TextSplit
 from sslzoo.data.token_store import digest, token_dtype
+from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import UserError
 
 UPOS = (
@@ -34,7 +35,7 @@ class ConllU(TextData):
         batch: ByCount | BySeconds,
         vocab_size: int = 8000,
         max_tokens: int = 128,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
         strip_accents: bool = False,

@@ -17,6 +17,7 @@ from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
 from sslzoo.data.text_splits import TextBlocks
 from sslzoo.data.token_store import digest, open_array, stored, write_ids
+from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, InputError, UserError
 
 _VERSION = 1  # of the cached tokens: another one makes them anew
@@ -32,8 +33,8 @@ class PlainText(TextData):
     read, and folders (see `splits.layout`) or files (`splits.by_file`) may be splits. A split without files takes the
     last twentieth of each training file: text is divided by place, not at random, as neighbours say too much of each
     other. Of many short texts (`_MANY`, of which most have twentieths below `max_tokens` characters) it takes whole
-    files, by a hash of their names. Word pieces stand between
-    [CLS] and [SEP], characters alone. shares: instead, the exact share of each training file that its end gives to
+    files, by a hash of their names. Pieces stand between [CLS] and
+    [SEP], characters alone. shares: instead, the exact share of each training file that its end gives to
     valid and to test, cut between any characters; {valid: 0.1} is nanoGPT's split. on_error: "skip" leaves out a
     file that is not UTF-8.
     """
@@ -44,7 +45,7 @@ class PlainText(TextData):
         batch: ByCount | BySeconds,
         vocab_size: int = 8000,
         max_tokens: int = 128,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         files: dict[str, str] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -100,7 +101,7 @@ class PlainText(TextData):
 
     @property
     def _wraps(self) -> bool:
-        return self.tokens == "wordpiece" and self.tokenizer.wraps
+        return self.tokenizer.kind != "characters" and self.tokenizer.wraps
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
         if pair is not None:
@@ -169,16 +170,14 @@ class WikiText(PlainText):
     """WikiText (1609.07843): wiki.{train,valid,test}.tokens, whose "<unk>" becomes [UNK]."""
 
     def stream(self, texts: list[str]) -> np.ndarray:
-        ids = super().stream(texts)
-        unknown = self.tokenizer.encode_stream(["<unk>"])
-        if len(ids) < len(unknown):
-            return ids
-        windows = np.lib.stride_tricks.sliding_window_view(ids, len(unknown))
-        starts = np.flatnonzero((windows == unknown).all(axis=1))
-        kept = np.ones(len(ids), bool)
-        kept[(starts[:, None] + np.arange(1, len(unknown))).ravel()] = False
-        ids[starts] = UNK
-        return ids[kept]
+        lines = [line for text in texts for line in text.splitlines(keepends=True)]
+        known = [line.split("<unk>") for line in lines]  # [UNK] stands between the parts of a line
+        ids = iter(self.tokenizer.encode_apart([part for parts in known for part in parts]))
+        found = [np.zeros(0, np.int64)]
+        for parts in known:
+            for number in range(len(parts)):
+                found += [next(ids)] if number == 0 else [[UNK], next(ids)]
+        return np.concatenate(found).astype(np.int64)
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         if self.files:

@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Literal
 
 from sslzoo.data import files, labels, splits
 from sslzoo.data.base import SPLITS
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.token_store import digest
+from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import UserError
 
 
@@ -26,7 +26,7 @@ class Squad(TextData):
         files: dict[str, str],
         vocab_size: int = 8000,
         max_tokens: int = 384,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         strip_accents: bool = False,
     ):

@@ -11,6 +11,7 @@ from sslzoo.data import delimited, files, labels, splits, text_files
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.token_store import digest
+from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, UserError, nearest
 
 _KINDS = (".tsv", ".csv", ".jsonl", ".json")
@@ -44,7 +45,7 @@ class TextTable(TextData):
         columns: list[str] | None = None,
         vocab_size: int = 8000,
         max_tokens: int = 128,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
         strip_accents: bool = False,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +19,8 @@ from sslzoo.data.token_store import (
     stored,
     token_dtype,
 )
-from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
+from sslzoo.data.tokenizer import Tokenizer, Tokens
+from sslzoo.data.tokenizer_training import check_vocab_size, train
 from sslzoo.errors import ConfigError, UserError
 
 _FILE = "tokenizer.json"
@@ -43,8 +43,9 @@ class TextData(Data):
     """Text whose tokenizer is learned from its training split, once, or taken from a run by `restore`.
 
     A subclass implements `texts`. vocab_size: ids at most; the first five are [PAD] [UNK] [CLS] [SEP]
-    [MASK]. max_tokens: ids of an item at most, [CLS] and [SEP] included. tokens: what an id stands for.
-    lowercase, strip_accents: whether case and whether accents are dropped (word pieces only).
+    [MASK]. max_tokens: ids of an item at most, [CLS] and [SEP] included. tokens: what an id stands for; see
+    `tokenizer_training`. lowercase, strip_accents: whether case and whether accents are dropped (of word pieces and
+    unigram pieces).
     """
 
     modality = "text"
@@ -54,12 +55,11 @@ class TextData(Data):
         batch: ByCount | BySeconds,
         vocab_size: int = 8000,
         max_tokens: int = 128,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         strip_accents: bool = False,
     ):
-        if vocab_size <= SPECIALS + 1:
-            raise ConfigError(f"data.vocab_size must be above {SPECIALS + 1}, the special ids; got {vocab_size}")
+        check_vocab_size(tokens, vocab_size)
         if max_tokens < 8:
             raise ConfigError(f"data.max_tokens must be at least 8, got {max_tokens}")
         self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens
@@ -109,7 +109,7 @@ class TextData(Data):
             if share > MOST_UNKNOWN:
                 _log.warning(
                     "%.0f %% of the text's tokens are unknown to its vocabulary of %s: set a larger data.vocab_size, or "
-                    "data.tokens=characters",
+                    "data.tokens=byte_bpe, which knows every text",
                     *(100 * share, f"{len(self.tokenizer):,}"),
                 )
 
@@ -173,10 +173,7 @@ class TextData(Data):
         return self.tokenizer.decode(inputs.reshape(-1).tolist())
 
     def _learn(self, path: Path) -> None:
-        if self.tokens == "characters":
-            CharTokenizer.train(self.lines("train"), self.vocab_size).save(path)
-        else:
-            Tokenizer.train(self.lines("train"), self.vocab_size, self.lowercase, self.strip_accents).save(path)
+        train(self.tokens, self.lines("train"), self.vocab_size, self.lowercase, self.strip_accents).save(path)
 
 
 def token_counts(tokens: np.ndarray, most: int = 2**22) -> np.ndarray:

@@ -10,6 +10,7 @@ from sslzoo.data import file_labels, files, splits, text_files, tree
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, file_stamps
 from sslzoo.data.token_store import digest
+from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import UserError
 
 _log = logging.getLogger("sslzoo")
@@ -30,7 +31,7 @@ class TextFolder(TextData):
         batch: ByCount | BySeconds,
         vocab_size: int = 8000,
         max_tokens: int = 128,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
         labels_from: str | None = None,

@@ -1,34 +1,34 @@
-"""Text to ids and back: WordPiece (Schuster and Nakajima 2012, as BERT uses it) and single characters.
-
-Training is a function of the texts alone. The `tokenizers` library's own WordPiece training is not: its
-ties are broken by the order of a hash map that is seeded anew in every process. Here the alphabet is
-counted, cut and ordered before the library sees it, which leaves it no choice.
-"""
+"""Text to ids and back. How a tokenizer is learned is in `tokenizer_training`."""
 
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models
 
-from sslzoo.data.base import CLS, PAD, SEP, SPECIALS, UNK
-from sslzoo.errors import ConfigError, UserError
+from sslzoo.data.base import CLS, PAD, SEP, SPECIALS
+from sslzoo.errors import UserError
 from sslzoo.run import write_atomic
 
 # its threads do not survive the fork of a loader's worker, which would warn and may hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of the ids that `data.base` names
+Tokens = Literal["wordpiece", "byte_bpe", "unigram", "characters"]  # what an id may stand for
+TOKENS: tuple[str, ...] = get_args(Tokens)
 _CHUNK = 10_000  # texts that are encoded at a time, to bound memory
+_SPACE = "\u2581"  # what stands for a space in pieces of a unigram model
 
 
 class Tokenizer:
-    """A WordPiece tokenizer; ids 0 to 4 are `WORDS`. `save` writes the library's own tokenizer.json.
+    """A tokenizer of any of `TOKENS`; ids 0 to 4 are `WORDS`. `save` writes the library's own tokenizer.json.
 
     An imported one has a template of its own: what stands around texts (RoBERTa: two [SEP] between the two of a pair;
     GPT-2: nothing).
@@ -40,43 +40,15 @@ class Tokenizer:
         # "[MASK]" written in a text is six characters, not a mask
         self._backend.encode_special_tokens = True
 
-    @classmethod
-    def train(
-        cls, texts: Iterable[str], vocab_size: int, lowercase: bool = True, strip_accents: bool = False
-    ) -> "Tokenizer":
-        """Learn at most `vocab_size` ids. BERT's uncased models have both switches on.
-
-        texts: gone through twice, so no iterator; of a corpus, its lines. At most half of the ids are spent on
-        single characters, the rarest of which become [UNK]. Holds the distinct words, not the texts.
-        """
-        _check_room(vocab_size)
-        normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-        if not strip_accents:  # a letter and the mark that follows it are the letter with the mark
-            normalizer = normalizers.Sequence([normalizers.NFC(), normalizer])
-        splitter = pre_tokenizers.BertPreTokenizer()
-        # a space always ends a word, so what stands between spaces is taken apart once however often it occurs
-        unsplit, words = Counter(), Counter()
-        for line in _lines(texts):
-            unsplit.update(line.split(" "))
-        for part, count in unsplit.items():
-            for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(part)):
-                words[word] += count
-        del unsplit
-        alphabet, pieces = _alphabet(words, (vocab_size - SPECIALS) // 2)
-        learner = Backend(models.WordPiece(unk_token=WORDS[UNK]))
-        learner.normalizer, learner.pre_tokenizer = normalizer, splitter
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[*WORDS, *pieces],  # what comes first has a fixed place, and so a fixed id
-            initial_alphabet=alphabet,
-            limit_alphabet=len(alphabet),
-            show_progress=False,
-        )
-        learner.train_from_iterator(_lines(texts), trainer)
-        backend = Backend(models.WordPiece(learner.get_vocab(), unk_token=WORDS[UNK]))
-        backend.normalizer, backend.pre_tokenizer = normalizer, splitter
-        backend.decoder = decoders.WordPiece()
-        return cls(_with_specials(backend))
+    @property
+    def kind(self) -> str:
+        """Which of `TOKENS` it is."""
+        model = self._backend.model
+        if isinstance(model, models.WordPiece):
+            return "wordpiece"
+        if isinstance(model, models.Unigram):
+            return "unigram"
+        return "byte_bpe" if isinstance(self._backend.decoder, decoders.ByteLevel) else "characters"
 
     @staticmethod
     def load(path: Path) -> "Tokenizer":
@@ -120,25 +92,34 @@ class Tokenizer:
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_tokens: int | None = None
     ) -> tuple[list[np.ndarray], int]:
         """`encode` of many texts, and how many lost their end."""
-        parts = [[ids] for ids in self._ids(texts)]
+        parts = [[ids] for ids in self.encode_apart(texts)]
         if pairs is not None:
-            parts = [[*first, second] for first, second in zip(parts, self._ids(pairs), strict=True)]
+            parts = [[*first, second] for first, second in zip(parts, self.encode_apart(pairs), strict=True)]
         whole = (sum(map(len, item)) + self._specials(len(item)) for item in parts)
         cut = 0 if max_tokens is None else sum(length > max_tokens for length in whole)
         return [self._join(item, max_tokens) for item in parts], cut
 
     def encode_stream(self, texts: Iterable[str]) -> np.ndarray:
         """int64 [N]: all texts one after the other, without specials."""
-        parts = self._ids(texts if isinstance(texts, list) else list(texts))
+        parts = self.encode_apart(texts if isinstance(texts, list) else list(texts))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def encode_apart(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int64 [T] of each text, without specials."""
+        found = []
+        for start in range(0, len(texts), _CHUNK):
+            encodings = self._backend.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False)
+            found += [np.array(encoding.ids, np.int64) for encoding in encodings]
+        return found
 
     def encode_words(self, words: Sequence[str], max_tokens: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """ids [T] of the words joined by spaces, and [T] the word that each id belongs to (-1: none)."""
         encoding = self._backend.encode(" ".join(words), add_special_tokens=False)
         ends = np.cumsum([len(word) + 1 for word in words])  # each word with the space after it
-        starts = np.array([start for start, _ in encoding.offsets], np.int64)
-        word = np.searchsorted(ends, starts, side="right")
-        word[np.isin(starts, ends - 1)] = -1  # the spaces themselves, where they are tokens
+        # a piece may begin with the space before its word
+        last = np.array([max(end - 1, start) for start, end in encoding.offsets], np.int64)
+        word = np.searchsorted(ends, last, side="right")
+        word[np.isin(last, ends - 1)] = -1  # the spaces themselves, where they are tokens
         room = None if max_tokens is None else max_tokens - self._specials(1)
         ids = np.array(encoding.ids, np.int64)[:room]
         around = [-1] * len(self._before), word[:room], [-1] * len(self._after)
@@ -150,15 +131,29 @@ class Tokenizer:
         return self._backend.decode(kept, skip_special_tokens=False)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The piece of text that each id stands for, "##" before those that go on a word."""
+        """The piece of text that each id stands for, as the vocabulary spells it: word pieces that go on a word have
+        "##" before them; those of byte BPE and unigram that begin one have the sign of a space."""
         return [self._backend.id_to_token(int(i)) for i in ids]
 
-    def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        found = []
-        for start in range(0, len(texts), _CHUNK):
-            encodings = self._backend.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False)
-            found += [np.array(encoding.ids, np.int64) for encoding in encodings]
+    @cached_property
+    def is_continuation(self) -> np.ndarray:
+        """bool [V]: ids of pieces that go on the word before them; the first of a text begins one all the same.
+
+        Word pieces say so ("##"). Pieces of byte BPE and unigram begin a word with its space; without one they go on a
+        word if they are letters or digits, but for Chinese characters, each of which is a word, as for BERT. So is
+        each of `characters`.
+        """
+        found = np.zeros(len(self), bool)
+        if self.kind != "characters":
+            for i, token in enumerate(self.tokens(range(SPECIALS, len(self))), start=SPECIALS):
+                found[i] = token.startswith("##") if self.kind == "wordpiece" else _goes_on(self._text(token))
         return found
+
+    def _text(self, token: str) -> str:
+        """What a piece of byte BPE or unigram stands for, its space as a space."""
+        if self.kind == "unigram":
+            return token.replace(_SPACE, " ")
+        return self._backend.decoder.decode([token])
 
     def _specials(self, texts: int) -> int:
         """How many specials an item of one text or of two has."""
@@ -178,23 +173,6 @@ class Tokenizer:
         return np.concatenate([self._before, *inner]).astype(np.int64)
 
 
-class CharTokenizer(Tokenizer):
-    """One id a character, nothing normalised: what is decoded is what was encoded."""
-
-    @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "CharTokenizer":
-        """The `vocab_size` - 5 most frequent characters; the others become [UNK]."""
-        _check_room(vocab_size)
-        counts = Counter()
-        for text in texts:
-            counts.update(text)
-        kept = sorted(_by_count(counts)[: vocab_size - SPECIALS])
-        vocabulary = {word: i for i, word in enumerate([*WORDS, *kept])}
-        backend = Backend(models.BPE(vocabulary, merges=[], unk_token=WORDS[UNK]))
-        backend.decoder = decoders.Fuse()
-        return cls(_with_specials(backend))
-
-
 def _template(backend: Backend) -> tuple[list[int], list[int], list[int]]:
     """The ids before a text, between two texts and after the last: of the library's TemplateProcessing where the
     tokenizer has one, else [CLS], [SEP] and [SEP]."""
@@ -212,38 +190,7 @@ def _template(backend: Backend) -> tuple[list[int], list[int], list[int]]:
     return before, between, after
 
 
-def _lines(texts: Iterable[str]) -> Iterator[str]:
-    """By line: the pieces of a whole book at once would take all memory."""
-    return (line for text in texts for line in text.splitlines())
-
-
-def _check_room(vocab_size: int) -> None:
-    if vocab_size <= SPECIALS + 1:
-        raise ConfigError(f"vocab_size must be above {SPECIALS + 1}, the special tokens; got {vocab_size}")
-
-
-def _with_specials(backend: Backend) -> Backend:
-    backend.add_special_tokens(list(WORDS))
-    if backend.get_vocab_size() == SPECIALS:
-        raise UserError("there is no text to learn a vocabulary from: every text is empty")
-    return backend
-
-
-def _by_count(counts: Counter) -> list[str]:
-    return sorted(counts, key=lambda c: (-counts[c], c))
-
-
-def _alphabet(words: Counter, room: int) -> tuple[list[str], list[str]]:
-    """The most frequent characters, and "##" with each that goes on a word; together at most `room`."""
-    counts, inside = Counter(), set()
-    for word, count in words.items():
-        for character in word:
-            counts[character] += count
-        inside.update(word[1:])
-    kept = []
-    for character in _by_count(counts):
-        room -= 1 + (character in inside)
-        if room < 0:
-            break
-        kept.append(character)
-    return sorted(kept), ["##" + character for character in sorted(inside.intersection(kept))]
+def _goes_on(piece: str) -> bool:
+    """Whether a piece without a space before it belongs to a word; a part of a character does."""
+    first = piece[:1]
+    return first == "\ufffd" or (first.isalnum() and "CJK UNIFIED" not in unicodedata.name(first, ""))

@@ -9,14 +9,15 @@ import pytest
 import torch
 from given import own_cache, warnings  # noqa: F401
 
-from sslzoo.data import text_files
+from sslzoo.data import text, text_files
 from sslzoo.data.base import CLS, SEP, SPECIALS, UNK
 from sslzoo.data.corpus import PlainText, WikiText
 from sslzoo.data.loader import train_loader
 from sslzoo.data.sampler import ByCount
 from sslzoo.data.text import TextData, Texts, token_counts, unigram_entropy
 from sslzoo.data.text_splits import TextBlocks
-from sslzoo.data.tokenizer import Tokenizer
+from sslzoo.data.tokenizer import TOKENS, Tokenizer
+from sslzoo.data.tokenizer_training import train
 from sslzoo.errors import ConfigError, UserError
 
 BOOK = "".join(f"Line {i} says that {i * i} is a square.\n" for i in range(400))
@@ -52,7 +53,7 @@ def test_a_subclass_only_says_what_the_texts_are(letters):
 def test_the_tokenizer_is_learned_once_and_from_train_alone(letters, own_cache, monkeypatch):  # noqa: F811
     letters.split("test")
     assert len(list(own_cache.glob("tokenizer-*.json"))) == 1
-    monkeypatch.setattr(Tokenizer, "train", lambda *a, **k: pytest.fail("learned again"))
+    monkeypatch.setattr(text, "train", lambda *a, **k: pytest.fail("learned again"))
     again = Letters(ByCount(2), vocab_size=60, max_tokens=8)
     assert torch.equal(again.split("test").read(1), letters.split("test").read(1))
     assert UNK not in letters.tokenizer.encode("train") and UNK in letters.tokenizer.encode("valid")
@@ -237,9 +238,9 @@ def wiki(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("tokens", ["wordpiece", "characters"])
+@pytest.mark.parametrize("tokens", TOKENS)
 def test_wikitext(wiki, tokens):
-    data = WikiText(str(wiki), ByCount(2), vocab_size=120, max_tokens=40, tokens=tokens)
+    data = WikiText(str(wiki), ByCount(2), {"byte_bpe": 300, "unigram": 40}.get(tokens, 120), 40, tokens)
     stream = data.stream(["the <unk> sea is <unk> <unk> blue"])
     assert data.tokenizer.decode(stream).replace(" ", "") == "the[UNK]seais[UNK][UNK]blue"
     assert (stream == UNK).sum() == 3
@@ -268,7 +269,7 @@ def whole_text_ids(data, name):
     return data.stream(data.opened(name).texts)
 
 
-@pytest.mark.parametrize("tokens", ["wordpiece", "characters"])
+@pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("sizes", [(1 << 20, 20_000, 1 << 20), (61, 3, 100)])
 def test_streaming_changes_no_id(tmp_path, monkeypatch, tokens, sizes):
     for name, size in zip(("_BLOCK", "_LINES", "_CHARACTERS"), sizes, strict=True):
@@ -280,8 +281,7 @@ def test_streaming_changes_no_id(tmp_path, monkeypatch, tokens, sizes):
         streams = {name: data.split(name).stream for name in ("train", "valid", "test")}
         assert all(np.array_equal(x, whole_text_ids(data, name)) for name, x in streams.items())
         assert all(x.dtype == np.uint16 and isinstance(x, np.memmap) for x in streams.values())
-        kind = Tokenizer.train(data.opened("train").texts, 300) if tokens == "wordpiece" else data.tokenizer
-        assert kind.digest == data.tokenizer.digest
+        assert train(tokens, data.opened("train").texts, 300).digest == data.tokenizer.digest
     parts = ["".join(data.opened(name).texts[i] for name in ("train", "test", "valid")) for i in (0, 1)]
     assert sorted(map(len, parts)) == sorted(
         [len(BOOK) - 6000, 6000 + len("Caf\u00e9\r\nna\u00efve \u5b57\u5b57\x0bend")]

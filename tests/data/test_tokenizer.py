@@ -9,7 +9,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import processors
 
 from sslzoo.data.base import CLS, MASK, PAD, SEP, UNK
-from sslzoo.data.tokenizer import CharTokenizer, Tokenizer
+from sslzoo.data.tokenizer import TOKENS, Tokenizer
+from sslzoo.data.tokenizer_training import train
 from sslzoo.errors import ConfigError, UserError
 
 TEXTS = [
@@ -21,12 +22,12 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def words():
-    return Tokenizer.train(TEXTS, 90)
+    return train("wordpiece", TEXTS, 90)
 
 
 @pytest.fixture(scope="module")
 def characters():
-    return CharTokenizer.train(TEXTS, 60)
+    return train("characters", TEXTS, 60)
 
 
 def test_specials_are_the_first_ids_and_the_size_is_kept(words, characters):
@@ -41,8 +42,8 @@ def test_specials_are_the_first_ids_and_the_size_is_kept(words, characters):
 def test_a_small_vocabulary_is_never_exceeded(size):
     """An id beyond vocab_size would be no row of an embedding."""
     texts = [chr(0x3B1 + i) * 2 + chr(0x430 + i) for i in range(24)]
-    for kind in (Tokenizer, CharTokenizer):
-        tokenizer = kind.train(texts, size)
+    for kind in ("wordpiece", "unigram", "characters"):
+        tokenizer = train(kind, texts, size)
         assert len(tokenizer) <= size
         assert max(x.max() for x in tokenizer.encode_batch(texts)) < size
 
@@ -50,9 +51,9 @@ def test_a_small_vocabulary_is_never_exceeded(size):
 def test_round_trip_of_words(words):
     assert words.decode(words.encode(TEXTS[0])) == TEXTS[0].lower()
     assert words.decode(words.encode("Cafe\u0301")) == words.decode(words.encode("Café")) == "café"
-    stripped = Tokenizer.train(TEXTS, 150, strip_accents=True)
+    stripped = train("wordpiece", TEXTS, 150, strip_accents=True)
     assert stripped.decode(stripped.encode("Café")) == "cafe"
-    kept = Tokenizer.train(TEXTS, 150, lowercase=False)
+    kept = train("wordpiece", TEXTS, 150, lowercase=False)
     assert kept.decode(kept.encode("The café")) == "The café"
 
 
@@ -97,7 +98,60 @@ def test_specials_that_are_written_in_a_text_are_text(words):
     assert not {CLS, SEP, MASK, PAD} & set(words.encode("the [MASK] and [SEP] of [PAD]")[1:-1].tolist())
 
 
-@pytest.mark.parametrize("kind", ["words", "characters"])
+@pytest.fixture(scope="module")
+def pairs():
+    return train("byte_bpe", TEXTS, 320)
+
+
+@pytest.fixture(scope="module")
+def unigram():
+    return train("unigram", TEXTS, 90)
+
+
+def test_byte_pairs_know_every_text_and_keep_it(pairs):
+    for text in (*TEXTS, "The [MASK]\tis  字 — ∞\n", " a\u0301\x00"):
+        ids = pairs.encode_stream([text])
+        assert UNK not in ids and ids.min() >= 5 and pairs.decode(ids) == text
+    assert pairs.kind == "byte_bpe" and " lobster" in [pairs.decode([i]) for i in range(5, len(pairs))]
+    assert pairs.decode(pairs.encode("the sea")[:-2]) == "the"  # spaces are of the pieces that they come before
+
+
+def test_unigram_pieces_and_their_spaces(unigram):
+    assert unigram.kind == "unigram" and 40 < len(unigram) <= 90
+    assert unigram.decode(unigram.encode("The  sea\nserves\tＬobsters. ")) == "the sea serves lobsters."
+    assert UNK in unigram.encode("字") and len(unigram.encode(" \n")) == 2
+    exact = train("unigram", TEXTS, 120, lowercase=False)
+    assert exact.decode(exact.encode("The café")) == "The café"
+    bare = train("unigram", TEXTS, 120, strip_accents=True)
+    assert bare.decode(bare.encode("Café")) == "cafe"
+
+
+def test_chinese_characters_stand_apart_in_word_pieces():
+    tokenizer = train("wordpiece", ["人生字母 sea字sea"] * 9, 60)
+    assert tokenizer.tokens(tokenizer.encode("人生字sea")[1:-1]) == ["人", "生", "字", "sea"]
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_which_pieces_go_on_a_word(tmp_path, kind):
+    texts = ["Unbelievably, the lobster's pots are baited: 人字 they don't boil"] * 9 + TEXTS
+    made = train(kind, texts, 400 if kind == "byte_bpe" else 75)
+    made.save(tmp_path / "t.json")
+    for tokenizer in (made, Tokenizer.load(tmp_path / "t.json")):
+        goes_on = tokenizer.is_continuation
+        assert goes_on.shape == (len(tokenizer),) and goes_on.dtype == bool and not goes_on[:5].any()
+        sentence = " ".join(texts[0].split()[1:])
+        ids = tokenizer.encode_stream([f"a {sentence}"])
+        words = [tokenizer.decode(x).strip() for x in np.split(ids, np.flatnonzero(~goes_on[ids]))]
+        if kind == "characters":
+            assert "".join(words[1:]).replace(" ", "") == "a" + sentence.replace(" ", "")
+            assert not goes_on.any()
+        else:
+            said = "".join(f" {word} " if len(word) > 1 else word for word in words)
+            assert {"the", "lobster", "pots", "are", "baited", "they"} <= set(said.replace(":", " ").split())
+            assert goes_on[tokenizer.encode_stream(["a potsthe"])].any()
+
+
+@pytest.mark.parametrize("kind", ["words", "characters", "pairs", "unigram"])
 def test_each_piece_knows_its_word(request, kind):
     tokenizer = request.getfixturevalue(kind)
     sentence = ["Unbelievably", ",", "don't", "boil", "ünbaited", "pots"]
@@ -105,7 +159,9 @@ def test_each_piece_knows_its_word(request, kind):
     assert len(ids) == len(word) and word[0] == word[-1] == -1
     assert sorted(set(word.tolist()) - {-1}) == list(range(len(sentence)))
     for number, text in enumerate(sentence):
-        own = tokenizer.encode(text)[1:-1]
+        own = tokenizer.encode(text if kind != "pairs" or not number else f" {text}")[1:-1]
+        if number and not tokenizer.decode(own[:1]).strip():  # the space before it is a piece, and nobody's
+            own = own[1:]
         assert ids[word == number].tolist() == own.tolist()
     short, word = tokenizer.encode_words(sentence, max_tokens=6)
     assert short.tolist() == [*ids[:5], SEP] and len(word) == 6
@@ -131,18 +187,21 @@ def test_what_is_no_tokenizer_is_refused(tmp_path):
     with pytest.raises(UserError, match="b.json is not a tokenizer of sslzoo"):
         Tokenizer.load(tmp_path / "b.json")
     with pytest.raises(ConfigError, match="vocab_size must be above 6"):
-        Tokenizer.train(TEXTS, 5)
-    for kind in (Tokenizer, CharTokenizer):
+        train("wordpiece", TEXTS, 5)
+    with pytest.raises(ConfigError, match="vocab_size must be above 261, the special ids and the bytes"):
+        train("byte_bpe", TEXTS, 261)
+    for kind in TOKENS:
         with pytest.raises(UserError, match="no text to learn"):
-            kind.train(["", ""], 100)
+            train(kind, ["", ""], 300)
 
 
-def test_training_is_the_same_in_every_process(tmp_path):
+@pytest.mark.parametrize("tokens, size", [("wordpiece", 300), ("byte_bpe", 400), ("unigram", 150), ("unigram", 300)])
+def test_training_is_the_same_in_every_process(tmp_path, tokens, size):
     """The library alone gives another vocabulary every time: its ties follow a randomly seeded hash map."""
     code = (
-        "import sys; from sslzoo.data.tokenizer import Tokenizer\n"
+        "import sys; from sslzoo.data.tokenizer_training import train\n"
         "texts = [' '.join(chr(97 + (i * j) % 26) * (1 + j % 3) + 'xyz'[i % 3] for j in range(30)) for i in range(99)]\n"
-        "Tokenizer.train(texts, 300).save(sys.argv[1])"
+        f"train({tokens!r}, texts, {size}).save(sys.argv[1])"
     )
     paths = [tmp_path / f"{seed}.json" for seed in (1, 2)]
     begun = [
@@ -151,7 +210,7 @@ def test_training_is_the_same_in_every_process(tmp_path):
     ]
     assert [process.wait() for process in begun] == [0, 0]
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert len(Tokenizer.load(paths[0])) > 250
+    assert len(Tokenizer.load(paths[0])) > (250 if tokens == "wordpiece" else 100)
 
 
 def test_words_are_counted_as_by_the_splitter_line_by_line():

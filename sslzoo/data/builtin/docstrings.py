@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from inspect import cleandoc
 from math import ceil
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from sslzoo import rng
 from sslzoo.data.builtin import cached_arrays
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts
+from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.progress import track
 
@@ -54,7 +54,7 @@ class Docstrings(TextData):
         batch: ByCount | BySeconds,
         vocab_size: int = 4000,
         max_tokens: int = 64,
-        tokens: Literal["wordpiece", "characters"] = "wordpiece",
+        tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         per_package: int = 2500,
         strip_accents: bool = False,
