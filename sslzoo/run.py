@@ -9,6 +9,7 @@ runs/<name>/
     checkpoints/step=00000100.ckpt, .sha256
     encoder.safetensors, encoder.json    the trained encoder, and what builds it again
     objective.safetensors, objective.json    the same of the objective: its heads, its teacher
+    imported.json          of an encoder of another library: from where, and what of it has no place here
     probe/<task>.json      what a probe found
     adapted/<task>-<method>/             a run of its own: the encoder trained further, with a head
         adapted.safetensors, adapted.json    what was trained of both, and the names of the classes

@@ -23,6 +23,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "features": {"data", "encoders", "nn", "build"},
     "probe": {"data", "encoders", "nn", "build", "features", "tasks.metrics"},
     "label": {"data", "encoders.base", "nn", "build", "features"},
+    "interop": {"data", "nodes", "weights"},
     "report": {"nn.mel"},
     "compare": {"build", "data.targets", "features.compatible", "label.command", "report"},
     "cli": {
@@ -32,6 +33,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "label",
         "features",
         "compare",
+        "interop",
         "report",
         "objectives",
         "adapt",

@@ -1,0 +1,23 @@
+"""Text of which nothing lies on disk: what an imported encoder has for data."""
+
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.text import TextData, Texts
+from sslzoo.errors import UserError
+
+
+class TextInputs(TextData):
+    """A tokenizer, taken from a run by `restore`, for the texts that are given to an encoder; no splits."""
+
+    def __init__(self, batch: ByCount | BySeconds, vocab_size: int, max_tokens: int):
+        super().__init__(batch, vocab_size, max_tokens)
+
+    @property
+    def unigram_entropy(self) -> float:
+        return float("inf")
+
+    def texts(self, split: str) -> Texts:
+        raise UserError("an imported encoder has no data of its own: name some with data=…, or a task that has its own")
+
+    def fingerprint(self, split: str) -> str:
+        self.texts(split)
+        return ""

@@ -1,0 +1,93 @@
+"""A folder that transformers wrote: config.json and safetensors, read without transformers. No code is run, and a
+pickle is never opened."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sslzoo.errors import UserError
+from sslzoo.interop.tokenizers import FILES
+from sslzoo.run import sha256
+
+WEIGHTS, INDEX, POOLING = "model.safetensors", "model.safetensors.index.json", "1_Pooling/config.json"
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+CONVERT = "AutoModel.from_pretrained(FOLDER).save_pretrained(OUT, safe_serialization=True)"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """path, and what its config.json says."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @staticmethod
+    def open(path: Path) -> "Folder":
+        """Raises UserError, with the mend, for what cannot be read."""
+        if not path.is_dir():
+            raise UserError(f"there is no folder {path}: hf:FOLDER is one that transformers' save_pretrained wrote")
+        config = _json(path / "config.json", "transformers' save_pretrained writes one beside the weights")
+        found = Folder(path, config)
+        found.files()
+        return found
+
+    def files(self) -> list[Path]:
+        """The files of the weights. Raises UserError where there are none, or pickles alone."""
+        if (self.path / WEIGHTS).exists():
+            return [self.path / WEIGHTS]
+        if (self.path / INDEX).exists():
+            names = sorted(set(_json(self.path / INDEX, "").get("weight_map", {}).values()))
+            paths = [self.path / Path(name).name for name in names]
+            if lost := [path.name for path in paths if not path.exists()]:
+                raise UserError(f"{self.path} lacks {lost[0]}, which {INDEX} names")
+            if paths:
+                return paths
+        pickles = sorted(p.name for pattern in PICKLES for p in self.path.glob(pattern))
+        if pickles:
+            raise UserError(
+                f"{self.path} has its weights in {pickles[0]} alone, and a pickle may run any code: convert it where you "
+                f"trust it, with transformers: {CONVERT}"
+            )
+        raise UserError(f"{self.path} has no weights ({WEIGHTS}): write them there with transformers' save_pretrained")
+
+    def tensors(self) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        found: dict[str, Tensor] = {}
+        for path in self.files():
+            try:
+                found |= load_file(path)
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+        return found
+
+    def pooling(self) -> str | None:
+        """How sentence-transformers pools here, "mean" or "first"; None where it does not say."""
+        path = self.path / POOLING
+        said = _json(path, "") if path.exists() else {}
+        if said.get("pooling_mode_mean_tokens") or said.get("pooling_mode") == "mean":
+            return "mean"
+        return "first" if said.get("pooling_mode_cls_token") or said.get("pooling_mode") == "cls" else None
+
+    def digest(self) -> str:
+        """Stands for all that an import reads."""
+        small = [self.path / name for name in ("config.json", POOLING, *FILES)]
+        there = [path for path in (*self.files(), *small) if path.exists()]
+        return hashlib.sha256("\n".join(f"{p.name} {sha256(p)}" for p in there).encode()).hexdigest()
+
+
+def _json(path: Path, mend: str) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path.parent} has no {path.name}: {mend}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no object")
+    return found
