@@ -78,7 +78,9 @@ class Encoder(Frontend):
         """[B, ...], [B] -> tokens [B, T, D], lengths [B]."""
         return self.project(*self.features(inputs, lengths))
 
-    def contextualize(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+    def contextualize(self, tokens: Tensor, lengths: Tensor, *, positions: Tensor | None = None) -> Encoded:
+        """positions: the tokens' places in the whole, int64 [B, T], where an objective has left some out or put
+        several items in a row; None if they follow each other from 0."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sslzoo.encoders.rotary import Angles
+
 
 @dataclass(frozen=True)
 class LayerKV:
@@ -41,7 +43,9 @@ class KVCache:
 class TrunkState:
     """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B or 1, 1, 1 or T, S + T],
     True where a query may look, None for everywhere (or for what came before, if causal). prefix, cache: what
-    stands before the tokens, a `LayerKV` a block. new_kv: keys and values of the blocks so far, if they are kept."""
+    stands before the tokens, a `LayerKV` a block. new_kv: keys and values of the blocks so far, if they are kept.
+    angles: of rotary positions, see `RotaryPosition`. local_mask, local_angles: those of blocks that look at a window
+    alone."""
 
     x: Tensor
     lengths: Tensor
@@ -49,16 +53,27 @@ class TrunkState:
     prefix: tuple[LayerKV, ...] = ()
     cache: KVCache | None = None
     new_kv: tuple[LayerKV, ...] = ()
+    angles: Angles | None = None
+    local_mask: Tensor | None = None
+    local_angles: Angles | None = None
 
     def select(self, rows: Tensor) -> "TrunkState":
         """The state of some rows, int64 [n] on the host: the others have left."""
         here = rows.to(self.x.device, non_blocking=True)
+
+        def of_rows(part):
+            """A tensor whose first dimension is the rows, or is 1 for all of them."""
+            return part if part is None or len(part) == 1 else part[here]
+
         cache = self.cache and replace(self.cache, layers=tuple(kv.select(here) for kv in self.cache.layers))
         return replace(
             self,
             x=self.x[here],
             lengths=self.lengths[rows],
-            mask=self.mask if self.mask is None or len(self.mask) == 1 else self.mask[here],
+            mask=of_rows(self.mask),
+            local_mask=of_rows(self.local_mask),
+            angles=self.angles and tuple(map(of_rows, self.angles)),
+            local_angles=self.local_angles and tuple(map(of_rows, self.local_angles)),
             prefix=tuple(kv.select(here) for kv in self.prefix),
             cache=cache,
             new_kv=tuple(kv.select(here) for kv in self.new_kv),

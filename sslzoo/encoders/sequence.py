@@ -58,11 +58,14 @@ class SequenceEncoder(Encoder):
         tokens, lengths = self.project(features, lengths, 0 if cache is None else cache.position)
         return self.contextualize(tokens, lengths, cache)
 
-    def contextualize(self, tokens: Tensor, lengths: Tensor, cache: KVCache | None = None) -> Encoded:
+    def contextualize(
+        self, tokens: Tensor, lengths: Tensor, cache: KVCache | None = None, positions: Tensor | None = None
+    ) -> Encoded:
         if cache is None:
-            hidden = self.trunk(tokens, lengths)
+            placed = () if positions is None or not isinstance(self.trunk, Transformer) else (positions,)
+            hidden = self.trunk(tokens, lengths, *placed)
         else:
-            hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache))
+            hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache, positions=positions))
             cache = self.trunk.cache(state)
         if self.pooler is not None and self.training:
             # a zero that reaches its weights, so that each has a gradient where a loss reads the tokens alone

@@ -1,5 +1,7 @@
 """Word pieces: the front end that makes BERT and GPT of the trunk."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +13,13 @@ from sslzoo.errors import UserError
 class WordPieces(Frontend):
     """Ids [B, T] -> the same ids as features -> tokens [B, T, D]: the sum of embeddings of the piece, its
     place and its segment (Devlin et al. 2019, figure 2). The second segment begins after the first
-    separator. segments: 2 for BERT, 0 for none (GPT).
+    separator. segments: 2 for BERT, 0 for none (GPT). position: "learned", or "none" where the trunk places tokens
+    itself (rotary positions).
 
     embedding_dim: the size E of the embeddings where it is one of their own: their sum is normalised, dropped with
     chance `dropout` and projected to D, if that is another (ALBERT, Lan et al. 2020, section 3.1; ELECTRA); the trunk
-    then does not normalise its input (`input_norm: false`). None: E is D, and the trunk normalises.
+    then does not normalise its input (`input_norm: false`). None: E is D, and the trunk normalises. bias: whether that
+    norm and projection have one.
     """
 
     modality = "text"
@@ -32,23 +36,27 @@ class WordPieces(Frontend):
         embedding_dim: int | None = None,
         dropout: float = 0.0,
         eps: float = 1e-12,
+        position: Literal["learned", "none"] = "learned",
+        bias: bool = True,
     ):
         super().__init__()
         size = embedding_dim or dim
         self.dim, self.max_tokens, self.embedding_dim = dim, max_tokens, size
         self.reads = {"vocab_size": vocab_size, "max_tokens": max_tokens}
         self.token_embedding = nn.Embedding(vocab_size, size)
-        self.position_embedding = nn.Embedding(max_tokens, size)
+        self.position_embedding = nn.Embedding(max_tokens, size) if position == "learned" else None
         self.segment_embedding = nn.Embedding(segments, size) if segments else None
-        self.norm = nn.LayerNorm(size, eps) if embedding_dim else None
+        self.norm = nn.LayerNorm(size, eps, bias=bias) if embedding_dim else None
         self.drop = nn.Dropout(dropout)
-        self.up = nn.Linear(size, dim) if size != dim else None
+        self.up = nn.Linear(size, dim, bias) if size != dim else None
         if self.up is not None:
             nn.init.normal_(self.up.weight, std=init_std)
-            nn.init.zeros_(self.up.bias)
+            if bias:
+                nn.init.zeros_(self.up.bias)
         self.supports_cache = not segments  # a segment depends on the separators before
-        for table in (self.token_embedding, self.position_embedding, *([self.segment_embedding] if segments else [])):
-            nn.init.normal_(table.weight, std=init_std)
+        for table in (self.token_embedding, self.position_embedding, self.segment_embedding):
+            if table is not None:
+                nn.init.normal_(table.weight, std=init_std)
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return inputs, lengths
@@ -65,9 +73,9 @@ class WordPieces(Frontend):
             raise UserError(
                 f"a text of {size} tokens is longer than the encoder's {self.max_tokens}: set data.max_tokens"
             )
-        tokens = self.token_embedding(features) + self.position_embedding(
-            torch.arange(start, size, device=features.device)
-        )
+        tokens = self.token_embedding(features)
+        if self.position_embedding is not None:
+            tokens = tokens + self.position_embedding(torch.arange(start, size, device=features.device))
         if self.segment_embedding is not None:
             separators = (features == SEP).long()
             after = (separators.cumsum(1) - separators).clamp(max=self.segment_embedding.num_embeddings - 1)

@@ -13,80 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslzoo import rng
+from sslzoo.encoders.attention import window_mask
+from sslzoo.encoders.block import GATED, Block, norm_layer
 from sslzoo.encoders.kv_cache import KVCache, LayerKV, TrunkState
 from sslzoo.encoders.ragged import joined, rows_apart
+from sslzoo.encoders.rotary import RotaryPosition
 from sslzoo.errors import ConfigError
 from sslzoo.nn.masked import host, padded, valid_mask
 from sslzoo.nn.positions import sinusoids
-
-ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu}
-
-
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) of a sequence to itself, and to what
-    stands before it."""
-
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, before: LayerKV | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, D]; mask: see `TrunkState`; before: keys and values in front of the tokens' own
-        -> [B, T, D], and the tokens' own keys and values [B, H, T, D / H]."""
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self._project(x))
-        keys, values = (
-            (k, v) if before is None else (torch.cat(pair, 2) for pair in ((before.key, k), (before.value, v)))
-        )
-        dropout = self.dropout if self.training else 0.0
-        # without a mask there is nothing before these tokens, or only one of them, which may look everywhere
-        causal = causal and mask is None and before is None
-        mixed = F.scaled_dot_product_attention(q, keys, values, mask, dropout, is_causal=causal)
-        return self.out(mixed.transpose(1, 2).flatten(2)), k, v
-
-    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values [B, T, D] each: of plain layers in one product, which is quicker than three."""
-        parts = (self.query, self.key, self.value)
-        if any(type(f) is not nn.Linear or f._forward_hooks or f._forward_pre_hooks for f in parts):
-            return tuple(f(x) for f in parts)  # replaced, or listened to
-        weight, bias = torch.cat([f.weight for f in parts]), torch.cat([f.bias for f in parts])
-        return F.linear(x, weight, bias).chunk(3, -1)
-
-
-class Block(nn.Module):
-    """Attention and a two-layer perceptron, each with a residual connection and a norm."""
-
-    def __init__(self, dim, heads, hidden, norm, activation, dropout, attention_dropout, activation_dropout, eps):
-        super().__init__()
-        self.pre = norm == "pre"
-        self.activation = ACTIVATIONS[activation]
-        self.attention = Attention(dim, heads, attention_dropout)
-        self.attention_norm = nn.LayerNorm(dim, eps)
-        self.up = nn.Linear(dim, hidden)
-        self.down = nn.Linear(hidden, dim)
-        self.mlp_norm = nn.LayerNorm(dim, eps)
-        self.drop = nn.Dropout(dropout)
-        self.drop_activation = nn.Dropout(activation_dropout)
-
-    def mlp(self, x: Tensor) -> Tensor:
-        return self.down(self.drop_activation(self.activation(self.up(x))))
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, before: LayerKV | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Attention`."""
-        if self.pre:
-            mixed, k, v = self.attention(self.attention_norm(x), mask, causal, before)
-            x = x + self.drop(mixed)
-            return x + self.drop(self.mlp(self.mlp_norm(x))), k, v
-        mixed, k, v = self.attention(x, mask, causal, before)
-        x = self.attention_norm(x + self.drop(mixed))
-        return self.mlp_norm(x + self.drop(self.mlp(x))), k, v
 
 
 class Transformer(nn.Module):
@@ -95,13 +29,18 @@ class Transformer(nn.Module):
     `forward` is a loop over `prepare`, `block` and `finish`, which whoever leaves early, enters late or stops
     rows on the way calls by itself.
 
-    position: a module that is added to the tokens after an objective has masked them, or None where the
-    front end has placed them already. layer_drop: the chance that training skips a layer (Fan et al. 2020).
+    position: a module that is added to the tokens after an objective has masked them, or that turns queries and keys
+    (`RotaryPosition`), or None where the front end has placed them already. layer_drop: the chance that training skips a layer (Fan et al. 2020).
     scale_residuals: whether the weights that end a residual branch start 1 / sqrt(2 depth) as large, so that
     the sum of the branches does not grow with depth (GPT-2, section 2.3). init: what linear layers start as,
     "normal" with deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier", uniform by their sizes (MAE's reference).
-    input_norm: whether a post-norm trunk normalises its input; not where the front end has done so. share_layers:
-    whether all layers are one, with the same weights (ALBERT, Lan et al. 2020, section 3.1).
+    input_norm: whether its input is normalised, by itself in a post-norm trunk, by the first block before its
+    attention in a pre-norm one; not where the front end has done so. share_layers: whether all layers are one, with
+    the same weights (ALBERT, Lan et al. 2020, section 3.1).
+    hidden: the width of the perceptrons, 4 D if None, and 8 / 3 D of gated ones, which then have as many weights
+    (2002.05202, section 3). norm_type: "layer", or "rms" (1910.07467). bias: whether linear layers and norms have one.
+    window: layers look at this many tokens, half of them on either side, but for every `global_every`-th from the
+    first on, which looks at all; 0 for none that does (ModernBERT, 2412.13663, section 2.1.2). None: all look at all.
     recompute, compiled, always_mask: what `train.blocks` may set before the first step; they change no result.
     """
 
@@ -112,7 +51,7 @@ class Transformer(nn.Module):
         heads: int = 4,
         hidden: int | None = None,
         norm: Literal["pre", "post"] = "pre",
-        activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu",
+        activation: Literal["gelu", "gelu_tanh", "relu", "silu", "geglu", "swiglu"] = "gelu",
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         activation_dropout: float = 0.0,
@@ -125,21 +64,38 @@ class Transformer(nn.Module):
         init: Literal["normal", "xavier"] = "normal",
         input_norm: bool = True,
         share_layers: bool = False,
+        norm_type: Literal["layer", "rms"] = "layer",
+        bias: bool = True,
+        window: int | None = None,
+        global_every: int = 3,
     ):
         super().__init__()
         if dim % heads:
             raise ConfigError(f"a transformer of dim={dim} cannot be split over heads={heads}: choose a divisor")
         if causal and isinstance(position, ConvPosition):
             raise ConfigError("a causal transformer cannot have ConvPosition, which sees what comes: use SinePosition")
+        if share_layers and norm == "pre" and not input_norm:
+            raise ConfigError("input_norm=false is of the first block alone, and share_layers=true has no first one")
+        if window is not None and (window < 2 or window % 2):
+            raise ConfigError(f"window must be an even number of tokens, half of them on either side, got {window}")
+        if global_every < 0:
+            raise ConfigError(f"global_every must be at least 0, for no layer that looks at all, got {global_every}")
         self.dim, self.depth, self.causal, self.layer_drop, self.pre = dim, depth, causal, layer_drop, norm == "pre"
-        self.position = position
+        self.position, self.window, self.global_every, self.head_dim = position, window, global_every, dim // heads
+        if isinstance(position, RotaryPosition):
+            position.turned(self.head_dim)  # refuses heads that it cannot turn
         self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
         self.recompute = self.compiled = self.always_mask = False
-        self.norm = nn.LayerNorm(dim, eps) if self.pre or input_norm else nn.Identity()
+        self.norm = norm_layer(dim, eps, norm_type, bias) if self.pre or input_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
+        hidden = hidden or (8 * round(dim / 3) if activation in GATED else 4 * dim)
+        dropouts = (dropout, attention_dropout, activation_dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, heads, hidden or 4 * dim, norm, activation, dropout, attention_dropout, activation_dropout, eps)
-            for _ in range(1 if share_layers else depth)
+            Block(
+                *(dim, heads, hidden, norm, activation, *dropouts, eps, norm_type, bias),
+                norm_input=bool(number) or not self.pre or input_norm,
+            )
+            for number in range(1 if share_layers else depth)
         )
         for name, module in self.blocks.named_modules():
             if isinstance(module, nn.Linear):
@@ -150,7 +106,12 @@ class Transformer(nn.Module):
                 else:  # query, key and value as the one layer that they are there, of three times the outputs
                     fused = name.endswith(("query", "key", "value"))
                     nn.init.xavier_uniform_(module.weight, (0.5**0.5 if fused else 1.0) / shrink)
-                nn.init.zeros_(module.bias)
+                if bias:
+                    nn.init.zeros_(module.bias)
+
+    def looks_at_all(self, number: int) -> bool:
+        """Whether block `number` looks at all tokens, and not at a window."""
+        return self.window is None or bool(self.global_every) and number % self.global_every == 0
 
     def attention_mask(self, lengths: Tensor, size: int, prefix: int, cached: int, device) -> Tensor | None:
         """bool [B or 1, 1, 1 or T, P + S + T], or None where nothing is padded or blocks know what came before.
@@ -171,17 +132,36 @@ class Transformer(nn.Module):
         lengths: Tensor,
         cache: KVCache | None = None,
         prefix: tuple[LayerKV, ...] = (),
+        positions: Tensor | None = None,
     ) -> TrunkState:
         """The state before the first block. cache: what came before these tokens. prefix: keys and values, a
-        `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190)."""
+        `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190).
+        positions: the tokens' places, int64 [B, T], for windows and rotary positions; None if they follow each other."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
-        mask = self.attention_mask(lengths, size, prefix[0].size if prefix else 0, place, tokens.device)
+        ahead = prefix[0].size if prefix else 0
+        mask = self.attention_mask(lengths, size, ahead, place, tokens.device)
+        local_mask = None
+        if positions is None:
+            positions = torch.arange(place, place + size, device=tokens.device)
+        if self.window is not None:
+            local_mask = window_mask(positions, self.window // 2, self.causal, ahead, place)
+            if mask is not None:
+                local_mask = local_mask & mask
+            if padded(lengths, size):
+                # padding with none but padding near it sees itself: a softmax over nothing is not a number
+                own = torch.eye(size, dtype=torch.bool, device=tokens.device)
+                local_mask = local_mask | F.pad(own, (ahead + place, 0))
         x = tokens
         if padded(lengths, size) and not self.causal:
             x = tokens * valid_mask(lengths, size, tokens.device)[..., None]
-        if self.position is not None:
+        angles = local_angles = None
+        if isinstance(self.position, RotaryPosition):
+            angles = self.position(positions, self.head_dim)
+            local_angles = self.position(positions, self.head_dim, local=True)
+        elif self.position is not None:
             x = x + (self.position(x, place) if place else self.position(x))
-        return TrunkState(self.drop(x if self.pre else self.norm(x)), lengths, mask, tuple(prefix), cache)
+        x = self.drop(x if self.pre else self.norm(x))
+        return TrunkState(x, lengths, mask, tuple(prefix), cache, (), angles, local_mask, local_angles)
 
     def block(self, number: int, state: TrunkState) -> TrunkState:
         """The state after block `number`."""
@@ -195,10 +175,12 @@ class Transformer(nn.Module):
             before = layer_kv if before is None else before.followed_by(layer_kv.key, layer_kv.value)
         # in eval mode batches have any shape, and a compiled block would be compiled anew for each
         call = layer.forward if self.compiled and not self.training else layer
+        whole = self.looks_at_all(number)
+        mask, angles = (state.mask, state.angles) if whole else (state.local_mask, state.local_angles)
         if self.recompute and torch.is_grad_enabled() and state.cache is None:
-            x, k, v = checkpoint(call, state.x, state.mask, self.causal, before, use_reentrant=False)
+            x, k, v = checkpoint(call, state.x, mask, self.causal, before, angles, use_reentrant=False)
         else:
-            x, k, v = call(state.x, state.mask, self.causal, before)
+            x, k, v = call(state.x, mask, self.causal, before, angles)
         if state.cache is None:
             return replace(state, x=x)
         kv = LayerKV(k, v) if layer_kv is None else layer_kv.followed_by(k, v)
@@ -224,14 +206,16 @@ class Transformer(nn.Module):
         hidden[-1] = self.finish(state)
         return hidden, state
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
+    def forward(self, tokens: Tensor, lengths: Tensor, positions: Tensor | None = None) -> list[Tensor]:
+        """positions: as for `prepare`."""
         size = tokens.shape[1]
         # not in training, where dropout draws for a batch at a time
         rows = None if self.causal or self.training else rows_apart(lengths, size, tokens.device)
         if rows is not None:
-            apart = [self(tokens[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(rows)]
+            places = [None if positions is None else positions[i : i + 1, :n] for i, n in enumerate(rows)]
+            apart = [self(tokens[i : i + 1, :n], lengths[i : i + 1], places[i]) for i, n in enumerate(rows)]
             return [joined(layer, size) for layer in zip(*apart, strict=True)]
-        return self.run(self.prepare(tokens, lengths))[0]
+        return self.run(self.prepare(tokens, lengths, positions=positions))[0]
 
 
 class ConvPosition(nn.Module):

@@ -81,7 +81,10 @@ class MAE(Objective):
         tokens, _ = encoder.project(features, lengths)
         first, tokens = tokens[:, : encoder.prefix], tokens[:, encoder.prefix :]
         visible = torch.cat([first, gather_tokens(tokens, order[:, : self.kept])], dim=1)
-        hidden = self.decoder_embed(encoder.contextualize(visible, torch.full((len(visible),), visible.shape[1])).last)
+        sizes = torch.full((len(visible),), visible.shape[1])
+        cls_places = torch.arange(encoder.prefix, device=order.device).expand(len(order), -1)
+        positions = torch.cat([cls_places, encoder.prefix + order[:, : self.kept]], dim=1)
+        hidden = self.decoder_embed(encoder.contextualize(visible, sizes, positions=positions).last)
         mask_tokens = self.mask_token.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
         # attention knows no order but that of the positions: the tokens need not be put back
         place = self.decoder_pos_embed[encoder.prefix + order]

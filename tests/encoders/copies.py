@@ -178,6 +178,77 @@ def gpt2_model(encoder, theirs) -> None:
 
 
 @torch.no_grad()
+def modernbert_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer) from transformers' ModernBertModel."""
+    frontend, trunk = encoder.frontend, encoder.trunk
+    take(frontend.token_embedding, theirs.embeddings.tok_embeddings)
+    take(frontend.norm, theirs.embeddings.norm)
+    take(trunk.norm, theirs.final_norm)
+    for layer, other in zip(trunk.blocks, theirs.layers, strict=True):
+        take(layer.attention_norm, other.attn_norm)
+        attention = layer.attention
+        for linear, weight in zip(
+            (attention.query, attention.key, attention.value), other.attn.Wqkv.weight.chunk(3), strict=True
+        ):
+            linear.weight.copy_(weight)
+        take(attention.out, other.attn.Wo)
+        take(layer.mlp_norm, other.mlp_norm)
+        for linear, weight in zip((layer.gate, layer.up), other.mlp.Wi.weight.chunk(2), strict=True):
+            linear.weight.copy_(weight)
+        take(layer.down, other.mlp.Wo)
+
+
+@torch.no_grad()
+def roformer_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer) from transformers' RoFormerModel, whose rotary pairs of features are
+    neighbours: queries and keys with the features of each head in our order, the even ones first."""
+    frontend, trunk, embeddings = encoder.frontend, encoder.trunk, theirs.embeddings
+    take(frontend.token_embedding, embeddings.word_embeddings)
+    take(frontend.segment_embedding, embeddings.token_type_embeddings)
+    take(trunk.norm, embeddings.LayerNorm)
+    bert_layers(trunk, theirs.encoder.layer)
+    size = trunk.head_dim
+    order = torch.arange(trunk.dim).view(-1, size // 2, 2).transpose(1, 2).flatten()
+    for layer in trunk.blocks:
+        for linear in (layer.attention.query, layer.attention.key):
+            linear.weight.copy_(linear.weight[order].clone())
+            linear.bias.copy_(linear.bias[order].clone())
+
+
+@torch.no_grad()
+def gpt_neox_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer) from transformers' GPTNeoXModel, whose heads have their query, key and
+    value side by side."""
+    frontend, trunk = encoder.frontend, encoder.trunk
+    take(frontend.token_embedding, theirs.embed_in)
+    take(trunk.norm, theirs.final_layer_norm)
+    for layer, other in zip(trunk.blocks, theirs.layers, strict=True):
+        fused, heads = other.attention.query_key_value, layer.attention.heads
+        for number, name in enumerate(("query", "key", "value")):
+            linear = getattr(layer.attention, name)
+            linear.weight.copy_(fused.weight.unflatten(0, (heads, 3, -1))[:, number].flatten(0, 1))
+            linear.bias.copy_(fused.bias.unflatten(0, (heads, 3, -1))[:, number].flatten())
+        take(layer.attention.out, other.attention.dense)
+        take(layer.attention_norm, other.input_layernorm)
+        take(layer.mlp_norm, other.post_attention_layernorm)
+        take(layer.up, other.mlp.dense_h_to_4h)
+        take(layer.down, other.mlp.dense_4h_to_h)
+
+
+def llama_model(encoder, theirs) -> None:
+    """SequenceEncoder(WordPieces, Transformer) from transformers' LlamaModel or MistralModel."""
+    take(encoder.frontend.token_embedding, theirs.embed_tokens)
+    take(encoder.trunk.norm, theirs.norm)
+    for layer, other in zip(encoder.trunk.blocks, theirs.layers, strict=True):
+        for name, theirs_name in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("out", "o_proj")):
+            take(getattr(layer.attention, name), getattr(other.self_attn, theirs_name))
+        take(layer.attention_norm, other.input_layernorm)
+        take(layer.mlp_norm, other.post_attention_layernorm)
+        for name, theirs_name in (("gate", "gate_proj"), ("up", "up_proj"), ("down", "down_proj")):
+            take(getattr(layer, name), getattr(other.mlp, theirs_name))
+
+
+@torch.no_grad()
 def vit_model(encoder, theirs) -> None:
     """SequenceEncoder(Patches, Transformer) from transformers' ViTModel."""
     frontend, trunk, embeddings = encoder.frontend, encoder.trunk, theirs.embeddings

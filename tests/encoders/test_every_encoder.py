@@ -53,7 +53,7 @@ def narrow(name: str) -> dict:
     node["frontend"]["dim"] = 64
     if "layers" in node["frontend"]:
         node["frontend"]["layers"] = [[32, kernel, stride] for _, kernel, stride in node["frontend"]["layers"]]
-    if node["trunk"].get("position"):
+    if "dim" in (node["trunk"].get("position") or {}):
         node["trunk"]["position"]["dim"] = 64
     return node
 

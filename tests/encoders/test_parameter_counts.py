@@ -108,6 +108,13 @@ def test_electra_small(transformers):
     assert ours == meta(lambda: transformers.ElectraModel(config))
 
 
+def test_modernbert_base(transformers):
+    ours = count("modernbert_base", frontend__vocab_size=50368, frontend__max_tokens=8192)
+    layer = 4 * 768 * 768 + 3 * 768 * 1152 + 2 * 768
+    closed = 50368 * 768 + 768 + 22 * layer - 768 + 768  # the first layer norms no input; a norm ends it
+    assert ours == closed == meta(lambda: transformers.ModernBertModel(transformers.ModernBertConfig())) == 149_014_272
+
+
 def test_gpt2(transformers):
     ours = count("gpt2", frontend__vocab_size=50257, frontend__max_tokens=1024)
     theirs = meta(lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config()))

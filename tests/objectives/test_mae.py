@@ -80,7 +80,7 @@ def test_the_encoder_sees_the_kept_patches_alone(monkeypatch):
     visible = []
     whole = encoder.contextualize
     monkeypatch.setattr(
-        encoder, "contextualize", lambda tokens, lengths: visible.append(tokens) or whole(tokens, lengths)
+        encoder, "contextualize", lambda tokens, *more, **named: visible.append(tokens) or whole(tokens, *more, **named)
     )
     given = batch()
     _, _, masked = objective.rebuild(encoder, given)

@@ -143,6 +143,39 @@ def test_nothing_is_compiled_anew_once_every_shape_was_seen(objective):
     assert backend.graphs == seen
 
 
+OPTIONS = {
+    "position": {"_target_": "sslzoo.encoders.rotary.RotaryPosition", "local_base": 10.0, "fraction": 0.5},
+    "activation": "swiglu",
+    "norm_type": "rms",
+    "bias": False,
+    "window": 4,
+    "global_every": 2,
+}
+
+
+@pytest.mark.parametrize("objective", ["bert", "gpt", "hubert", "mae"])
+def test_a_trunk_with_every_option_is_recomputed_and_compiled(objective):
+    """And no graph breaks, nor is one compiled anew once a shape was seen."""
+    node = tiny(objective)
+    node["encoder"]["trunk"] |= OPTIONS | {"depth": 3}
+    backend, jobs = Counted(), [still(ready(node)) for _ in range(3)]
+    blocks.recompute(jobs[1].encoder)
+    ragged = jobs[2].data.modality != "image"
+    blocks.compile_blocks(jobs[2].encoder, jobs[2].objective, ragged=ragged, backend=backend)
+    batch = batches(jobs[0], 1)[0]
+    (logs, grads), (_, again), (_, compiled) = (gradients(job, batch) for job in jobs)
+    assert any("gate" in name for name in grads) and torch.isfinite(torch.tensor(float(logs["loss"])))
+    scale = max(float(g.abs().max()) for g in grads.values())
+    for name, g in grads.items():
+        assert torch.equal(again[name], g), name
+        assert torch.allclose(compiled[name], g, atol=1e-5 * scale), name
+    assert not counters["graph_break"] and backend.graphs > 0
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for module in jobs[2].encoder.parameters():
+            module.grad = None
+        gradients(jobs[2], batch)
+
+
 def test_without_buckets_shape_it_would_be(monkeypatch):
     """The test above can fail."""
     job, backend = still(ready(tiny("hubert"))), Counted()

@@ -1,0 +1,75 @@
+"""A transformer's block: attention, a perceptron, their norms and residual connections."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.encoders.attention import Attention
+from sslzoo.encoders.kv_cache import LayerKV
+from sslzoo.encoders.rotary import Angles
+
+ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+GATED = {"geglu": "gelu", "swiglu": "silu"}  # the function of the gate
+
+
+def norm_layer(dim: int, eps: float, norm_type: str = "layer", bias: bool = True) -> nn.Module:
+    """Layer norm, or root mean square norm, which takes no mean away (Zhang and Sennrich 2019, 1910.07467, eq. 4)."""
+    return nn.RMSNorm(dim, eps) if norm_type == "rms" else nn.LayerNorm(dim, eps, bias=bias)
+
+
+class Block(nn.Module):
+    """Attention and a perceptron of two layers, or of three: down(f(gate(x)) * up(x)) (GeGLU, SwiGLU; Shazeer 2020,
+    2002.05202, eq. 6), each with a residual connection and a norm. norm_input: whether a pre-norm block norms what
+    attention gets."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        norm: str,
+        activation: str,
+        dropout: float,
+        attention_dropout: float,
+        activation_dropout: float,
+        eps: float,
+        norm_type: str = "layer",
+        bias: bool = True,
+        norm_input: bool = True,
+    ):
+        super().__init__()
+        self.pre = norm == "pre"
+        self.activation = ACTIVATIONS[GATED.get(activation, activation)]
+        self.attention = Attention(dim, heads, attention_dropout, bias)
+        self.attention_norm = norm_layer(dim, eps, norm_type, bias) if norm_input else nn.Identity()
+        self.gate = nn.Linear(dim, hidden, bias) if activation in GATED else None
+        self.up = nn.Linear(dim, hidden, bias)
+        self.down = nn.Linear(hidden, dim, bias)
+        self.mlp_norm = norm_layer(dim, eps, norm_type, bias)
+        self.drop = nn.Dropout(dropout)
+        self.drop_activation = nn.Dropout(activation_dropout)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        inner = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
+        return self.down(self.drop_activation(inner))
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        before: LayerKV | None = None,
+        angles: Angles | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Attention`."""
+        if self.pre:
+            mixed, k, v = self.attention(self.attention_norm(x), mask, causal, before, angles)
+            x = x + self.drop(mixed)
+            return x + self.drop(self.mlp(self.mlp_norm(x))), k, v
+        mixed, k, v = self.attention(x, mask, causal, before, angles)
+        x = self.attention_norm(x + self.drop(mixed))
+        return self.mlp_norm(x + self.drop(self.mlp(x))), k, v
