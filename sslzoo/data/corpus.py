@@ -2,32 +2,32 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import files, index, splits, text_files, tree
+from sslzoo.data import compressed, files, index, json_lines, splits, text_files, tree
 from sslzoo.data.base import CLS, SEP, SPLITS, UNK
+from sslzoo.data.portions import SHARE, Portion, check_shares
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
 from sslzoo.data.text_splits import TextBlocks
 from sslzoo.data.token_store import digest, open_array, stored, write_ids
 from sslzoo.data.tokenizer import Tokens
-from sslzoo.errors import ConfigError, InputError, UserError
+from sslzoo.errors import InputError, UserError
 
 _VERSION = 1  # of the cached tokens: another one makes them anew
-_SHARE = 0.05  # of every file's end, for each split that has no file of its own
 _MANY = 20  # files, from which on short ones are not divided
 _log = logging.getLogger("sslzoo")
 
 
 class PlainText(TextData):
-    """A text file, or every .txt file under a folder, in blocks of `max_tokens`.
+    """A text file, or every text under a folder, in blocks of `max_tokens`: .txt, or .jsonl, an object a line whose
+    `field` is a document, after which a line is blank; each of them also with .gz or .zst.
 
     files: the file of each split, relative to `path`, such as {train: a.txt, test: b.txt}; without it, all files are
     read, and folders (see `splits.layout`) or files (`splits.by_file`) may be splits. A split without files takes the
@@ -36,7 +36,7 @@ class PlainText(TextData):
     files, by a hash of their names. Pieces stand between [CLS] and
     [SEP], characters alone. shares: instead, the exact share of each training file that its end gives to
     valid and to test, cut between any characters; {valid: 0.1} is nanoGPT's split. on_error: "skip" leaves out a
-    file that is not UTF-8.
+    file that is not UTF-8 or is cut off, and a line of JSON without the field.
     """
 
     def __init__(
@@ -51,17 +51,19 @@ class PlainText(TextData):
         on_error: Literal["raise", "skip"] = "raise",
         shares: dict[str, float] | None = None,
         strip_accents: bool = False,
+        field: str = "text",
     ):
         super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
+        self.field = field
         if files is not None:
             check_files(files)
         if shares is not None:
-            _check_shares(shares, files or {})
+            check_shares(shares, files or {})
         self.path, self.files, self.on_error = path, dict(files) if files else None, on_error
         self.shares = dict(shares) if shares else None
         self._own: tuple[Path, dict[str, list[str]]] | None = None
-        self._planned: dict[str, list[_Portion]] = {}
-        self._found: dict[_Portion, tuple[int, int]] = {}
+        self._planned: dict[str, list[Portion]] = {}
+        self._found: dict[Portion, tuple[int, int]] = {}
 
     def texts(self, split: str) -> Texts:
         """All of a split's text in memory, a file an item; `split` and the tokenizer read it by line."""
@@ -71,7 +73,8 @@ class PlainText(TextData):
     def fingerprint(self, split: str) -> str:
         portions = self._portions(split)
         stamps = file_stamps(portion.root / portion.name for portion in portions)
-        return digest(stamps, [(p.part, p.parts, p.shares) for p in portions])
+        field = (self.field, self.on_error) if any(map(_is_json_lines, (p.name for p in portions))) else ()
+        return digest(stamps, [(p.part, p.parts, p.shares) for p in portions], *field)
 
     def lines(self, split: str) -> Iterable[str]:
         portions = self._portions(split)
@@ -111,13 +114,13 @@ class PlainText(TextData):
             ids = ids[: max_tokens - 2 * self._wraps]
         return np.concatenate([[CLS], ids, [SEP]]).astype(np.int64) if self._wraps else ids
 
-    def _portions(self, split: str) -> list["_Portion"]:
+    def _portions(self, split: str) -> list[Portion]:
         """What a split takes of each file that it reads, found once."""
         if split not in self._planned:
             self._planned[split] = self._plan(split)
         return self._planned[split]
 
-    def _plan(self, split: str) -> list["_Portion"]:
+    def _plan(self, split: str) -> list[Portion]:
         if self._own is None:
             self._own = self._files()
         root, own = self._own
@@ -125,28 +128,63 @@ class PlainText(TextData):
         if split not in own and split not in lacking:
             raise UserError(f"this text has no {split} split: data.shares gives it none — set data.shares.{split}=0.05")
         names = own.get(split, own["train"])
-        sizes, faults = _characters(root, names)
+        sizes, faults = self._characters(root, names)
         kept = files.drop_faulty(str(root), len(names), faults, self.on_error)
-        short = len(kept) >= _MANY and np.median(sizes[kept]) * _SHARE < self.max_tokens
+        short = len(kept) >= _MANY and np.median(sizes[kept]) * SHARE < self.max_tokens
         if lacking and self.shares is None and short and (split in lacking or split == "train"):
             given = ["train"] * len(kept) + [name for name in own if name != "train"]
             filled = splits.fill(given, [*(names[i] for i in kept), *given[len(kept) :]], str(root))
             kept = kept[filled[: len(kept)] == split]
-            return [_Portion(root, names[i], int(sizes[i])) for i in kept]
+            return [Portion(root, names[i], int(sizes[i])) for i in kept]
         if split in own and split != "train":
-            return [_Portion(root, names[i], int(sizes[i])) for i in kept]
+            return [Portion(root, names[i], int(sizes[i])) for i in kept]
         part = 1 + lacking.index(split) if split in lacking else 0
         shares = tuple(self.shares[name] for name in lacking) if self.shares else None
-        return [_Portion(root, names[i], int(sizes[i]), part, len(lacking), shares) for i in kept]
+        return [Portion(root, names[i], int(sizes[i]), part, len(lacking), shares) for i in kept]
 
-    def _bounds(self, portion: "_Portion") -> tuple[int, int]:
+    def _bounds(self, portion: Portion) -> tuple[int, int]:
         """The characters that a portion begins and ends at, found once."""
         if portion not in self._found:
-            self._found[portion] = portion.bounds()
+            self._found[portion] = portion.bounds(self._whole(portion.root / portion.name))
         return self._found[portion]
 
-    def _pieces(self, portion: "_Portion") -> Iterator[str]:
-        return text_files.stretch(portion.root / portion.name, *self._bounds(portion))
+    def _pieces(self, portion: Portion) -> Iterator[str]:
+        return text_files.stretch(self._whole(portion.root / portion.name), *self._bounds(portion))
+
+    def _whole(self, path: Path, fault: Callable[[str], None] | None = None) -> Iterator[str]:
+        """A file's text in pieces. fault: is told of bad lines of JSON; else those that `on_error` allows are nothing."""
+        if not _is_json_lines(path.name):
+            return text_files.decoded(path)
+        documents = json_lines.texts(path, self.field, fault or self._left_out)
+        return (f"{text.rstrip()}\n\n" for _, text in documents)
+
+    def _left_out(self, fault: str) -> None:
+        if self.on_error == "raise":
+            raise UserError(fault)
+
+    def _characters(self, root: Path, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
+        """The characters of each file [N], counted once and kept in an index; and what is wrong with the bad ones."""
+        listing = index.Listing(root, names, ["train"] * len(names), {}, [])
+        how = [self.field, self.on_error] if any(map(_is_json_lines, names)) else []
+        which = "\n".join([str(root.resolve()), *names, *how]).encode(errors="surrogateescape")
+
+        def count(path: Path, _) -> list[int]:
+            faults: list[str] = []
+            found = sum(map(len, self._whole(path, faults.append)))
+            if faults and self.on_error == "raise":
+                more = f" (and {len(faults) - 1} more lines like it)" if len(faults) > 1 else ""
+                raise UserError(f"{faults[0]}{more}")
+            if not found:
+                raise UserError(faults[0] if faults else f"{path} is empty")
+            return [found, len(faults)]
+
+        name = f"text-{hashlib.sha256(which).hexdigest()[:20]}"
+        found = index.opened(name, lambda: listing, ["characters", "left_out"], count, "whole")
+        rows = found.rows("train")
+        left_out = found.arrays["left_out"][rows]
+        for i in np.flatnonzero(left_out)[: files.SHOWN].tolist():
+            _log.warning("%s: %d lines without a '%s' that can be read are left out", names[i], left_out[i], self.field)
+        return found.arrays["characters"][rows], found.faults(rows)
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         """A folder, and the files in it of every split that has files of its own."""
@@ -155,7 +193,7 @@ class PlainText(TextData):
         if Path(self.path).is_file():
             return Path(self.path).parent, {"train": [Path(self.path).name]}
         root = files.rooted(self.path)
-        suffixes, unread = text_files.SUFFIXES, text_files.UNREAD
+        suffixes, unread = (*text_files.SUFFIXES, *compressed.packed(".jsonl")), text_files.UNREAD
         names = tree.look(root, (*suffixes, *unread)).names()
         names, left_out = files.readable(root, names, suffixes, unread, text_files.MEND)
         found = splits.layout(names, str(root))
@@ -183,7 +221,9 @@ class WikiText(PlainText):
         if self.files:
             return super()._files()
         root = files.rooted(self.path)
-        own = {name: f"wiki.{name}.tokens" for name in SPLITS if (root / f"wiki.{name}.tokens").is_file()}
+        there = [(name, f"wiki.{name}{end}") for name in SPLITS for end in compressed.packed(".tokens")]
+        own = {name: file for name, file in reversed(there) if (root / file).is_file()}
+        own = {name: own[name] for name in SPLITS if name in own}
         if "train" not in own:
             first = next(iter(own.values()), None)
             mend = f" — set data.files={{train: {first}}} to train on what there is" if own else ""
@@ -191,53 +231,5 @@ class WikiText(PlainText):
         return root, {name: [file] for name, file in own.items()}
 
 
-def _characters(root: Path, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
-    """The characters of each file [N], counted once and kept in an index; and what is wrong with the bad ones."""
-    listing = index.Listing(root, names, ["train"] * len(names), {}, [])
-    which = hashlib.sha256("\n".join([str(root.resolve()), *names]).encode(errors="surrogateescape")).hexdigest()[:20]
-    found = index.opened(
-        f"text-{which}", lambda: listing, ["characters"], lambda path, _: text_files.count_characters(path), "whole"
-    )
-    rows = found.rows("train")
-    return found.arrays["characters"][rows], found.faults(rows)
-
-
-def _check_shares(shares: dict[str, float], files: dict[str, str]) -> None:
-    if not shares or set(shares) - {"valid", "test"} or min(shares.values()) <= 0 or sum(shares.values()) >= 1:
-        message = f"data.shares gives valid and test parts of the text above 0 and together below 1; got {shares}"
-        raise ConfigError(message)
-    if both := sorted(set(shares) & set(files)):
-        raise ConfigError(f"{both[0]} is in data.files and in data.shares: leave out one of them")
-
-
-@dataclass(frozen=True)
-class _Portion:
-    """Part 0 of a file is what its ends, the `parts` others, leave: each end has its share, or a twentieth."""
-
-    root: Path
-    name: str
-    size: int  # characters of the file
-    part: int = 0
-    parts: int = 0
-    shares: tuple[float, ...] | None = None
-
-    @property
-    def cuts(self) -> list[int]:
-        """Where the parts end, in characters, but the last; twentieths end where the line does that they end in."""
-        if self.shares is not None:
-            return [int(self.size * (1 - sum(self.shares[i:]))) for i in range(self.parts)]
-        return [round(self.size * (1 - _SHARE * (self.parts - i))) for i in range(self.parts)]
-
-    @property
-    def about(self) -> int:
-        """Its characters, give or take a line."""
-        ends = [0, *self.cuts, self.size]
-        return ends[self.part + 1] - ends[self.part]
-
-    def bounds(self) -> tuple[int, int]:
-        """The characters at which this part begins and ends."""
-        cuts = self.cuts
-        if self.shares is None:  # a text without line ends is cut between characters
-            cuts = text_files.after_line_ends(self.root / self.name, cuts)
-        ends = [0, *cuts, self.size]
-        return ends[self.part], ends[self.part + 1]
+def _is_json_lines(name: str) -> bool:
+    return compressed.kind(name) in (".jsonl", ".json")

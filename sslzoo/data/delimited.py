@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sslzoo.data import text_files
+from sslzoo.data import compressed, text_files
 from sslzoo.errors import UserError, nearest
 
 SUFFIXES = (".tsv", ".csv")
@@ -51,7 +51,7 @@ def table(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[in
     columns: their names, for a table without a header. Names are stripped of blanks, fields are not. Raises UserError
     where two columns have one name.
     """
-    tab = path.suffix.lower() == ".tsv"
+    tab = compressed.kind(path) == ".tsv"
     header = None if columns is None else list(columns)
     for line, row in rows(path, "\t" if tab else ",", quoted=not tab):
         if isinstance(row, str):

@@ -32,12 +32,16 @@ def readable(
     mend: what to do with those. Raises UserError where there is none with one of `suffixes`.
     """
     kept = [name for name in names if name.lower().endswith(tuple(suffixes))]
-    left = Counter(Path(name).suffix.lower() for name in names if name.lower().endswith(tuple(others)))
+    unread = set(names).difference(kept)
+    left = Counter(
+        Path(name).suffix.lower() for name in names if name in unread and name.lower().endswith(tuple(others))
+    )
     some = ", ".join(f"{count} {suffix}" for suffix, count in left.most_common())
     said = f"{some} file{'s' if left.total() > 1 else ''} cannot be read and {'are' if left.total() > 1 else 'is'}"
     if not kept:
         beside = f"; {said} left out — {mend}" if left else ""
-        raise UserError(f"{root} has no {' '.join(suffixes)} files in it or under it{beside}")
+        kinds = " ".join(suffix for suffix in suffixes if suffix.count(".") == 1)
+        raise UserError(f"{root} has no {kinds} files in it or under it{beside}")
     return kept, [f"{root}: {said} left out: {mend}"] if left else []
 
 

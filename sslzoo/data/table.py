@@ -1,15 +1,14 @@
 """Texts, or pairs of texts, with labels, from tables: TSV, CSV, JSON lines."""
 
-import json
-import math
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import delimited, files, labels, splits, text_files
+from sslzoo.data import compressed, delimited, files, json_lines, labels, splits, text_fields
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
+from sslzoo.data.text_fields import Fault
 from sslzoo.data.token_store import digest
 from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, UserError, nearest
@@ -17,15 +16,11 @@ from sslzoo.errors import ConfigError, UserError, nearest
 _KINDS = (".tsv", ".csv", ".jsonl", ".json")
 
 
-class _Fault(Exception):
-    """What is wrong with a row."""
-
-
 class TextTable(TextData):
     """A table with a line an item.
 
     files: the table of each split, relative to `path`: .tsv (no quoting), .csv, .jsonl or .json (an object
-    a line). valid and test, where they are not named, are taken from train by a hash of the texts.
+    a line), each of them also with .gz or .zst. valid and test, where they are not named, are taken from train by a hash of the texts.
     text, pair, label: columns. columns: their names, for tables without a header.
     labels: the labels there may be; scores: [lowest, highest], for labels that are numbers.
     on_error: "skip" leaves out lines with a missing field or with a label that may not be.
@@ -53,7 +48,7 @@ class TextTable(TextData):
         super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
         check_files(files)
         for file in files.values():
-            if not file.endswith(_KINDS):
+            if compressed.kind(file) not in _KINDS:
                 raise ConfigError(f"data.files: {file} is none of {' '.join(_KINDS)}")
         if label is None and (labels is not None or scores is not None):
             raise ConfigError("data.labels and data.scores say what data.label may be, but data.label is not set")
@@ -97,9 +92,9 @@ class TextTable(TextData):
         for i, (line, row) in enumerate(self._rows(path)):
             try:
                 if isinstance(row, str):
-                    raise _Fault(row)
+                    raise Fault(row)
                 items.append(self._item(row))
-            except _Fault as error:
+            except Fault as error:
                 items.append(None)
                 faults[i] = f"{path}, line {line}: {error}"
             lines.append(line)
@@ -114,27 +109,27 @@ class TextTable(TextData):
         return Texts(list(texts), names, None if self.pair is None else list(pairs), columns)
 
     def _item(self, row: dict) -> tuple[str, str | None, str | None]:
-        """A row's text, second text and label. Raises _Fault, saying what is wrong with it."""
-        text, pair = (None if name is None else _text(name, row) for name in (self.text, self.pair))
+        """A row's text, second text and label. Raises Fault, saying what is wrong with it."""
+        text, pair = (None if name is None else text_fields.text(name, row) for name in (self.text, self.pair))
         if self.label is None:
             return text, pair, None
         try:
             label = labels.name(row.get(self.label))
         except ValueError as error:
-            raise _Fault(f"label is {error}") from error
+            raise Fault(f"label is {error}") from error
         if not label:
-            raise _Fault(_missing(self.label, row))
-        _check_surrogates(self.label, label)
+            raise Fault(text_fields.missing(self.label, row))
+        text_fields.check_surrogates(self.label, label)
         if self.labels and label not in self.labels:
-            raise _Fault(f"label '{label}' is none of {', '.join(self.labels)}")
+            raise Fault(f"label '{label}' is none of {', '.join(self.labels)}")
         if self.scores and not _within(label, *self.scores):
-            raise _Fault(f"label '{label}' is no number from {self.scores[0]:g} to {self.scores[1]:g}")
+            raise Fault(f"label '{label}' is no number from {self.scores[0]:g} to {self.scores[1]:g}")
         return text, pair, label
 
     def _rows(self, path: Path):
         """(line number, fields by name, or what is wrong) of each line of a table."""
-        if path.suffix.lower() not in delimited.SUFFIXES:
-            yield from _json_lines(path)
+        if compressed.kind(path) not in delimited.SUFFIXES:
+            yield from json_lines.rows(path)
             return
         for line, row in delimited.table(path, self.columns):
             if isinstance(row, dict):
@@ -147,51 +142,6 @@ class TextTable(TextData):
 
 def _names(values: list) -> list[str]:
     return [labels.name(value) for value in values]
-
-
-def _json_lines(path: Path):
-    """(line number, the object, or what is wrong) of each line."""
-    for number, line in enumerate(text_files.rows(text_files.decoded(path)), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            yield number, f"not JSON: {error}"
-            continue
-        yield number, row if isinstance(row, dict) else f"{labels.kind(row)}, not an object"
-
-
-def _object(pairs: list[tuple]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"'{next(key for key in keys if keys.count(key) > 1)}' is there twice")
-    return found
-
-
-def _text(name: str, row: dict) -> str:
-    """A text of a row. Raises _Fault where there is none."""
-    value = row.get(name)
-    if isinstance(value, bool | list | dict):
-        raise _Fault(f"'{name}' is {labels.kind(value)}, not a text")
-    if value is None or str(value).strip() == "" or (isinstance(value, float) and math.isnan(value)):
-        raise _Fault(_missing(name, row))
-    _check_surrogates(name, str(value))
-    return str(value)
-
-
-def _check_surrogates(name: str, text: str) -> None:
-    """JSON may hold half of a character's two escapes, which stands for nothing."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = ord(text[error.start])
-        raise _Fault(f"'{name}' has \\u{half:04x} without its other half, which is no character") from error
-
-
-def _missing(name: str, row: dict) -> str:
-    return f"'{name}' is missing or empty; there is {', '.join(row)}{'' if name in row else nearest(name, row)}"
 
 
 def _within(label: str, lowest: float, highest: float) -> bool:

@@ -4,11 +4,13 @@ import codecs
 import io
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
+from sslzoo.data import compressed
 from sslzoo.errors import UserError
 
-SUFFIXES = (".txt",)
+SUFFIXES = compressed.packed(".txt")
 UNREAD = (
     ".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet", ".arrow", ".pdf", ".doc", ".docx", ".odt", ".epub", ".rtf",
     ".html", ".htm",
@@ -34,25 +36,21 @@ def decoded(path: Path) -> Iterator[str]:
 
     Raises UserError, naming the first byte that is not UTF-8 and its line.
     """
-    decoder, begun, line = codecs.getincrementaldecoder("utf-8")(), False, 1
+    decoder, begun, line, at = codecs.getincrementaldecoder("utf-8")(), False, 1, 0
     try:
-        with open(path, "rb") as file:
-            block = None
-            while block != b"":
-                at = file.tell() - len(decoder.getstate()[0])  # of a character that the last block broke off
-                block = file.read(_BLOCK)
-                if not begun:
-                    _check_encoding(path, block)
-                if text := decoder.decode(block, final=not block):
-                    yield text if begun else text.removeprefix("\ufeff")
-                    begun = True
-                    line += text.count("\n")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        for block in chain(compressed.blocks(path, _BLOCK), [b""]):
+            held = len(decoder.getstate()[0])  # of a character that the last block broke off
+            if not begun:
+                _check_encoding(path, block)
+            if text := decoder.decode(block, final=not block):
+                yield text if begun else text.removeprefix("\ufeff")
+                begun = True
+                line += text.count("\n")
+            at += len(block)
     except UnicodeDecodeError as error:
         byte, line = error.object[error.start], line + error.object.count(b"\n", 0, error.start)
         raise UserError(
-            f"{path} is not UTF-8: byte {at + error.start} is 0x{byte:02x} (line {line}) — "
+            f"{path} is not UTF-8: byte {at - held + error.start} is 0x{byte:02x} (line {line}) — "
             f"convert it: {_convert('latin1', path)}"
         ) from error
 
@@ -72,6 +70,8 @@ def _check_encoding(path: Path, block: bytes) -> None:
 
 
 def _convert(encoding: str, path: Path) -> str:
+    if path.suffix.lower() in compressed.SUFFIXES:
+        return f"unpack it, and then iconv -f {encoding} -t utf-8"
     return f"iconv -f {encoding} -t utf-8 {shlex.quote(path.name)} > new{path.suffix}"
 
 
@@ -90,15 +90,11 @@ def rows(pieces: Iterable[str]) -> Iterator[str]:
         yield "".join([*held, end])
 
 
-def count_characters(path: Path) -> list[int]:
-    """[characters of a UTF-8 file]. Raises UserError where it is not UTF-8."""
-    return [sum(map(len, decoded(path)))]
-
-
-def after_line_ends(path: Path, places: Sequence[int]) -> list[int]:
-    """For each place, in characters, the one after the first newline from there on; itself where there is none."""
+def after_line_ends(pieces: Iterable[str], places: Sequence[int]) -> list[int]:
+    """For each place in a text, in characters, the one after the first newline from there on; itself where there is
+    none."""
     found, missing, at = list(places), set(range(len(places))), 0
-    for piece in decoded(path) if places else ():
+    for piece in pieces if places else ():
         for i in sorted(missing):
             newline = piece.find("\n", max(places[i] - at, 0))
             if newline >= 0:
@@ -110,10 +106,10 @@ def after_line_ends(path: Path, places: Sequence[int]) -> list[int]:
     return found
 
 
-def stretch(path: Path, start: int, stop: int) -> Iterator[str]:
-    """The characters from `start` to `stop` of a file, in pieces."""
+def stretch(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
+    """The characters from `start` to `stop` of a text, in pieces."""
     at = 0
-    for piece in decoded(path):
+    for piece in pieces:
         if part := piece[max(start - at, 0) : max(stop - at, 0)]:
             yield part
         at += len(piece)

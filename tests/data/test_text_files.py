@@ -21,10 +21,10 @@ def test_lines_are_those_of_the_whole_text(tmp_path, monkeypatch, block):
         text = text.removeprefix("\ufeff")
         assert "".join(text_files.decoded(tmp_path / "a.txt")) == text
         assert list(text_files.lines(text_files.decoded(tmp_path / "a.txt"))) == text.splitlines(keepends=True)
-        assert text_files.count_characters(tmp_path / "a.txt") == [len(text)]
+        assert sum(map(len, text_files.decoded(tmp_path / "a.txt"))) == len(text)
         places = [0, 5, len(text) // 2, len(text) - 1]
         want = [text.find("\n", place) + 1 or place for place in places]
-        assert text_files.after_line_ends(tmp_path / "a.txt", places) == want
+        assert text_files.after_line_ends(text_files.decoded(tmp_path / "a.txt"), places) == want
         for start, stop in (
             (0, 0),
             (0, len(text)),
@@ -32,7 +32,7 @@ def test_lines_are_those_of_the_whole_text(tmp_path, monkeypatch, block):
             (len(text) - 2, len(text)),
             *zip(places, want, strict=True),
         ):
-            assert "".join(text_files.stretch(tmp_path / "a.txt", start, stop)) == text[start:stop]
+            assert "".join(text_files.stretch(text_files.decoded(tmp_path / "a.txt"), start, stop)) == text[start:stop]
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -48,7 +48,7 @@ def test_the_first_bad_byte_is_named(tmp_path, monkeypatch, block, bad, at):
     monkeypatch.setattr(text_files, "_BLOCK", block)
     (tmp_path / "a.txt").write_bytes(bad)
     with pytest.raises(UserError, match=f"a.txt is not UTF-8: byte {at} is 0x{bad[at]:02x} "):
-        text_files.count_characters(tmp_path / "a.txt")
+        list(text_files.decoded(tmp_path / "a.txt"))
     with pytest.raises(UserError, match="cannot read .*nowhere"):
         list(text_files.decoded(tmp_path / "nowhere"))
 

@@ -79,11 +79,11 @@ def test_plain_text_finds_its_splits_in_files_and_folders(tmp_path):
 
 
 def test_texts_that_are_packed_are_said(reviews, warnings):  # noqa: F811
-    (reviews / "train" / "more.txt.gz").touch()
+    (reviews / "train" / "more.txt.bz2").touch()
     folder(reviews).texts("train")
-    assert "1 .gz file cannot be read and is left out: unpack" in warnings()
+    assert "1 .bz2 file cannot be read and is left out: unpack" in warnings()
     plain(reviews)
-    assert warnings().count("1 .gz file") == 2
+    assert warnings().count("1 .bz2 file") == 2
 
 
 def test_of_many_short_texts_whole_ones_are_held_out(tmp_path):

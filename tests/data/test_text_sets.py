@@ -216,10 +216,10 @@ def test_word_pieces_stand_between_specials_and_characters_alone(tmp_path):
 def test_bad_texts_are_named(tmp_path, warnings):  # noqa: F811
     with pytest.raises(UserError, match="there is no folder .*nowhere"):
         characters(tmp_path / "nowhere").split("train")
-    with pytest.raises(UserError, match="has no .txt files"):
+    with pytest.raises(UserError, match="has no .txt .jsonl files"):
         characters(tmp_path).split("train")
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UserError, match="no text to learn"):
+    with pytest.raises(UserError, match="a.txt is empty"):
         characters(tmp_path).split("train")
     (tmp_path / "a.txt").write_text(BOOK)
     (tmp_path / "b.txt").write_bytes(b"caf\xe9")

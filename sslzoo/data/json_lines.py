@@ -1,0 +1,42 @@
+"""JSON lines: an object a line, read line by line."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sslzoo.data import labels, text_fields, text_files
+from sslzoo.data.text_fields import Fault
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict | str]]:
+    """(line number, the object, or what is wrong) of each line that is not blank."""
+    for number, line in enumerate(text_files.rows(text_files.decoded(path)), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
+            yield number, f"not JSON: {error}"
+            continue
+        yield number, row if isinstance(row, dict) else f"{labels.kind(row)}, not an object"
+
+
+def texts(path: Path, field: str, fault: Callable[[str], None]) -> Iterator[tuple[int, str]]:
+    """(line number, text) of each object that has one. fault: is told of the others, "FILE, line N: …"."""
+    for number, row in rows(path):
+        try:
+            if isinstance(row, str):
+                raise Fault(row)
+            found = text_fields.text(field, row)
+        except Fault as error:
+            fault(f"{path}, line {number}: {error}")
+        else:
+            yield number, found
+
+
+def _object(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"'{next(key for key in keys if keys.count(key) > 1)}' is there twice")
+    return found
