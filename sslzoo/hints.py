@@ -118,6 +118,10 @@ def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
         return f"there is no {own[0]} here: to add one of yours, write +{key}=…"
     if key.startswith("task.data."):
         return f"no data is chosen that {key.removeprefix('task.')} is a setting of: add data=… (`sslzoo list data`)"
+    first, last = key.split(".")[0], key.split(".")[-1]
+    alike = [k for k in here or () if k.startswith(f"{first}.") and k.endswith(f".{last}") and k.count(".") > 1]
+    if key.count(".") > 1 and not key.startswith("data.batch.") and (near := nearest(key, alike)):
+        return f"there is no setting '{key}'{near}"  # encoder.front.dim: of its frontend
     hint = meant(key, here)
     if hint and not key.startswith("data.batch."):
         return f"there is no setting '{key}'{hint}"
@@ -129,7 +133,6 @@ def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
     if "/" in key:
         groups = GROUPS.values()
         return f"the choices here have no group '{key}'{'' if key in groups else nearest(key, groups)}"
-    first, last = key.split(".")[0], key.split(".")[-1]
     known = list(here or every)
     deeper = [
         k for k in known if k.startswith(f"{first}.") and k.endswith(f".{last}")

@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import stat
 import subprocess
@@ -35,6 +36,7 @@ from typing import Any
 
 import yaml
 
+from sslzoo.disk import move_into_place
 from sslzoo.errors import ConfigError, Stopped, UserError, one_line_error
 
 BESIDE = ".unfinished"  # the end of a file's name while it is written
@@ -130,7 +132,7 @@ class Run:
             raise UserError(f"{self.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
 
     def finish(self) -> None:
-        (self.folder / "DONE").touch()
+        write_atomic(self.folder / "DONE", Path.touch)
 
     def forget(self) -> None:
         """Take the config away again where no step was taken, so that the command, mended, may have the name."""
@@ -212,7 +214,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             mode = stat.S_IMODE(os.fstat(held).st_mode)
             write(beside)
             beside.chmod(mode)  # some replace the file by one of their own
-            os.replace(beside, path)
+            move_into_place(beside, path)
         finally:
             os.close(held)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
@@ -235,9 +237,11 @@ def remove_unfinished(folder: Path) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values; NaN and infinities, which JSON has not, become null."""
+    """Write plain values, a list of numbers on one line; NaN and infinities, which JSON has not, become null."""
     value = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+    text = json.dumps(value, indent=1)
+    text = re.sub(r'\[\n[^][{}"]*\]', lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    write_atomic(path, lambda p: p.write_text(text + "\n", encoding="utf-8"))
 
 
 def write_signed(path: Path, write: Callable[[Path], object]) -> None:

@@ -87,6 +87,12 @@ def test_what_is_no_setting_at_all(here):
     assert meant("frobnicate", here) == ""
 
 
+def test_a_setting_below_another_name_is_the_one_there():
+    here = keys_here(compose("objective=wav2vec2", "data=spoken", "encoder=logmel_small"))
+    assert "did you mean 'encoder.frontend.sample_rate'?" in unknown("encoder.front.sample_rate", here, [])
+    assert "did you mean 'encoder.trunk.depth'?" in unknown("encoder.trnk.depth", here, [])
+
+
 def test_a_word_means_one_thing():
     words = [word for line in MEANT for word in line.split()]
     assert len(words) == len(set(words))

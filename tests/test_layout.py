@@ -10,7 +10,7 @@ from conftest import CONF
 import sslzoo
 
 ROOT = Path(sslzoo.__file__).parent
-LEAVES = {"errors", "lock", "rng", "run", "config", "own", "progress", "compat", "schema", "hints", "recipes"}
+LEAVES = {"disk", "errors", "lock", "rng", "run", "config", "own", "progress", "compat", "schema", "hints", "recipes"}
 MAY = {  # what a package may import of ours, beside itself and the leaves
     "distributed": set(),
     "nn": {"distributed"},

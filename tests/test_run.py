@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from sslzoo.disk import move_into_place
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import (
     Run,
@@ -54,6 +55,37 @@ def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_atomic(tmp_path / "file", lambda p: 1 / 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_json_has_a_list_of_numbers_on_a_line(tmp_path):
+    value = {
+        "a": [1, -2.5e-7, None, True],
+        "b": [[1, 2], [3, 4]],
+        "c": ["[1,\n2]", "{"],
+        "d": [],
+        "e": {"f": [{"g": [1]}]},
+    }
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == value
+    assert ' "a": [1, -2.5e-07, null, true],\n "b": [\n  [1, 2],\n  [3, 4]\n ]' in text and '"g": [1]' in text
+
+
+def test_nothing_has_its_name_before_it_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda held: (done.append(os.fstat(held).st_ino), fsync(held)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("renamed"), replace(a, b)))
+    write_signed(tmp_path / "weights", lambda p: p.write_bytes(b"abc"))
+    made, folder = ((tmp_path / name).stat().st_ino for name in ("weights", "."))
+    assert done[-3:] == [made, "renamed", folder]
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "ids.npy").write_bytes(b"1")
+    move_into_place(tmp_path / "part", tmp_path / "whole")
+    whole = tmp_path / "whole"
+    assert done[-4:] == [(whole / "ids.npy").stat().st_ino, whole.stat().st_ino, "renamed", folder]
+    Run(whole).finish()
+    assert done[-3:] == [(whole / "DONE").stat().st_ino, "renamed", whole.stat().st_ino] and Run(whole).done
 
 
 def test_a_folder_that_is_a_file(tmp_path):

@@ -47,7 +47,7 @@ class ConllU(TextData):
     def texts(self, split: str) -> Texts:
         path = self._file(split)
         lines, sentences, faults = [], [], {}
-        for line, words in _blocks(files.read_utf8(path)):
+        for line, words in _blocks(files.read_text(path)):
             try:
                 found = _sentence(words)
             except ValueError as error:

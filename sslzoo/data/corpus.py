@@ -20,7 +20,7 @@ from sslzoo.data.token_store import digest, open_array, stored, write_ids
 from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import InputError, UserError
 
-_VERSION = 1  # of the cached tokens: another one makes them anew
+_VERSION = 2  # of the cached tokens: another one makes them anew
 _MANY = 20  # files, from which on short ones are not divided
 _log = logging.getLogger("sslzoo")
 
@@ -100,7 +100,7 @@ class PlainText(TextData):
 
     def stream(self, texts: list[str]) -> np.ndarray:
         """int64 [N], the ids of the texts one after the other."""
-        return self.tokenizer.encode_stream(line for text in texts for line in text.splitlines(keepends=True))
+        return self.tokenizer.encode_stream(line for text in texts for line in text_files.split_lines(text))
 
     @property
     def _wraps(self) -> bool:
@@ -208,7 +208,7 @@ class WikiText(PlainText):
     """WikiText (1609.07843): wiki.{train,valid,test}.tokens, whose "<unk>" becomes [UNK]."""
 
     def stream(self, texts: list[str]) -> np.ndarray:
-        lines = [line for text in texts for line in text.splitlines(keepends=True)]
+        lines = [line for text in texts for line in text_files.split_lines(text)]
         known = [line.split("<unk>") for line in lines]  # [UNK] stands between the parts of a line
         ids = iter(self.tokenizer.encode_apart([part for parts in known for part in parts]))
         found = [np.zeros(0, np.int64)]

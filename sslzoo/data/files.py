@@ -45,13 +45,13 @@ def readable(
     return kept, [f"{root}: {said} left out: {mend}"] if left else []
 
 
-def read_utf8(path: Path) -> str:
-    """A text file, without its byte order mark. Raises UserError, naming the first byte that is not UTF-8."""
+def read_text(path: Path) -> str:
+    """The whole of a text file (see `text_files.decoded`)."""
     return "".join(text_files.decoded(path))
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends (\\n, \\r\\n, \\r)."""
+    """The lines of a text file, without their ends (\\n, \\r\\n, \\r)."""
     return [line.rstrip("\r\n") for line in text_files.rows(text_files.decoded(path))]
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from sslzoo.data import cache, duplicates, file_labels, stored, tree
 from sslzoo.data.base import SPLITS
 from sslzoo.data.stored import Arrays, Columns, Names, Rows
+from sslzoo.disk import move_into_place
 from sslzoo.errors import UserError
 from sslzoo.progress import track
 from sslzoo.run import write_atomic
@@ -190,7 +191,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
     meta["notes"] += duplicates.across_splits(listing.root, names, split, kept["size"])
     content = [kept[key] for key in kept if not key.startswith("folder")]
     stored.rewrite_meta(part, meta, stored.digest(json.dumps(meta, sort_keys=True), *content))
-    os.replace(part, path)
+    move_into_place(part, path)
 
 
 def _read(kept: Arrays, names, root: Path, fields, inspect, check: Check) -> Iterator[tuple[int, str | None]]:

@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from sslzoo.data import codings
 from sslzoo.data.index import Check
 from sslzoo.errors import UserError
 
@@ -19,6 +20,15 @@ _DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
 _MARGIN = 256
 _MP3_FRAMES, _LAST_PAGE = 10, 30  # frames of 1152 samples; seconds
 _STREAMED = 0x7FFFF000  # a size from here on was written by a program that did not know it
+
+
+class _SoundFile(soundfile.SoundFile):
+    def __init__(self, path: Path):
+        super().__init__(os.fsencode(path))  # a name may be of any bytes
+
+    def seekable(self) -> bool:
+        """Whether it can be read from any place: libsndfile says so of DWVW, too, which it only reads from the start."""
+        return super().seekable() and not self.subtype.startswith("DWVW")
 
 
 def resampled(frames, rates, sample_rate: int) -> np.ndarray:
@@ -46,7 +56,7 @@ def decode_at(path: Path, rate: int, sample_rate: int, start: int, stop: int) ->
 def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
     """float32 [N], the mean of a file's channels from sample `start` to `stop`, or to its end if that is nearer."""
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name may be of any bytes
+        with _SoundFile(path) as file:
             start, stop, _ = slice(start, stop).indices(file.frames)
             place = _seekable(file, start)
             if place:
@@ -73,7 +83,7 @@ def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty (0 bytes)")
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name may be of any bytes
+        with _SoundFile(path) as file:
             frames, finite = 0, True
             if check != "whole":
                 frames = file.frames
@@ -85,7 +95,9 @@ def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except soundfile.SoundFileError as error:
-        raise UserError(f"{path} is not audio, or is cut off: {_why(error)}") from error
+        raise UserError(
+            f"{path} {codings.unreadable(path) or f'is not audio, or is cut off: {_why(error)}'}"
+        ) from error
     for said, there in _DECLARED.findall(info):
         if check != "none" and int(there) < int(said) < _STREAMED:
             raise UserError(f"{path} is cut off: {there} of {said} bytes of sound are there")

@@ -53,7 +53,7 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[str, str, str, str]]]:
     """The title of each question's article; and its id, the question, its paragraph and its answer."""
     titles, rows = [], []
     try:
-        for article in json.loads(files.read_utf8(path))["data"]:
+        for article in json.loads(files.read_text(path))["data"]:
             for paragraph in article["paragraphs"]:
                 for item in paragraph["qas"]:
                     answer = item["answers"][0]["text"] if item["answers"] else ""

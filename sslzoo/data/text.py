@@ -26,7 +26,7 @@ from sslzoo.errors import ConfigError, UserError
 _FILE = "tokenizer.json"
 MOST_UNKNOWN = 0.05  # of a text's tokens, above which a run says so
 _log = logging.getLogger("sslzoo")
-_VERSION = 4  # of what is cached: another one makes it anew
+_VERSION = 5  # of what is cached: another one makes it anew
 
 
 @dataclass

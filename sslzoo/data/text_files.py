@@ -2,8 +2,10 @@
 
 import codecs
 import io
+import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +20,10 @@ UNREAD = (
 MEND = "unpack or convert them to .txt"
 _BLOCK = 1 << 20  # bytes that are read at a time
 _LONGEST = 1 << 20  # characters of a line at most; a longer one is cut, at a space where it has one
+_MARKS = {  # the longer ones first: one begins with another
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+_log = logging.getLogger("sslzoo")
 _LINES, _CHARACTERS = 20_000, 1 << 20  # of a chunk, give or take its last line
 
 
@@ -32,41 +38,49 @@ class Repeatable(Iterable):
 
 
 def decoded(path: Path) -> Iterator[str]:
-    """A UTF-8 file in pieces, without its byte order mark.
+    """A UTF-8 file in pieces, without its byte order mark; UTF-16 and UTF-32 are read, and that is said, where they have
+    one, as what Excel and Notepad write as "Unicode" has.
 
-    Raises UserError, naming the first byte that is not UTF-8 and its line.
+    Raises UserError, naming the first byte that is of no character and its line.
     """
-    decoder, begun, line, at = codecs.getincrementaldecoder("utf-8")(), False, 1, 0
+    decoder, encoding, begun, line, at = None, "utf-8", False, 1, 0
     try:
-        for block in chain(compressed.blocks(path, _BLOCK), [b""]):
+        for block in chain(filter(None, compressed.blocks(path, _BLOCK)), [b""]):
+            if decoder is None:
+                encoding = _encoding(path, block)
+                decoder = codecs.getincrementaldecoder(encoding)()
             held = len(decoder.getstate()[0])  # of a character that the last block broke off
-            if not begun:
-                _check_encoding(path, block)
             if text := decoder.decode(block, final=not block):
                 yield text if begun else text.removeprefix("\ufeff")
                 begun = True
                 line += text.count("\n")
             at += len(block)
     except UnicodeDecodeError as error:
-        byte, line = error.object[error.start], line + error.object.count(b"\n", 0, error.start)
+        byte, before = error.object[error.start], error.object[: error.start]
+        line += before.decode(error.encoding, "ignore").count("\n")
+        mend = f"convert it: {_convert('latin1', path)}" if encoding == "utf-8" else "it may be cut off: write it anew"
         raise UserError(
-            f"{path} is not UTF-8: byte {at - held + error.start} is 0x{byte:02x} (line {line}) — "
-            f"convert it: {_convert('latin1', path)}"
+            f"{path} is not {encoding.upper()}: byte {at - held + error.start} is 0x{byte:02x} (line {line}) — {mend}"
         ) from error
 
 
-def _check_encoding(path: Path, block: bytes) -> None:
-    """Refuse what begins as other encodings than UTF-8 do."""
-    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
-    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    for mark, name in marks.items():
+def _encoding(path: Path, block: bytes) -> str:
+    """The encoding of a file that begins with a block. Refuses what begins as those do that are not read."""
+    for mark, name in _MARKS.items():
         if block.startswith(mark):
-            raise UserError(f"{path} is {name.upper()}, not UTF-8 (line 1) — convert it: {_convert(name, path)}")
+            _say_encoding(path, name)
+            return name
     if block.count(0) > len(block) / 10:
         name = "utf-16be" if block[:1] == b"\0" else "utf-16le"
         raise UserError(
             f"{path} is no text, or UTF-16 (line 1 has bytes of zero) — if it is, convert it: {_convert(name, path)}"
         )
+    return "utf-8"
+
+
+@cache
+def _say_encoding(path: Path, name: str) -> None:
+    _log.warning("%s is %s, not UTF-8, and is read as such", path, name.upper())
 
 
 def _convert(encoding: str, path: Path) -> str:
@@ -117,11 +131,17 @@ def stretch(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
             return
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of a text with their ends, which are \\n, \\r\\n and \\r: `str.splitlines` ends them at form feeds, U+0085,
+    U+2028 and the like too, which stand within a line."""
+    return list(io.StringIO(text, newline=""))
+
+
 def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text in pieces, with their ends, as `str.splitlines` cuts the whole of it."""
+    """The lines of a text in pieces, with their ends (see `split_lines`); one of a million characters is cut."""
     held = ""
     for piece in pieces:
-        parts = (held + piece).splitlines(keepends=True)
+        parts = split_lines(held + piece)
         held = parts.pop() if parts else ""  # the next piece may go on with it
         yield from parts
         while len(held) > _LONGEST:

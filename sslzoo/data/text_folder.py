@@ -51,7 +51,7 @@ class TextFolder(TextData):
         found, faults = [], {}
         for i, name in enumerate(names[split]):
             try:
-                text = files.read_utf8(root / name)
+                text = files.read_text(root / name)
             except UserError as error:
                 text, faults[i] = "", str(error)
             else:

@@ -18,6 +18,7 @@ import numpy as np
 
 from sslzoo.data import cache, labels
 from sslzoo.data.base import Intervals
+from sslzoo.disk import move_into_place
 from sslzoo.errors import UserError
 from sslzoo.progress import track
 from sslzoo.run import write_json
@@ -79,7 +80,7 @@ def stored(name: str, make: Callable[[Path], None]) -> Path:
                     partial.mkdir(exist_ok=True)
                     make(partial)
                     (partial / _PROGRESS).unlink(missing_ok=True)
-                    os.replace(partial, path)
+                    move_into_place(partial, path)
                 except OSError as error:
                     raise UserError(f"cannot write {path}: {error} — make room, or set SSLZOO_CACHE") from error
     return path

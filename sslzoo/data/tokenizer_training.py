@@ -7,6 +7,7 @@ library sees it, and the scores of unigram pieces are rounded.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -14,10 +15,12 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Backend
 
 from sslzoo.data.base import SPECIALS, UNK
+from sslzoo.data.text_files import split_lines
 from sslzoo.data.tokenizer import WORDS, Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
 BYTES = 256
+_BREAKS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # blanks, which BERT's normalisation drops, joining the words
 _DIGITS = 6  # of a unigram piece's score: what the order of a sum changes is far below
 
 
@@ -57,6 +60,8 @@ def _word_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_a
     unsplit, words = Counter(), Counter()
     for line in _lines(texts):
         unsplit.update(line.split(" "))
+    if any(map(_BREAKS.search, unsplit)):
+        normalizer = normalizers.Sequence([normalizers.Replace(Regex(_BREAKS.pattern), " "), normalizer])
     for part, count in unsplit.items():
         for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(part)):
             words[word] += count
@@ -102,7 +107,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accen
     steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
     if strip_accents:
         steps += [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
-    normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(r"[\s\x1c-\x1f]+"), " "), normalizers.Strip()])
     splitter = pre_tokenizers.Metaspace(prepend_scheme="always")
     counts = Counter()
     for line in _lines(texts):
@@ -140,7 +145,8 @@ def _characters(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def _lines(texts: Iterable[str], keep_ends: bool = False) -> Iterator[str]:
     """By line: the pieces of a whole book at once would take all memory."""
-    return (line for text in texts for line in text.splitlines(keep_ends))
+    lines = (line for text in texts for line in split_lines(text))
+    return lines if keep_ends else (line.rstrip("\r\n") for line in lines)
 
 
 def _some(lines: Iterator[str]) -> Iterator[str]:

@@ -66,7 +66,9 @@ class Pool:
 
 
 class Official:
-    """The data's own train, valid and test."""
+    """The data's own train, valid and test. mend: what to do where a part lacks what another has, as of any split."""
+
+    mend = "set task/split=by_item, which splits all of the data anew"
 
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         return {part: places[pool.part[places] == part] for part in SPLITS}
@@ -97,6 +99,7 @@ class ByGroup:
 
     def __init__(self, column: str, valid: float = 0.2, test: float = 0.2, seed: int = 0):
         _check(valid, test)
+        self.mend = "set task/split=by_item, or a task.split.column of which more groups have each label"
         self.column, self.valid, self.test, self.seed = column, valid, test, seed
 
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -118,6 +121,10 @@ class ByItem:
 
     def __init__(self, valid: float = 0.2, test: float = 0.2, seed: int = 0):
         _check(valid, test)
+        self.mend = (
+            "task/split=by_item gives each part some of a class that has three items or more: use data with more of a "
+            "class"
+        )
         self.valid, self.test, self.seed = valid, test, seed
 
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:

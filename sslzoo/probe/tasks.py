@@ -129,8 +129,7 @@ class Task:
             if len(strange):
                 some = ", ".join(strange[:5]) + (" …" if len(strange) > 5 else "")
                 raise UserError(
-                    f"task {self.name}: {part} has labels that train has not: {some} — set task.split to "
-                    f"ByItem, task.classes to those that are meant, or a larger task.max_items"
+                    f"task {self.name}: {part} has labels that train has not: {some} — {self._mend(len(known))}"
                 )
         classes = _sorted(known)
         if len(classes) < 2:
@@ -182,12 +181,16 @@ class Task:
         parts = self.split(pool, places, labels)
         for part in SPLITS:
             if not len(parts[part]):
-                raise UserError(
-                    f"task {self.name}: {part} has no labelled items — set task.split to ByItem or ByGroup, "
-                    f"which split all of the data anew"
-                )
-            parts[part] = parts[part][_some(len(parts[part]), self.max_items, "items", self.name, part)]
+                raise UserError(f"task {self.name}: {part} has no labelled items — {self.split.mend}")
+            kinds = labels[np.searchsorted(places, parts[part])] if labels is not None and part == "train" else None
+            parts[part] = parts[part][_some(len(parts[part]), self.max_items, "items", self.name, part, kinds=kinds)]
         return parts
+
+    def _mend(self, classes: int) -> str:
+        """How labels that train lacks come to it; classes: how many it has."""
+        if self.max_items is not None and classes >= self.max_items:
+            return "set a task.max_items that is larger than the number of classes"
+        return f"{self.split.mend}, or set task.classes to those that are meant"
 
     def _value(self, pool: Pool, place: int, value) -> float:
         try:
@@ -211,8 +214,12 @@ def _sorted(names) -> list[str]:
     return sorted(names, key=int) if numbers else sorted(names)
 
 
-def _some(count: int, most: int | None, *words: str) -> np.ndarray:
-    """At most `most` of range(count), in order, the same every time."""
+def _some(count: int, most: int | None, *words: str, kinds: np.ndarray | None = None) -> np.ndarray:
+    """At most `most` of range(count), in order, the same every time; of kinds [count], so that none is lost."""
     if most is None or count <= most:
         return np.arange(count)
-    return np.sort(rng.permutation(0, *words, n=count)[:most])
+    order = rng.permutation(0, *words, n=count)
+    if kinds is not None and len(np.setdiff1d(kinds, kinds[order[:most]])):
+        firsts = np.sort(np.unique(kinds[order], return_index=True)[1])
+        order = np.concatenate([order[firsts], np.delete(order, firsts)])
+    return np.sort(order[:most])

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
+from sslzoo.disk import to_disk
 from sslzoo.errors import UserError
 from sslzoo.run import Run, check_signed, write_signed
 from sslzoo.train.additions import check_states
@@ -56,6 +57,9 @@ class Checkpoints(StepCallback):
         if step == self.saved:
             return
         trainer.lightning_module.look()  # nothing is saved that is not finite
+        for path in (self.run.metrics, self.run.events):  # a run that goes on from here lacks none of their lines
+            if trainer.is_global_zero and path.exists():
+                to_disk(path)
         trainer.save_checkpoint(self.run.checkpoints / f"step={step:08d}.ckpt")
         self.saved = step
         if trainer.is_global_zero:

@@ -28,6 +28,38 @@ def test_a_reader_that_goes_away_is_no_failure():
     assert child.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.parametrize("messages", ["closed", "no reader", "full"])
+def test_messages_that_go_nowhere_stop_no_training(tmp_path, messages):
+    ours, unread = os.pipe()
+    os.close(ours)
+    full = os.open("/dev/full", os.O_WRONLY)
+    child = begin(
+        *("pretrain", "--config-dir", str(ROOT / "tests" / "tiny"), "name=a", "trainer.max_steps=1"),
+        *("objective=rotation", "data=tiny_image", "encoder=tiny_resnet"),
+        cwd=tmp_path,
+        stderr={"closed": None, "no reader": unread, "full": full}[messages],
+        preexec_fn=(lambda: os.close(2)) if messages == "closed" else None,
+    )
+    os.close(unread)
+    os.close(full)
+    out, _ = child.communicate(timeout=120)
+    assert child.returncode == 0 and b"wrote runs/a" in out and (tmp_path / "runs" / "a" / "DONE").exists()
+
+
+def test_a_closed_stream_leaves_its_number_to_no_file(tmp_path):
+    """Else what is written to stderr would be in the next file that is opened."""
+    code = f"""
+import os
+from sslzoo.cli.terminal import streams
+with streams(), open({str(tmp_path / "file")!r}, "w") as file:
+    os.write(2, b"a message")
+    assert file.fileno() > 2, file.fileno()
+"""
+    closed = {"env": ENVIRONMENT, "preexec_fn": lambda: os.closerange(0, 3)}
+    subprocess.run([sys.executable, "-c", code], check=True, **closed)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_that_lacks_letters(encoding):
     child = begin(env={**ENVIRONMENT, "PYTHONIOENCODING": encoding})

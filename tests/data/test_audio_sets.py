@@ -128,7 +128,29 @@ def not_finite(path):
     return path, "has samples that are not finite"
 
 
+def of_a_foreign_coding(path):
+    path = write_audio(path.with_suffix(".wav"))
+    content = bytearray(path.read_bytes())
+    place = content.index(b"fmt ") + 8
+    content[place : place + 2] = b"\xff\x00"
+    path.write_bytes(content)
+    return path, "is WAV with the coding 0x00ff, which libsndfile cannot read: convert it, as `ffmpeg"
+
+
+def of_another_name(path):
+    path.with_suffix(".wav").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
+    return path.with_suffix(".wav"), r"is MP4 \(AAC or ALAC\), which libsndfile cannot read"
+
+
+def not_fetched(path):
+    path.with_suffix(".flac").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    return path.with_suffix(".flac"), "is a pointer of Git LFS and not the file itself: `git lfs pull`"
+
+
 BAD = [
+    of_a_foreign_coding,
+    of_another_name,
+    not_fetched,
     truncated_wav,
     truncated_flac,
     truncated_mp3,

@@ -74,6 +74,15 @@ def test_a_file_that_cannot_seek_is_read_from_its_beginning(tmp_path, monkeypatc
     np.testing.assert_array_equal(sound.decode(path, 7000, 8000), want)
 
 
+def test_what_only_says_that_it_can_seek_is_read_from_its_beginning(tmp_path):
+    """DWVW: libsndfile fails after each read."""
+    path = write(tmp_path / "a.aiff", 8000, format="AIFF", subtype="DWVW_16")
+    want = sound.decode(write(tmp_path / "a.wav", 8000))
+    assert sound.inspect(path) == (24000, 8000)
+    np.testing.assert_allclose(sound.decode(path), want, atol=1e-4)
+    np.testing.assert_array_equal(sound.decode(path, 7000, 8000), sound.decode(path)[7000:8000])
+
+
 def test_a_cut_of_a_set_is_of_the_whole(tmp_path):
     for name in ("train/a", "valid/b", "test/c"):
         (tmp_path / name).parent.mkdir()

@@ -19,14 +19,14 @@ def test_a_root_may_be_the_folder_around_it(tmp_path):
 def test_a_file_that_is_not_utf8_is_named_with_its_byte(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfplain")
-    assert files.read_utf8(path) == "plain"
+    assert files.read_text(path) == "plain"
     path.write_bytes("ä".encode() + "naïve".encode("latin1"))
     with pytest.raises(
         UserError, match="a.txt is not UTF-8: byte 4 is 0xef .line 1. — convert it: iconv -f latin1 -t utf-8 a.txt"
     ):
-        files.read_utf8(path)
+        files.read_text(path)
     with pytest.raises(UserError, match="cannot read .*b.txt: No such file"):
-        files.read_utf8(tmp_path / "b.txt")
+        files.read_text(tmp_path / "b.txt")
 
 
 def test_bad_ones_are_refused_or_named_and_counted(warnings):  # noqa: F811

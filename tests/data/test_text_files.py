@@ -1,10 +1,13 @@
 import random
+import re
 
 import pytest
+from given import warnings  # noqa: F401
 
 from sslzoo.data import text_files
 from sslzoo.errors import UserError
 
+ENDS = re.compile("(?<=\n)|(?<=\r)(?!\n)")
 ODD = ["a", "b", " ", "\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "é", "字", "😀", "\ufeff"]
 
 
@@ -20,7 +23,9 @@ def test_lines_are_those_of_the_whole_text(tmp_path, monkeypatch, block):
         (tmp_path / "a.txt").write_bytes(text.encode())
         text = text.removeprefix("\ufeff")
         assert "".join(text_files.decoded(tmp_path / "a.txt")) == text
-        assert list(text_files.lines(text_files.decoded(tmp_path / "a.txt"))) == text.splitlines(keepends=True)
+        want = [line for line in ENDS.split(text) if line]
+        assert text_files.split_lines(text) == want
+        assert list(text_files.lines(text_files.decoded(tmp_path / "a.txt"))) == want
         assert sum(map(len, text_files.decoded(tmp_path / "a.txt"))) == len(text)
         places = [0, 5, len(text) // 2, len(text) - 1]
         want = [text.find("\n", place) + 1 or place for place in places]
@@ -71,13 +76,29 @@ def test_chunks_are_bounded(monkeypatch):
     assert len(chunks) > 10 and not list(text_files.chunked([]))
 
 
-@pytest.mark.parametrize("encoding, said", [("utf-16", "utf-16"), ("utf-32", "utf-32"), ("utf-16-le", "utf-16le")])
+@pytest.mark.parametrize("encoding, said", [("utf-16-le", "utf-16le"), ("utf-16-be", "utf-16be")])
 def test_another_encoding_is_named_with_how_to_convert_it(tmp_path, encoding, said):
     (tmp_path / "a b.txt").write_bytes("some text".encode(encoding))
     with pytest.raises(
         UserError, match=rf"a b.txt .*line 1.* convert it: iconv -f {said} -t utf-8 'a b.txt' > new.txt"
     ):
         list(text_files.decoded(tmp_path / "a b.txt"))
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_what_says_that_it_is_utf_16_is_read_as_such(tmp_path, monkeypatch, warnings, encoding, block):  # noqa: F811
+    monkeypatch.setattr(text_files, "_BLOCK", max(block, 4))
+    path, text = tmp_path / f"{block}.csv", "satz,klasse\r\nGrüße 😀\u0a0d,ja\r\nà,nein\r\n"
+    path.write_bytes(f"\ufeff{text}".encode(encoding))
+    assert "".join(text_files.decoded(path)) == text
+    assert list(text_files.rows(text_files.decoded(path))) == [line for line in ENDS.split(text) if line]
+    assert warnings().count(f"{path} is {encoding[:6].upper()}, not UTF-8, and is read as such") == 1
+    path.write_bytes(f"\ufeff{text}".encode(encoding)[:-1])
+    with pytest.raises(
+        UserError, match=rf"{block}.csv is not {encoding[:6].upper()}: byte .* \(line 3\) — it may be cut"
+    ):
+        list(text_files.decoded(path))
 
 
 def test_the_line_of_a_bad_byte_is_counted_over_blocks(tmp_path, monkeypatch):

@@ -57,6 +57,17 @@ def test_round_trip_of_words(words):
     assert kept.decode(kept.encode("The café")) == "The café"
 
 
+@pytest.mark.parametrize("tokens", ["wordpiece", "unigram"])
+@pytest.mark.parametrize("between", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r", "\r\n"])
+def test_words_stay_apart_at_what_ends_a_line_elsewhere(tokens, between):
+    texts = [f"the sea{between}the lobster", *TEXTS]
+    tokenizer = train(tokens, texts, 150)
+    assert tokenizer.encode(texts[0]).tolist() == tokenizer.encode("the sea the lobster").tolist()
+    assert np.array_equal(
+        tokenizer.encode(TEXTS[0]), train(tokens, ["the sea the lobster", *TEXTS], 150).encode(TEXTS[0])
+    )
+
+
 def test_round_trip_of_characters(characters):
     text = "The sea —  the\tsea.\n"
     got = characters.decode(characters.encode(text))

@@ -70,8 +70,24 @@ def test_max_items_takes_the_same_items_again():
 
 
 def test_a_label_that_train_has_not_is_named():
-    with pytest.raises(UserError, match="test has labels that train has not: q, z"):
+    with pytest.raises(
+        UserError, match="test has labels that train has not: q, z — set task/split=by_item.*task.classes"
+    ):
         Task("t", "x").prepare(silent(["a", "b"], ["a"], ["z", "b", "q"]), 1)
+
+
+def test_few_items_of_train_are_of_every_class():
+    column = [*"ab" * 50, "c", "d"]
+    question = Task("t", "x", max_items=5).prepare(silent(column, ["c"], ["d"]), 1)
+    assert question.classes == ["a", "b", "c", "d"] and len(question.parts["train"]) == 5
+    assert np.unique(question.parts["train"].labels).tolist() == [0, 1, 2, 3]
+    with pytest.raises(UserError, match="task.max_items that is larger than the number of classes"):
+        Task("t", "x", max_items=2).prepare(silent(column, ["c"], ["d"]), 1)
+
+
+def test_classes_of_one_item_are_told_so_where_the_split_is_by_item():
+    with pytest.raises(UserError, match="valid has no labelled items — task/split=by_item gives.*three items or more"):
+        Task("t", "x", split=ByItem()).prepare(silent(["a", "b", "c"], ["d"], ["e"]), 1)
 
 
 def test_one_class_is_nothing_to_tell_apart():
@@ -80,7 +96,7 @@ def test_one_class_is_nothing_to_tell_apart():
 
 
 def test_a_part_without_labels_says_what_to_do():
-    with pytest.raises(UserError, match="test has no labelled items.*ByItem"):
+    with pytest.raises(UserError, match="test has no labelled items — set task/split=by_item"):
         Task("t", "x").prepare(silent(["a", "b"], ["a"], ["", ""]), 1)
     with pytest.raises(UserError, match="no item of this data has a label 'x'"):
         Task("t", "x").prepare(silent([""], [""], [""]), 1)
