@@ -28,6 +28,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "tasks": "task",
     "splits": "task/split",
     "methods": "method",
+    "heads": "head",
     "recipes": "recipe",
     "optims": "optim",
     "schedules": "optim/schedule",

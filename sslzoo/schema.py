@@ -30,7 +30,7 @@ def top_level(name: str, folders: list[Path] = []) -> dict[str, bool]:  # noqa: 
                 continue
             package = group.partition("@")[2].split(".")[0] or group.lstrip("/").split("/")[0]
             if package != "_global_" and not at_the_top(group, folders):
-                found.setdefault(package, option is not None)
+                found.setdefault(own_package(group, folders) or package, option is not None)
     return found
 
 
@@ -40,6 +40,14 @@ def at_the_top(group: str, folders: list[Path]) -> bool:
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
     own = any(re.search(rf"^{re.escape(group)}:", text, re.MULTILINE) for text in texts)
     return not own and any(re.search(r"^#\s*@package\s+_global_", text, re.MULTILINE) for text in texts)
+
+
+def own_package(group: str, folders: list[Path]) -> str | None:
+    """The key that the options of a group say that they are put at (`# @package objective`); None where they do not."""
+    files = [path for folder in (CONF, *folders) for path in (folder / group).glob("*.yaml")]
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+    named = (re.search(r"^#\s*@package\s+(\w+)", text, re.MULTILINE) for text in texts)
+    return next((match[1] for match in named if match and match[1] != "_global_"), None)
 
 
 def settings(name: str, config, folders: list[Path] = []) -> dict:  # noqa: B006

@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sslzoo import build, distributed
@@ -15,7 +14,6 @@ from sslzoo.features.frozen import units
 from sslzoo.lock import sole_writer
 from sslzoo.progress import Progress, bars, quiet
 from sslzoo.run import Run, checked_name, commit, write_json
-from sslzoo.tasks.metrics import score
 from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
@@ -65,25 +63,25 @@ def evaluated(
     )
     encoder, objective, _ = load_adapted(run, name)
     encoder, objective = encoder.to(device), objective.to(device)
-    metric, truth = data.task.metric, {part: data.split(part).labels for part in ("train", "valid", "test")}
+    splits = {part: data.split(part) for part in ("train", "valid", "test")}
 
     def batches(part: str):
         done = 0
-        for batch in ordered_loader(data.split(part), units(data), workers=workers):
+        for batch in ordered_loader(splits[part], units(data), workers=workers):
             yield batch.to(device)
             done += len(batch)
-            progress(f"evaluating {part}", done, len(truth[part]))
+            progress(f"evaluating {part}", done, len(splits[part]))
 
     with distributed.alone(), torch.inference_mode():
-        found = {part: dict(objective.evaluate(encoder, batches(part))) for part in ("valid", "test")}
-    commonest = np.full_like(truth["test"], np.bincount(truth["train"]).argmax())
+        found = {part: dict(objective.evaluate(encoder, batches(part), splits[part])) for part in ("valid", "test")}
     return {
         "task": data.task.name,
-        "metric": metric,
+        "metric": objective.metric,
         **found,
-        "chance": score(metric, truth["test"], commonest),
+        "chance": objective.chance(splits["train"], splits["test"]),
         "classes": said["classes"],
-        **{f"n_{part}": len(labels) for part, labels in truth.items()},
+        "unseen": data.unseen,
+        **{f"n_{part}": len(split) for part, split in splits.items()},
         **{key: said[key] for key in ("parameters", "trained_parameters", "head_parameters")},
         "steps": spent["steps"],
         "seconds": round(60 * spent["minutes"], 2),

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from sslzoo.data.base import Data, Split, WrappedData
+from sslzoo.data.loader import IGNORE
 from sslzoo.errors import UserError
+from sslzoo.features.intervals import labels_at
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task, TaskData
 
 
 class SupervisedSplit(Split):
-    """Items of one or several splits, with a label each: `targets["label"]`, an int64 or a float32 a row.
+    """Items of one or several splits, with what a task asks of each as `targets["label"]`.
 
     splits: where the items lie. source: [M], which of the splits an item is of. places: [M], its place in there.
-    labels: [M].
     """
 
-    def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray, labels: np.ndarray):
+    def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray):
         self.splits, self.source, self.places = splits, source, places
-        self.labels = labels.astype(np.int64 if labels.dtype.kind in "iu" else np.float32)
         self.columns, self.intervals, self.on_error = {}, {}, splits[0].on_error
         self.lengths, self._cut_lengths = self._gathered("lengths"), self._gathered("cut_lengths")
         self.names = Names(self)
@@ -55,8 +55,55 @@ class SupervisedSplit(Split):
         split, place = self.located(index)
         return split.window(place, seed)
 
+
+class LabelledItems(SupervisedSplit):
+    """Items with a label each, an int64 or a float32 a row: labels [M]."""
+
+    def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray, labels: np.ndarray):
+        super().__init__(splits, source, places)
+        self.labels = labels.astype(np.int64 if labels.dtype.kind in "iu" else np.float32)
+
     def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
         return {"label": torch.tensor(self.labels[index])}
+
+
+class TaggedItems(SupervisedSplit):
+    """Items with a label a token, int64 [T] a row: of a text's words each at its first piece, the other pieces have
+    none (IGNORE); of speech each frame has the label at its middle.
+
+    label: the splits' time-aligned labels of this name. classes: what is learned, by number. stride: samples between
+    frames, rate: samples a second; None for text.
+    """
+
+    def __init__(
+        self, splits: list[Split], source: np.ndarray, places: np.ndarray, label: str, classes: list[str],
+        stride: int, rate: int | None,
+    ):  # fmt: skip
+        super().__init__(splits, source, places)
+        self.label, self.stride, self.rate = label, stride, rate
+        self.number = {name: i for i, name in enumerate(classes)}
+
+    def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
+        split, place = self.located(index)
+        found, (start, stop) = split.intervals[self.label][place], split.window(place, seed)
+        if self.rate is None:
+            numbers = np.full(stop - start, IGNORE, np.int64)
+            first = np.asarray(found.start).astype(np.int64) - start
+            here = (first >= 0) & (first < stop - start)
+            numbers[first[here]] = self._numbers(np.asarray(found.label)[here])
+        else:
+            middles = start + (np.arange(max(1, (stop - start) // self.stride)) + 0.5) * self.stride
+            numbers = self._numbers(labels_at(middles / self.rate, found))
+        return {"label": torch.from_numpy(numbers)}
+
+    def _numbers(self, names: np.ndarray) -> np.ndarray:
+        return np.array([self.number.get(str(name), IGNORE) for name in names], np.int64)
+
+    @cached_property
+    def label_numbers(self) -> np.ndarray:
+        """The class of each word or frame that has one, of all items [M]."""
+        numbers = np.concatenate([self.targets(i)["label"].numpy() for i in range(len(self))])
+        return numbers[numbers != IGNORE]
 
 
 class Names(Sequence):
@@ -88,8 +135,16 @@ class Supervised(WrappedData):
         self._classes = classes
 
     @property
-    def classes(self) -> list[str]:
-        return self.task_data.classes if self._classes is None else self._classes
+    def classes(self) -> list[str] | None:
+        """By number; None of a regression."""
+        if self._classes is not None or self.task.kind == "regression":
+            return self._classes
+        return self.tags[2] if self.task.kind == "frames" else self.task_data.classes
+
+    @property
+    def unseen(self) -> list[str]:
+        """The classes that validation or test has, and that nothing could be learned of."""
+        return self.tags[3] if self.task.kind == "frames" else []
 
     @cached_property
     def pool(self) -> Pool:
@@ -97,20 +152,40 @@ class Supervised(WrappedData):
 
     @cached_property
     def task_data(self) -> TaskData:
+        """Of a task about items."""
         task_data = self.task.prepare(self.pool, self.stride)
-        if self._classes is not None and task_data.classes != self._classes:
-            raise UserError(
-                f"task {self.task.name}: the labels of this data are {_some(task_data.classes)}, and those that were "
-                f"learned {_some(self._classes)}"
-            )
+        self._check(task_data.classes)
         return task_data
 
+    @cached_property
+    def tags(self) -> tuple[str, dict[str, np.ndarray], list[str], list[str]]:
+        """Of a task about frames: see `Task.prepare_tags`."""
+        tags = self.task.prepare_tags(self.pool)
+        self._check(tags[2])
+        return tags
+
+    def _check(self, classes: list[str] | None) -> None:
+        if self._classes is not None and classes != self._classes:
+            raise UserError(
+                f"task {self.task.name}: the labels of this data are {_some(classes or ['numbers'])}, and those that were "
+                f"learned {_some(self._classes)}"
+            )
+
     def split(self, name: str) -> SupervisedSplit:
-        part, order = self.task_data.parts[name], list(self.pool.splits)
+        if self.task.kind == "frames":
+            label, parts, classes, _ = self.tags
+            rate = None if self.data.modality == "text" else self.pool.rate
+            return TaggedItems(*self._located(parts[name]), label, classes, self.stride, rate)
+        part = self.task_data.parts[name]
+        return LabelledItems(*self._located(part.items), part.labels)
+
+    def _located(self, items: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
+        """The data's splits, and which of them, and where in it, each of these places in the pool is."""
+        order = list(self.pool.splits)
         number = {split: i for i, split in enumerate(order)}
-        source = np.array([number[split] for split in self.pool.part[part.items]], np.int64)
-        places = part.items - np.array([self.pool.starts[split] for split in order])[source]
-        return SupervisedSplit(list(self.pool.splits.values()), source, places, part.labels)
+        source = np.array([number[split] for split in self.pool.part[items]], np.int64)
+        places = items - np.array([self.pool.starts[split] for split in order])[source]
+        return list(self.pool.splits.values()), source, places
 
 
 def _some(classes: list[str]) -> str:

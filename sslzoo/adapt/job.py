@@ -145,7 +145,7 @@ def load_adapted(run: Run, name: str):
     if weights.signature(run.weights) != config["weights"]:
         raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
     own.find_again(said.get("own", {}), folder.folder)
-    classes = [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"
+    classes = said["classes"] and [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"
     encoder, objective, data = begun(config, run, classes)
     both = nn.ModuleDict({"encoder": encoder, "objective": objective})
     absent = both.state_dict().keys() - trained(encoder, objective).keys()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sslzoo
 from sslzoo.cli import following
-from sslzoo.cli.compose import composed, given, of_the_task, typed
+from sslzoo.cli.compose import composed, given, of_the_task, typed, with_head
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER, GROUPS, fingerprint, options
@@ -77,7 +77,7 @@ def adapt(argv: list[str]) -> None:
         result = json.loads(path.read_text(encoding="utf-8"))
         return result["valid"][result["metric"]]
 
-    composed("adapt", of_the_task(argv), work)
+    composed("adapt", with_head(of_the_task(argv)), work)
 
 
 def label(argv: list[str]) -> None:

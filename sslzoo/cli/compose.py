@@ -24,6 +24,30 @@ def of_the_task(argv: list[str]) -> list[str]:
     return [f"task.{word}" if word.startswith("data.") else word for word in argv]
 
 
+def with_head(argv: list[str]) -> list[str]:
+    """The words of `sslzoo adapt` with the head that is for the task's kind, where none is chosen. Raises ConfigError for
+    a sweep over tasks of several kinds, for its jobs share one head."""
+    if any(re.match(r"\+?head=", word) for word in argv):
+        return argv
+    found = {key: value for key, _, value in (word.partition("=") for word in argv)}
+    kinds = {name: kind_of_task(name, config_folders(argv)) for name in found.get("task", "").split(",")}
+    if "task.kind" in found:
+        kinds = {"task.kind": found["task.kind"]}
+    if len(set(kinds.values())) > 1:
+        said = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        raise ConfigError(f"these tasks have heads of several kinds ({said}): sweep over those of one kind at a time")
+    [kind] = set(kinds.values())
+    return argv if kind is None else [*argv, f"head={kind}"]
+
+
+def kind_of_task(name: str, folders: list[Path]) -> str | None:
+    """What a task's file says of its kind; None where there is no such file, or it does not say."""
+    files = [path for folder in (*folders, CONF) if (path := folder / "task" / f"{name}.yaml").is_file()]
+    text = files[0].read_text(encoding="utf-8", errors="replace") if files else ""
+    found = re.search(r"^kind:\s*([\w-]+)", text, re.MULTILINE)
+    return found[1] if found else None
+
+
 def composed(name: str, argv: list[str], work) -> None:
     """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`, or to as many as there
     are jobs in a sweep."""

@@ -62,7 +62,7 @@ class Task:
         label: str | None = None,
         modality: list[str] | None = None,
         kind: Literal["classification", "regression", "frames"] = "classification",
-        metric: Literal["accuracy", "f1", "matthews", "pearson_spearman"] = "accuracy",
+        metric: Literal["accuracy", "f1", "matthews", "pearson_spearman", "pearson", "spearman"] = "accuracy",
         split: Official | ByGroup | ByItem | None = None,
         data: Data | None = None,
         classes: list[str | int | float | bool] | None = None,
@@ -161,6 +161,25 @@ class Task:
         number = {c: i for i, c in enumerate(classes)}
         numbered = {p: Part(i, c, np.array([number[t] for t in texts])) for p, (i, c, texts) in parts.items()}
         return TaskData(numbered, classes, _sorted(unseen))
+
+    def prepare_tags(self, pool: Pool) -> tuple[str, dict[str, np.ndarray], list[str], list[str]]:
+        """For what learns items whole, with a class a word or a frame: the name of the time-aligned labels, the places of
+        each part's items, all classes by number, and those of them that train has not. `max_frames` is not for it.
+
+        Raises UserError where a part has no labelled item.
+        """
+        name = self.label or self._only(pool.timed(), "time-aligned labels")
+        intervals = pool.intervals(name)
+
+        def found(places: np.ndarray) -> np.ndarray:
+            labels = np.unique(np.concatenate([np.unique(intervals[i].label) for i in places]).astype(str))
+            return labels[labels != ""] if self.classes is None else labels[np.isin(labels, self.classes)]
+
+        places = [i for i, stretch in enumerate(intervals) if len(stretch.label) and len(found(np.array([i])))]
+        parts = self._parts(pool, np.array(places, np.int64), None)
+        known = found(parts["train"])
+        unseen = np.setdiff1d(np.concatenate([found(parts[part]) for part in ("valid", "test")]), known)
+        return name, parts, _sorted(known) + _sorted(unseen), _sorted(unseen)
 
     def _only(self, names: list[str], what: str) -> str:
         """The one name of those that the data has, for a task that says none."""

@@ -1,6 +1,7 @@
 """What a downstream task is: an objective whose targets are labels, and an evaluator."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -13,12 +14,21 @@ class TaskObjective(Objective):
     `probe.tasks.Task`, and `data.classes`, their names. It trains like any other; that the encoder may be frozen is
     nothing that it knows of.
 
-    kinds: the kinds of task that it is for.
+    kinds: the kinds of task that it is for. metric: the name of the score that validation chooses by; higher is better.
     """
 
     kinds: tuple[str, ...]
+    metric: str
 
-    def evaluate(self, encoder: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        """(name, value) of all that is measured over a split's batches, the task's own metric first. Encoder and
-        task are in eval mode, and nothing takes a gradient."""
+    def evaluate(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> Iterator[tuple[str, float]]:
+        """(name, value) of all that is measured over a split's batches, `metric` first. split: where they are from;
+        `batch.index` are places in it. Encoder and task are in eval mode, and nothing takes a gradient."""
+        raise NotImplementedError
+
+    def predict(self, encoder: nn.Module, batch: Batch) -> list:
+        """What it says of each row of a batch: the number of a class, a value, or one of these a token."""
+        raise NotImplementedError
+
+    def chance(self, train: Any, test: Any) -> float:
+        """The score on `test` of one who knows of each label how frequent it is in `train`, and nothing of the items."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from scipy import stats
 from sklearn import metrics
 
 CLASSIFICATION = ("accuracy", "f1", "matthews")
-REGRESSION = ("pearson_spearman",)
+REGRESSION = ("pearson_spearman", "pearson", "spearman")
 
 
 def f1(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -15,11 +15,24 @@ def f1(truth: np.ndarray, prediction: np.ndarray) -> float:
     return metrics.f1_score(truth, prediction, average="macro", zero_division=0)
 
 
+def _constant(truth: np.ndarray, prediction: np.ndarray) -> bool:
+    """Whether nothing can be correlated."""
+    return len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(prediction) == 0
+
+
+def pearson(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Pearson's r; 0 where one side is constant."""
+    return 0.0 if _constant(truth, prediction) else stats.pearsonr(truth, prediction).statistic
+
+
+def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Spearman's rho: Pearson's r of the ranks, of which tied values share the mean; 0 where one side is constant."""
+    return 0.0 if _constant(truth, prediction) else stats.spearmanr(truth, prediction).statistic
+
+
 def pearson_spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
     """The mean of the two correlations, as GLUE reports STS-B; 0 where one side is constant."""
-    if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(prediction) == 0:
-        return 0.0
-    return (stats.pearsonr(truth, prediction).statistic + stats.spearmanr(truth, prediction).statistic) / 2
+    return (pearson(truth, prediction) + spearman(truth, prediction)) / 2
 
 
 METRICS = {
@@ -27,6 +40,8 @@ METRICS = {
     "f1": f1,
     "matthews": metrics.matthews_corrcoef,
     "pearson_spearman": pearson_spearman,
+    "pearson": pearson,
+    "spearman": spearman,
 }
 
 

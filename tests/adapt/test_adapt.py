@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import compose
 from test_contracts import batch_of
 from tiny_tasks import TASKS, kind_of, tiny_run, tiny_task, write_run
@@ -17,7 +18,7 @@ from sslzoo import build, weights
 from sslzoo.adapt.command import run_adapt
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.job import build_adapt, load_adapted, trained
-from sslzoo.data.loader import ordered_loader
+from sslzoo.data.loader import IGNORE, ordered_loader
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.probe.splits import ByItem
@@ -90,12 +91,12 @@ def test_what_is_loaded_is_what_was_trained(task, own, capsys):
     assert found["head_parameters"] == sum(p.numel() for p in job.objective.parameters())
     assert found["classes"] == job.data.classes and found["seconds"] >= 0 and found["steps"] == 6
     split = job.data.split("test")
-    [batch] = ordered_loader(split, 1e9)
     with torch.no_grad():
-        guess = job.objective.logits(job.encoder, batch).argmax(1)
-    right = float((guess == batch.targets["label"]).float().mean())
-    assert found["test"]["accuracy"] == pytest.approx(right) and found["n_test"] == len(split)
-    assert f"tiny-{method}: accuracy" in capsys.readouterr().out
+        scores = dict(job.objective.evaluate(job.encoder, ordered_loader(split, 1e9), split))
+    assert found["test"] == pytest.approx(scores, abs=1e-6) and found["n_test"] == len(split)
+    assert next(iter(scores)) == found["metric"] == job.objective.metric
+    assert found["chance"] == pytest.approx(job.objective.chance(job.data.split("train"), split))
+    assert f"tiny-{method}: {found['metric']}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("task", "kind"), [("image-full", "image"), ("text-full", "text")])
@@ -245,7 +246,8 @@ def test_labels_of_items_from_several_splits(own):
         (["task=image_class", "untrained=3"], "untrained must be bool, got 3"),
         (["task=image_class", "method=hed"], "there is no method 'hed' — did you mean 'head'"),
         (["task=image_class", "optim.groups={nothing: 0.1}"], "no parameter that learns has a name that starts with"),
-        (["task=image_class", "task.kind=regression", "task.metric=pearson_spearman"], "Classification is for classif"),
+        (["task=regression", "task.label=label", "head=classification"], "Classification is for classification: choose"),
+        (["task=digit,regression", "-m"], "heads of several kinds (digit classification, regression regression): sweep"),
         (["data=tiny_speech"], "its data is speech and the encoder reads image"),
     ],
 )  # fmt: skip
@@ -299,7 +301,7 @@ def test_label_smoothing_is_of_the_loss_alone():
         assert plain.objective(plain.encoder, batch, 0).value == pytest.approx(float(nll.mean()), rel=1e-5)
         expected = float((0.8 * nll - 0.2 * log_p.mean(1)).mean())
         assert float(job.objective(job.encoder, batch, 0).value) == pytest.approx(expected, rel=1e-5)
-        a, b = (dict(one.objective.evaluate(one.encoder, [batch])) for one in (job, plain))
+        a, b = (dict(one.objective.evaluate(one.encoder, [batch], None)) for one in (job, plain))
         assert a == b and isinstance(job.objective, Classification)
 
 
@@ -312,3 +314,46 @@ def test_prefix_tokens_are_no_part_of_the_mean():
         expected = job.objective.head(hidden[:, job.encoder.prefix :].mean(1))
         assert job.encoder.prefix == 1
         assert torch.allclose(job.objective.logits(job.encoder, batch), expected, atol=1e-5)
+
+
+def test_words_are_tagged_at_their_first_piece():
+    job = build_adapt(tiny_task("text-tags"), tiny_run("tiny_text", "text"))
+    split = job.data.split("train")
+    original = build.make(build.described(tiny_run("tiny_text", "text"))["data"]).split("train")
+    for i in range(5):
+        labels, words = split.targets(i)["label"], original.intervals["tag"][i]
+        assert len(labels) == len(split.read(i)) and int((labels != IGNORE).sum()) == len(words.label)
+        assert [job.data.classes[labels[int(start)]] for start in words.start] == words.label.tolist()
+    assert len(split.label_numbers) == sum(len(x.label) for x in original.intervals["tag"])
+    batch = batch_of(job, 0)
+    job.encoder.eval(), job.objective.eval()
+    with torch.no_grad():
+        scores = dict(job.objective.evaluate(job.encoder, [batch], None))
+        logits, labels = job.objective.logits(job.encoder, batch), batch.targets["label"]
+    first = labels != IGNORE
+    assert scores["labelled"] == int(first.sum())
+    assert scores["accuracy"] == pytest.approx(float((logits.argmax(2) == labels)[first].float().mean()))
+
+
+def test_frames_of_a_cut_have_its_labels():
+    """In training an utterance is read from somewhere within it, and its labels with it."""
+    job = build_adapt(tiny_task("speech-tags"), tiny_run("tiny_speech", "speech"))
+    split = job.data.split("train")
+    index = int(split.lengths.argmax())
+    assert split.lengths[index] > 9000
+    for seed in (1, 2, 3):
+        start, stop = split.window(index, seed)
+        labels = split.targets(index, seed)["label"]
+        middles = start + (torch.arange(len(labels)) + 0.5) * job.encoder.stride
+        assert len(split.read(index, seed)) == stop - start == 9000
+        assert torch.equal(labels, (middles >= split.lengths[index] / 2).long())
+
+
+def test_a_value_is_predicted():
+    job = build_adapt(tiny_task("text-score"), tiny_run("tiny_text", "text"))
+    batch = batch_of(job, 0)
+    job.encoder.eval(), job.objective.eval()
+    with torch.no_grad():
+        expected = F.mse_loss(job.objective.logits(job.encoder, batch)[:, 0], batch.targets["label"])
+        assert float(job.objective(job.encoder, batch, 0).value) == pytest.approx(float(expected))
+    assert job.data.classes is None and batch.targets["label"].dtype == torch.float32

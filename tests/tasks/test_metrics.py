@@ -30,3 +30,10 @@ def test_a_constant_correlates_with_nothing(truth, guess):
 
 def test_one_guess_for_all_has_no_matthews():
     assert score("matthews", np.array([0, 1, 1]), np.array([1, 1, 1])) == 0.0
+
+
+def test_tied_values_share_a_rank():
+    """Ranks 1, 2.5, 2.5, 4 against 2, 1, 3.5, 3.5, both of mean 2.5 and of squares that sum to 4.5."""
+    truth, guess = np.array([1.0, 3.0, 3.0, 9.0]), np.array([2.0, 0.0, 7.0, 7.0])
+    assert score("spearman", truth, guess) == pytest.approx((-1.5 * -0.5 + 1.5 * 1.0) / 4.5)
+    assert score("pearson", truth, 2 * truth + 1) == pytest.approx(1)

@@ -37,7 +37,8 @@ class TinyImages(Data):
         g = np.random.default_rng(len(name))
         labels = g.integers(0, 4, 48)
         images = g.integers(0, 60, (48, self.channels, self.size, self.size)) + 48 * labels[:, None, None, None]
-        return TinySplit(list(torch.tensor(images, dtype=torch.uint8)), {"label": labels})
+        values = images.mean((1, 2, 3)) / 255
+        return TinySplit(list(torch.tensor(images, dtype=torch.uint8)), {"label": labels, "value": values})
 
 
 class TinySpeech(Data):
@@ -58,12 +59,23 @@ class TinySpeech(Data):
                 n
             )
             items.append(torch.tensor(wave, dtype=torch.float32))
-        split = TinySplit(items, {"label": labels}, self.cut)
+        values = 0.5 * labels + np.array([len(x) for x in items]) / 11000
+        split = TinySplit(items, {"label": labels, "value": values}, self.cut)
         ends = split.lengths / self.sample_rate
         split.intervals["half"] = [
             Intervals(np.array([0, e / 2]), np.array([e / 2, e]), np.array(["a", "b"])) for e in ends
         ]
         return split
+
+
+def word_intervals(ids: list[int]) -> Intervals:
+    starts = [1]
+    while starts[-1] + 1 + ids[starts[-1]] % 2 < len(ids) - 1:
+        starts.append(starts[-1] + 1 + ids[starts[-1]] % 2)
+    ends = [*starts[1:], len(ids) - 1]
+    return Intervals(
+        np.array(starts), np.array(ends), np.array(["low" if ids[i] < SPECIALS + 25 else "high" for i in starts])
+    )
 
 
 class TinyText(Data):
@@ -78,7 +90,12 @@ class TinyText(Data):
         for label in labels:
             words = g.integers(SPECIALS + 25 * label, SPECIALS + 25 * (label + 1), int(g.integers(4, 20)))
             items.append(torch.tensor([CLS, *words, SEP]))
-        return TinySplit(items, {"label": labels})
+        split = TinySplit(
+            items, {"label": labels, "value": np.array([float(x[1:-1].float().mean()) / 30 for x in items])}
+        )
+        # words of one or two ids, by their first
+        split.intervals["tag"] = [word_intervals(item.tolist()) for item in items]
+        return split
 
     def describe(self, inputs):
         return " ".join(f"w{int(i)}" for i in inputs.reshape(-1))

@@ -12,14 +12,19 @@ from sslzoo.run import Run, write_json
 
 _kept = []  # temporary folders, until the session ends
 
-TASKS = {  # encoder, method, what the head sees
-    "image-full": ("tiny_image", "full", "layers"),
-    "resnet-full": ("tiny_resnet", "full", "pooled"),
-    "resnet-head": ("tiny_resnet", "head", "pooled"),
-    "speech-full": ("tiny_speech", "full", "layers"),
-    "speech-head": ("tiny_wave", "head", "layers"),
-    "text-full": ("tiny_text", "full", "pooled"),
-    "text-head": ("tiny_text", "head", "pooled"),
+TASKS = {  # encoder, method, what the head sees, kind of task, label
+    "image-full": ("tiny_image", "full", "layers", "classification", "label"),
+    "resnet-full": ("tiny_resnet", "full", "pooled", "classification", "label"),
+    "resnet-head": ("tiny_resnet", "head", "pooled", "classification", "label"),
+    "speech-full": ("tiny_speech", "full", "layers", "classification", "label"),
+    "speech-head": ("tiny_wave", "head", "layers", "classification", "label"),
+    "text-full": ("tiny_text", "full", "pooled", "classification", "label"),
+    "text-head": ("tiny_text", "head", "pooled", "classification", "label"),
+    "image-score": ("tiny_image", "full", "pooled", "regression", "value"),
+    "text-score": ("tiny_text", "full", "pooled", "regression", "value"),
+    "speech-tags": ("tiny_speech", "full", "last", "frames", "half"),
+    "text-tags": ("tiny_text", "full", "layers", "frames", "tag"),
+    "text-tags-head": ("tiny_text", "head", "last", "frames", "tag"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
 BATCH = {
@@ -27,7 +32,7 @@ BATCH = {
     "image": "_target_:sslzoo.data.sampler.ByCount,size:{}",
     "text": "_target_:sslzoo.data.sampler.ByCount,size:{}",
 }
-LABEL = "{_target_: sslzoo.probe.tasks.Task, name: tiny, label: label}"
+METRICS = {"classification": "accuracy", "frames": "accuracy", "regression": "pearson_spearman"}
 
 
 def kind_of(task: str) -> str:
@@ -67,8 +72,15 @@ def tiny_task(task: str, *overrides: str) -> dict:
     """The plain config of a tiny `sslzoo adapt`, with its run's folder as `run`."""
     from conftest import compose
 
-    encoder, method, features = TASKS[task]
+    encoder, method, features, kind, label = TASKS[task]
     run = tiny_run(encoder, kind_of(task))
-    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"objective.features={features}"]
+    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={kind}", f"objective.features={features}"]
     config = compose(*chosen, "trainer.progress=false", *overrides, command="adapt")
-    return {**config, "task": yaml.safe_load(LABEL), "weights": weights.signature(run.weights)}
+    node = {
+        "_target_": "sslzoo.probe.tasks.Task",
+        "name": "tiny",
+        "label": label,
+        "kind": kind,
+        "metric": METRICS[kind],
+    }
+    return {**config, "task": node, "weights": weights.signature(run.weights)}

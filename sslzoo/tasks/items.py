@@ -1,0 +1,58 @@
+"""What tasks about whole items share: one vector of an item, and a linear layer on it."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo.data.base import Batch
+from sslzoo.errors import ConfigError
+from sslzoo.nn.dropout import SeededDropout
+from sslzoo.nn.masked import masked_mean, valid_mask
+from sslzoo.nn.weighted_sum import WeightedSum
+from sslzoo.tasks.base import TaskObjective
+
+
+class ItemTask(TaskObjective):
+    """W f(x) + c of an item x (Devlin et al. 2019, section 4.1).
+
+    outputs: rows of W. features: what f(x) is: "pooled", the encoder's own vector of an item, or "layers", a weighted
+    sum of all layers averaged over an item's tokens, as s3prl has it. pooler: f(x) goes through a dense layer and tanh
+    first, BERT's pooler. dropout: of what W is given.
+    """
+
+    modalities = ("image", "speech", "text")
+
+    def __init__(
+        self, encoder: Any, data: Any, outputs: int, features: Literal["pooled", "layers"], pooler: bool, dropout: float
+    ):
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"objective.dropout must be at least 0 and below 1, got {dropout}")
+        if features == "layers" and "tokens" not in encoder.offers:
+            raise ConfigError(
+                f"objective.features=layers is for encoders with tokens, and {type(encoder).__name__} gives one vector "
+                "an item: set objective.features=pooled"
+            )
+        self.metric, self.prefix = data.task.metric, encoder.prefix
+        self.layers = WeightedSum(encoder.depth + 1) if features == "layers" else None
+        self.dropout = SeededDropout(dropout)
+        self.pooler = nn.Linear(encoder.dim, encoder.dim) if pooler else None
+        self.head = nn.Linear(encoder.dim, outputs)
+
+    def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
+        """[B, outputs]."""
+        vector = self.vector(encoder, batch)
+        if self.pooler is not None:
+            vector = torch.tanh(self.pooler(vector))
+        return self.head(self.dropout(vector, batch.row_seeds))
+
+    def vector(self, encoder: nn.Module, batch: Batch) -> Tensor:
+        """f(x), [B, D]."""
+        encoded = encoder(batch.inputs, batch.lengths)
+        if self.layers is None:
+            return encoded.pooled
+        mixed = self.layers(encoded.hidden)
+        inside = valid_mask(encoded.lengths, mixed.shape[1])
+        inside[:, : self.prefix] = False
+        return masked_mean(mixed, inside.to(mixed.device, non_blocking=True))
