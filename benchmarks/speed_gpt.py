@@ -56,7 +56,7 @@ def batch(lengths: list[int]) -> Batch:
 def main() -> None:
     said = speed.arguments(__doc__, "speed_gpt", 9)
     encoder, objective, theirs = models()
-    ours_optim, their_optim = (torch.optim.AdamW(m.parameters(), lr=1e-4) for m in (encoder, theirs))
+    ours_optim, their_optim = (torch.optim.AdamW(m.parameters(), lr=1e-4, fused=True) for m in (encoder, theirs))
 
     def our_loss(batch):
         return objective(encoder, batch, 0).value
