@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from given import own_cache, warnings  # noqa: F401
 
+from sslzoo.data.answer_sentences import AnswerSentences
 from sslzoo.data.arrays import Idx
 from sslzoo.data.audio import AudioFolder
 from sslzoo.data.concat import AudioMix
@@ -201,6 +202,16 @@ def test_english_web_treebank(real):
     split = data.split("test")
     assert len(split) == 2077 and sum(len(x.label) for x in split.intervals["upos"]) == 25094
     assert len({tag for x in split.intervals["upos"] for tag in x.label}) == 17
+
+
+@pytest.mark.parametrize("folder, counts", [("xquad", (1914, 180, 196)), ("xquad/derived_split", (1718, 180, 392))])
+def test_sentences_that_answer_questions_of_xquad(real, folder, counts):
+    data = AnswerSentences(str(real / "text" / folder), ByCount(8), vocab_size=2000)
+    assert tuple(sizes(data).values()) == counts
+    for name in ("train", "valid", "test"):
+        column = data.split(name).columns["label"].tolist()
+        assert column.count("entailment") == column.count("not_entailment")
+    trains(data)
 
 
 def test_xquad(real):

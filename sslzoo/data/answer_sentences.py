@@ -1,0 +1,153 @@
+"""Whether a sentence has the answer to a question: GLUE's QNLI (1804.07461, section 3.3), made of SQuAD's JSON."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+from sslzoo.data import files, labels, splits
+from sslzoo.data.base import SPLITS
+from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.sentences import split_sentences
+from sslzoo.data.text import TextData, Texts, check_files, file_stamps
+from sslzoo.data.text_files import split_lines
+from sslzoo.data.token_store import digest
+from sslzoo.data.tokenizer import Tokens
+from sslzoo.errors import UserError
+
+LABELS = ("entailment", "not_entailment")  # GLUE's names
+_log = logging.getLogger("sslzoo")
+
+
+class AnswerSentences(TextData):
+    """Pairs of a question and a sentence of its paragraph, two a question: the sentence that its answer lies in, and of
+    those without it the one that shares most words with the question (GLUE leaves out pairs that share few).
+    Label: label, one of `LABELS`.
+
+    files: the file of each split, relative to `path`; without it, the folder's one .json file, or its train*.json and
+    dev*.json, which is test where there is no test*.json. Splits that are missing are whole articles of train, by a
+    hash of their titles. Questions without an answer, with one that goes over a sentence's end, and those of
+    paragraphs of one sentence are left out.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch: ByCount | BySeconds,
+        files: dict[str, str] | None = None,
+        vocab_size: int = 8000,
+        max_tokens: int = 128,
+        tokens: Tokens = "wordpiece",
+        lowercase: bool = True,
+        strip_accents: bool = False,
+    ):
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
+        if files is not None:
+            check_files(files)
+        self.path, self.files = path, None if files is None else dict(files)
+
+    def fingerprint(self, split: str) -> str:
+        root, own = self._files()
+        return digest(file_stamps([root / own.get(split, own["train"])]), split, sorted(own.items()))
+
+    def texts(self, split: str) -> Texts:
+        root, own = self._files()
+        path = root / own.get(split, own["train"])
+        questions = list(_questions(path))
+        if not questions:
+            raise UserError(f"{path} has no questions")
+        pairs = [(question, pair) for question in questions if (pair := question.pair()) is not None]
+        if len(pairs) < len(questions) and split in own:
+            _log.warning(
+                "%s: %d of %d questions are left out, as no one sentence of two or more has their answer",
+                *(path, len(questions) - len(pairs), len(questions)),
+            )
+        if split not in own or split == "train":
+            others = [name for name in SPLITS[1:] if name in own]
+            titles = [question.title for question, _ in pairs]
+            filled = splits.fill(["train"] * len(pairs) + others, [*titles, *others], str(path))
+            pairs = [pair for pair, name in zip(pairs, filled, strict=False) if name == split]
+        if not pairs:
+            raise UserError(f"{path} has no question of which a sentence has the answer and another has not")
+        return Texts(
+            [question.text for question, _ in pairs for _ in LABELS],
+            [f"{path.name}: {question.id} ({label})" for question, _ in pairs for label in LABELS],
+            [sentence for _, pair in pairs for sentence in pair],
+            {"label": labels.column([label for _ in pairs for label in LABELS])},
+        )
+
+    def _files(self) -> tuple[Path, dict[str, str]]:
+        root = files.rooted(self.path)
+        if self.files is not None:
+            return root, self.files
+        names = sorted(path.name for path in root.glob("*.json"))
+        if len(names) == 1:
+            return root, {"train": names[0]}
+        known = splits.named(re.split(r"[._-]", name)[0] for name in names)
+        found = {name: known.get(re.split(r"[._-]", name)[0]) for name in names}
+        own = {part: name for name, part in found.items() if part is not None}
+        if "test" not in own and "valid" in own:
+            own["test"] = own.pop("valid")  # SQuAD's own test questions are not public
+        if "train" not in own or len(own) < len(names):
+            some = ", ".join(names[:5]) or "no .json file"
+            raise UserError(f"{root} has {some}: say which are meant, as data.files={{train: …, test: …}}")
+        return root, own
+
+
+@dataclass
+class _Question:
+    """answers: the first sample of each in its paragraph, in characters, and its text."""
+
+    title: str
+    id: str
+    text: str
+    paragraph: str
+    answers: list[tuple[int, str]]
+
+    def pair(self) -> tuple[str, str] | None:
+        """The sentence with the answer, and another; None where there are no such two."""
+        if not self.answers:
+            return None
+        start, answer = self.answers[0]
+        own, others = None, []
+        for first, last in pairwise(_starts(self.paragraph)):
+            sentence = self.paragraph[first:last]
+            if first <= start and start + len(answer) <= last:
+                own = sentence.strip()
+            elif not any(said and said in sentence for _, said in self.answers):
+                others.append(sentence.strip())
+        if own is None or not others:
+            return None
+        asked = _words(self.text)
+        return own, max(others, key=lambda sentence: len(asked & _words(sentence)))
+
+
+def _questions(path: Path) -> Iterator[_Question]:
+    try:
+        for article in json.loads(files.read_text(path))["data"]:
+            for paragraph in article["paragraphs"]:
+                text = paragraph["context"]
+                for item in paragraph["qas"]:
+                    answers = [(int(answer["answer_start"]), str(answer["text"])) for answer in item["answers"]]
+                    yield _Question(str(article.get("title", text)), str(item["id"]), item["question"], text, answers)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not SQuAD's JSON: {type(error).__name__} {error}") from error
+
+
+@lru_cache(maxsize=8)  # several questions are about a paragraph
+def _starts(text: str) -> list[int]:
+    """Where each sentence of a text begins, and at last where the text ends, in characters."""
+    found, at = [0], 0
+    for piece, begins, _ in split_sentences(split_lines(text), "rule", "file"):
+        if begins and at:
+            found.append(at)
+        at += len(piece)
+    return [*found, at]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
