@@ -21,7 +21,11 @@ from sslzoo.nodes import check, fits, make, target
 from sslzoo.run import Run, check_signed, write_atomic, write_json
 from sslzoo.train import additions, blocks
 
-OFFERED = {"causal": "a causal trunk", "frames": "log-mel frames"}  # how it is said of an encoder
+OFFERED = {
+    "causal": "a causal trunk",
+    "frames": "log-mel frames",
+    "documents": "documents kept apart",
+}  # how it is said of an encoder
 UNITS = {"seconds": "speech", "tokens": "text"}  # of what a batch counts: the data that it is for
 FREE = {
     "trainer.workers",
@@ -96,13 +100,17 @@ def check_fit(data, encoder, objective: type) -> None:
         raise ConfigError(
             f"data.batch counts {unit}, but the data is {data.modality}: choose another data/batch=… (`sslzoo list batches`)"
         )
-    lacks = " and ".join(OFFERED.get(name, name) for name in sorted(objective.needs - encoder.offers))
+    packed = getattr(data, "pack", False)
+    if packed and not objective.packs:
+        raise ConfigError(f"{name} reads rows of one text each: set data.pack=false")
+    needs = objective.needs | ({"documents"} if packed else set())
+    lacks = " and ".join(OFFERED.get(name, name) for name in sorted(needs - encoder.offers))
     for ok, need in (
         (encoder.modality == data.modality, f"an encoder of {data.modality}"),
-        (objective.needs <= encoder.offers, f"an encoder with {lacks}"),
+        (needs <= encoder.offers, f"an encoder with {lacks}"),
     ):
         if not ok:
-            good = matching_encoders(lambda e: e.modality == data.modality and objective.needs <= e.offers)
+            good = matching_encoders(lambda e: e.modality == data.modality and needs <= e.offers)
             raise ConfigError(f"{name} on this data needs {need}; these fit: encoder={', '.join(good) or 'none yet'}")
 
 
@@ -134,6 +142,8 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
             encoder.load_state_dict(compat.translate_weights(weights.load(source.weights, MEND.format(source.folder))))
         objective = target(config["objective"]["_target_"], "objective")
         check_fit(data, encoder, objective)
+        if getattr(data, "pack", False):
+            encoder.frontend.packed = True
         objective = make(config["objective"], encoder=encoder, data=data)
     blocks.check(trainer, encoder, objective)
     return Job(config, data, encoder, objective, batched(data, encoder, objective, optim, trainer), trainer)
@@ -159,6 +169,8 @@ def load_encoder(run: Run, untrained: bool = False):
     if not untrained:
         encoder.load_state_dict(compat.translate_weights(weights.load(run.weights, MEND.format(run.folder))))
     data = make(saved["data"])
+    if getattr(data, "pack", False):
+        data.pack = False  # rows were for training: what an encoder is asked of now are texts
     data.restore(run.folder)
     return encoder.eval(), data
 

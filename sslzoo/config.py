@@ -134,6 +134,7 @@ def readers_of(data: dict) -> list[str]:
 
 LATER = {
     "field": "text",
+    "pack": False,
     "labels_from": None,
     "max_pixels": 268435456,
 }  # settings of data that names of runs are older than, as they were

@@ -44,8 +44,9 @@ class TextTable(TextData):
         lowercase: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
         strip_accents: bool = False,
+        pack: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents, pack)
         check_files(files)
         for file in files.values():
             if compressed.kind(file) not in _KINDS:

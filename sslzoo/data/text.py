@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from sslzoo.data import cache
-from sslzoo.data.base import SPECIALS, SPLITS, UNK, Data, Split
+from sslzoo.data.base import CLS, SPECIALS, SPLITS, UNK, Data, Split
+from sslzoo.data.packing import PackedSplit
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text_splits import TextBlocks, TextSplit
 from sslzoo.data.token_store import (
@@ -45,7 +46,7 @@ class TextData(Data):
     A subclass implements `texts`. vocab_size: ids at most; the first five are [PAD] [UNK] [CLS] [SEP]
     [MASK]. max_tokens: ids of an item at most, [CLS] and [SEP] included. tokens: what an id stands for; see
     `tokenizer_training`. lowercase, strip_accents: whether case and whether accents are dropped (of word pieces and
-    unigram pieces).
+    unigram pieces). pack: whether rows are several texts, filled up to max_tokens (see `packing`).
     """
 
     modality = "text"
@@ -58,12 +59,14 @@ class TextData(Data):
         tokens: Tokens = "wordpiece",
         lowercase: bool = True,
         strip_accents: bool = False,
+        pack: bool = False,
     ):
         check_vocab_size(tokens, vocab_size)
         if max_tokens < 8:
             raise ConfigError(f"data.max_tokens must be at least 8, got {max_tokens}")
         self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens
         self.tokens, self.lowercase, self.strip_accents = tokens, lowercase, strip_accents
+        self.pack = pack
         self._told: set[str] = set()
         self._train_counts: np.ndarray | None = None  # of the training split's tokens, once it is open
         self._tokenizer: Tokenizer | None = None
@@ -90,7 +93,14 @@ class TextData(Data):
         folder = stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
         split = TextSplit.open(folder)
         self.tell(name, split)
-        return split
+        if not self.pack:
+            return split
+        if split.read(0)[0] != CLS:
+            raise ConfigError(
+                "data.pack=true tells the texts of a row apart by the [CLS] that each begins with, and this tokenizer sets "
+                "none: set data.pack=false"
+            )
+        return PackedSplit.open(split, self.max_tokens, folder.name)
 
     def tell(self, name: str, split: TextSplit | TextBlocks) -> None:
         """Say, once, how many texts lose their end, and that a vocabulary knows too little of a text."""

@@ -36,8 +36,9 @@ class TextFolder(TextData):
         on_error: Literal["raise", "skip"] = "raise",
         labels_from: str | None = None,
         strip_accents: bool = False,
+        pack: bool = False,
     ):
-        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
+        super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents, pack)
         self._labels = file_labels.read(labels_from)
         self.path, self.on_error, self.labels_from = path, on_error, labels_from
         self._listed: tuple[Path, dict[str, list[str]], dict[str, dict[str, list[str]]]] | None = None

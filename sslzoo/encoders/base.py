@@ -40,9 +40,10 @@ class Frontend(nn.Module):
     prefix: tokens before the first input token, such as a class token; never masked.
     An image may be a piece, smaller than the data's: of any size, or with "patches" of a multiple of `stride`.
     offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
-    "frames" that can be altered and rebuilt, "causal".
+    "frames" that can be altered and rebuilt, "causal", "documents" that are kept apart where a row has several.
     reads: what data must say of itself to be read, by name: "sample_rate", "size", "channels", and for text the most
     that it may say, "vocab_size" and "max_tokens". Other data are set to it (see `features.compatible`).
+    packed: whether rows are several items, which `documents` tells apart; set by `build` where the data are so.
     supports_cache: whether `project` takes the place of the first feature, so that a text can be gone on with.
     """
 
@@ -53,6 +54,7 @@ class Frontend(nn.Module):
     prefix: int = 0
     offers: frozenset[str] = frozenset()
     reads: Mapping[str, object] = MappingProxyType({})
+    packed: bool = False
     supports_cache: bool = False
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +66,10 @@ class Frontend(nn.Module):
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+    def documents(self, features: Tensor) -> Tensor | None:
+        """int64 [B, T], of each token which item of its row it is of, or None where a row is one item."""
+        return None
 
 
 class Encoder(Frontend):
@@ -78,9 +84,11 @@ class Encoder(Frontend):
         """[B, ...], [B] -> tokens [B, T, D], lengths [B]."""
         return self.project(*self.features(inputs, lengths))
 
-    def contextualize(self, tokens: Tensor, lengths: Tensor, *, positions: Tensor | None = None) -> Encoded:
-        """positions: the tokens' places in the whole, int64 [B, T], where an objective has left some out or put
-        several items in a row; None if they follow each other from 0."""
+    def contextualize(
+        self, tokens: Tensor, lengths: Tensor, *, positions: Tensor | None = None, documents: Tensor | None = None
+    ) -> Encoded:
+        """positions: the tokens' places in the whole, int64 [B, T], where an objective has left some out; None if they
+        follow each other from 0. documents: see `Frontend.documents`; no token looks at another item's."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:

@@ -35,6 +35,8 @@ class SequenceEncoder(Encoder):
         self.reads = frontend.reads
         self.feature_dim, self.dim, self.depth = frontend.feature_dim, trunk.dim, trunk.depth
         self.offers = frontend.offers | {"tokens"} | ({"causal"} if trunk.causal else set())
+        if not (isinstance(trunk, Transformer) and trunk.keeps_apart):
+            self.offers -= {"documents"}
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.frontend.features(inputs, lengths)
@@ -56,14 +58,21 @@ class SequenceEncoder(Encoder):
         for the next ones is in what is returned."""
         features, lengths = self.features(inputs, lengths)
         tokens, lengths = self.project(features, lengths, 0 if cache is None else cache.position)
-        return self.contextualize(tokens, lengths, cache)
+        documents = None if cache is not None else self.frontend.documents(features)  # a text that goes on is one
+        return self.contextualize(tokens, lengths, cache, documents=documents)
 
     def contextualize(
-        self, tokens: Tensor, lengths: Tensor, cache: KVCache | None = None, positions: Tensor | None = None
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> Encoded:
         if cache is None:
-            placed = () if positions is None or not isinstance(self.trunk, Transformer) else (positions,)
-            hidden = self.trunk(tokens, lengths, *placed)
+            given = {"positions": positions} if positions is not None and isinstance(self.trunk, Transformer) else {}
+            given |= {"documents": documents} if documents is not None else {}
+            hidden = self.trunk(tokens, lengths, **given)
         else:
             hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache, positions=positions))
             cache = self.trunk.cache(state)

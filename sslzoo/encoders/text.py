@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslzoo.data.base import SEP
+from sslzoo.data.base import CLS, SEP
 from sslzoo.encoders.base import Frontend
 from sslzoo.errors import UserError
 
@@ -20,11 +20,14 @@ class WordPieces(Frontend):
     chance `dropout` and projected to D, if that is another (ALBERT, Lan et al. 2020, section 3.1; ELECTRA); the trunk
     then does not normalise its input (`input_norm: false`). None: E is D, and the trunk normalises. bias: whether that
     norm and projection have one.
+
+    packed: whether rows are several documents, each of which begins with [CLS]; places and segments begin anew in each.
     """
 
     modality = "text"
     feature_dim = 0
     stride = 1
+    offers = frozenset({"documents"})
 
     def __init__(
         self,
@@ -61,6 +64,9 @@ class WordPieces(Frontend):
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return inputs, lengths
 
+    def documents(self, features: Tensor) -> Tensor | None:
+        return (features == CLS).cumsum(1) if self.packed else None
+
     def project(self, features: Tensor, lengths: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
         """start: the place of the first id, where others came before (see `transformer.KVCache`)."""
         tokens = self.embed(features, start)
@@ -73,11 +79,15 @@ class WordPieces(Frontend):
             raise UserError(
                 f"a text of {size} tokens is longer than the encoder's {self.max_tokens}: set data.max_tokens"
             )
-        tokens = self.token_embedding(features)
+        tokens, places = self.token_embedding(features), torch.arange(start, size, device=features.device)
+        if self.packed:
+            first = torch.where(features == CLS, places, 0).cummax(1).values  # of the document that a token is of
         if self.position_embedding is not None:
-            tokens = tokens + self.position_embedding(torch.arange(start, size, device=features.device))
+            tokens = tokens + self.position_embedding(places - first if self.packed else places)
         if self.segment_embedding is not None:
             separators = (features == SEP).long()
-            after = (separators.cumsum(1) - separators).clamp(max=self.segment_embedding.num_embeddings - 1)
-            tokens = tokens + self.segment_embedding(after)
+            before = separators.cumsum(1) - separators
+            if self.packed:
+                before = before - before.gather(1, first - start)
+            tokens = tokens + self.segment_embedding(before.clamp(max=self.segment_embedding.num_embeddings - 1))
         return tokens if self.norm is None else self.drop(self.norm(tokens))

@@ -109,15 +109,25 @@ class Transformer(nn.Module):
                 if bias:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether `documents` of one row are as they would be alone: not where it places tokens by their row."""
+        return self.position is None or isinstance(self.position, RotaryPosition)
+
     def looks_at_all(self, number: int) -> bool:
         """Whether block `number` looks at all tokens, and not at a window."""
         return self.window is None or bool(self.global_every) and number % self.global_every == 0
 
-    def attention_mask(self, lengths: Tensor, size: int, prefix: int, cached: int, device) -> Tensor | None:
+    def attention_mask(
+        self, lengths: Tensor, size: int, prefix: int, cached: int, device, documents: Tensor | None = None
+    ) -> Tensor | None:
         """bool [B or 1, 1, 1 or T, P + S + T], or None where nothing is padded or blocks know what came before.
         prefix, cached: P and S, of what stands before the tokens; each of them may look at all of it. A causal
         trunk's tokens never see padding, which comes after them all: what is made of padding is nobody's."""
         before = prefix + cached
+        if documents is not None:  # [B, 1, T, P + T]: within a document
+            mask = (documents[:, :, None] == documents[:, None]) & valid_mask(lengths, size, device)[:, None]
+            return F.pad(mask.tril() if self.causal else mask, (before, 0), value=True)[:, None]
         if self.causal:
             if not before or size == 1:
                 return None
@@ -133,13 +143,15 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         prefix: tuple[LayerKV, ...] = (),
         positions: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> TrunkState:
         """The state before the first block. cache: what came before these tokens. prefix: keys and values, a
         `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190).
-        positions: the tokens' places, int64 [B, T], for windows and rotary positions; None if they follow each other."""
+        positions: the tokens' places, int64 [B, T], for windows and rotary positions; None if they follow each other.
+        documents: int64 [B, T], which of its row's items each token is of; it looks at that one alone."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
         ahead = prefix[0].size if prefix else 0
-        mask = self.attention_mask(lengths, size, ahead, place, tokens.device)
+        mask = self.attention_mask(lengths, size, ahead, place, tokens.device, documents)
         local_mask = None
         if positions is None:
             positions = torch.arange(place, place + size, device=tokens.device)
@@ -206,16 +218,20 @@ class Transformer(nn.Module):
         hidden[-1] = self.finish(state)
         return hidden, state
 
-    def forward(self, tokens: Tensor, lengths: Tensor, positions: Tensor | None = None) -> list[Tensor]:
-        """positions: as for `prepare`."""
+    def forward(
+        self, tokens: Tensor, lengths: Tensor, positions: Tensor | None = None, documents: Tensor | None = None
+    ) -> list[Tensor]:
+        """positions, documents: as for `prepare`."""
         size = tokens.shape[1]
         # not in training, where dropout draws for a batch at a time
         rows = None if self.causal or self.training else rows_apart(lengths, size, tokens.device)
         if rows is not None:
-            places = [None if positions is None else positions[i : i + 1, :n] for i, n in enumerate(rows)]
-            apart = [self(tokens[i : i + 1, :n], lengths[i : i + 1], places[i]) for i, n in enumerate(rows)]
+            given = [
+                [None if x is None else x[i : i + 1, :n] for x in (positions, documents)] for i, n in enumerate(rows)
+            ]
+            apart = [self(tokens[i : i + 1, :n], lengths[i : i + 1], *given[i]) for i, n in enumerate(rows)]
             return [joined(layer, size) for layer in zip(*apart, strict=True)]
-        return self.run(self.prepare(tokens, lengths, positions=positions))[0]
+        return self.run(self.prepare(tokens, lengths, positions=positions, documents=documents))[0]
 
 
 class ConvPosition(nn.Module):

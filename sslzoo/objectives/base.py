@@ -39,6 +39,7 @@ class Objective(nn.Module):
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
     batch_terms: in words, what its loss computes over the rows of a batch together, beside batch norm: under gradient
     accumulation each part does so by itself. "" where the loss is a sum over rows.
+    packs: whether a row may be several documents (`data.pack`): what it asks of a token is within the token's document.
     per_item: buffers with an entry for each training item, which a finished run does not keep.
 
     Everything random comes from `batch.row_seeds` through `sslzoo.rng`; every byte of state is a
@@ -53,6 +54,7 @@ class Objective(nn.Module):
     length_setting: str = "mask.length"
     refresh_every: int | None = None
     batch_terms: str = ""
+    packs: bool = False
     per_item: frozenset[str] = frozenset()
 
     def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:

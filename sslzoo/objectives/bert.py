@@ -29,6 +29,7 @@ class BERT(Objective):
 
     modalities = ("text",)
     needs = frozenset({"tokens"})
+    packs = True
 
     def __init__(self, encoder, data, mask: Any, eps: float = 1e-12):
         super().__init__()

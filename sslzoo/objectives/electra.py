@@ -31,6 +31,7 @@ class ELECTRA(Objective):
 
     modalities = ("text",)
     needs = frozenset({"tokens"})
+    packs = True
     batch_terms = "share of masked tokens"
 
     def __init__(
@@ -80,7 +81,7 @@ class ELECTRA(Objective):
     def generate(self, encoder, ids: Tensor, lengths: Tensor, at: Tensor) -> Tensor:
         """The generator's logits [M, V] of the places `at` [M]."""
         tokens = self.generator_embed(encoder.frontend.embed(ids))
-        hidden = take(self.generator(tokens, lengths)[-1], at)
+        hidden = take(self.generator(tokens, lengths, documents=encoder.frontend.documents(ids))[-1], at)
         hidden = self.generator_norm(F.gelu(self.generator_dense(hidden)))
         return self.head(hidden, encoder.frontend.token_embedding.weight, self.generator_bias)
 

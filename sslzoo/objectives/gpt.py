@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslzoo import rng
+from sslzoo.data.base import CLS
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nn.heads import LanguageModelHead
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
@@ -26,6 +27,7 @@ class GPT(Objective):
 
     modalities = ("text",)
     needs = frozenset({"tokens", "causal"})
+    packs = True
     min_tokens = 2
 
     def __init__(self, encoder, data):
@@ -44,8 +46,9 @@ class GPT(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden, target = encoder(batch.inputs, batch.lengths).last[:, :-1], batch.inputs[:, 1:]
-        weight, at = encoder.frontend.token_embedding.weight, indices(valid_mask(batch.lengths - 1, hidden.shape[1]))
-        hidden, target = take(hidden, at), take(target, at)  # tokens that have one after them
+        weight, follows = encoder.frontend.token_embedding.weight, valid_mask(batch.lengths - 1, hidden.shape[1])
+        at = indices(follows & (batch.ids[:, 1:] != CLS))  # tokens that have one after them in their document
+        hidden, target = take(hidden, at), take(target, at)
         total = self.cross_entropy(hidden, weight, target)
 
         def logs() -> dict:
@@ -58,7 +61,8 @@ class GPT(Objective):
         ids, lengths = batch.inputs[:6], batch.lengths[:6]
         scores = self.head(encoder(ids, lengths).last, encoder.frontend.token_embedding.weight)[:, :-1]
         shown = {"prediction": scores.topk(3).indices, "rank": target_rank(scores, ids[:, 1:])}
-        given = max(1, int(lengths[-1]) // 2)
+        others = (batch.ids[len(ids) - 1, 1 : int(lengths[-1])] == CLS).nonzero()  # of a packed row the first document
+        given = max(1, (1 + int(others[0]) if len(others) else int(lengths[-1])) // 2)
         text = generate(encoder, ids[-1:, :given], encoder.frontend.max_tokens - given, temperature=0.8)[0]
         return {"kind": "next_tokens", "ids": ids, "lengths": lengths, **shown, "text": text, "given": given}
 

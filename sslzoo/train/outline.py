@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sslzoo.data.base import Data, Split
+from sslzoo.data.packing import PackedSplit
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.settings import Settings
@@ -35,6 +36,8 @@ def amount(split: Split, data: Data) -> dict[str, float]:
         found["hours"] = round(float(split.lengths.sum()) / data.sample_rate / 3600, 4)
     elif data.modality == "text":
         found["tokens"] = int(split.lengths.sum())
+        if isinstance(split, PackedSplit):
+            found |= {"documents": split.documents, "full": round(split.full, 4)}
     return found
 
 
@@ -101,6 +104,8 @@ def _amount(found: dict, modality: str) -> str:
         text += f", {hours:,.1f} hours" if hours >= 1 else f", {60 * hours:.1f} minutes"
     if "tokens" in found:
         text += f", {_short(found['tokens'])} tokens"
+    if "full" in found:
+        text += f": {found['documents']:,} documents in rows that are {100 * found['full']:.1f} % full"
     return text + (f", of which {found['measured']:,} are measured" if found.get("measured") else "")
 
 
