@@ -137,6 +137,9 @@ LATER = {
     "pack": False,
     "labels_from": None,
     "max_pixels": 268435456,
+    "max_question": 64,
+    "window_stride": 128,
+    "wrong_answers": "raise",
 }  # settings of data that names of runs are older than, as they were
 
 

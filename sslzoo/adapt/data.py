@@ -1,7 +1,7 @@
 """A data set with the labels of one task: what a downstream objective is trained on."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -136,8 +136,8 @@ class Supervised(WrappedData):
 
     @property
     def classes(self) -> list[str] | None:
-        """By number; None of a regression."""
-        if self._classes is not None or self.task.kind == "regression":
+        """By number; None where there are none."""
+        if self._classes is not None or self.task.kind in ("regression", "answers"):
             return self._classes
         return self.tags[2] if self.task.kind == "frames" else self.task_data.classes
 
@@ -171,7 +171,9 @@ class Supervised(WrappedData):
                 f"learned {_some(self._classes)}"
             )
 
-    def split(self, name: str) -> SupervisedSplit:
+    def split(self, name: str) -> Split:
+        if self.task.kind == "answers":
+            return self.data.windows(name, partial(self.task.some_items, name))
         if self.task.kind == "frames":
             label, parts, classes, _ = self.tags
             rate = None if self.data.modality == "text" else self.pool.rate

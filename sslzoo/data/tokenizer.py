@@ -112,6 +112,20 @@ class Tokenizer:
             found += [np.array(encoding.ids, np.int64) for encoding in encodings]
         return found
 
+    def encode_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """ids [T] of a text, without specials, and [T, 2] the first character of the text that each stands for and the one
+        after the last."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return np.array(encoding.ids, np.int64), np.array(encoding.offsets, np.int64).reshape(-1, 2)
+
+    def pair(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
+        """The item [T] that two texts' ids make, with specials, and the place in it of the first id of the second."""
+        return self._join([first, second], None), len(self._before) + len(first) + len(self._between)
+
+    def pair_specials(self) -> int:
+        """How many specials an item of two texts has."""
+        return self._specials(2)
+
     def encode_words(self, words: Sequence[str], max_tokens: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """ids [T] of the words joined by spaces, and [T] the word that each id belongs to (-1: none)."""
         encoding = self._backend.encode(" ".join(words), add_special_tokens=False)

@@ -12,7 +12,7 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import check_compatible
 from sslzoo.features.intervals import labels_at
 from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
-from sslzoo.tasks.metrics import CLASSIFICATION, REGRESSION
+from sslzoo.tasks.metrics import BY_KIND
 
 
 @dataclass
@@ -48,7 +48,8 @@ class Task:
 
     name: what its result is filed under; None for the label's. label: a label column of the data, or its time-aligned
     labels; None for the only ones that it has.
-    kind: what a row is: an item with a class, an item with a value, or a frame with a class.
+    kind: what a row is: an item with a class, an item with a value, a frame with a class, or a question about a text
+    that holds its answer, which is for `sslzoo adapt` alone.
     split: `Official`, `ByGroup` or `ByItem`. data: the task's own; without it, that of the run.
     classes: only items of these labels are in the task. min_count: nor are those of a class with fewer.
     max_items: items of each part at most, max_frames: frames of each part; chosen by a fixed hash.
@@ -61,8 +62,8 @@ class Task:
         name: str | None = None,
         label: str | None = None,
         modality: list[str] | None = None,
-        kind: Literal["classification", "regression", "frames"] = "classification",
-        metric: Literal["accuracy", "f1", "matthews", "pearson_spearman", "pearson", "spearman"] = "accuracy",
+        kind: Literal["classification", "regression", "frames", "answers"] = "classification",
+        metric: Literal["accuracy", "f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact"] = "accuracy",
         split: Official | ByGroup | ByItem | None = None,
         data: Data | None = None,
         classes: list[str | int | float | bool] | None = None,
@@ -74,12 +75,11 @@ class Task:
         modality = list(MODALITIES) if modality is None else list(modality)
         if not set(modality) <= set(MODALITIES):
             raise ConfigError(f"task {name}: modality must be some of {', '.join(MODALITIES)}; got {modality}")
-        fits = REGRESSION if kind == "regression" else CLASSIFICATION
-        if metric not in fits:
+        if metric not in (fits := BY_KIND[kind]):
             raise ConfigError(f"task {name}: metric={metric} does not score {kind}; one that does: {', '.join(fits)}")
         if min(min_count, max_frames, 1 if max_items is None else max_items) < 1:
             raise ConfigError(f"task {name}: min_count, max_items and max_frames must be 1 or more")
-        if kind == "regression" and (classes is not None or min_count > 1):
+        if kind in ("regression", "answers") and (classes is not None or min_count > 1):
             raise ConfigError(f"task {name}: classes and min_count are for classes, not for values")
         self.name, self.label, self.modality, self.kind, self.metric = name, label, modality, kind, metric
         self.split, self.data = split or Official(), data
@@ -94,6 +94,10 @@ class Task:
                 f"task {self.name} is about {' or '.join(self.modality)} data: its data is {used.modality} "
                 f"and the encoder reads {encoder.modality} — `sslzoo list tasks` says which tasks there are"
             )
+        if self.kind == "answers" and not hasattr(used, "windows"):
+            raise ConfigError(
+                f"task {self.name} is about questions and paragraphs: choose data that has them, data=squad"
+            )
         if self.kind == "frames" and "tokens" not in encoder.offers:
             raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
         check_compatible(used, encoder, f"task {self.name}", "data" if self.data is None else "task.data")
@@ -103,6 +107,8 @@ class Task:
 
         Raises UserError where a part has no item, or test a class that train has not.
         """
+        if self.kind == "answers":
+            raise ConfigError(f"task {self.name} is learned, not probed: `sslzoo adapt … task={self.name}`")
         if self.kind == "frames":
             return self._prepare_frames(pool, stride)
         values = pool.column(self.label or self._only(pool.columns(), "label columns"))
@@ -180,6 +186,10 @@ class Task:
         known = found(parts["train"])
         unseen = np.setdiff1d(np.concatenate([found(parts[part]) for part in ("valid", "test")]), known)
         return name, parts, _sorted(known) + _sorted(unseen), _sorted(unseen)
+
+    def some_items(self, part: str, count: int) -> np.ndarray:
+        """Places of the items that are in the task, of as many in a part."""
+        return _some(count, self.max_items, "items", self.name, part)
 
     def _only(self, names: list[str], what: str) -> str:
         """The one name of those that the data has, for a task that says none."""

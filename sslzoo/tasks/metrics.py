@@ -6,6 +6,12 @@ from sklearn import metrics
 
 CLASSIFICATION = ("accuracy", "f1", "matthews")
 REGRESSION = ("pearson_spearman", "pearson", "spearman")
+BY_KIND = {  # of task
+    "classification": CLASSIFICATION,
+    "frames": CLASSIFICATION,
+    "regression": REGRESSION,
+    "answers": ("f1", "exact"),
+}
 
 
 def f1(truth: np.ndarray, prediction: np.ndarray) -> float:

@@ -1,9 +1,12 @@
 """Tiny sets of every modality, made in memory, for contracts that no data should slow down."""
 
+import re
+
 import numpy as np
 import torch
 
 from sslzoo.data.base import CLS, SEP, SPECIALS, Data, Intervals, Split
+from sslzoo.data.question_windows import Question, QuestionWindows
 
 
 class TinySplit(Split):
@@ -78,6 +81,23 @@ def word_intervals(ids: list[int]) -> Intervals:
     )
 
 
+class TinyTokenizer:
+    """w7 is 7."""
+
+    def encode_offsets(self, text):
+        found = [(int(m[1]), m.span()) for m in re.finditer(r"w(\d+)", text)]
+        return np.array([i for i, _ in found], np.int64), np.array([span for _, span in found]).reshape(-1, 2)
+
+    def encode_apart(self, texts):
+        return [self.encode_offsets(text)[0] for text in texts]
+
+    def pair(self, first, second):
+        return np.array([CLS, *first, SEP, *second, SEP]), len(first) + 2
+
+    def pair_specials(self):
+        return 3
+
+
 class TinyText(Data):
     modality = "text"
 
@@ -96,6 +116,17 @@ class TinyText(Data):
         # words of one or two ids, by their first
         split.intervals["tag"] = [word_intervals(item.tolist()) for item in items]
         return split
+
+    def windows(self, name, some=np.arange):
+        """Paragraphs of up to 30 words, and questions that say the word before the answer."""
+        g, questions = np.random.default_rng(len(name)), []
+        for i in range(48):
+            words = [f"w{n}" for n in g.integers(SPECIALS, 55, int(g.integers(6, 30)))]
+            at = int(g.integers(1, len(words) - 1))
+            start = len(" ".join(words[:at])) + 1
+            answers = () if i % 6 == 5 else ((" ".join(words[at : at + 2]), start),)
+            questions.append(Question(f"item {i}", str(i), f"w56 {words[at - 1]}", " ".join(words), answers))
+        return QuestionWindows([questions[i] for i in some(48)], TinyTokenizer(), self.max_tokens - 4, 8, 4)
 
     def describe(self, inputs):
         return " ".join(f"w{int(i)}" for i in inputs.reshape(-1))

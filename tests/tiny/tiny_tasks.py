@@ -12,19 +12,20 @@ from sslzoo.run import Run, write_json
 
 _kept = []  # temporary folders, until the session ends
 
-TASKS = {  # encoder, method, what the head sees, kind of task, label
-    "image-full": ("tiny_image", "full", "layers", "classification", "label"),
-    "resnet-full": ("tiny_resnet", "full", "pooled", "classification", "label"),
-    "resnet-head": ("tiny_resnet", "head", "pooled", "classification", "label"),
-    "speech-full": ("tiny_speech", "full", "layers", "classification", "label"),
-    "speech-head": ("tiny_wave", "head", "layers", "classification", "label"),
-    "text-full": ("tiny_text", "full", "pooled", "classification", "label"),
-    "text-head": ("tiny_text", "head", "pooled", "classification", "label"),
-    "image-score": ("tiny_image", "full", "pooled", "regression", "value"),
-    "text-score": ("tiny_text", "full", "pooled", "regression", "value"),
-    "speech-tags": ("tiny_speech", "full", "last", "frames", "half"),
-    "text-tags": ("tiny_text", "full", "layers", "frames", "tag"),
-    "text-tags-head": ("tiny_text", "head", "last", "frames", "tag"),
+TASKS = {  # encoder, method, a setting of the head, kind of task, label
+    "image-full": ("tiny_image", "full", "features=layers", "classification", "label"),
+    "resnet-full": ("tiny_resnet", "full", "features=pooled", "classification", "label"),
+    "resnet-head": ("tiny_resnet", "head", "features=pooled", "classification", "label"),
+    "speech-full": ("tiny_speech", "full", "features=layers", "classification", "label"),
+    "speech-head": ("tiny_wave", "head", "features=layers", "classification", "label"),
+    "text-full": ("tiny_text", "full", "features=pooled", "classification", "label"),
+    "text-head": ("tiny_text", "head", "features=pooled", "classification", "label"),
+    "image-score": ("tiny_image", "full", "features=pooled", "regression", "value"),
+    "text-score": ("tiny_text", "full", "features=pooled", "regression", "value"),
+    "speech-tags": ("tiny_speech", "full", "features=last", "frames", "half"),
+    "text-tags": ("tiny_text", "full", "features=layers", "frames", "tag"),
+    "text-answers": ("tiny_text", "full", "max_answer=3", "answers", None),
+    "text-tags-head": ("tiny_text", "head", "features=last", "frames", "tag"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
 BATCH = {
@@ -32,7 +33,7 @@ BATCH = {
     "image": "_target_:sslzoo.data.sampler.ByCount,size:{}",
     "text": "_target_:sslzoo.data.sampler.ByCount,size:{}",
 }
-METRICS = {"classification": "accuracy", "frames": "accuracy", "regression": "pearson_spearman"}
+METRICS = {"classification": "accuracy", "frames": "accuracy", "regression": "pearson_spearman", "answers": "f1"}
 
 
 def kind_of(task: str) -> str:
@@ -72,9 +73,9 @@ def tiny_task(task: str, *overrides: str) -> dict:
     """The plain config of a tiny `sslzoo adapt`, with its run's folder as `run`."""
     from conftest import compose
 
-    encoder, method, features, kind, label = TASKS[task]
+    encoder, method, setting, kind, label = TASKS[task]
     run = tiny_run(encoder, kind_of(task))
-    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={kind}", f"objective.features={features}"]
+    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={kind}", f"objective.{setting}"]
     config = compose(*chosen, "trainer.progress=false", *overrides, command="adapt")
     node = {
         "_target_": "sslzoo.probe.tasks.Task",

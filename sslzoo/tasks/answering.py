@@ -1,0 +1,163 @@
+"""Extractive question answering: where in a paragraph the answer stands."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslzoo.data.base import Batch
+from sslzoo.data.question_windows import QuestionWindows
+from sslzoo.errors import ConfigError
+from sslzoo.nn.dropout import SeededDropout
+from sslzoo.nn.masked import valid_mask
+from sslzoo.objectives.base import Loss
+from sslzoo.tasks.answer_metrics import best_threshold, exact_and_f1
+from sslzoo.tasks.base import TaskObjective
+
+
+@dataclass
+class Answers:
+    """What may answer a question: (score, text), the best first, and the least score over its windows of there being no
+    answer. A score is the sum of the logits of start and end."""
+
+    candidates: list[tuple[float, str]] = field(default_factory=list)
+    no_answer: float = np.inf
+
+    @property
+    def margin(self) -> float:
+        """By how much no answer is more likely than the best one."""
+        return self.no_answer - (self.candidates[0][0] if self.candidates else -np.inf)
+
+
+class Answering(TaskObjective):
+    """A linear layer gives each token t of an item the logits of being an answer's first and its last (Devlin et al. 2019,
+    section 4.2), of B windows:
+
+    loss = -1/2B sum_b (log softmax_t(w_1 h_bt + c_1)_{start_b} + log softmax_t(w_2 h_bt + c_2)_{end_b})
+
+    where start and end are 0, [CLS], if the answer is not in the window (section 4.3). The answer to a question is the
+    span of at most `max_answer` tokens of highest score over all windows; where the data has questions without answers,
+    none if `margin` is above null_threshold. n_best: spans of a window that are looked at. dropout: of h. rule: of exact
+    match and F1, SQuAD's, or CMRC 2018's for Chinese.
+    """
+
+    modalities = ("text",)
+    needs = frozenset({"tokens"})
+    kinds = ("answers",)
+
+    def __init__(
+        self,
+        encoder: Any,
+        data: Any,
+        max_answer: int = 30,
+        n_best: int = 20,
+        null_threshold: float = 0.0,
+        rule: Literal["squad", "cmrc"] = "squad",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if min(max_answer, n_best) < 1:
+            raise ConfigError(
+                f"objective.max_answer and objective.n_best must be 1 or more, got {max_answer} and {n_best}"
+            )
+        self.metric, self.rule = data.task.metric, rule
+        self.max_answer, self.n_best, self.null_threshold = max_answer, n_best, null_threshold
+        self.dropout = SeededDropout(dropout)
+        self.head = nn.Linear(encoder.dim, 2)
+
+    def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
+        """Of start and of end, [B, 2, T]; -inf where a row has ended."""
+        encoded = encoder(batch.inputs, batch.lengths)
+        found = self.head(self.dropout(encoded.last, batch.row_seeds)).transpose(1, 2).float()
+        inside = valid_mask(encoded.lengths, found.shape[2], found.device)
+        return found.masked_fill(~inside[:, None], -torch.inf)
+
+    def loss(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and where start and end are, [B, 2], on the logits' device."""
+        places = torch.stack([batch.targets["start"], batch.targets["end"]], 1)
+        places = places.to(logits.device, non_blocking=True)
+        return F.cross_entropy(logits.flatten(0, 1), places.flatten()), places
+
+    def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:
+        logits = self.logits(encoder, batch)
+        value, places = self.loss(logits, batch)
+        return Loss(value, len(places), partial(_logs, logits, places))
+
+    def answers(
+        self, encoder: nn.Module, batches: Iterable[Batch], split: QuestionWindows
+    ) -> tuple[list[Answers], float]:
+        """What answers each question of a split, and the mean loss of its windows."""
+        found, loss, rows = [Answers() for _ in split.questions], 0.0, 0
+        for batch in batches:
+            logits = self.logits(encoder, batch)
+            if batch.targets:
+                loss, rows = loss + len(batch) * float(self.loss(logits, batch)[0]), rows + len(batch)
+            for index, (start, end) in zip(batch.index.tolist(), logits.cpu().numpy(), strict=True):
+                self._add(found[split.question[index]], split, index, start, end)
+        for answers in found:
+            answers.candidates = sorted(answers.candidates, key=lambda one: -one[0])[: self.n_best]
+        return found, loss / max(rows, 1)
+
+    def _add(self, answers: Answers, split: QuestionWindows, index: int, start: np.ndarray, end: np.ndarray) -> None:
+        """A window's best spans, and its score of no answer."""
+        answers.no_answer = min(answers.no_answer, float(start[0] + end[0]))
+        offsets, place = split.offsets(index)
+        if not len(offsets):
+            return
+        context = split.questions[split.question[index]].context
+        count = min(self.max_answer, len(offsets))
+        # [M, count]: spans by their first token and their length
+        ends = np.pad(end[place : place + len(offsets)], (0, count - 1), constant_values=-np.inf)
+        scores = start[place : place + len(offsets), None] + np.lib.stride_tricks.sliding_window_view(ends, count)
+        for flat in np.argsort(-scores, axis=None, kind="stable")[: self.n_best]:
+            first, more = divmod(int(flat), count)
+            if np.isfinite(scores[first, more]):
+                text = context[offsets[first, 0] : offsets[first + more, 1]].strip()
+                answers.candidates.append((float(scores[first, more]), text))
+
+    def chosen(self, answers: Answers, may_be_none: bool) -> str:
+        """The text that answers a question, "" for none."""
+        if not answers.candidates or (may_be_none and answers.margin > self.null_threshold):
+            return ""
+        return answers.candidates[0][1]
+
+    def evaluate(
+        self, encoder: nn.Module, batches: Iterable[Batch], split: QuestionWindows
+    ) -> Iterator[tuple[str, float]]:
+        """F1 and exact match over questions; where some have no answer, over each kind too, and the best F1 that another
+        null_threshold would reach (best_f1), as SQuAD 2.0's script has it."""
+        found, loss = self.answers(encoder, batches, split)
+        truth = [[text for text, _ in question.answers] for question in split.questions]
+        answerable = np.array([bool(answers) for answers in truth])
+        texts = [self.chosen(answers, not answerable.all()) for answers in found]
+        pairs = [exact_and_f1(*pair, self.rule) for pair in zip(truth, texts, strict=True)]
+        scores = dict(zip(("exact", "f1"), np.array(pairs).T, strict=True))
+        yield self.metric, float(scores[self.metric].mean())
+        yield from ((name, float(x.mean())) for name, x in scores.items() if name != self.metric)
+        if answerable.any() and not answerable.all():
+            yield from ((f"{name}_answerable", float(x[answerable].mean())) for name, x in scores.items())
+            yield "exact_unanswerable", float(scores["exact"][~answerable].mean())
+            best = [exact_and_f1(*pair, self.rule)[1] for pair in zip(truth, map(_best, found), strict=True)]
+            reached = best_threshold([answers.margin for answers in found], best, answerable.tolist())
+            yield from zip(("best_f1", "best_null_threshold"), reached, strict=True)
+        yield "loss", loss
+        yield "questions", len(found)
+
+    def chance(self, train: Any, test: Any) -> float:
+        """Of one who never answers."""
+        return float(np.mean([not question.answers for question in test.questions]))
+
+
+def _best(answers: Answers) -> str:
+    return answers.candidates[0][1] if answers.candidates else ""
+
+
+@torch.no_grad()
+def _logs(logits: Tensor, places: Tensor) -> dict[str, Tensor]:
+    """accuracy: windows of which both ends are right."""
+    return {"accuracy": (logits.argmax(2) == places).all(1).float().mean()}
