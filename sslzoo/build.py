@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sslzoo import compat, own, rng, weights
 from sslzoo.config import choices, options
+from sslzoo.data.arranged import arranged
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import check, fits, make, target
@@ -145,6 +146,7 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
         if getattr(data, "pack", False):
             encoder.frontend.packed = True
         objective = make(config["objective"], encoder=encoder, data=data)
+    data = arranged(data, objective, config["seed"])
     blocks.check(trainer, encoder, objective)
     return Job(config, data, encoder, objective, batched(data, encoder, objective, optim, trainer), trainer)
 
@@ -187,6 +189,7 @@ def load_objective(run: Run):
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
         objective = make(saved["objective"], encoder=encoder, data=data)
+    data = arranged(data, objective, saved["seed"])
     objective.prepare(**saved["prepared"], seed=saved["seed"])
     found = weights.load(run.objective_weights, MEND.format(run.folder))
     restore(objective, found, objective.per_item)

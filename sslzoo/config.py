@@ -18,6 +18,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "views": "objective/views",
     "masks": "objective/mask",
     "corruptions": "objective/corruption",
+    "rows": "objective/rows",
     "encoders": "encoder",
     "frontends": "encoder/frontend",
     "trunks": "encoder/trunk",

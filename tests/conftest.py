@@ -66,14 +66,17 @@ def tiny(objective: str, *overrides: str) -> dict:
         "trainer.val_every=null",
     ]
     small = {
+        "albert": ["encoder=tiny_electra", "+encoder.trunk.share_layers=true", "encoder.frontend.max_tokens=32"],
         "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
+        "bert_nsp": ["encoder.frontend.max_tokens=32"],  # rows are full: a test pads them further
         "electra": ["encoder=tiny_electra", "objective.generator.dim=8", "objective.generator.depth=1"],
         "gpt": ["encoder=tiny_gpt"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "hubert": ["objective.output_dim=16"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
+        "roberta": ["encoder.frontend.max_tokens=32"],
         "tera": ["objective.corruption.width=5"],
         "barlow": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "barlow_audio": ["objective.hidden_dim=32", "objective.output_dim=16", "objective.views.frames=24"],

@@ -56,6 +56,7 @@ HOME = {  # what each is chosen for, by a setting of its target
     "objective/mask": {"length": "wav2vec2", "prob": "bert"},
     "objective/views": {"mix": "byol_audio", "hue": "simclr", "flip": "simclr"},
     "objective/corruption": {"prob": "tera"},
+    "objective/rows": {"_target_": "albert"},
 }
 
 

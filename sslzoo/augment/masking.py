@@ -31,6 +31,11 @@ def check_mask(mask, *given: str) -> None:
         ) from error
 
 
+def rounded_counts(allowed: Tensor, prob: float) -> Tensor:
+    """max(1, round(prob n)) of the n allowed positions of each row of [B, T], int64 [B]; round is Python's, to even."""
+    return (allowed.sum(1).double() * prob).round().long().clamp(min=1)
+
+
 class SpanMask:
     """Spans of `length` tokens whose starts are drawn without replacement; spans may overlap
     (wav2vec 2.0, section 3.1: `prob` 0.65 and `length` 10 leave about 49 % of the frames masked).
@@ -78,7 +83,7 @@ class TokenMask:
 
     def __call__(self, seeds: Tensor, allowed: Tensor) -> Tensor:
         """seeds [B], allowed bool [B, T] -> bool [B, T]."""
-        count = (allowed.sum(1) * self.prob + 0.5).long().clamp(min=1)
+        count = rounded_counts(allowed, self.prob)
         return ranks_among(rng.uniform(seeds, "mask", allowed.shape[1]), allowed) < count[:, None]
 
 

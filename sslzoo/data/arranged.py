@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from sslzoo import rng
-from sslzoo.data.base import CLS, SEP, Data, Split, WrappedData
+from sslzoo.data.base import CLS, PAIR, SEP, Data, Split, WrappedData
 from sslzoo.data.sentence_rows import RowsOfSentences
 from sslzoo.data.sentences import Sentences
 from sslzoo.data.text_splits import BlockNames
 from sslzoo.data.token_store import digest, open_arrays, stored
 from sslzoo.errors import ConfigError
 
-PAIR = "pair"  # the name of a pair's label in a batch
 _VERSION = 1  # of what is cached: another one makes it anew
 
 

@@ -23,6 +23,7 @@ MODALITIES = ("image", "speech", "text")
 SPLITS = ("train", "valid", "test")
 PAD, UNK, CLS, SEP, MASK = range(5)  # the ids of a tokenizer's special pieces
 SPECIALS = 5
+PAIR = "pair"  # in `Batch.targets`, of a row of two parts: 0 where the second goes on with the first, else 1
 
 
 @dataclass
@@ -198,6 +199,11 @@ class Data:
         return self.vocab_size
 
     @property
+    def is_continuation(self) -> np.ndarray:
+        """Text: which ids go on the word before them, bool [V]; this opens the data."""
+        return np.zeros(self.real_vocab_size, bool)
+
+    @property
     def unigram_entropy(self) -> float:
         """Text: the entropy, in nats, of how frequent each token is in the training split; this opens the data. Infinite
         where it is not known."""
@@ -228,6 +234,10 @@ class WrappedData(Data):
     @property
     def real_vocab_size(self) -> int:
         return self.data.real_vocab_size
+
+    @property
+    def is_continuation(self) -> np.ndarray:
+        return self.data.is_continuation
 
     @property
     def unigram_entropy(self) -> float:

@@ -13,15 +13,17 @@ _BLOCK = 1 << 14  # rows that are drawn for at a time
 
 
 class RowsOfSentences(Protocol):
-    """Which stretches of a text make a row."""
+    """Which stretches of a text make a row. pairs: what their label says, None of rows of one part."""
+
+    pairs: str | None
 
     def spans(self, sentences: Sentences, max_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Rows of at most `max_tokens`, their specials included: begins and ends of their parts in the stream, int64
-        [N, 2 P]; and of pairs, uint8 [N], 0 where the second part goes on with the first, else 1. Raises UserError
-        where the text does not do."""
+        [N, 2 P]; and the labels of pairs, uint8 [N] (see `data.base.PAIR`). Raises UserError where the text does not
+        do."""
 
 
-class _Pairs:
+class Pairs:
     """What both kinds of pairs share (Devlin et al. 2019, appendix A.2, as their `create_pretraining_data.py` does it):
     sentences of a document are taken until they fill the row, and cut at random into two parts.
 
@@ -31,7 +33,7 @@ class _Pairs:
 
     def __init__(self, short: float = 0.1):
         if not 0 <= short <= 1:
-            raise ConfigError(f"rows.short is a chance from 0 to 1, got {short}")
+            raise ConfigError(f"objective.rows.short is a chance from 0 to 1, got {short}")
         self.short = short
 
     def take(self, draws: "Draws", starts: np.ndarray, room: int, first: int, end: int) -> tuple[int, int, int, bool]:
@@ -58,9 +60,11 @@ class _Pairs:
         return a, a_end, b, b_end
 
 
-class NextSentence(_Pairs):
+class NextSentence(Pairs):
     """BERT's pairs: half of the second parts go on with the first; the others are sentences from anywhere in another
     document, and those whose place they take begin the next row. A row of one sentence has another document's."""
+
+    pairs = "next_sentence"
 
     def spans(self, sentences: Sentences, max_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         starts, documents, room = *sentences.places(), max_tokens - 3
@@ -91,9 +95,11 @@ class NextSentence(_Pairs):
         return _spans(spans, 4), np.frombuffer(bytes(labels), np.uint8)
 
 
-class SentenceOrder(_Pairs):
+class SentenceOrder(Pairs):
     """ALBERT's pairs (Lan et al. 2020, section 3.1): two parts of a document, one after the other, exchanged in half of
     the rows. A row of one sentence is left out."""
+
+    pairs = "sentence_order"
 
     def spans(self, sentences: Sentences, max_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         starts, documents, room = *sentences.places(), max_tokens - 3
@@ -121,7 +127,7 @@ class FullSentences:
     """RoBERTa's rows (Liu et al. 2019, section 4.2): as many whole sentences, one after the other, as fit; where a
     document ends, the next one goes on behind a separator. A sentence longer than a row is cut into rows."""
 
-    crosses = True
+    pairs, crosses = None, True
 
     def spans(self, sentences: Sentences, max_tokens: int, seed: int) -> tuple[np.ndarray, None]:
         starts, documents, room = *sentences.places(), max_tokens - 2

@@ -156,6 +156,10 @@ class TextData(Data):
     def real_vocab_size(self) -> int:
         return len(self.tokenizer)
 
+    @property
+    def is_continuation(self) -> np.ndarray:
+        return self.tokenizer.is_continuation
+
     @cached_property
     def unigram_entropy(self) -> float:
         if self._train_counts is None:

@@ -1,5 +1,6 @@
 """Small networks on top of an encoder."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,3 +34,24 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, hidden: Tensor, embedding: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(hidden, embedding, bias)
+
+
+class SentencePairHead(nn.Module):
+    """Logits [B, 2] of what two parts of a row are to each other: BERT's next sentence, ALBERT's sentence order.
+
+    It reads what the encoder's pooler makes of the first token, or the first token through a pooler of its own,
+    tanh(W h + b), where the encoder has none (`pool: pooler`)."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        dim = encoder.dim
+        self.pooler = nn.Linear(dim, dim) if getattr(encoder, "pooler", None) is None else None
+        self.out = nn.Linear(dim, 2)
+        for layer in (self.pooler, self.out):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, last: Tensor, pooled: Tensor) -> Tensor:
+        """Hidden states [B, T, D] and the encoder's pooled ones [B, D] -> [B, 2]."""
+        return self.out(pooled if self.pooler is None else torch.tanh(self.pooler(last[:, 0])))

@@ -1,6 +1,7 @@
 """BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from sslzoo import rng
 from sslzoo.augment.masking import check_mask
 from sslzoo.data.base import MASK, SPECIALS, maskable
+from sslzoo.encoders.base import Encoded
 from sslzoo.nn.heads import LanguageModelHead
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.nn.masked import indices, take, valid_mask
@@ -30,10 +32,12 @@ class BERT(Objective):
     modalities = ("text",)
     needs = frozenset({"tokens"})
     packs = True
+    activation = staticmethod(F.gelu)
+    given_to_mask: tuple[str, ...] = ("seeds", "allowed")
 
     def __init__(self, encoder, data, mask: Any, eps: float = 1e-12):
         super().__init__()
-        check_mask(mask, "seeds", "allowed")
+        check_mask(mask, *self.given_to_mask)
         self.mask, self.data = mask, data
         self.vocab_size, self.unigram_loss = data.vocab_size, math.inf
         size = encoder.frontend.embedding_dim
@@ -48,10 +52,14 @@ class BERT(Objective):
         self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
         self.unigram_loss = self.data.unigram_entropy
 
+    def choose(self, ids: Tensor, allowed: Tensor, seeds: Tensor) -> Tensor:
+        """Which of the `allowed` places of ids [B, T] are masked, bool [B, T]."""
+        return self.mask(seeds, allowed)
+
     def corrupt(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]; all on the host."""
         size = ids.shape[1]
-        chosen = self.mask(seeds, valid_mask(lengths, size) & maskable(ids))
+        chosen = self.choose(ids, valid_mask(lengths, size) & maskable(ids), seeds)
         replacement = rng.uniform(seeds, "fate", size)
         random = SPECIALS + rng.integers(seeds, "random piece", self.vocab_size - SPECIALS, size)
         corrupted = ids.masked_fill(chosen & (replacement < 0.8), MASK)
@@ -59,17 +67,20 @@ class BERT(Objective):
 
     def transform(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> what is multiplied with the output embedding [..., E]."""
-        return self.norm(F.gelu(self.dense(hidden)))
+        return self.norm(self.activation(self.dense(hidden)))
 
     def predict(self, encoder, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., vocabulary]."""
         return self.head(self.transform(hidden), encoder.frontend.token_embedding.weight, self.bias)
 
-    def forward(self, encoder, batch, step: int) -> Loss:
+    def name_masked(self, encoder, batch) -> tuple[Encoded, Tensor, int, Callable[[], dict]]:
+        """What the encoder makes of the corrupted text; the summed loss of the chosen places, how many they are, and the
+        logs about them."""
         ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.row_seeds)
         at = indices(chosen)
-        hidden = take(encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths).last, at)
-        hidden, target, weight = self.transform(hidden), take(batch.inputs, at), encoder.frontend.token_embedding.weight
+        encoded = encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths)
+        hidden, target = self.transform(take(encoded.last, at)), take(batch.inputs, at)
+        weight = encoder.frontend.token_embedding.weight
         total = self.cross_entropy(hidden, weight, target, self.bias)
 
         def logs() -> dict:
@@ -77,7 +88,11 @@ class BERT(Objective):
                 partial(self.head, embedding=weight, bias=self.bias), hidden, target, self.vocab_size, self.unigram_loss
             )
 
-        return Loss(total / max(len(at), 1), len(at), logs)
+        return encoded, total, len(at), logs
+
+    def forward(self, encoder, batch, step: int) -> Loss:
+        _, total, count, logs = self.name_masked(encoder, batch)
+        return Loss(total / max(count, 1), count, logs)
 
     @torch.no_grad()
     def visualize(self, encoder, batch, step: int) -> dict:

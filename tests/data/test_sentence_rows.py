@@ -5,8 +5,8 @@ import pytest
 import torch
 from given import own_cache  # noqa: F401
 
-from sslzoo.data.arranged import PAIR, Arranged, SentenceRows
-from sslzoo.data.base import CLS, SEP, SPECIALS, Data
+from sslzoo.data.arranged import Arranged, SentenceRows
+from sslzoo.data.base import CLS, PAIR, SEP, SPECIALS, Data
 from sslzoo.data.loader import collate
 from sslzoo.data.sentence_rows import DocSentences, Draws, FullSentences, NextSentence, SentenceOrder
 from sslzoo.data.sentences import Sentences
@@ -152,7 +152,7 @@ def test_a_text_of_lone_sentences_has_no_order():
     one = Sentences(np.arange(30), np.array([0, 10, 20, 30]), np.array([0, 3]), "a book")
     with pytest.raises(UserError, match=r"^a book is one document, .*set data\.documents_by=heading"):
         NextSentence().spans(one, 64, 0)
-    with pytest.raises(ConfigError, match=r"rows\.short is a chance from 0 to 1, got 1\.5"):
+    with pytest.raises(ConfigError, match=r"objective\.rows\.short is a chance from 0 to 1, got 1\.5"):
         NextSentence(short=1.5)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from sslzoo.data.base import CLS, SEP, SPECIALS, Data, Intervals, Split
 from sslzoo.data.question_windows import Question, QuestionWindows
+from sslzoo.data.sentences import Sentences
 
 
 class TinySplit(Split):
@@ -99,7 +100,10 @@ class TinyTokenizer:
 
 
 class TinyText(Data):
+    """Words of one of two halves of the vocabulary; as running text, documents of sentences of such words."""
+
     modality = "text"
+    has_sentences = True
 
     def __init__(self, batch: object, vocab_size: int = 60, max_tokens: int = 24):
         self.batch, self.vocab_size, self.max_tokens = batch, vocab_size, max_tokens
@@ -127,6 +131,16 @@ class TinyText(Data):
             answers = () if i % 6 == 5 else ((" ".join(words[at : at + 2]), start),)
             questions.append(Question(f"item {i}", str(i), f"w56 {words[at - 1]}", " ".join(words), answers))
         return QuestionWindows([questions[i] for i in some(48)], TinyTokenizer(), self.max_tokens - 4, 8, 4)
+
+    def open_sentences(self, name):
+        g = np.random.default_rng(len(name))
+        document = np.repeat(np.arange(12), 12)
+        words = [g.integers(SPECIALS, SPECIALS + 25, int(g.integers(2, 12))) + 25 * (d % 2) for d in document]
+        return Sentences.of_items(words, document, f"tiny text ({name})")
+
+    @property
+    def is_continuation(self):
+        return np.arange(self.vocab_size) % 4 == 3
 
     def describe(self, inputs):
         return " ".join(f"w{int(i)}" for i in inputs.reshape(-1))
