@@ -218,6 +218,9 @@ def one_line(error: Exception, folders: list[Path], name: str = "", overrides: l
     text = str(error)
     if found := re.search(r"Could not find '([\w/-]+)/([^'/]+)'", text):
         group, name = found.groups()
+        if group in ("hydra/launcher", "hydra/sweeper"):
+            package = f"hydra-{name.partition('_')[0]}-{group.removeprefix('hydra/')}"
+            return f"there is no {group} '{name}' here: those of Hydra's plugins are packages (pip install {package})"
         names = list(options(group, folders))
         return f"there is no {group} '{name}'{nearest(name, names)} — `sslzoo list` shows: {', '.join(names)}"
     if found := re.search(r"You must specify '([\w-]+)'", text):

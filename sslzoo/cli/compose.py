@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sslzoo.cli import early, sweep
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
@@ -87,7 +88,7 @@ def composed(name: str, argv: list[str], work) -> None:
             early.refuse(found)
             return work(found, chosen)
         except ConfigError as error:
-            raise of_recipe(error, chosen.get("recipe")) from error
+            raise of_recipe(error, chosen.get("recipe"), typed()) from error
 
     if {"-m", "--multirun"} & set(flags):
         sweep.run(name, perform, overrides, flags, folders, run_hydra)
@@ -110,10 +111,14 @@ def held(name: str, overrides: list[str], folders: list[Path]) -> None:
     """Refuse of a config that Hydra is to show what the command would refuse at once; what is missing yet may be."""
     from omegaconf import OmegaConf
 
-    config = composition(name, overrides, folders)
-    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    composed = composition(name, overrides, folders)
+    config = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     check(name, config, folders)
-    early.refuse_settings(OmegaConf.to_container(config))
+    plain: Any = OmegaConf.to_container(config)
+    try:
+        early.refuse_settings(plain)
+    except ConfigError as error:
+        raise of_recipe(error, composed.hydra.runtime.choices.get("recipe"), overrides) from error
 
 
 def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[Path], task, begun: list) -> None:
@@ -146,10 +151,11 @@ def as_recipes(argv: list[str]) -> list[str]:
     return found
 
 
-def of_recipe(error: ConfigError, recipe: str | None) -> ConfigError:
-    """A complaint about a setting that a choice does not take, with the mend where it is a recipe that sets it."""
+def of_recipe(error: ConfigError, recipe: str | None, words: list[str]) -> ConfigError:
+    """A complaint about a setting that a choice does not take, with the mend where it is a recipe that sets it, and
+    none of the overrides `words`."""
     found = re.match(r"([\w.]+): \w+ takes no ", str(error))
-    if not found or not recipe or any(word.lstrip("+").startswith(f"{found[1]}=") for word in typed()):
+    if not found or not recipe or any(word.lstrip("+").startswith(f"{found[1]}=") for word in words):
         return error
     return ConfigError(f"{error} (of recipe={recipe}: ~{found[1]} leaves it out)")
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,7 +230,10 @@ def group(records: list[Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for members in alike.values():
         names = [m.run.name for m in members]
-        label = names[0] if len(names) == 1 else os.path.commonprefix(names).rstrip("-_. ").removesuffix("-s")
+        shared = os.path.commonprefix(names).rstrip("-_. ")
+        label = names[0] if len(names) == 1 else re.sub("(^|-)(s|seed=)$", "", shared)
+        if shared == "seed=" and len({m.run.folder.parent for m in members}) == 1:  # a sweep over seeds alone
+            label = members[0].run.folder.resolve().parent.name
         if not label or label in groups:
             label = ", ".join(names) if ", ".join(names) not in groups else str(members[0].run.folder)
         groups[label] = members

@@ -195,7 +195,11 @@ def pretrain(job, run: Run) -> bool:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
-        trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
+        except MisconfigurationException as error:  # such as a callback's that needs a logger
+            more = " (logger=tensorboard gives one)" if "no logger" in str(error) else ""
+            raise ConfigError(f"{str(error).strip()}{more}") from error
     if stop.signal is not None and not run.done:
         raise Stopped(
             f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there"

@@ -60,6 +60,7 @@ WRONG = {
         ["callbacks=timer", "callbacks.timer.duratoin=1"],
         "there is no setting 'callbacks.timer.duratoin' — did you mean 'callbacks.timer.duration'?",
     ),
+    "a launcher that is not installed": (["-m", "hydra/launcher=joblip"], "(pip install hydra-joblip-launcher)"),
     "wrong type": (["trainer.max_steps=many"], "trainer.max_steps must be int, got 'many'"),
     "half a step": (["trainer.max_steps=1.5"], "trainer.max_steps must be int, got 1.5"),
     "not a choice": (
@@ -125,6 +126,11 @@ def test_a_config_that_would_be_refused_is_not_shown(mistake, sslzoo):
     assert code == 2 and out == "" and len(err) == 1 and message in err[0], err
     code, out, err = pretrain(sslzoo, "-m", *words, "seed=0,1", "--cfg=job")
     assert code == 2 and out == "" and len(err) == 1
+
+
+def test_a_recipes_setting_is_said_of_a_shown_config_too(sslzoo):
+    code, out, err = sslzoo("pretrain", "recipe=digits_simclr", "objective=byol", "--cfg", "job")
+    assert code == 2 and out == "" and "(of recipe=digits_simclr: ~objective.temperature leaves it out)" in err[0]
 
 
 def test_a_config_in_which_something_is_still_missing_is_shown(sslzoo, monkeypatch):

@@ -116,3 +116,10 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):
     ]
     groups = group([read(r) for r in runs])
     assert {label: len(members) for label, members in groups.items()} == {"cnn": 2, "other": 1}
+
+
+def test_a_sweep_over_seeds_is_called_by_its_folder_and_its_other_settings(tmp_path):
+    alone = [make_run(tmp_path / "sweep" / f"seed={seed}", seed, probes={}) for seed in (0, 1)]
+    assert list(group([read(r) for r in alone])) == ["sweep"]
+    more = [make_run(tmp_path / "by" / f"lr=0.1-seed={seed}", seed, probes={}) for seed in (0, 1)]
+    assert list(group([read(r) for r in more])) == ["lr=0.1"]

@@ -46,6 +46,12 @@ def test_a_state_that_a_checkpoint_cannot_hold_is_refused_when_it_is_saved(tmp_p
         train(config("+callbacks.mine._target_=tiny_callbacks.Odd"), tmp_path / "a")
 
 
+def test_a_callback_that_needs_a_logger_says_so_in_one_line(tmp_path):
+    monitor = "+callbacks.x._target_=lightning.pytorch.callbacks.LearningRateMonitor"
+    with pytest.raises(ConfigError, match=r"LearningRateMonitor.* no logger. \(logger=tensorboard gives one\)"):
+        train(config(monitor), tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
