@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import compressed, files, index, json_lines, splits, text_files, tree
+from sslzoo.data import compressed, duplicates, files, index, json_lines, splits, text_files, tree
 from sslzoo.data.base import CLS, SEP, SPLITS, UNK
 from sslzoo.data.portions import SHARE, Portion, check_shares
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -198,7 +198,9 @@ class PlainText(TextData):
         names, left_out = files.readable(root, names, suffixes, unread, text_files.MEND)
         found = splits.layout(names, str(root))
         given = found.split if set(found.split) != {"train"} else splits.by_file(names, str(root)) or found.split
-        for note in [*left_out, *found.said()]:
+        sizes = np.array([size for _, size, _ in file_stamps(root / name for name in names)])
+        twice = duplicates.across_splits(root, names, np.array(given), sizes) if len(set(given)) > 1 else []
+        for note in [*left_out, *found.said(), *twice]:
             _log.warning("%s", note)
         pairs = list(zip(names, given, strict=True))
         return root, {part: [name for name, own in pairs if own == part] for part in SPLITS if part in given}

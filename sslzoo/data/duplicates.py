@@ -1,8 +1,10 @@
-"""Files with the same content in two splits of a set: found by size, then by a few bytes, then by all of them."""
+"""The same content in two splits of a set. Files are found by size, then by a few bytes, then by all of them; texts by
+their hashes, which are kept with them."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,25 @@ def across_splits(root: Path, names: Sequence[str], split: np.ndarray, size: np.
     some = f"such as {names[row]} ({split[row]}), which is {names[of]} ({split[of]})"
     many = f"{len(held_out)} files have" if len(held_out) > 1 else "1 file has"
     return [f"{root}: {many} the content of a file of another split, {some}"]
+
+
+def text_hashes(texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+    """uint64 [N], of each text, with its second one where there are pairs; blanks around a text are none of it."""
+    whole = (text.strip() for text in texts) if pairs is None else map("{0}\0{1}".format, texts, pairs)
+    parts = (hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest() for text in whole)
+    return np.frombuffer(b"".join(parts), np.uint64)
+
+
+def texts_across(found: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> list[str]:
+    """What should be said of texts that are in two splits. found: of each split its `text_hashes` and names [N]."""
+    said = []
+    for first, second in combinations(found, 2):
+        (earlier, _), (hashes, names) = found[first], found[second]
+        twice = np.flatnonzero(np.isin(hashes, earlier))
+        if len(twice):
+            many = f"{len(twice):,} of {len(hashes):,} {second} texts are"
+            said.append(f"{many} in {first}, too, such as {names[int(twice[0])]}")
+    return said
 
 
 def _kept(group: Sequence[int], split: np.ndarray) -> int:

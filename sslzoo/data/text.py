@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from sslzoo.data import cache
+from sslzoo.data import cache, duplicates
 from sslzoo.data.base import CLS, SPECIALS, SPLITS, UNK, Data, Split
 from sslzoo.data.packing import PackedSplit
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -27,7 +27,7 @@ from sslzoo.errors import ConfigError, UserError
 _FILE = "tokenizer.json"
 MOST_UNKNOWN = 0.05  # of a text's tokens, above which a run says so
 _log = logging.getLogger("sslzoo")
-_VERSION = 5  # of what is cached: another one makes it anew
+_VERSION = 6  # of what is cached: another one makes it anew
 
 
 @dataclass
@@ -71,6 +71,9 @@ class TextData(Data):
         self._train_counts: np.ndarray | None = None  # of the training split's tokens, once it is open
         self._tokenizer: Tokenizer | None = None
         self._texts: dict[str, Texts] = {}
+        self._hashes: dict[
+            str, tuple[np.ndarray, Sequence[str]]
+        ] = {}  # of the splits that were opened, and their names
 
     def texts(self, split: str) -> Texts:
         """The items of "train", "valid" or "test". Raises UserError where there are none."""
@@ -93,6 +96,7 @@ class TextData(Data):
         folder = stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
         split = TextSplit.open(folder)
         self.tell(name, split)
+        self._tell_shared(name, split)
         if not self.pack:
             return split
         if split.read(0)[0] != CLS:
@@ -101,6 +105,16 @@ class TextData(Data):
                 "none: set data.pack=false"
             )
         return PackedSplit.open(split, self.max_tokens, folder.name)
+
+    def _tell_shared(self, name: str, split: TextSplit) -> None:
+        """Say, once, how many texts of a split are in one that was opened before, too."""
+        if split.hashes is None or name in self._hashes:
+            return
+        self._hashes[name] = split.hashes, split.names
+        for note in duplicates.texts_across({x: self._hashes[x] for x in SPLITS if x in self._hashes}):
+            if note not in self._told:
+                self._told.add(note)
+                _log.warning("%s", note)
 
     def tell(self, name: str, split: TextSplit | TextBlocks) -> None:
         """Say, once, how many texts lose their end, and that a vocabulary knows too little of a text."""
@@ -137,6 +151,7 @@ class TextData(Data):
 
         TextSplit.write(folder, encoded(), token_dtype(len(self.tokenizer)), texts.names, texts.columns)
         np.save(folder / "cut_texts.npy", cut)
+        np.save(folder / "hashes.npy", duplicates.text_hashes(texts.texts, texts.pairs))
 
     def opened(self, name: str) -> Texts:
         """`texts(name)`, read once."""

@@ -19,10 +19,11 @@ class TextSplit(Split):
 
     ids [M]: all items one after the other. starts [N + 1]: where each begins. The arrays may be memory-mapped files
     (see `token_store`): then nothing of them is copied, and a pickled split holds their paths alone. cut_texts: how
-    many items lost their end.
+    many items lost their end. hashes [N]: of their texts (see `duplicates.text_hashes`), where they are kept.
     """
 
     cut_texts = 0
+    hashes: np.ndarray | None = None
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class TextSplit(Split):
                 intervals[rest] = RaggedIntervals(*[*parts, arrays[f"interval_label.{rest}"]])
         names = Strings(arrays["names"], arrays["name_starts"])
         split = cls(arrays["ids"], arrays["starts"], names, StringColumns(columns), intervals)
-        split.cut_texts = int(arrays.get("cut_texts", 0))
+        split.cut_texts, split.hashes = int(arrays.get("cut_texts", 0)), arrays.get("hashes")
         return split
 
     @staticmethod

@@ -41,3 +41,15 @@ def test_of_many_files_those_of_rare_sizes_are_opened(monkeypatch, most, found):
     monkeypatch.setattr(duplicates, "MOST", most)
     size = np.array([5, 5, 3, 3, 5, 5, 5, 5, 9])
     assert duplicates._shared(np.array([0, 1, 0, 1, 0, 1, 0, 1, 0]), size).tolist() == found
+
+
+def test_texts_in_two_splits_are_counted():
+    of = {"train": ["a", "b", "b"], "valid": ["c", " b\n"], "test": ["a", "b", "c", "d"]}
+    found = {name: (duplicates.text_hashes(texts), [f"{name}.tsv:{i}" for i in range(9)]) for name, texts in of.items()}
+    assert duplicates.texts_across(found) == [
+        "1 of 2 valid texts are in train, too, such as valid.tsv:1",
+        "2 of 4 test texts are in train, too, such as test.tsv:0",
+        "2 of 4 test texts are in valid, too, such as test.tsv:1",
+    ]
+    pairs = duplicates.text_hashes(["a", "a", "a"], ["x", "y", "x"])
+    assert pairs[0] == pairs[2] != pairs[1] and len(duplicates.text_hashes([])) == 0

@@ -75,6 +75,19 @@ def test_named_files_are_taken_whole_and_the_rest_from_train(tmp_path):
         assert data.opened("valid").texts[place] == ROWS[int(name.split(":")[1]) - 2][0]
 
 
+@pytest.mark.parametrize("pair, many", [("pair", 3), (None, 4)])
+def test_the_same_text_in_two_files_is_said_and_no_error(tmp_path, warnings, pair, many):  # noqa: F811
+    write(tmp_path / "train.tsv", tsv())
+    write(tmp_path / "dev.tsv", tsv([("unseen", "pair", "1")]))
+    write(tmp_path / "test.tsv", tsv([*ROWS[:3], ("not seen", "pair", "1"), ("text 7", "another", "1")]))
+    files = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
+    for _ in range(2):  # made, and from the cache
+        data = TextTable(str(tmp_path), ByCount(2), files, "text", pair, "label")
+        assert [len(data.split(name)) for name in ("test", "train", "valid", "test")] == [5, 60, 1, 5]
+    said = f"{many} of 5 test texts are in train, too, such as test.tsv:2"
+    assert warnings().count(said) == warnings().count(" are in ") == 2
+
+
 def test_the_same_text_is_on_one_side(tmp_path):
     data = table(write(tmp_path / "train.tsv", tsv([ROWS[i % 20] for i in range(200)])))
     found = [set(data.opened(name).texts) for name in ("train", "valid", "test")]

@@ -40,6 +40,21 @@ def test_a_labelled_folder_with_texts_without_labels(reviews, warnings):  # noqa
     assert split.columns["label"][split.names.index("test/neg/2_1.txt")] == "neg"
 
 
+@pytest.mark.parametrize("kind", [TextFolder, PlainText])
+def test_a_text_that_is_in_two_splits_is_said(reviews, warnings, kind):  # noqa: F811
+    (reviews / "test/neg/0_1.txt").write_text("pos film 3")
+    data = kind(str(reviews), ByCount(4), vocab_size=100)
+    for name in ("train", "valid", "test"):
+        data.split(name)
+    if kind is TextFolder:
+        part = "train" if "pos film 3" in data.texts("train").texts else "valid"
+        assert f"1 of 6 test texts are in {part}, too, such as test/neg/0_1.txt" in warnings()
+    else:
+        assert (
+            "1 file has the content of a file of another split, such as test/neg/0_1.txt (test), which is" in warnings()
+        )
+
+
 def test_classes_alone_and_no_classes(tmp_path):
     classes = write(tmp_path / "a", {f"{'xy'[i % 2]}/{i}.txt": f"text {i}" for i in range(12)})
     assert set(folder(classes).texts("train").columns["label"]) == {"x", "y"}
