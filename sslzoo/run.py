@@ -36,10 +36,8 @@ from typing import Any
 
 import yaml
 
-from sslzoo.disk import move_into_place
+from sslzoo.disk import UNFINISHED, move_into_place
 from sslzoo.errors import ConfigError, Stopped, UserError, one_line_error
-
-BESIDE = ".unfinished"  # the end of a file's name while it is written
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     path, beside = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
+        made = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
         held = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         beside = made
         try:
@@ -222,18 +220,6 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
-
-
-def remove_unfinished(folder: Path) -> int:
-    """Remove what killed processes had begun to write in a folder, and say how many files that were. What is being
-    written by one that lives is locked, and stays."""
-    removed = 0
-    for path in folder.glob(f".*{BESIDE}"):
-        with suppress(OSError), open(path, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from sslzoo.disk import move_into_place
+from sslzoo.disk import move_into_place, remove_unfinished
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import (
     Run,
     check_signed,
     checked_name,
     commit,
-    remove_unfinished,
     sha256,
     write_atomic,
     write_json,
@@ -170,6 +169,18 @@ def test_what_a_killed_process_had_begun_is_removed_and_what_is_being_written_st
     write_atomic(tmp_path / "new", write)
     assert counted == [1]
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_older_versions_had_begun_is_removed_once_it_is_old(tmp_path):
+    kept = [".lock", ".lock.holder", ".gitignore", "metrics.csv", ".texts-0.partial", ".tokenizer-0.json.lock"]
+    gone = [".step=00000100.ckpt.k3_x9abz", ".metrics.csv.abcdefgh", ".encoder.safetensors.sha256.00000000"]
+    for name in (*kept, *gone):
+        (tmp_path / name).touch()
+    assert remove_unfinished(tmp_path) == 0, "it may be being written"
+    for name in (*kept, *gone):
+        os.utime(tmp_path / name, (0, 0))
+    assert remove_unfinished(tmp_path) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "/", "/abs", "a/../b", "-x", "a.", " a", "a\nb", ".x", "a" * 201])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from sslzoo.disk import remove_unfinished
 from sslzoo.errors import UserError
-from sslzoo.run import remove_unfinished, write_atomic
+from sslzoo.run import write_atomic
 
 
 def folder() -> Path:

@@ -189,7 +189,9 @@ class PlainText(TextData):
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         """A folder, and the files in it of every split that has files of its own."""
         if self.files:
-            return files.rooted(self.path), {name: [file] for name, file in self.files.items()}
+            root = files.rooted(self.path)
+            file_stamps(root / file for file in self.files.values())  # refuses one that is not there
+            return root, {name: [file] for name, file in self.files.items()}
         if Path(self.path).is_file():
             return Path(self.path).parent, {"train": [Path(self.path).name]}
         root = files.rooted(self.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sslzoo.data import text_files
-from sslzoo.errors import UserError
+from sslzoo.errors import UserError, nearest
 
 SHOWN = 3  # bad files that are named; the others are counted
 _log = logging.getLogger("sslzoo")
@@ -22,6 +22,15 @@ def rooted(path: str, *inside: str) -> Path:
     if Path(path).exists():
         raise UserError(f"{path} is not a folder — data.path must name the folder that the set is in")
     raise UserError(f"there is no folder {path} — set data.path to where the set is")
+
+
+def elsewhere(path: Path) -> str:
+    """ " — …": where a file that is not there may be instead, or ""."""
+    near = sorted(str(found.relative_to(path.parent)) for found in path.parent.glob(f"*/{path.name}"))
+    if near:
+        some = ", ".join(near[:SHOWN]) + (" …" if len(near) > SHOWN else "")
+        return f" — {path.parent} has {some}: set data.path to the folder that is meant"
+    return nearest(path.name, sorted(found.name for found in path.parent.glob("*") if found.is_file()))
 
 
 def readable(

@@ -123,6 +123,10 @@ class LibriSpeech(AudioData):
                     lacking.append(subset)
                 names += found
                 split += [name] * len(found)
+        if "train" not in split and root.name in _SUBSETS:
+            raise UserError(
+                f"{root} is one subset: set data.path={root.parent} data.train=[{root.name}] data.valid=[] data.test=[]"
+            )
         if "train" not in split:
             raise UserError(
                 f"{root} has none of {', '.join(self.subsets['train'])}, but {', '.join(there) or 'no subset'} — set "
@@ -181,6 +185,8 @@ class LJSpeech(AudioData):
         if self.download and not (Path(self.path) / "LJSpeech-1.1").is_dir():
             audio.download("LJSPEECH", self.path)
         root = files.rooted(self.path, "LJSpeech-1.1")
+        if root.name == "wavs" and (root.parent / "metadata.csv").exists():
+            root = root.parent
         table = root / "metadata.csv"
         rows = list(delimited.rows(table, "|", quoted=False))
         for line, row in rows:

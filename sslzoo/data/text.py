@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from sslzoo.data import cache, duplicates
+from sslzoo.data import cache, duplicates, files
 from sslzoo.data.base import CLS, SPECIALS, SPLITS, UNK, Data, Split
 from sslzoo.data.packing import PackedSplit
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -231,7 +231,7 @@ def file_stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
         try:
             status = path.stat()
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+            raise UserError(f"cannot read {path}: {error.strerror}{files.elsewhere(path)}") from error
         found.append((str(path.resolve()), status.st_size, status.st_mtime_ns))
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sslzoo import build, compat
 from sslzoo.config import fingerprint
 from sslzoo.data.base import Data
+from sslzoo.disk import remove_unfinished
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import agreeing, check_compatible
@@ -17,7 +18,7 @@ from sslzoo.label.make import label
 from sslzoo.label.sources import Cepstra, Layer
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
-from sslzoo.run import Run, checked_name, remove_unfinished
+from sslzoo.run import Run, checked_name
 
 NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # the least of each
 HOP_MS = 20

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from sslzoo import build
 from sslzoo.config import fingerprint, protocol
+from sslzoo.disk import remove_unfinished
 from sslzoo.features.compatible import agreeing_task
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.probe.baselines import Baselines
 from sslzoo.probe.subject import ProbeSubject
 from sslzoo.progress import bars
-from sslzoo.run import Run, remove_unfinished, write_json
+from sslzoo.run import Run, write_json
 
 
 def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> Path:

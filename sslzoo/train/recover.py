@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sslzoo.run import Run, remove_unfinished
+from sslzoo.disk import remove_unfinished
+from sslzoo.run import Run
 
 
 def recover(run: Run, say) -> None:

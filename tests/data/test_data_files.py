@@ -49,3 +49,16 @@ def test_formats_that_cannot_be_read_are_named_and_counted(tmp_path):
     assert files.readable(tmp_path, names[:1], (".wav",), (".m4a",), "convert them") == (["a.wav"], [])
     with pytest.raises(UserError, match="has no .wav files .*; 1 .m4a file cannot be read and is left out — convert"):
         files.readable(tmp_path, ["b.m4a"], (".wav",), (".m4a",), "convert them")
+
+
+def test_a_file_that_is_not_there_is_named_with_where_it_may_be(tmp_path):
+    for name in ("CoLA", "RTE", "SST-2", "WNLI"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.tsv").touch()
+    said = files.elsewhere(tmp_path / "train.tsv")
+    assert (
+        said
+        == f" — {tmp_path} has CoLA/train.tsv, RTE/train.tsv, SST-2/train.tsv …: set data.path to the folder that is meant"
+    )
+    assert files.elsewhere(tmp_path / "RTE" / "train.csv") == " — did you mean 'train.tsv'?"
+    assert files.elsewhere(tmp_path / "nowhere" / "train.csv") == ""

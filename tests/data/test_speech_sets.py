@@ -116,6 +116,10 @@ def test_librispeech_says_which_subsets_there_are(books):
         UserError, match=r"has none of train-other-500, but dev-clean, .*data.train=\[train-clean-100\]"
     ):
         LibriSpeech(str(books), BySeconds(), train=["train-other-500"]).split("train")
+    with pytest.raises(
+        UserError, match=rf"is one subset: set data.path={books} data.train=\[dev-clean\] data.valid=\[\]"
+    ):
+        LibriSpeech(str(books / "dev-clean"), BySeconds()).split("train")
     write_audio(books / "dev-clean" / "astray.flac")
     with pytest.raises(UserError, match="astray.flac is not where this set's files are"):
         LibriSpeech(str(books), BySeconds()).split("train")
@@ -144,6 +148,8 @@ def test_ljspeech(tmp_path):
     assert sum(map(len, found.values())) == 30 and all(map(len, found.values()))
     name = found["test"].names[0]
     assert found["test"].columns["transcript"][0] == f"Number {name[7:-4]} spoken"
+    within = every(LJSpeech(str(root / "wavs"), BySeconds()))
+    assert [part.names[:] for part in within.values()] == [part.names[:] for part in found.values()]
     table.write_text("LJ0|only two\n")
     with pytest.raises(UserError, match="metadata.csv, line 1: 2 fields"):
         LJSpeech(str(tmp_path), BySeconds()).split("train")
