@@ -1,18 +1,17 @@
 """Whether a sentence has the answer to a question: GLUE's QNLI (1804.07461, section 3.3), made of SQuAD's JSON."""
 
-import json
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 from sslzoo.data import files, labels, splits
 from sslzoo.data.base import SPLITS
+from sslzoo.data.question_windows import Question
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.sentences import split_sentences
+from sslzoo.data.squad import read_questions
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import split_lines
 from sslzoo.data.token_store import digest
@@ -57,10 +56,10 @@ class AnswerSentences(TextData):
     def texts(self, split: str) -> Texts:
         root, own = self._files()
         path = root / own.get(split, own["train"])
-        questions = list(_questions(path))
-        if not questions:
-            raise UserError(f"{path} has no questions")
-        pairs = [(question, pair) for question in questions if (pair := question.pair()) is not None]
+        titles, questions = read_questions(path)
+        found = [_pair(question) for question in questions]
+        pairs = [(question, pair) for question, pair in zip(questions, found, strict=True) if pair is not None]
+        titles = [title for title, pair in zip(titles, found, strict=True) if pair is not None]
         if len(pairs) < len(questions) and split in own:
             _log.warning(
                 "%s: %d of %d questions are left out, as no one sentence of two or more has their answer",
@@ -68,14 +67,13 @@ class AnswerSentences(TextData):
             )
         if split not in own or split == "train":
             others = [name for name in SPLITS[1:] if name in own]
-            titles = [question.title for question, _ in pairs]
             filled = splits.fill(["train"] * len(pairs) + others, [*titles, *others], str(path))
             pairs = [pair for pair, name in zip(pairs, filled, strict=False) if name == split]
         if not pairs:
             raise UserError(f"{path} has no question of which a sentence has the answer and another has not")
         return Texts(
             [question.text for question, _ in pairs for _ in LABELS],
-            [f"{path.name}: {question.id} ({label})" for question, _ in pairs for label in LABELS],
+            [f"{question.name} ({label})" for question, _ in pairs for label in LABELS],
             [sentence for _, pair in pairs for sentence in pair],
             {"label": labels.column([label for _ in pairs for label in LABELS])},
         )
@@ -98,44 +96,22 @@ class AnswerSentences(TextData):
         return root, own
 
 
-@dataclass
-class _Question:
-    """answers: the first sample of each in its paragraph, in characters, and its text."""
-
-    title: str
-    id: str
-    text: str
-    paragraph: str
-    answers: list[tuple[int, str]]
-
-    def pair(self) -> tuple[str, str] | None:
-        """The sentence with the answer, and another; None where there are no such two."""
-        if not self.answers:
-            return None
-        start, answer = self.answers[0]
-        own, others = None, []
-        for first, last in pairwise(_starts(self.paragraph)):
-            sentence = self.paragraph[first:last]
-            if first <= start and start + len(answer) <= last:
-                own = sentence.strip()
-            elif not any(said and said in sentence for _, said in self.answers):
-                others.append(sentence.strip())
-        if own is None or not others:
-            return None
-        asked = _words(self.text)
-        return own, max(others, key=lambda sentence: len(asked & _words(sentence)))
-
-
-def _questions(path: Path) -> Iterator[_Question]:
-    try:
-        for article in json.loads(files.read_text(path))["data"]:
-            for paragraph in article["paragraphs"]:
-                text = paragraph["context"]
-                for item in paragraph["qas"]:
-                    answers = [(int(answer["answer_start"]), str(answer["text"])) for answer in item["answers"]]
-                    yield _Question(str(article.get("title", text)), str(item["id"]), item["question"], text, answers)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not SQuAD's JSON: {type(error).__name__} {error}") from error
+def _pair(question: Question) -> tuple[str, str] | None:
+    """The sentence of a paragraph that has the answer, and another; None where there are no such two."""
+    if not question.answers or question.fault() is not None:
+        return None
+    answer, start = question.answers[0]
+    own, others = None, []
+    for first, last in pairwise(_starts(question.context)):
+        sentence = question.context[first:last]
+        if first <= start and start + len(answer) <= last:
+            own = sentence.strip()
+        elif not any(said and said in sentence for said, _ in question.answers):
+            others.append(sentence.strip())
+    if own is None or not others:
+        return None
+    asked = _words(question.text)
+    return own, max(others, key=lambda sentence: len(asked & _words(sentence)))
 
 
 @lru_cache(maxsize=8)  # several questions are about a paragraph

@@ -80,7 +80,7 @@ class Squad(TextData):
 
     def _questions(self, split: str) -> list[Question]:
         path = files.rooted(self.path) / self.files.get(split, self.files["train"])
-        titles, rows = _rows(path)
+        titles, rows = read_questions(path)
         own = [name for name in SPLITS[1:] if name in self.files]
         if split in self.files and split != "train":
             return rows
@@ -88,8 +88,8 @@ class Squad(TextData):
         return [row for row, name in zip(rows, filled, strict=False) if name == split]
 
 
-def _rows(path: Path) -> tuple[list[str], list[Question]]:
-    """The title of each question's article, and the question."""
+def read_questions(path: Path) -> tuple[list[str], list[Question]]:
+    """The title of each question's article, and the question, of a file. Raises UserError where it is none of SQuAD's."""
     titles, rows = [], []
     try:
         for article in json.loads(files.read_text(path))["data"]:
