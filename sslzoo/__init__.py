@@ -77,7 +77,8 @@ def load(
 ) -> "PretrainedEncoder":
     """A finished run's encoder, frozen, for arrays, tensors, lists, files and texts.
 
-    run: its folder, its name under `root`, or the start of its name. device: "auto" is an accelerator where there is one,
+    run: its folder, its name under `root`, or the start of its name; or "hf:FOLDER" for an encoder that transformers
+    wrote, which is imported into `root`. device: "auto" is an accelerator where there is one,
     and the CPU elsewhere; or torch's name of one ("cpu", "cuda:1"). adapted: the encoder as `sslzoo adapt` left it, by
     the name of its folder in the run's `adapted/`, such as "digit-full".
 
@@ -128,6 +129,10 @@ def _found(run: Any, root: Any) -> "Run":
     for name, value in (("run", run), ("root", root)):
         if not isinstance(value, str | PathLike):
             raise InputTypeError(f"{name} must be a name or a path, got {type(value).__name__}")
+    if str(run).startswith("hf:"):
+        from sslzoo.interop.importing import import_run
+
+        return import_run(str(run), Path(root))[0]
     found = Run.find(str(run), Path(root))
     found.check_finished()
     return found

@@ -4,22 +4,21 @@ node is held to); and where what a run has learned becomes objects again."""
 import dataclasses
 import inspect
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from sslzoo import compat, own, rng, weights
 from sslzoo.config import choices, options
 from sslzoo.data.arranged import arranged
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.initial import MEND, described, differences, inherit_head, initial, restore
 from sslzoo.nodes import check, fits, make, target
-from sslzoo.run import Run, check_signed, write_atomic, write_json
+from sslzoo.run import Run, write_atomic, write_json
 from sslzoo.train import additions, blocks
 
 OFFERED = {
@@ -35,7 +34,6 @@ FREE = {
     "trainer.loggers",
     "init.run",
 }  # settings that change nothing that is learned
-MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
 
 
 @dataclasses.dataclass
@@ -96,6 +94,11 @@ def check_fit(data, encoder, objective: type) -> None:
             f"targets={data.targets.folder} are of audio at {data.targets.sample_rate} Hz, but the data is read at "
             f"{data.sample_rate}: run `sslzoo label` on this data"
         )
+    most = encoder.reads.get("max_tokens")
+    if data.modality == encoder.modality == "text" and most is not None and data.max_tokens > most:
+        raise ConfigError(
+            f"data.max_tokens={data.max_tokens} is more than the {most} positions of the encoder: set data.max_tokens={most}"
+        )
     unit = getattr(data.batch, "unit", None)
     if unit is not None and UNITS[unit] != data.modality:
         raise ConfigError(
@@ -132,14 +135,13 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
     additions.check(config)
     trainer, optim, data = make(config["trainer"]), make(config["optim"]), make(config["data"])
     source = initial(config)
-    if source is not None:
-        data.restore(source.folder)  # its tokens are those that the encoder knows
     if config.get("targets") is not None:
         data = Labelled(data, planned or Targets(config["targets"]))
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "weights"))
         encoder = make(config["encoder"])
         if source is not None:  # before the objective, which may copy it
+            restore_data(data, source, encoder)
             encoder.load_state_dict(compat.translate_weights(weights.load(source.weights, MEND.format(source.folder))))
         objective = target(config["objective"]["_target_"], "objective")
         check_fit(data, encoder, objective)
@@ -147,6 +149,8 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
             encoder.frontend.packed = True
         objective = make(config["objective"], encoder=encoder, data=data)
     data = arranged(data, objective, config["seed"])
+    if source is not None and "head" in config["init"]:
+        inherit_head(objective, source)
     blocks.check(trainer, encoder, objective)
     return Job(config, data, encoder, objective, batched(data, encoder, objective, optim, trainer), trainer)
 
@@ -173,8 +177,16 @@ def load_encoder(run: Run, untrained: bool = False):
     data = make(saved["data"])
     if getattr(data, "pack", False):
         data.pack = False  # rows were for training: what an encoder is asked of now are texts
-    data.restore(run.folder)
+    restore_data(data, run, encoder)
     return encoder.eval(), data
+
+
+def restore_data(data, run: Run, encoder) -> None:
+    """Let data read as a run's did: with its tokenizer, in the vocabulary that its encoder embeds, of which no token may
+    have the last ids."""
+    data.restore(run.folder)
+    if "vocab_size" in encoder.reads:
+        data.vocab_size = encoder.reads["vocab_size"]
 
 
 def load_objective(run: Run):
@@ -203,47 +215,6 @@ def joined(saved: dict) -> Targets | PlannedTargets:
     return PlannedTargets(Path(saved["folder"]), *(saved[k] for k in ("clusters", "hop", "sample_rate")))
 
 
-def described(run: Run) -> dict:
-    """What encoder.json of a finished run says, whose own classes can be imported from then on."""
-    run.check_finished()
-    saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
-    own.find_again(saved.get("own", {}), run.folder)
-    return saved
-
-
-def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:
-    """Load tensors by name. Raises RuntimeError where others than those `absent` are missing."""
-    mine = module.state_dict()
-    module.load_state_dict({**{name: mine[name] for name in absent}, **tensors})
-
-
-def pinned(init: str | None, root: Path) -> dict | None:
-    """The setting `init` as a run's config has it: the run, and the signature of its encoder's weights."""
-    if init is None:
-        return None
-    if not isinstance(init, str):
-        raise ConfigError(f"init must be the folder or the name of a run, got {init!r}")
-    run = Run.find(init, root)
-    described(run)
-    check_signed(run.weights, MEND.format(run.folder))
-    return {"run": str(run.folder), "weights": weights.signature(run.weights)}
-
-
-def initial(config: dict) -> Run | None:
-    """The run that config.init names, held to what the config says of it, and its encoder to config.encoder."""
-    if config.get("init") is None:
-        return None
-    run = Run(Path(config["init"]["run"]))
-    differ = differences(described(run)["encoder"], config["encoder"])
-    if differ:
-        raise ConfigError(
-            f"init={run.folder} has another encoder ({differ}): set encoder=… to the one of that run's config.yaml"
-        )
-    if weights.signature(run.weights) != config["init"]["weights"]:
-        raise UserError(f"init={run.folder} has other weights than those that this run was to begin with")
-    return run
-
-
 def with_defaults(node):
     """A config node, and all below it, with the plain defaults of its classes for the settings that it lacks."""
     if not isinstance(node, dict):
@@ -258,22 +229,6 @@ def with_defaults(node):
             if field.default_factory is not dataclasses.MISSING and field.name not in node:
                 found[field.name] = field.default_factory()
     return found
-
-
-def differences(old: dict, new: dict, free: Collection[str] = ()) -> str:
-    """The settings in which two configs differ, without those that are `free`, in words; "" where none does."""
-
-    def flat(node, path=""):
-        if not isinstance(node, dict):
-            return {path: node}
-        return {
-            k: v for name, value in node.items() for k, v in flat(value, f"{path}.{name}" if path else name).items()
-        }
-
-    old, new = flat(old), flat(new)
-    differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free)
-    shown = ", ".join(f"{k}: {old.get(k, 'absent')} -> {new.get(k, 'absent')}" for k in differ[:4])
-    return shown + (f" and {len(differ) - 4} more" if len(differ) > 4 else "")
 
 
 def write_config(run: Run, config: dict) -> None:

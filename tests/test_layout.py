@@ -33,6 +33,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "label",
         "features",
         "compare",
+        "initial",
         "interop",
         "report",
         "objectives",

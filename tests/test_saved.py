@@ -8,7 +8,7 @@ import torch
 from conftest import compose, tiny
 from test_contracts import batch_of, ready, train
 
-from sslzoo import build, weights
+from sslzoo import build, initial, weights
 from sslzoo.config import fingerprint
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
@@ -42,7 +42,7 @@ def test_the_objective_is_loaded_as_it_was_trained(objective, tmp_path):
     assert sized == job.objective.per_item, "what has an entry for each training item says so"
 
     # and another run of the same encoder begins with it, copies in its objective included
-    begun = build.build({**config, "init": build.pinned(str(run.folder), tmp_path)})
+    begun = build.build({**config, "init": initial.pinned(str(run.folder), tmp_path)})
     assert equal(begun.encoder, encoder) and not equal(begun.encoder, build.build(config).encoder)
     assert all(equal(m, encoder) for m in begun.objective.modules() if isinstance(m, Encoder))
 
@@ -53,7 +53,7 @@ def source(tmp_path_factory) -> Run:
 
 
 def with_init(run: Run, *overrides: str) -> dict:
-    return {**tiny("rotation", "encoder=tiny_image", *overrides), "init": build.pinned(run.name, run.folder.parent)}
+    return {**tiny("rotation", "encoder=tiny_image", *overrides), "init": initial.pinned(run.name, run.folder.parent)}
 
 
 def test_a_run_that_begins_with_another_learns_from_there(source, tmp_path):
@@ -99,9 +99,9 @@ def test_another_encoder_is_refused_by_the_setting_that_differs(source):
 
 def test_what_is_no_finished_run_is_refused(source, tmp_path, sslzoo):
     with pytest.raises(UserError, match="no run 'nowhere'"):
-        build.pinned("nowhere", tmp_path)
+        initial.pinned("nowhere", tmp_path)
     with pytest.raises(ConfigError, match="init must be the folder or the name of a run, got 3"):
-        build.pinned(3, tmp_path)
+        initial.pinned(3, tmp_path)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "config.yaml").write_text("{}")
@@ -136,3 +136,19 @@ def test_tied_weights_are_written(tmp_path):
     found = weights.load(tmp_path / "w.safetensors", "")
     assert torch.equal(found["a"], shared) and torch.equal(found["b"], shared)
     assert torch.equal(found["c"], shared.view(2, 3).T)
+
+
+def test_a_language_model_s_head_goes_on_too(tmp_path):
+    """And is told apart by its weights; one of another kind of objective begins anew."""
+    config = tiny("bert", "trainer.max_steps=1")
+    run = train(config, tmp_path / "first")
+    begun = initial.pinned(str(run.folder), tmp_path, config["objective"])
+    job, fresh = build.build({**config, "init": begun}), build.build(config)
+    learned = weights.load(run.objective_weights, "")
+    for name in ("dense.weight", "norm.weight", "bias"):
+        assert torch.equal(job.objective.state_dict()[name], learned[name])
+        assert not torch.equal(fresh.objective.state_dict()[name], learned[name])
+    assert begun["head"] == weights.signature(run.objective_weights)
+    assert "head" not in initial.pinned(str(run.folder), tmp_path, tiny("electra")["objective"])
+    with pytest.raises(UserError, match="other weights"):
+        build.build({**config, "init": {**begun, "head": "0"}})

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import sslzoo
-from sslzoo.cli import following
+from sslzoo.cli import following, importing
 from sslzoo.cli.compose import composed, given, of_the_task, typed, with_head
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.terminal import end_on_signals, streams
@@ -20,8 +20,9 @@ def pretrain(argv: list[str]) -> None:
     """train an encoder with an objective: sslzoo pretrain objective=simclr data=digits encoder=resnet_small"""
 
     def work(config: dict, choices: dict) -> float | None:
-        from sslzoo.build import build, pinned, write_config
+        from sslzoo.build import build, write_config
         from sslzoo.cli import metric
+        from sslzoo.initial import pinned
         from sslzoo.lock import sole_writer
         from sslzoo.run import Run, checked_name
         from sslzoo.train import launch
@@ -29,7 +30,7 @@ def pretrain(argv: list[str]) -> None:
 
         root, name, asked = Path(str(config.pop("root"))), config.pop("name"), config.pop("metric")
         name = None if name is None else checked_name(name)
-        config["init"] = pinned(config["init"], root)
+        config["init"] = pinned(config["init"], root, config["objective"])
         if name is None:
             parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
             name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
@@ -141,6 +142,11 @@ def generate(argv: list[str]) -> None:
     composed("generate", [literal(word) for word in argv], work)
 
 
+def import_(argv: list[str]) -> None:
+    """make a run of an encoder that transformers wrote: sslzoo import hf:FOLDER [name=…]"""
+    importing.run_import(argv, import_.__doc__)
+
+
 def report(argv: list[str]) -> None:
     """one HTML page about one or several runs: sslzoo report runs/a runs/b --out report.html"""
     parser = Parser(prog="sslzoo report", description=report.__doc__)
@@ -237,6 +243,7 @@ COMMANDS = {
     "generate": generate,
     "label": label,
     "compare": compare,
+    "import": import_,
     "report": report,
     "runs": runs,
     "list": list_,

@@ -9,6 +9,7 @@ from typing import Any
 from sslzoo.cli import early, sweep
 from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
 from sslzoo.cli.help import composition, table
+from sslzoo.cli.importing import with_imported
 from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, explain
 from sslzoo.errors import ConfigError
@@ -59,7 +60,7 @@ def composed(name: str, argv: list[str], work) -> None:
         return
     check_flags(argv)
     check_blanks(argv)
-    argv = as_texts(as_recipes(argv))
+    argv = as_texts(as_recipes(argv if asked else with_imported(name, argv)))
     folders = config_folders(argv)
     for folder in folders:
         if not folder.is_dir():

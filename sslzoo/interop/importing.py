@@ -1,5 +1,6 @@
 """From a folder that transformers wrote to a finished run of this project, which every command takes."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ FILE = "imported.json"
 LONGEST = 60  # characters of a folder's name that a run's begins with
 
 
-def import_run(source: str, root: Path, name: str | None = None) -> Run:
-    """The run that an `hf:FOLDER` is imported as, in root: made if it is not there yet. name: None for one made from the
+def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, bool]:
+    """The run that an `hf:FOLDER` is imported as, in root, and whether it was made now. name: None for one made from the
     folder's name and a hash of what is read of it. What of the weights has no place here is named in its imported.json.
 
     Raises UserError, before anything is written, for a folder that cannot be read whole.
@@ -33,19 +34,33 @@ def import_run(source: str, root: Path, name: str | None = None) -> Run:
     folder = Folder.open(Path(source.removeprefix(PREFIX)).expanduser())
     digest = folder.digest()
     if name is None:
-        start = re.sub(r"[^\w.-]+", "_", folder.path.resolve().name).strip("._-")[:LONGEST]
+        start = re.sub(r"[^\w.-]+", "_", folder.path.resolve().name, flags=re.ASCII).strip("._-")[:LONGEST]
         name = f"{start or 'hf'}-{digest[:6]}"
     run = Run(root / checked_name(name))
     if run.config.exists():
         known = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if run.done and known.get("imported", {}).get("digest") == digest:
-            return run
+            return run, False
         if run.done or "imported" not in known:
             raise ConfigError(f"{run.folder} is another run: choose another name=…")
     found = Imported(folder)
     with sole_writer(run.folder):
         found.write(run, digest)
-    return run
+    return run, True
+
+
+def summary(run: Run, source: str) -> str:
+    """What was imported, in a line or two."""
+    said = json.loads((run.folder / FILE).read_text(encoding="utf-8"))
+    encoder = json.loads(run.encoder.read_text(encoding="utf-8"))["encoder"]
+    frontend, trunk = encoder["frontend"], encoder["trunk"]
+    head = ", with its language-model head" if run.objective.exists() else ""
+    what = f"{said['family']} of {trunk['depth']} x {trunk['dim']}, {frontend['vocab_size']:,} ids"
+    what += f", {frontend['max_tokens']} positions, pooled by {encoder['pool']}{head}"
+    lines = [f"imported {source} as {run.folder}: {what}"]
+    if said["ignored"]:
+        lines.append(f"  left out, for it has no place here: {', '.join(said['ignored'])}")
+    return "\n".join(lines)
 
 
 class Imported:
@@ -120,6 +135,11 @@ class Imported:
         write_json(
             run.folder / FILE,
             {**said, "specials": self.rows.specials, "ignored": self.ignored, "config": self.folder.config},
+        )
+        # a choice of `encoder` for whoever trains it further
+        option = f"# {self.family.name} of another library\n{yaml.safe_dump(self.encoder, sort_keys=False)}"
+        write_atomic(
+            run.folder / "conf" / "encoder" / f"{run.name}.yaml", lambda path: path.write_text(option, encoding="utf-8")
         )
         text = yaml.safe_dump({"imported": said, **parts}, sort_keys=False)
         write_atomic(run.config, lambda path: path.write_text(text, encoding="utf-8"))

@@ -40,6 +40,8 @@ class Objective(nn.Module):
     batch_terms: in words, what its loss computes over the rows of a batch together, beside batch norm: under gradient
     accumulation each part does so by itself. "" where the loss is a sum over rows.
     packs: whether a row may be several documents (`data.pack`): what it asks of a token is within the token's document.
+    head_state: the first words of the names of its head's state, with which a run of an objective that has the same begins
+    where `init` names this one's run: a language-model head.
     per_item: buffers with an entry for each training item, which a finished run does not keep.
 
     Everything random comes from `batch.row_seeds` through `sslzoo.rng`; every byte of state is a
@@ -55,6 +57,7 @@ class Objective(nn.Module):
     refresh_every: int | None = None
     batch_terms: str = ""
     packs: bool = False
+    head_state: tuple[str, ...] = ()
     per_item: frozenset[str] = frozenset()
 
     def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:

@@ -34,6 +34,7 @@ class BERT(Objective):
     packs = True
     activation = staticmethod(F.gelu)
     given_to_mask: tuple[str, ...] = ("seeds", "allowed")
+    head_state = ("dense", "norm", "bias")
 
     def __init__(self, encoder, data, mask: Any, eps: float = 1e-12):
         super().__init__()

@@ -24,7 +24,7 @@ def imported(request, tmp_path_factory):
     """Of a family: its folder, the run, and transformers' own model and tokenizer of that folder."""
     path = tmp_path_factory.mktemp(request.param)
     folder = foreign.folder_of(request.param, path / "theirs", rows=3)
-    run = import_run(f"hf:{folder}", path / "runs")
+    run, _ = import_run(f"hf:{folder}", path / "runs")
     return folder, run
 
 
@@ -82,7 +82,7 @@ def test_hidden_states_and_pooled_are_theirs_where_batches_are_padded(imported):
 def test_pooling_is_bert_s_where_the_folder_has_a_pooler(tmp_path):
     for family in ("bert", "roberta", "albert"):
         folder = foreign.folder_of(family, tmp_path / family, head=False)
-        run = import_run(f"hf:{folder}", tmp_path)
+        run, _ = import_run(f"hf:{folder}", tmp_path)
         encoder, data = load_encoder(run)
         assert encoder.pool == "pooler"
         ids = data.tokenizer.encode_batch(TEXTS, PAIRS)
@@ -145,10 +145,10 @@ def test_every_id_is_placed_once():
 
 def test_a_folder_is_imported_once_under_a_name_of_its_own(tmp_path):
     folder = foreign.folder_of("bert", tmp_path / "tiny", head=False)
-    first = import_run(f"hf:{folder}", tmp_path / "runs")
+    first, made = import_run(f"hf:{folder}", tmp_path / "runs")
     before = first.weights.stat().st_mtime_ns
-    assert import_run(str(folder), tmp_path / "runs") == first
+    assert made and import_run(str(folder), tmp_path / "runs") == (first, False)
     assert first.weights.stat().st_mtime_ns == before and first.name.startswith("tiny-")
     model = foreign.shaken(transformers.AutoModel.from_pretrained(folder))
     model.save_pretrained(folder)
-    assert import_run(f"hf:{folder}", tmp_path / "runs") != first
+    assert import_run(f"hf:{folder}", tmp_path / "runs")[0] != first

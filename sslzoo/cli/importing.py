@@ -1,0 +1,61 @@
+"""Encoders of other libraries on a command line: `sslzoo import`, and `hf:FOLDER` wherever a run is named."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from sslzoo.cli import following
+from sslzoo.cli.flags import Parser
+from sslzoo.errors import ConfigError
+
+PREFIX = "hf:"
+KEYS = ("run", "init", "encoder")  # settings that may name such a folder
+
+
+def run_import(argv: list[str], description: str | None) -> None:
+    """`sslzoo import hf:FOLDER [name=…] [root=…]`."""
+    parser = Parser(prog="sslzoo import", description=description)
+    parser.add_argument("folder", help="hf:FOLDER, which transformers' save_pretrained wrote")
+    parser.add_argument("--name", help="of the run (name=…); made from the folder's name and a hash of what is in it")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")
+    args = parser.parse_args([f"--{word}" if word.startswith(("name=", "root=")) else word for word in argv])
+    if not args.folder.startswith(PREFIX):
+        raise ConfigError(f"import takes hf:FOLDER, a folder that transformers wrote; got {args.folder}")
+    run = taken_in(args.folder, args.root, args.name, sys.stdout)
+    print(f"wrote {run}\nnext:  {following.command('probe', following.setting('run', run), 'task=sst2')}")
+
+
+def taken_in(source: str, root: Path, name: str | None = None, out: TextIO | None = None) -> Path:
+    """The folder of the run that an hf:FOLDER is imported as; said where it is made, beside what the command prints."""
+    from sslzoo.interop.importing import import_run, summary
+
+    run, made = import_run(source, root, name)
+    if made:
+        print(summary(run, source), file=out or sys.stderr)
+    return run.folder
+
+
+def with_imported(command: str, argv: list[str]) -> list[str]:
+    """The words of a command line with runs in the place of folders of other libraries, which are imported. An encoder
+    that is to be pretrained further is a choice of a config folder within its run, and `init` names the run."""
+    named = [word for word in argv if re.match(rf"({'|'.join(KEYS)})={PREFIX}", word)]
+    if not named:
+        return argv
+    root = next((Path(word.removeprefix("root=")) for word in reversed(argv) if word.startswith("root=")), Path("runs"))
+    found = []
+    for word in argv:
+        key, _, source = word.partition("=")
+        if word not in named:
+            found.append(word)
+            continue
+        run = taken_in(source, root)
+        if key == "encoder" and command == "pretrain":
+            if any(other.startswith("init=") for other in argv):
+                raise ConfigError(f"{word} begins with that encoder's weights: leave out init=…")
+            options = json.dumps([f"file://{(run / 'conf').resolve()}"], ensure_ascii=False)
+            found += [f"hydra.searchpath={options}", f"encoder={run.name}", f"init={run}"]
+        else:
+            found.append(f"{key if command == 'pretrain' else 'run'}={run}")
+    return found

@@ -1,0 +1,97 @@
+"""With what a run may begin: the weights of a finished one, whose encoder and head it goes on from."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslzoo import compat, own, weights
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.nodes import target
+from sslzoo.run import Run, check_signed
+
+MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
+
+
+def described(run: Run) -> dict:
+    """What encoder.json of a finished run says, whose own classes can be imported from then on."""
+    run.check_finished()
+    saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
+    own.find_again(saved.get("own", {}), run.folder)
+    return saved
+
+
+def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:
+    """Load tensors by name. Raises RuntimeError where others than those `absent` are missing."""
+    mine = module.state_dict()
+    module.load_state_dict({**{name: mine[name] for name in absent}, **tensors})
+
+
+def pinned(init: str | None, root: Path, objective: Any = None) -> dict | None:
+    """The setting `init` as a run's config has it: the run, the signature of its encoder's weights and, where the node
+    `objective` goes on from the head of the run's own, that of its objective's."""
+    if init is None:
+        return None
+    if not isinstance(init, str):
+        raise ConfigError(f"init must be the folder or the name of a run, got {init!r}")
+    run = Run.find(init, root)
+    described(run)
+    check_signed(run.weights, MEND.format(run.folder))
+    found = {"run": str(run.folder), "weights": weights.signature(run.weights)}
+    if inherits(objective, run):
+        check_signed(run.objective_weights, MEND.format(run.folder))
+        found["head"] = weights.signature(run.objective_weights)
+    return found
+
+
+def inherits(objective: Any, run: Run) -> bool:
+    """Whether an objective's node has a head that goes on from the one that a run has learned."""
+    if not (isinstance(objective, dict) and "_target_" in objective and run.objective.exists()):
+        return False
+    before = json.loads(run.objective.read_text(encoding="utf-8"))["objective"]
+    names, theirs = (getattr(target(node["_target_"], "objective"), "head_state", ()) for node in (objective, before))
+    return bool(names) and names == theirs
+
+
+def inherit_head(objective, run: Run) -> None:
+    """Let an objective begin with the head of a run's, such as a language model's."""
+    found = weights.load(run.objective_weights, MEND.format(run.folder))
+    names = [name for name in objective.state_dict() if name.split(".")[0] in objective.head_state]
+    restore(objective, {name: found[name] for name in names}, objective.state_dict().keys() - set(names))
+
+
+def initial(config: dict) -> Run | None:
+    """The run that config.init names, held to what the config says of it, and its encoder to config.encoder."""
+    if config.get("init") is None:
+        return None
+    run = Run(Path(config["init"]["run"]))
+    differ = differences(described(run)["encoder"], config["encoder"])
+    if differ:
+        raise ConfigError(
+            f"init={run.folder} has another encoder ({differ}): set encoder=… to the one of that run's config.yaml"
+        )
+    heads = config["init"].get("head")
+    if weights.signature(run.weights) != config["init"]["weights"] or (
+        heads is not None and weights.signature(run.objective_weights) != heads
+    ):
+        raise UserError(f"init={run.folder} has other weights than those that this run was to begin with")
+    return run
+
+
+def differences(old: dict, new: dict, free: Collection[str] = ()) -> str:
+    """The settings in which two configs differ, without those that are `free`, in words; "" where none does."""
+
+    def flat(node, path=""):
+        if not isinstance(node, dict):
+            return {path: node}
+        return {
+            k: v for name, value in node.items() for k, v in flat(value, f"{path}.{name}" if path else name).items()
+        }
+
+    old, new = flat(old), flat(new)
+    differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free)
+    shown = ", ".join(f"{k}: {old.get(k, 'absent')} -> {new.get(k, 'absent')}" for k in differ[:4])
+    return shown + (f" and {len(differ) - 4} more" if len(differ) > 4 else "")
