@@ -35,6 +35,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "schedules": "optim/schedule",
     "trainers": "trainer",
     "comparisons": "comparison",
+    "analyses": "analysis",
     "callbacks": "callbacks",
     "loggers": "logger",
 }

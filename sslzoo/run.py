@@ -10,7 +10,7 @@ runs/<name>/
     encoder.safetensors, encoder.json    the trained encoder, and what builds it again
     objective.safetensors, objective.json    the same of the objective: its heads, its teacher
     imported.json          of an encoder of another library: from where, and what of it has no place here
-    probe/<task>.json      what a probe found
+    probe/<task>.json, analysis/<kind>.json    what a probe found, and what an analysis
     adapted/<task>-<method>/             a run of its own: the encoder trained further, with a head
         adapted.safetensors, adapted.json    what was trained of both, and the names of the classes
         result.json        the scores
@@ -115,6 +115,10 @@ class Run:
     @property
     def probes(self) -> Path:
         return self.folder / "probe"
+
+    @property
+    def analyses(self) -> Path:
+        return self.folder / "analysis"
 
     @property
     def summary(self) -> Path:

@@ -24,6 +24,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "probe": {"data", "encoders", "nn", "build", "features", "tasks.metrics"},
     "label": {"data", "encoders.base", "nn", "build", "features"},
     "interop": {"data", "nodes", "weights"},
+    "analysis": {"data", "encoders.base", "build", "features", "probe"},
     "report": {"nn.mel"},
     "compare": {"build", "data.targets", "features.compatible", "label.command", "report"},
     "cli": {
@@ -38,6 +39,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "report",
         "objectives",
         "adapt",
+        "analysis",
         "nodes",
         "data.base",
         "data.shared_memory",

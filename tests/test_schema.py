@@ -8,6 +8,7 @@ from sslzoo.config import CONF
 
 COMMANDS = {
     "adapt": ["run=x", "task=digit"],
+    "analyze": ["run=x", "analysis=cka"],
     "compare": ["comparison=demo"],
     "extract": ["run=x", "out=y"],
     "generate": ["run=x", "prompt=y"],

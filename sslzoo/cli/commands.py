@@ -11,8 +11,9 @@ import sslzoo
 from sslzoo.cli import following, importing
 from sslzoo.cli.compose import composed, given, of_the_task, typed, with_head
 from sslzoo.cli.flags import Parser, config_folders
+from sslzoo.cli.listing import list_
 from sslzoo.cli.terminal import end_on_signals, streams
-from sslzoo.config import FURTHER, GROUPS, fingerprint, options
+from sslzoo.config import FURTHER, fingerprint
 from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
 
 
@@ -122,6 +123,20 @@ def extract(argv: list[str]) -> None:
     composed("extract", argv, work)
 
 
+def analyze(argv: list[str]) -> None:
+    """look into what a run makes of its data: sslzoo analyze run=runs/… analysis=contexts|cka|retrieval|symbols"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.analysis.command import run_analyze
+
+        path, then = run_analyze(config, given())
+        print(f"wrote {path}")
+        for words in [*then, ["report", str(path.parents[1])]]:
+            print(f"next:  {following.command(*words, argv=argv)}")
+
+    composed("analyze", argv, work)
+
+
 def generate(argv: list[str]) -> None:
     """go on with a text: sslzoo generate run=runs/… prompt='To be'"""
 
@@ -189,31 +204,6 @@ def runs(argv: list[str]) -> None:
         print(table(found) if found else f"there are no runs in {root}/")
 
 
-def list_(argv: list[str]) -> None:
-    """what can be composed: sslzoo list [objectives|encoders|data|tasks|recipes|…] [--json]"""
-    parser = Parser(prog="sslzoo list", description=list_.__doc__)
-    parser.add_argument("group", nargs="?", help=", ".join(GROUPS))
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[], help="a config folder of yours")
-    args = parser.parse_args(argv)
-    args.group = {folder: group for group, folder in GROUPS.items()}.get(args.group, args.group)
-    if args.group and args.group not in GROUPS:
-        raise ConfigError(
-            f"there is no group '{args.group}'{nearest(args.group, GROUPS)} — groups: {', '.join(GROUPS)}"
-        )
-    groups = [args.group] if args.group else list(GROUPS)
-    found = {group: options(GROUPS[group], args.config_dir) for group in groups}
-    if args.json:
-        print(json.dumps(found[args.group] if args.group else found, indent=1))
-        return
-    for group in groups:
-        if len(groups) > 1:
-            print(f"\n{group}  ({GROUPS[group]}=…)")
-        wide = max(map(len, found[group]), default=0)
-        for name, line in found[group].items():
-            print(f"  {name:{wide}}  {line}")
-
-
 def doctor(argv: list[str]) -> None:
     """what this machine has, and what would fail on it"""
     Parser(prog="sslzoo doctor", description=doctor.__doc__).parse_args(argv)
@@ -240,6 +230,7 @@ COMMANDS = {
     "probe": probe,
     "adapt": adapt,
     "extract": extract,
+    "analyze": analyze,
     "generate": generate,
     "label": label,
     "compare": compare,

@@ -6,7 +6,7 @@ from pathlib import Path
 from sslzoo import build
 from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
-from sslzoo.features.compatible import agreeing, check_compatible, with_run_tokenizer
+from sslzoo.features.compatible import read_as
 from sslzoo.features.device import chosen_device
 from sslzoo.features.extract import extract
 from sslzoo.lock import sole_writer
@@ -26,12 +26,9 @@ def run_extract(config: dict, given: Collection[str] = ()) -> Path:
     device, run = chosen_device(config["device"]), Run.find(config["run"], Path(str(config["root"])))
     encoder, data = build.load_encoder(run)
     if node is not None:
-        node, changed = agreeing(node, encoder, data, "data", given)
-        other = build.make(node)
-        check_compatible(other, encoder, "data", "data")
+        data, changed = read_as(node, encoder, data, run.folder, given)
         if changed:
             print(changed)
-        data = with_run_tokenizer(other, data, run.folder)
     out = Path(str(config["out"]))
     with sole_writer(out.absolute().parent, name=out.name), bars() as progress:
         extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)

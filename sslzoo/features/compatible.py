@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sslzoo.build import target
+from sslzoo.build import make, target
 from sslzoo.data.base import Data
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError
@@ -88,3 +88,12 @@ def with_run_tokenizer(used: Data, data: Data, folder: Path | None) -> Data:
     if folder is not None:
         used.restore(folder)
     return used
+
+
+def read_as(node: dict, encoder: Encoder, data: Data, folder: Path, given: Collection[str] = ()) -> tuple[Data, str]:
+    """The data set of config.data, to be read as the encoder reads, with the tokenizer of the run's `data` in its
+    `folder`; and what of its settings that changed, in a line, or "". Raises ConfigError where it cannot be."""
+    node, changed = agreeing(node, encoder, data, "data", given)
+    other = make(node)
+    check_compatible(other, encoder, "data", "data")
+    return with_run_tokenizer(other, data, folder), changed

@@ -28,7 +28,7 @@ class Record:
     events: warnings in the order in which they came: {step, kind, message}.
     targets: what label.json says of the targets that it learned, {} where it learned none.
     iteration: 1 where those are of no run that learned targets itself, else one more than that run's.
-    probes: by task, {"pretrained": ..., "untrained": ..., "raw": ...} as `sslzoo.probe` wrote it.
+    analyses: by name, what `sslzoo analyze` wrote. probes: by task, {"pretrained": ..., "untrained": ..., "raw": ...} as `sslzoo.probe` wrote it.
     visualization: see `sslzoo.report.visualizations`. missing: one sentence for each piece that is not there.
     """
 
@@ -38,6 +38,7 @@ class Record:
     metrics: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
     events: list[dict] = field(default_factory=list)
     probes: dict[str, dict] = field(default_factory=dict)
+    analyses: dict[str, dict] = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     targets: dict = field(default_factory=dict)
     iteration: int = 1
@@ -200,6 +201,9 @@ def read(run: Run, pictures: bool = True) -> Record:
     for path in sorted(run.probes.glob("*.json")):
         if (probe := attempt(path, _json, None)) is not None:
             record.probes[path.stem] = probe
+    for path in sorted(run.analyses.glob("*.json")):
+        if (found := attempt(path, _json, None)) is not None:
+            record.analyses[path.stem] = found
     if not record.probes:
         command = f"sslzoo probe run={os.path.relpath(run.folder)} task=…"
         record.missing.append(f"Nothing was probed yet: {command} does it.")

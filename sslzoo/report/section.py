@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from html import escape
 
-from sslzoo.report import charts, confusion, curves, healthy, planes, sounds, tables, visualizations
+from sslzoo.report import analyses, charts, confusion, curves, healthy, planes, sounds, tables, visualizations
 from sslzoo.report.curves import Series
 from sslzoo.report.record import Record
 
@@ -34,7 +34,8 @@ def machine_of(summary: dict) -> str:
 
 
 def section(records: list[Record]) -> str:
-    """All that is drawn of runs of one config: curves, pictures, sounds, features, confusion, layers, config."""
+    """All that is drawn of runs of one config: curves, pictures, sounds, features, confusion, layers,
+    analyses, config."""
     parts = [_curves(records)]
     if drawn := next((r for r in records if r.visualization), None):
         try:
@@ -44,6 +45,7 @@ def section(records: list[Record]) -> str:
         parts.append(sounds.html(drawn.visualization))
     if probed := next((r for r in records if r.probes), None):
         parts += [planes.html(probed), confusion.html(probed), _layers(probed)]
+    parts += [analyses.html(record) for record in records if record.analyses]
     return "".join([*parts, _config(records)])
 
 

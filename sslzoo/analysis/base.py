@@ -1,0 +1,141 @@
+"""What is analysed, what an analysis is, and how what it found is written down so that a report can draw it."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslzoo.data.base import Data, Split
+from sslzoo.data.loader import collate, ordered_batches, ordered_loader
+from sslzoo.encoders.base import Encoder
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.features.frozen import TOKENS, Frozen, units
+from sslzoo.progress import Progress
+
+
+@dataclass
+class Subject:
+    """A finished run's encoder, and a split of its data or of other data that it reads."""
+
+    folder: Path
+    encoder: Encoder
+    data: Data
+    split: str
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def opened(self) -> Split:
+        return self.data.split(self.split)
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        return Frozen(self.encoder, self.device)
+
+    def items(self, places: np.ndarray, progress: Progress) -> Tensor:
+        """[L, N, D], a vector of each layer for each of the items at these places, which are sorted."""
+        found: list[Tensor] = [torch.empty(0)] * len(places)
+        done = 0
+        for batch in ordered_loader(self.opened, units(self.data), indices=places):
+            for row, planes in zip(np.searchsorted(places, batch.index.numpy()), self.frozen.items(batch), strict=True):
+                found[row] = planes
+            done += len(batch)
+            progress(f"features of {self.name}", done, len(places))
+        return torch.stack(found, 1)
+
+    def texts(self, ids: list[np.ndarray], progress: Progress) -> Tensor:
+        """[L, N, D], a vector of each layer for each of N texts of ids."""
+        found: list[Tensor] = [torch.empty(0)] * len(ids)
+        lengths, done = np.array([len(x) for x in ids]), 0
+        for rows in ordered_batches(lengths, np.arange(len(ids)), TOKENS):
+            batch = collate([(torch.from_numpy(ids[row]), row, -1, {}) for row in rows])
+            for row, planes in zip(rows, self.frozen.items(batch), strict=True):
+                found[row] = planes
+            done += len(rows)
+            progress(f"features of {self.name}", done, len(ids))
+        return torch.stack(found, 1)
+
+
+@dataclass
+class Matrix:
+    """values [R][C], with what its rows and columns are called (empty: numbers)."""
+
+    title: str
+    values: list[list[float]]
+    rows: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Lines:
+    """A line a series over places on one axis, such as layers."""
+
+    title: str
+    x: list[str]
+    series: dict[str, list[float]]
+
+
+@dataclass
+class Figure:
+    """What a report draws together: matrices on one scale, lines, and a numbered list of what rows stand for."""
+
+    title: str
+    said: str = ""
+    matrices: list[Matrix] = field(default_factory=list)
+    lines: list[Lines] = field(default_factory=list)
+    legend: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Findings:
+    """name: of the file that it is written to. summary: a few lines for a terminal. numbers: all else, for JSON."""
+
+    name: str
+    summary: str
+    figures: list[Figure]
+    numbers: dict[str, Any]
+
+
+class Analysis:
+    """A question about what a run made of its data. Making one touches nothing; nothing about it is random but by a
+    seed.
+
+    takes_other: whether it may be given a second run.
+    """
+
+    takes_other = False
+
+    def check(self, subject: Subject, other: Subject | None) -> None:
+        """Raise ConfigError, before any data is read, for a subject that it cannot be put to."""
+
+    def __call__(self, subject: Subject, other: Subject | None, progress: Progress) -> Findings:
+        raise NotImplementedError
+
+    def next_steps(self, subject: Subject) -> list[list[str]]:
+        """Commands that go on from here, as words."""
+        return []
+
+
+def need_text(subject: Subject, what: str) -> None:
+    """Refuse an encoder of anything but text."""
+    if subject.encoder.modality != "text":
+        raise ConfigError(f"{what} is about text, but {subject.folder} reads {subject.encoder.modality}")
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """`most` of `count` places, evenly spaced; all of them where there are no more."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)
+
+
+def rounded(values: Tensor) -> list:
+    """A tensor as nested lists for JSON. Raises UserError where it is not finite."""
+    if not torch.isfinite(values).all():
+        raise UserError("the features are not finite: the run's encoder is broken, or its data are")
+    return [rounded(x) if x.ndim else round(float(x), 6) for x in values]

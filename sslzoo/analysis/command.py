@@ -1,0 +1,62 @@
+"""`sslzoo analyze`: from a composed config and finished runs to a file of findings."""
+
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+
+from sslzoo import build
+from sslzoo.analysis.base import Analysis, Subject
+from sslzoo.data.base import SPLITS
+from sslzoo.errors import ConfigError
+from sslzoo.features.compatible import read_as
+from sslzoo.features.device import chosen_device
+from sslzoo.lock import sole_writer
+from sslzoo.progress import bars
+from sslzoo.run import Run, remove_unfinished, write_json
+
+
+def run_analyze(config: dict, given: Collection[str] = ()) -> tuple[Path, list[list[str]]]:
+    """Analyse config.run, print what was found, and return the file that it was written to and commands that go on from
+    there. given: the settings that the user wrote, by their dotted keys."""
+    data = config.get("data")
+    for name, node in (("analysis", config["analysis"]), ("data", data)):
+        if node is not None:
+            build.check(node, name)
+    if config["split"] not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {config['split']}")
+    device, root = chosen_device(config["device"]), Path(str(config["root"]))
+    analysis: Analysis = build.make(config["analysis"])
+    run = Run.find(str(config["run"]), root)
+    subject, other = subject_of(run, config["split"], device), None
+    if config["other"] is not None:
+        if not analysis.takes_other:
+            raise ConfigError(f"{type(analysis).__name__.lower()} is of one run: leave out other=…")
+        other = subject_of(Run.find(str(config["other"]), root), config["split"], device)
+    analysis.check(subject, other)
+    read_from(subject, data, given)
+    if other is not None:
+        read_from(other, data or build.described(run)["data"], given)
+    with bars() as progress:
+        found = analysis(subject, other, progress)
+    path = run.analyses / f"{found.name}.json"
+    with sole_writer(run.analyses, name=found.name):
+        remove_unfinished(run.analyses)
+        settings = {"analysis": config["analysis"], "split": config["split"], "data": data}
+        figures = [asdict(figure) for figure in found.figures]
+        write_json(path, {**found.numbers, "figures": figures, "settings": settings})
+    print(found.summary)
+    return path, analysis.next_steps(subject)
+
+
+def subject_of(run: Run, split: str, device: str) -> Subject:
+    """A run's encoder and its data."""
+    encoder, data = build.load_encoder(run)
+    return Subject(run.folder, encoder, data, split, device)
+
+
+def read_from(subject: Subject, node: dict | None, given: Collection[str]) -> None:
+    """Put a subject to the data of a config node, if there is one, read as its encoder reads."""
+    if node is not None:
+        subject.data, changed = read_as(node, subject.encoder, subject.data, subject.folder, given)
+        if changed:
+            print(changed)
