@@ -76,11 +76,6 @@ class Run:
         return before if before.exists() and not path.exists() else path
 
     @property
-    def old_visualization(self) -> Path:
-        """Where runs had it before."""
-        return self.folder / "show.pt"
-
-    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 

@@ -195,9 +195,8 @@ def read(run: Run, pictures: bool = True) -> Record:
         record.targets = attempt(label, _json, f"There is no {given}/label.json, so nothing of its targets.") or {}
         record.iteration = _iteration(record.targets, run.folder.parent)
     if pictures:
-        path = run.visualization if run.visualization.exists() else run.old_visualization
         absent = "There is no visualization.pt, so no picture of what was asked."
-        record.visualization = attempt(path, _visualization, absent, whole=True)
+        record.visualization = attempt(run.visualization, _visualization, absent, whole=True)
     for path in sorted(run.probes.glob("*.json")):
         if (probe := attempt(path, _json, None)) is not None:
             record.probes[path.stem] = probe

@@ -64,7 +64,7 @@ def test_a_visualization_that_needs_pickle_is_not_opened(run, tmp_path):
 
 def test_an_older_runs_picture_is_read(run):
     run.visualization.unlink()
-    torch.save(OLD, run.old_visualization)
+    torch.save(OLD, run.folder / "show.pt")  # as it was called once
     record = read(run)
     assert record.visualization == OLD and record.missing == []
     assert "<u>ca</u><i>do</i><i class=right>ca</i>" in section([record])
