@@ -7,12 +7,13 @@ from pathlib import Path
 from sslzoo import build
 from sslzoo.analysis.base import Analysis, Subject
 from sslzoo.data.base import SPLITS
+from sslzoo.disk import remove_unfinished
 from sslzoo.errors import ConfigError
 from sslzoo.features.compatible import read_as
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
-from sslzoo.run import Run, remove_unfinished, write_json
+from sslzoo.run import Run, write_json
 
 
 def run_analyze(config: dict, given: Collection[str] = ()) -> tuple[Path, list[list[str]]]:
