@@ -4,6 +4,7 @@ node is held to); and where what a run has learned becomes objects again."""
 import dataclasses
 import inspect
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from sslzoo.initial import MEND, described, differences, inherit_head, initial, 
 from sslzoo.nodes import check, fits, make, target
 from sslzoo.run import Run, write_atomic, write_json
 from sslzoo.train import additions, blocks
+from sslzoo.train.cadence import Cadence
+from sslzoo.train.validate import Validate
 
 OFFERED = {
     "causal": "a causal trunk",
@@ -46,6 +49,12 @@ class Job:
     objective: Any
     optim: Any
     trainer: Any
+
+    validates_all = False  # of trainer.val_every=auto: whether that is on the whole split, and not on some batches
+
+    def validation(self, split, every: Cadence, workers: int, indices) -> Validate:
+        """What measures the validation split, or its items at these places, as the run goes on."""
+        return Validate(self.data, split, self.config["seed"], every, workers, indices)
 
     def save(self, run: Run, prepared: dict, encoder: torch.nn.Module, objective: torch.nn.Module) -> None:
         """Write what was learned, and what builds it again. prepared: what `objective.prepare` was given."""
@@ -231,9 +240,10 @@ def with_defaults(node):
     return found
 
 
-def write_config(run: Run, config: dict) -> None:
-    """Write the config of a new run; refuse to go on with a run of another config. A setting of the trainer, of the
-    optimiser or of the data that the older config lacks, for it was not there yet, has its default."""
+def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
+    """Write the config of a new run; refuse to go on with a run of another config, but for settings that are `free`. A
+    setting of the trainer, of the optimiser, of the objective or of the data that the older config lacks, for it was not
+    there yet, has its default."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:
@@ -242,10 +252,10 @@ def write_config(run: Run, config: dict) -> None:
                 "choose another name=… or delete it"
             )
         old, new = (
-            {k: with_defaults(v) if k in ("trainer", "optim", "data") else v for k, v in saved.items()}
+            {k: with_defaults(v) if k in ("trainer", "optim", "objective", "data") else v for k, v in saved.items()}
             for saved in ({k: v for k, v in c.items() if k != "logger"} for c in (compat.translate(written), config))
         )
-        differ = differences(old, new, FREE)
+        differ = differences(old, new, free)
         if differ:
             raise ConfigError(
                 f"{run.folder} is a run of another config ({differ}) — choose another name=… or delete it"

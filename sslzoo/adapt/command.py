@@ -4,18 +4,17 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-
-from sslzoo import build, distributed
-from sslzoo.adapt.data import Supervised
-from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of
-from sslzoo.data.loader import ordered_loader
-from sslzoo.features.frozen import units
+from sslzoo import build
+from sslzoo.adapt.job import build_adapt, default_name, put_to_data, weights_of
+from sslzoo.adapt.measure import evaluated
+from sslzoo.adapt.search import rates, search
 from sslzoo.lock import sole_writer
-from sslzoo.progress import Progress, bars, quiet
-from sslzoo.run import Run, checked_name, commit, write_json
+from sslzoo.progress import bars
+from sslzoo.run import Run, checked_name, write_json
 from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
+
+FREE = build.FREE - {"trainer.val_every"}  # by which validation chooses what is kept
 
 
 def run_adapt(
@@ -30,72 +29,55 @@ def run_adapt(
         print(changed)
     config["weights"] = weights_of(run)
     name = default_name(config, choices["method"]) if name is None else checked_name(name)
-    folder = Run(run.folder / "adapted" / name)
+    folder, learning_rates = Run(run.folder / "adapted" / name), rates(config)
     if folder.done and folder.result.exists():
-        build.write_config(folder, config)
-        print(
-            f"{folder.folder} is done already\n{summary(name, json.loads(folder.result.read_text(encoding='utf-8')))}"
-        )
+        build.write_config(folder, config, FREE)
+        print(f"{folder.folder} is done already\n{summary(folder)}")
         return folder.result
     job = build_adapt(config, run)
     with sole_writer(folder.folder, first_rank(job.trainer)):
-        build.write_config(folder, config)
+        build.write_config(folder, config, FREE)
         with folder.attempt(overrides):
-            if not folder.done and not launch.pretrain(job, folder):
-                return None
+            if not folder.done:
+                searched = search(config, run, folder, learning_rates) if learning_rates else None
+                if not (launch.pretrain(job, folder) if searched is None else searched):
+                    return None
         with bars() as progress:
             device = "cuda" if job.trainer.on_gpu else "cpu"
             found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
         write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
-    print(summary(name, found))
+    print(summary(folder))
     return folder.result
 
 
-def evaluated(
-    run: Run, name: str, data: Supervised, device: str = "cpu", workers: int = 0, progress: Progress = quiet
-) -> dict:
-    """What the weights that were saved score on validation and test, ready for JSON. data: with the task's labels.
-    The last step's weights are what is measured: validation chooses nothing, and test is read here alone."""
-    folder = Run(run.folder / "adapted" / name)
-    said, spent = (
-        json.loads(folder.adapted.read_text(encoding="utf-8")),
-        json.loads(folder.summary.read_text(encoding="utf-8")),
-    )
-    encoder, objective, _ = load_adapted(run, name)
-    encoder, objective = encoder.to(device), objective.to(device)
-    splits = {part: data.split(part) for part in ("train", "valid", "test")}
-
-    def batches(part: str):
-        done = 0
-        for batch in ordered_loader(splits[part], units(data), workers=workers):
-            yield batch.to(device)
-            done += len(batch)
-            progress(f"evaluating {part}", done, len(splits[part]))
-
-    with distributed.alone(), torch.inference_mode():
-        found = {part: dict(objective.evaluate(encoder, batches(part), splits[part])) for part in ("valid", "test")}
-    return {
-        "task": data.task.name,
-        "metric": objective.metric,
-        **found,
-        "chance": objective.chance(splits["train"], splits["test"]),
-        "classes": said["classes"],
-        "unseen": data.unseen,
-        **{f"n_{part}": len(split) for part, split in splits.items()},
-        **{key: said[key] for key in ("parameters", "trained_parameters", "head_parameters")},
-        "steps": spent["steps"],
-        "seconds": round(60 * spent["minutes"], 2),
-        "commit": commit(),
-    }
-
-
-def summary(name: str, found: dict) -> str:
-    """A result in two lines for a terminal, scores times 100."""
+def summary(folder: Run) -> str:
+    """A result in a few lines for a terminal, scores times 100."""
+    found, said = (json.loads(path.read_text(encoding="utf-8")) for path in (folder.result, folder.adapted))
     valid, test, chance = (
         100 * x for x in (*(found[part][found["metric"]] for part in ("valid", "test")), found["chance"])
     )
-    return (
-        f"{name}: {found['metric']} {test:.1f} on {found['n_test']} of test, {valid:.1f} on {found['n_valid']} of "
-        f"valid, chance {chance:.1f}\n  {found['trained_parameters']:,} parameters trained, "
-        f"{found['head_parameters']:,} of them the head's, in {found['steps']} steps, {found['seconds']:.0f} s"
-    )
+    lines = [
+        (
+            f"{folder.name}: {found['metric']} {test:.1f} on {found['n_test']} of test, {valid:.1f} on {found['n_valid']} of "
+            f"valid, chance {chance:.1f}"
+        ),
+        (
+            f"  {found['trained_parameters']:,} parameters trained, {found['head_parameters']:,} of them the head's, in "
+            f"{found['steps']} steps, {found['seconds']:.0f} s"
+        ),
+    ]
+    if chosen := found.get("chosen"):
+        rate = f"lr={chosen['lr']:g}, " if "lr" in chosen else ""
+        lines.append(f"  validation chose {rate}step {chosen['step']}")
+    if "saved" in said:  # an older run's was not written down
+        more = " (with buffers)" if said["saved"].keys() - said["trained"].keys() else ""
+        lines += [f"  trained: {grouped(said['trained'])}", f"  saved{more}: {grouped(said['saved'])}"]
+    return "\n".join(lines)
+
+
+def grouped(numbers: dict[str, int]) -> str:
+    """Names of tensors and how many numbers each has, by the first two parts of their names."""
+    groups: dict[str, list[int]] = {}
+    for name, count in sorted(numbers.items()):
+        groups.setdefault(".".join(name.split(".")[:2]), []).append(count)
+    return ", ".join(f"{group} {sum(counts):,}" for group, counts in groups.items())

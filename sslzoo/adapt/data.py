@@ -164,6 +164,12 @@ class Supervised(WrappedData):
         self._check(tags[2])
         return tags
 
+    def cut_texts(self, part: str) -> int:
+        """How many texts of a part of the data lost their end, for they are longer than the encoder reads."""
+        if self.task.kind == "answers":
+            return self.split(part).cut_questions
+        return int(getattr(self.pool.splits[part], "cut_texts", 0))
+
     def _check(self, classes: list[str] | None) -> None:
         if self._classes is not None and classes != self._classes:
             raise UserError(

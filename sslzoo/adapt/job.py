@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from sslzoo import build, own, rng, weights
+from sslzoo.adapt.choose import KeepBest, trained
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.find import adapted_run
 from sslzoo.config import task_node
@@ -23,6 +24,7 @@ from sslzoo.probe.tasks import Task
 from sslzoo.run import Run, write_json
 from sslzoo.tasks.base import TaskObjective
 from sslzoo.train import additions
+from sslzoo.train.cadence import Cadence
 
 NODES = ("task", "method", "objective", "optim", "trainer")
 MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
@@ -30,15 +32,26 @@ MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
 
 @dataclass
 class AdaptJob(build.Job):
-    """The parts of fine-tuning; data is a `Supervised`."""
+    """The parts of fine-tuning; data is a `Supervised`. best: what validation kept, where there is a validation."""
+
+    best: KeepBest | None = None
+    validates_all = True
+
+    def validation(self, split, every: Cadence, workers: int, indices) -> KeepBest:
+        self.best = KeepBest(self.data, split, self.config["seed"], every, workers)
+        return self.best
 
     def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
-        """Write what was trained, and how much that is."""
-        weights.save(run.adapted_weights, trained(encoder, objective))
-        learning = {
-            name: sum(p.numel() for p in module.parameters() if p.requires_grad)
-            for name, module in (("encoder", encoder), ("objective", objective))
+        """Write what was trained, as validation chose it or, without validation, as it is now; and how much that is."""
+        modules = {"encoder": encoder, "objective": objective}
+        learns = {
+            f"{part}.{name}": p.numel()
+            for part, module in modules.items()
+            for name, p in module.named_parameters()
+            if p.requires_grad
         }
+        chosen = self.best.kept if self.best and self.best.kept else trained(encoder, objective)
+        weights.save(run.adapted_weights, chosen)
         write_json(
             run.adapted,
             {
@@ -46,21 +59,15 @@ class AdaptJob(build.Job):
                 "classes": self.data.classes,
                 "prepared": prepared,
                 "parameters": sum(p.numel() for p in encoder.parameters()),
-                "trained_parameters": sum(learning.values()),
-                "head_parameters": learning["objective"],
+                "trained_parameters": sum(learns.values()),
+                "head_parameters": sum(count for name, count in learns.items() if name.startswith("objective.")),
+                "trained": learns,
+                "saved": {name: tensor.numel() for name, tensor in chosen.items()},
+                "chosen": self.best and self.best.best and dict(zip(("step", "score"), self.best.best, strict=True)),
+                "validation": self.best and self.best.history,
                 "own": own.folders_of([self.config[name] for name in NODES]),
             },
         )
-
-
-def trained(encoder: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
-    """All that training may have changed, by the trainer's names: the task's state, the encoder's parameters that
-    learn and, where there are any, its buffers (batch norm's statistics)."""
-    found = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
-    learns = {name: p.requires_grad for name, p in encoder.named_parameters()}
-    if any(learns.values()):
-        found |= {f"encoder.{name}": x for name, x in encoder.state_dict().items() if learns.get(name, True)}
-    return found
 
 
 def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
@@ -74,6 +81,8 @@ def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
         check(runs, "data")
         check(node, "task")
     task, data = make(node), make(runs)
+    if getattr(data, "pack", False):
+        data.pack = False  # a label is of a text, not of a row of them
     task.check(encoder, data)
     if task.data is not None:
         return task, with_run_tokenizer(task.data, data, run.folder)

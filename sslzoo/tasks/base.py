@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslzoo.data.base import Batch
 from sslzoo.objectives.base import Objective
@@ -19,6 +19,10 @@ class TaskObjective(Objective):
 
     kinds: tuple[str, ...]
     metric: str
+
+    def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
+        """What its head says of each row of a batch, [B, …]; it reads no target."""
+        raise NotImplementedError
 
     def evaluate(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> Iterator[tuple[str, float]]:
         """(name, value) of all that is measured over a split's batches, `metric` first. split: where they are from;

@@ -33,7 +33,7 @@ from sslzoo.train.progress import ProgressReport
 from sslzoo.train.recover import recover
 from sslzoo.train.refresh import RefreshFeatures
 from sslzoo.train.skipped import SkippedItems
-from sslzoo.train.validate import AUTO_TIMES, Validate, some_items
+from sslzoo.train.validate import AUTO_TIMES, some_items
 
 
 class Loaders(L.LightningDataModule):
@@ -99,7 +99,7 @@ def alone_in_parts(encoder, objective) -> str:
 def held_out(job, splits: dict, say) -> np.ndarray | None:
     """Add the validation split to `splits`; the places of the items to measure, None for all of them. Where nobody
     asked for a validation (trainer.val_every=auto) and there is nothing to do it on, that is said, and it is left out."""
-    if job.trainer.val_every != "auto":
+    if job.trainer.val_every != "auto" or job.validates_all:
         splits["valid"] = job.data.split("valid")
         return None
     try:
@@ -172,7 +172,7 @@ def pretrain(job, run: Run) -> bool:
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
-        Validate(job.data, shown["valid"], config["seed"], val_every, workers, measured) if val_every else None,
+        job.validation(shown["valid"], val_every, workers, measured) if val_every else None,
         SkippedItems(say) if shown["train"].on_error == "skip" else None,
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),

@@ -15,9 +15,10 @@ from torch import nn
 
 import sslzoo as package
 from sslzoo import build, weights
+from sslzoo.adapt.choose import trained
 from sslzoo.adapt.command import run_adapt
 from sslzoo.adapt.data import Supervised
-from sslzoo.adapt.job import build_adapt, load_adapted, trained
+from sslzoo.adapt.job import build_adapt, load_adapted
 from sslzoo.data.loader import IGNORE, ordered_loader
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
@@ -86,7 +87,10 @@ def test_what_is_loaded_is_what_was_trained(task, own, capsys):
         plain = package.load_encoder(str(run.folder))(batch.inputs, batch.lengths)
         assert torch.equal(alone.pooled, plain.pooled) == (method == "head")
 
-    found = json.loads(folder.result.read_text())
+    found, said = json.loads(folder.result.read_text()), json.loads(folder.adapted.read_text())
+    assert said["trained"] == {name: p.numel() for name, p in both.named_parameters() if p.requires_grad}
+    assert said["saved"] == {name: x.numel() for name, x in saved.items()}
+    assert found["bytes_stored"] == folder.adapted_weights.stat().st_size and found["peak_memory_gb"] > 0
     assert found["trained_parameters"] == sum(both.state_dict()[name].numel() for name in learning)
     assert found["head_parameters"] == sum(p.numel() for p in job.objective.parameters())
     assert found["classes"] == job.data.classes and found["seconds"] >= 0 and found["steps"] == 6
@@ -145,13 +149,16 @@ def test_two_ranks_wait_for_no_frozen_parameter(own):
 def test_the_same_command_again_evaluates_what_is_there(own, capsys, monkeypatch):
     run = own()
     folder = adapt("image-full", run)
-    first, weights_then = folder.result.read_text(), folder.adapted_weights.read_bytes()
+    first, weights_then = json.loads(folder.result.read_text()), folder.adapted_weights.read_bytes()
     capsys.readouterr()
     adapt("image-full", run)
     assert "is done already" in capsys.readouterr().out
     folder.result.unlink()  # as if it was stopped between the last step and the evaluation
     adapt("image-full", run)
-    assert folder.result.read_text() == first and folder.adapted_weights.read_bytes() == weights_then
+    again = json.loads(folder.result.read_text())
+    assert again["latency_ms"].keys() == first["latency_ms"].keys() == {"1", "32"}
+    assert again | {"latency_ms": 0} == first | {"latency_ms": 0}
+    assert folder.adapted_weights.read_bytes() == weights_then
     with pytest.raises(ConfigError, match=r"is a run of another config .optim.lr: 0.001 -> 0.5.*choose another name="):
         adapt("image-full", run, "optim.lr=0.5")
 

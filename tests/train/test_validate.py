@@ -216,7 +216,7 @@ def test_a_split_with_too_few_items_is_refused_before_the_first_step(tmp_path, m
         def __init__(self, data, split, *how):
             super().__init__(data, First(split, 1), *how)
 
-    monkeypatch.setattr(launch, "Validate", One)
+    monkeypatch.setattr("sslzoo.build.Validate", One)
     with pytest.raises(UserError, match=r"has 1 items, fewer than the 2 .* needs: set trainer.val_every=null"):
         train(tmp_path, "simclr", "trainer.val_every=3")
     assert not Run(tmp_path).metrics.exists()

@@ -1,0 +1,79 @@
+"""What a finished adaptation is worth and what it costs, as result.json has it."""
+
+import json
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from sslzoo import distributed
+from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.job import load_adapted
+from sslzoo.data.base import Batch
+from sslzoo.data.loader import ordered_loader, read_rows
+from sslzoo.data.sampler import Rows
+from sslzoo.features.frozen import units
+from sslzoo.progress import Progress, quiet
+from sslzoo.run import Run, commit
+from sslzoo.tasks.base import TaskObjective
+
+ROUNDS, ROWS = 9, (1, 32)  # of latency: how often, and at which batches
+
+
+def evaluated(
+    run: Run, name: str, data: Supervised, device: str = "cpu", workers: int = 0, progress: Progress = quiet
+) -> dict:
+    """What the weights that were saved score on validation and test, ready for JSON; test is read here alone. data: with
+    the task's labels."""
+    folder = Run(run.folder / "adapted" / name)
+    said, spent = (
+        json.loads(folder.adapted.read_text(encoding="utf-8")),
+        json.loads(folder.summary.read_text(encoding="utf-8")),
+    )
+    encoder, objective, _ = load_adapted(run, name)
+    encoder, objective = encoder.to(device), objective.to(device)
+    splits = {part: data.split(part) for part in ("train", "valid", "test")}
+
+    def batches(part: str):
+        done = 0
+        for batch in ordered_loader(splits[part], units(data), workers=workers):
+            yield batch.to(device)
+            done += len(batch)
+            progress(f"evaluating {part}", done, len(splits[part]))
+
+    with distributed.alone(), torch.inference_mode():
+        found = {part: dict(objective.evaluate(encoder, batches(part), splits[part])) for part in ("valid", "test")}
+        milliseconds = {str(rows): latency(encoder, objective, splits["valid"], device, rows) for rows in ROWS}
+    return {
+        "task": data.task.name,
+        "metric": objective.metric,
+        **found,
+        "chance": objective.chance(splits["train"], splits["test"]),
+        "classes": said["classes"],
+        "unseen": data.unseen,
+        **{f"n_{part}": len(split) for part, split in splits.items()},
+        "cut_texts": {part: cut for part in ("train", "valid", "test") if (cut := data.cut_texts(part))},
+        **{key: said[key] for key in ("parameters", "trained_parameters", "head_parameters", "chosen")},
+        "bytes_stored": folder.adapted_weights.stat().st_size,
+        "peak_memory_gb": spent["peak_memory_gb"],
+        "latency_ms": milliseconds,
+        "steps": spent["steps"],
+        "seconds": round(60 * spent["minutes"], 2),
+        "device": spent["device"],
+        "commit": commit(),
+    }
+
+
+def latency(encoder: nn.Module, objective: TaskObjective, split, device: str, rows: int) -> float:
+    """Milliseconds from a batch in host memory to its logits, the median of `ROUNDS` after a first: of the first `rows`
+    items of a split, again from its beginning where it has fewer."""
+    batch: Batch = read_rows(split, Rows(np.arange(rows) % len(split), np.full(rows, -1)))
+    taken = []
+    for _ in range(ROUNDS + 1):
+        begun = time.perf_counter()
+        objective.logits(encoder, batch.to(device))
+        if device != "cpu":
+            torch.cuda.synchronize()
+        taken.append(1000 * (time.perf_counter() - begun))
+    return round(float(np.median(taken[1:])), 3)

@@ -1,0 +1,56 @@
+"""A choice among a few learning rates, by validation: a run each, in a folder of its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+from sslzoo import build
+from sslzoo.adapt.job import build_adapt
+from sslzoo.errors import ConfigError
+from sslzoo.nodes import fits
+from sslzoo.run import Run, write_json
+from sslzoo.train import launch
+
+
+def rates(config: dict) -> list[float]:
+    """The learning rates to choose among, none where search.lr is null. Raises ConfigError for what are none."""
+    node = config.get("search") or {}
+    if not isinstance(node, dict) or set(node) - {"lr"}:
+        raise ConfigError(f"search has lr, learning rates to choose among, and nothing else; got {node}")
+    found = node.get("lr")
+    if found is None:
+        return []
+    if not fits(found, list[float]) or len(found) < 2 or min(found) <= 0 or len(set(found)) < len(found):
+        raise ConfigError(f"search.lr must be two learning rates or more, each another one, above 0; got {found}")
+    if config["trainer"].get("val_every") is None:
+        raise ConfigError("search.lr is a choice by validation, and trainer.val_every=null leaves it out")
+    return [float(lr) for lr in found]
+
+
+def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> bool:
+    """Train once for each rate, each in `folder`/lr=…, where it goes on if it was stopped, and put what validation
+    likes best in `folder` itself. True on the first rank, when that is done."""
+    scores: dict[float, float] = {}
+    for lr in learning_rates:
+        own = {**config, "optim": {**config["optim"], "lr": lr}, "search": {"lr": None}}
+        mine = Run(folder.folder / f"lr={lr:g}")
+        build.write_config(mine, own)
+        with mine.attempt():
+            if not mine.done and not launch.pretrain(build_adapt(own, run), mine):
+                continue  # a rank other than the first trains, and chooses nothing
+        scores[lr] = json.loads(mine.adapted.read_text(encoding="utf-8"))["chosen"]["score"]
+    if len(scores) < len(learning_rates):
+        return False
+    best = max(scores, key=lambda lr: scores[lr])
+    chosen = Run(folder.folder / f"lr={best:g}")
+    for source, aim in (
+        (chosen.adapted_weights, folder.adapted_weights),
+        (Path(f"{chosen.adapted_weights}.sha256"), Path(f"{folder.adapted_weights}.sha256")),
+        (chosen.summary, folder.summary),
+    ):
+        shutil.copyfile(source, aim)
+    said = json.loads(chosen.adapted.read_text(encoding="utf-8"))
+    said["chosen"] |= {"lr": best, "scores": {f"{lr:g}": score for lr, score in scores.items()}}
+    write_json(folder.adapted, said)
+    folder.finish()
+    return True
