@@ -137,6 +137,8 @@ def readers_of(data: dict) -> list[str]:
 LATER = {
     "field": "text",
     "pack": False,
+    "sentences_by": "rule",
+    "documents_by": None,
     "labels_from": None,
     "max_pixels": 268435456,
     "max_question": 64,

@@ -13,12 +13,14 @@ from sslzoo.data import compressed, duplicates, files, index, json_lines, splits
 from sslzoo.data.base import CLS, SEP, SPLITS, UNK
 from sslzoo.data.portions import SHARE, Portion, check_shares
 from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.sentences import DocumentsBy, Sentences, SentencesBy, write_sentences
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
 from sslzoo.data.text_splits import TextBlocks
 from sslzoo.data.token_store import digest, open_array, stored, write_ids
 from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import InputError, UserError
+from sslzoo.progress import track
 
 _VERSION = 2  # of the cached tokens: another one makes them anew
 _MANY = 20  # files, from which on short ones are not divided
@@ -37,7 +39,13 @@ class PlainText(TextData):
     [SEP], characters alone. shares: instead, the exact share of each training file that its end gives to
     valid and to test, cut between any characters; {valid: 0.1} is nanoGPT's split. on_error: "skip" leaves out a
     file that is not UTF-8 or is cut off, and a line of JSON without the field.
+
+    sentences_by, documents_by: where sentences and documents end, for objectives that read them; see
+    `sentences.split_sentences`. By default a document is a file, or an object of JSON lines.
     """
+
+    has_sentences = True
+    documents: DocumentsBy = "file"  # by default
 
     def __init__(
         self,
@@ -52,9 +60,11 @@ class PlainText(TextData):
         shares: dict[str, float] | None = None,
         strip_accents: bool = False,
         field: str = "text",
+        sentences_by: SentencesBy = "rule",
+        documents_by: DocumentsBy | None = None,
     ):
         super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
-        self.field = field
+        self.field, self.sentences_by, self.documents_by = field, sentences_by, documents_by
         if files is not None:
             check_files(files)
         if shares is not None:
@@ -100,7 +110,36 @@ class PlainText(TextData):
 
     def stream(self, texts: list[str]) -> np.ndarray:
         """int64 [N], the ids of the texts one after the other."""
-        return self.tokenizer.encode_stream(line for text in texts for line in text_files.split_lines(text))
+        lines = [line for text in texts for line in text_files.split_lines(text)]
+        return np.concatenate([np.zeros(0, np.int64), *self.encode_apart(lines)])
+
+    def encode_apart(self, texts: list[str]) -> list[np.ndarray]:
+        """int64 [T] of each text, without specials."""
+        return self.tokenizer.encode_apart(texts)
+
+    def open_sentences(self, name: str) -> Sentences:
+        """The sentences and documents of a split, from the cache, where they are written if they are not there yet.
+
+        Raises UserError where there is no text."""
+        how = (self.sentences_by, self.documents_by or self.documents)
+        kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest, *how, self.fingerprint(name))
+
+        def write(folder: Path) -> None:
+            portions = self._portions(name)
+            documents = track(portions, f"finding the sentences of {self.path} ({name})", len(portions))
+            files_ = (document for portion in documents for document in self._documents(portion))
+            write_sentences(folder, files_, *how, self.encode_apart, len(self.tokenizer))
+
+        found = Sentences.open(stored(f"sentences-{digest(*kind)}", write), f"{self.path} ({name})")
+        if not len(found):
+            raise UserError(f"{found.name} has no text")
+        self.tell(name, found)
+        return found
+
+    def _documents(self, portion: Portion) -> Iterator[Iterable[str]]:
+        """The lines of a file, or of each object of its JSON lines."""
+        pieces = self._pieces(portion)
+        yield from map(text_files.split_lines, pieces) if _is_json_lines(portion.name) else [text_files.lines(pieces)]
 
     @property
     def _wraps(self) -> bool:
@@ -211,15 +250,16 @@ class PlainText(TextData):
 class WikiText(PlainText):
     """WikiText (1609.07843): wiki.{train,valid,test}.tokens, whose "<unk>" becomes [UNK]."""
 
-    def stream(self, texts: list[str]) -> np.ndarray:
-        lines = [line for text in texts for line in text_files.split_lines(text)]
-        known = [line.split("<unk>") for line in lines]  # [UNK] stands between the parts of a line
+    documents = "heading"
+
+    def encode_apart(self, texts: list[str]) -> list[np.ndarray]:
+        known = [text.split("<unk>") for text in texts]  # [UNK] stands between the parts of a text
         ids = iter(self.tokenizer.encode_apart([part for parts in known for part in parts]))
-        found = [np.zeros(0, np.int64)]
+        found = []
         for parts in known:
-            for number in range(len(parts)):
-                found += [next(ids)] if number == 0 else [[UNK], next(ids)]
-        return np.concatenate(found).astype(np.int64)
+            first, *rest = (next(ids) for _ in parts)
+            found.append(np.concatenate([first, *(x for part in rest for x in ([UNK], part))]).astype(np.int64))
+        return found
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         if self.files:

@@ -4,9 +4,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from sslzoo.data.token_store import open_arrays, token_dtype, write_parts
 
 DocumentsBy = Literal["file", "heading", "blank_line"]
 SentencesBy = Literal["rule", "line"]
@@ -45,7 +48,7 @@ class Sentences:
     cut_texts = 0  # none loses its end
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return max(len(self.starts) - 1, 0)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -55,6 +58,12 @@ class Sentences:
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """`starts` and `documents` as plain arrays, which are quicker to look at than memory-mapped ones."""
         return np.asarray(self.starts), np.asarray(self.documents)
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> "Sentences":
+        """What `write_sentences` wrote, memory-mapped."""
+        arrays = open_arrays(folder)
+        return cls(arrays["ids"], arrays["starts"], arrays["documents"], name, folder.name)
 
     @classmethod
     def of_items(cls, items: Sequence[np.ndarray], document: Sequence, name: str, ident: str = "") -> "Sentences":
@@ -137,10 +146,30 @@ def encode_sentences(
         yield np.concatenate([np.zeros(0, np.int64), *found]), begins[sentence | document], begins[document]
 
 
-def joined(starts: list[np.ndarray], documents: list[np.ndarray], total: int) -> tuple[np.ndarray, np.ndarray]:
-    """`Sentences.starts` and `.documents` of the places in the stream, in any number of parts, at which sentences and
-    documents begin; empty ones are none. total: ids of the stream."""
+def write_sentences(
+    folder: Path,
+    documents: Iterable[Iterable[str]],
+    by: SentencesBy,
+    documents_by: DocumentsBy,
+    encode: Callable[[list[str]], list[np.ndarray]],
+    vocab_size: int,
+) -> None:
+    """Write what `Sentences.open` reads. documents: the lines of each, which `documents_by` may divide further."""
     none = np.zeros(0, np.int64)
-    ends = np.array([total] if total else [], np.int64)
-    starts, begun = (np.unique(np.concatenate([none, *parts, ends])) for parts in (starts, documents))
-    return starts, np.searchsorted(starts, begun).astype(np.int64)
+    starts, begun, total = [none], [none], 0
+
+    def parts() -> Iterator[np.ndarray]:
+        nonlocal total
+        pieces = (piece for lines in documents for piece in split_sentences(lines, by, documents_by))
+        for ids, sentence, document in encode_sentences(pieces, encode):
+            starts.append(total + sentence)
+            begun.append(total + document)
+            total += len(ids)
+            yield ids
+
+    write_parts(folder / "ids.npy", parts(), token_dtype(vocab_size))
+    end = [total] if total else []
+    # a sentence or a document without ids begins where the next one does, and is none
+    starts, begun = (np.unique(np.concatenate([*found, end]).astype(np.int64)) for found in (starts, begun))
+    np.save(folder / "starts.npy", starts, allow_pickle=False)
+    np.save(folder / "documents.npy", np.searchsorted(starts, begun).astype(np.int64), allow_pickle=False)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,20 @@ def write_ids(
                 saved = time.monotonic()
         file.seek(0)
         file.write(_header(dtype, count))
+        _flush(file)
+
+
+def write_parts(path: Path, parts: Iterable[np.ndarray], dtype: type) -> None:
+    """Write arrays [n] one after the other as one .npy file, one of them in memory at a time."""
+    count = 0
+    with open(path, "w+b") as file:
+        file.truncate(_HEADER)
+        file.seek(_HEADER)
+        for part in parts:
+            file.write(part.astype(dtype).tobytes())
+            count += len(part)
+        file.seek(0)
+        file.write(_header(np.dtype(dtype), count))
         _flush(file)
 
 

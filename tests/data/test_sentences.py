@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sslzoo.data import text_files
-from sslzoo.data.sentences import Sentences, encode_sentences, joined, split_sentences
+from sslzoo.data.sentences import Sentences, split_sentences, write_sentences
 
 
 def pieces(text: str, by: str = "rule", documents_by: str = "file") -> list[tuple[str, bool, bool]]:
@@ -85,23 +85,21 @@ def test_a_piece_begins_with_the_space_before_it():
     assert [p for p, _, _ in pieces("One.  Two.\n")] == ["One.", "  Two.\n"]
 
 
-def test_places_in_the_stream(monkeypatch):
+def test_places_in_the_stream(monkeypatch, tmp_path):
     monkeypatch.setattr("sslzoo.data.sentences._CHUNK", 3)
-    text = "\nOne two. Three.\n\n!\n\n\nFour five six. Seven.\n"
-    encode = lambda texts: [np.array([len(w) for w in t.split() if w != "!"], np.int64) for t in texts]
-    ids, starts, begins, total = [], [], [], 0
-    for part, sentence, document in encode_sentences(
-        split_sentences(text.splitlines(True), "rule", "blank_line"), encode
-    ):
-        starts.append(total + sentence)
-        begins.append(total + document)
-        ids.append(part)
-        total += len(part)
-    assert np.concatenate(ids).tolist() == [3, 4, 6, 4, 4, 4, 6]
-    found, documents_ = joined(starts, begins, total)
-    assert found.tolist() == [0, 2, 3, 6, 7], "the sentence without ids is none"
-    assert documents_.tolist() == [0, 2, 4]
-    assert [x.tolist() for x in joined([], [], 0)] == [[], []]
+
+    def encode(texts):
+        return [np.array([len(w) for w in t.split() if w != "!"], np.int64) for t in texts]
+
+    def written(*files: str) -> Sentences:
+        write_sentences(tmp_path, [f.splitlines(True) for f in files], "rule", "blank_line", encode, 100)
+        return Sentences.open(tmp_path, "a text")
+
+    found = written("\nOne two. Three.\n\n!\n", "\nFour five six. Seven.\n")
+    assert found.ids.tolist() == [3, 4, 6, 4, 4, 4, 6] and found.ids.dtype == np.uint16
+    assert found.starts.tolist() == [0, 2, 3, 6, 7], "the sentence without ids is none"
+    assert found.documents.tolist() == [0, 2, 4] and len(found) == 4
+    assert len(written()) == len(written("\n")) == len(written("!")) == 0
 
 
 def test_items_that_are_sentences():

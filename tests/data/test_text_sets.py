@@ -315,13 +315,13 @@ def test_items_are_tokenised_once(letters, own_cache, monkeypatch):  # noqa: F81
 
 
 def _tokenise(path, marks, results):
-    encode = Tokenizer.encode_stream
+    encode = Tokenizer.encode_apart
 
     def marked(self, texts):
         marks.put(1)
         return encode(self, texts)
 
-    Tokenizer.encode_stream = marked
+    Tokenizer.encode_apart = marked
     results.put(characters(path).split("train").read(2).tolist())
 
 

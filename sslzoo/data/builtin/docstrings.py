@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from sslzoo import rng
+from sslzoo.data.base import maskable
 from sslzoo.data.builtin import cached_arrays
 from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.sentences import Sentences
 from sslzoo.data.text import TextData, Texts
+from sslzoo.data.token_store import digest
 from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.progress import track
@@ -49,6 +52,8 @@ class Docstrings(TextData):
     per_package: sentences of each package at most.
     """
 
+    has_sentences = True
+
     def __init__(
         self,
         batch: ByCount | BySeconds,
@@ -63,6 +68,14 @@ class Docstrings(TextData):
         if per_package < 1:
             raise ConfigError(f"data.per_package must be at least 1, got {per_package}")
         self.per_package = per_package
+
+    def open_sentences(self, name: str) -> Sentences:
+        """The sentences of a split; a module's are a document."""
+        items = self.split(name)
+        modules = [item.rpartition(", sentence ")[0] for item in items.names]
+        ids = [items.read(i).numpy() for i in range(len(items))]
+        ident = digest(self.tokenizer.digest, self.max_tokens, self.fingerprint(name))
+        return Sentences.of_items([x[maskable(x)] for x in ids], modules, f"docstrings ({name})", ident)
 
     def texts(self, split: str) -> Texts:
         found = {name: folder for name in PACKAGES if (folder := _folder(name))}
