@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data import compressed, duplicates, files, index, json_lines, splits, text_files, tree
+from sslzoo.data import compressed, corpus_files, files, index, json_lines, splits, text_files
 from sslzoo.data.base import CLS, SEP, SPLITS, UNK
 from sslzoo.data.portions import SHARE, Portion, check_shares
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -83,7 +83,7 @@ class PlainText(TextData):
     def fingerprint(self, split: str) -> str:
         portions = self._portions(split)
         stamps = file_stamps(portion.root / portion.name for portion in portions)
-        field = (self.field, self.on_error) if any(map(_is_json_lines, (p.name for p in portions))) else ()
+        field = (self.field, self.on_error) if any(map(corpus_files.is_json_lines, (p.name for p in portions))) else ()
         return digest(stamps, [(p.part, p.parts, p.shares) for p in portions], *field)
 
     def lines(self, split: str) -> Iterable[str]:
@@ -139,7 +139,11 @@ class PlainText(TextData):
     def _documents(self, portion: Portion) -> Iterator[Iterable[str]]:
         """The lines of a file, or of each object of its JSON lines."""
         pieces = self._pieces(portion)
-        yield from map(text_files.split_lines, pieces) if _is_json_lines(portion.name) else [text_files.lines(pieces)]
+        yield from (
+            map(text_files.split_lines, pieces)
+            if corpus_files.is_json_lines(portion.name)
+            else [text_files.lines(pieces)]
+        )
 
     @property
     def _wraps(self) -> bool:
@@ -192,7 +196,7 @@ class PlainText(TextData):
 
     def _whole(self, path: Path, fault: Callable[[str], None] | None = None) -> Iterator[str]:
         """A file's text in pieces. fault: is told of bad lines of JSON; else those that `on_error` allows are nothing."""
-        if not _is_json_lines(path.name):
+        if not corpus_files.is_json_lines(path.name):
             return text_files.decoded(path)
         documents = json_lines.texts(path, self.field, fault or self._left_out)
         return (f"{text.rstrip()}\n\n" for _, text in documents)
@@ -204,7 +208,7 @@ class PlainText(TextData):
     def _characters(self, root: Path, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
         """The characters of each file [N], counted once and kept in an index; and what is wrong with the bad ones."""
         listing = index.Listing(root, names, ["train"] * len(names), {}, [])
-        how = [self.field, self.on_error] if any(map(_is_json_lines, names)) else []
+        how = [self.field, self.on_error] if any(map(corpus_files.is_json_lines, names)) else []
         which = "\n".join([str(root.resolve()), *names, *how]).encode(errors="surrogateescape")
 
         def count(path: Path, _) -> list[int]:
@@ -227,24 +231,7 @@ class PlainText(TextData):
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         """A folder, and the files in it of every split that has files of its own."""
-        if self.files:
-            root = files.rooted(self.path)
-            file_stamps(root / file for file in self.files.values())  # refuses one that is not there
-            return root, {name: [file] for name, file in self.files.items()}
-        if Path(self.path).is_file():
-            return Path(self.path).parent, {"train": [Path(self.path).name]}
-        root = files.rooted(self.path)
-        suffixes, unread = (*text_files.SUFFIXES, *compressed.packed(".jsonl")), text_files.UNREAD
-        names = tree.look(root, (*suffixes, *unread)).names()
-        names, left_out = files.readable(root, names, suffixes, unread, text_files.MEND)
-        found = splits.layout(names, str(root))
-        given = found.split if set(found.split) != {"train"} else splits.by_file(names, str(root)) or found.split
-        sizes = np.array([size for _, size, _ in file_stamps(root / name for name in names)])
-        twice = duplicates.across_splits(root, names, np.array(given), sizes) if len(set(given)) > 1 else []
-        for note in [*left_out, *found.said(), *twice]:
-            _log.warning("%s", note)
-        pairs = list(zip(names, given, strict=True))
-        return root, {part: [name for name, own in pairs if own == part] for part in SPLITS if part in given}
+        return corpus_files.listed(self.path, self.files)
 
 
 class WikiText(PlainText):
@@ -273,7 +260,3 @@ class WikiText(PlainText):
             mend = f" — set data.files={{train: {first}}} to train on what there is" if own else ""
             raise UserError(f"{root} has no wiki.train.tokens{mend}")
         return root, {name: [file] for name, file in own.items()}
-
-
-def _is_json_lines(name: str) -> bool:
-    return compressed.kind(name) in (".jsonl", ".json")

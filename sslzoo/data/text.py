@@ -90,11 +90,16 @@ class TextData(Data):
         texts = self.opened(split)
         return [*texts.texts, *(texts.pairs or ())]
 
-    def split(self, name: str) -> Split:
-        """The items of a split, from the cache, where they are written if they are not there yet."""
+    def open(self, name: str) -> tuple[TextSplit, str]:
+        """The items of a split, from the cache, where they are written if they are not there yet; and the name of what
+        is there."""
         kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest, self.max_tokens)
         folder = stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
-        split = TextSplit.open(folder)
+        return TextSplit.open(folder), folder.name
+
+    def split(self, name: str) -> Split:
+        """The items of a split, or rows of several of them."""
+        split, ident = self.open(name)
         self.tell(name, split)
         self._tell_shared(name, split)
         if not self.pack:
@@ -104,7 +109,7 @@ class TextData(Data):
                 "data.pack=true tells the texts of a row apart by the [CLS] that each begins with, and this tokenizer sets "
                 "none: set data.pack=false"
             )
-        return PackedSplit.open(split, self.max_tokens, folder.name)
+        return PackedSplit.open(split, self.max_tokens, ident)
 
     def _tell_shared(self, name: str, split: TextSplit) -> None:
         """Say, once, how many texts of a split are in one that was opened before, too."""

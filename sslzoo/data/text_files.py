@@ -24,7 +24,7 @@ _MARKS = {  # the longer ones first: one begins with another
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
 _log = logging.getLogger("sslzoo")
-_LINES, _CHARACTERS = 20_000, 1 << 20  # of a chunk, give or take its last line
+_LINES, CHARACTERS = 20_000, 1 << 20  # of a chunk, give or take its last line
 
 
 class Repeatable(Iterable):
@@ -158,7 +158,7 @@ def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
     for text in texts:
         chunk.append(text)
         characters += len(text)
-        if len(chunk) >= _LINES or characters >= _CHARACTERS:
+        if len(chunk) >= _LINES or characters >= CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:
@@ -167,4 +167,4 @@ def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def chunks_about(characters: int) -> int:
     """How many chunks so many characters are, for a progress bar."""
-    return characters // _CHARACTERS + 1
+    return characters // CHARACTERS + 1

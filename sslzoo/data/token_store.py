@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -95,39 +96,55 @@ def write_ids(
     total: int,
     what: str,
 ) -> None:
-    """Write `ids.npy`: the ids of every chunk of texts of every input, one after the other.
+    """`write_arrays` of one array, `ids.npy`. encode: texts to ids [n]."""
+    write_arrays(folder, inputs, chunks, lambda x: {"ids": encode(x)}, {"ids": token_dtype(vocab_size)}, total, what)
 
-    inputs: how many there are. chunks(i): the texts of input i, in the same chunks each time. encode: texts to ids
-    [n]. total: chunks there are about, for the progress bar, labelled `what`. Goes on after the last chunk that was
-    noted in the folder, and holds one chunk in memory.
+
+def write_arrays(
+    folder: Path,
+    inputs: int,
+    chunks: Callable[[int], Iterator],
+    encode: Callable[..., dict[str, np.ndarray]],
+    dtypes: dict[str, type],
+    total: int,
+    what: str,
+) -> None:
+    """Write `<name>.npy` for each name of `dtypes`: what `encode` makes of every chunk of every input, one after the
+    other.
+
+    inputs: how many there are. chunks(i): those of input i, the same each time. total: chunks there are about, for the
+    progress bar, labelled `what`. Goes on after the last chunk that was noted in the folder, and holds one in memory.
     """
-    dtype, path = np.dtype(token_dtype(vocab_size)), folder / "ids.npy"
-    first, skip, count = _written(folder, path, dtype.itemsize)
-    with open(path, "r+b" if path.exists() else "w+b") as file:
-        file.truncate(_HEADER + count * dtype.itemsize)
-        file.seek(0, os.SEEK_END)
+    sizes = {name: np.dtype(dtype).itemsize for name, dtype in dtypes.items()}
+    first, skip, counts = _written(folder, sizes)
+    with ExitStack() as stack:
+        opened = {}
+        for name, size in sizes.items():
+            path = folder / f"{name}.npy"
+            opened[name] = stack.enter_context(open(path, "r+b" if path.exists() else "w+b"))
+            opened[name].truncate(_HEADER + counts[name] * size)
+            opened[name].seek(0, os.SEEK_END)
 
-        def note(at: int, chunk: int) -> None:
-            _flush(file)
-            write_json(folder / _PROGRESS, [at, chunk, count])
-
-        def left() -> Iterator[tuple[int, int, list[str]]]:
+        def left() -> Iterator[tuple]:
             for i in range(first, inputs):
-                for j, texts in enumerate(chunks(i)):
+                for j, chunk in enumerate(chunks(i)):
                     if i > first or j >= skip:
-                        yield i, j, texts
+                        yield i, j, chunk
 
         saved = time.monotonic()
-        for i, j, texts in track(left(), what, total):
-            ids = encode(texts)
-            file.write(ids.astype(dtype).tobytes())
-            count += len(ids)
+        for i, j, chunk in track(left(), what, total):
+            for name, values in encode(chunk).items():
+                opened[name].write(values.astype(dtypes[name]).tobytes())
+                counts[name] += len(values)
             if time.monotonic() - saved >= _SAVE_EVERY:
-                note(i, j + 1)
+                for file in opened.values():
+                    _flush(file)
+                write_json(folder / _PROGRESS, [i, j + 1, counts])
                 saved = time.monotonic()
-        file.seek(0)
-        file.write(_header(dtype, count))
-        _flush(file)
+        for name, file in opened.items():
+            file.seek(0)
+            file.write(_header(np.dtype(dtypes[name]), counts[name]))
+            _flush(file)
 
 
 def write_parts(path: Path, parts: Iterable[np.ndarray], dtype: type) -> None:
@@ -157,13 +174,16 @@ def _flush(file) -> None:
     os.fsync(file.fileno())
 
 
-def _written(folder: Path, path: Path, size: int) -> tuple[int, int, int]:
-    """The input and the chunk to go on with, and the ids that are there."""
+def _written(folder: Path, sizes: dict[str, int]) -> tuple[int, int, dict[str, int]]:
+    """The input and the chunk to go on with, and the numbers of each array that are there."""
     try:
-        first, skip, count = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
-        return (first, skip, count) if path.stat().st_size >= _HEADER + count * size else (0, 0, 0)
-    except (OSError, ValueError):
-        return 0, 0, 0
+        first, skip, counts = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        there = {name: (folder / f"{name}.npy").stat().st_size for name in sizes}
+        if all(there[name] >= _HEADER + counts[name] * size for name, size in sizes.items()):
+            return first, skip, counts
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return 0, 0, dict.fromkeys(sizes, 0)
 
 
 class Strings(Sequence):

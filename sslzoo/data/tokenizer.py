@@ -99,6 +99,14 @@ class Tokenizer:
         cut = 0 if max_tokens is None else sum(length > max_tokens for length in whole)
         return [self._join(item, max_tokens) for item in parts], cut
 
+    def encode_parts(self, texts: Sequence[str], max_tokens: int) -> list[list[np.ndarray]]:
+        """`encode` of many texts, each in as many parts of at most `max_tokens` as it has, one after the other."""
+        room = max_tokens - self._specials(1)
+        return [
+            [self._join([ids[at : at + room]], None) for at in range(0, max(len(ids), 1), room)]
+            for ids in self.encode_apart(texts)
+        ]
+
     def encode_stream(self, texts: Iterable[str]) -> np.ndarray:
         """int64 [N]: all texts one after the other, without specials."""
         parts = self.encode_apart(texts if isinstance(texts, list) else list(texts))

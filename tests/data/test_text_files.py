@@ -69,7 +69,7 @@ def test_a_line_without_end_is_cut_at_spaces(monkeypatch):
 def test_chunks_are_bounded(monkeypatch):
     texts = ["a" * (i % 7) for i in range(100)]
     monkeypatch.setattr(text_files, "_LINES", 9)
-    monkeypatch.setattr(text_files, "_CHARACTERS", 20)
+    monkeypatch.setattr(text_files, "CHARACTERS", 20)
     chunks = list(text_files.chunked(texts))
     assert [text for chunk in chunks for text in chunk] == texts
     assert max(map(len, chunks)) <= 9 and max(len("".join(chunk)) for chunk in chunks) < 20 + 6

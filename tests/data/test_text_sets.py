@@ -272,7 +272,7 @@ def whole_text_ids(data, name):
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("sizes", [(1 << 20, 20_000, 1 << 20), (61, 3, 100)])
 def test_streaming_changes_no_id(tmp_path, monkeypatch, tokens, sizes):
-    for name, size in zip(("_BLOCK", "_LINES", "_CHARACTERS"), sizes, strict=True):
+    for name, size in zip(("_BLOCK", "_LINES", "CHARACTERS"), sizes, strict=True):
         monkeypatch.setattr(text_files, name, size)
     (tmp_path / "a.txt").write_bytes((BOOK[:6000] + "Caf\u00e9\r\nna\u00efve \u5b57\u5b57\x0bend").encode())
     (tmp_path / "b.txt").write_text(BOOK[6000:])
@@ -364,7 +364,7 @@ def test_what_a_worker_is_sent_does_not_grow_with_the_text(tmp_path):
 
 
 def test_memory_is_bounded_by_a_chunk_and_not_by_the_corpus(tmp_path, monkeypatch):
-    for name, size in (("_BLOCK", 8192), ("_LINES", 100), ("_CHARACTERS", 8192)):
+    for name, size in (("_BLOCK", 8192), ("_LINES", 100), ("CHARACTERS", 8192)):
         monkeypatch.setattr(text_files, name, size)
     (tmp_path / "book.txt").write_text(BOOK * 30)
     size = (tmp_path / "book.txt").stat().st_size
