@@ -47,11 +47,12 @@ def rows(path: Path, delimiter: str, quoted: bool) -> Iterator[Row]:
 
 def table(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str] | str]]:
     """Of each row of a .tsv (no quotes) or .csv file the line it begins on, and its fields by column, or what is wrong.
+    A .txt is read as a .tsv.
 
     columns: their names, for a table without a header. Names are stripped of blanks, fields are not. Raises UserError
     where two columns have one name.
     """
-    tab = compressed.kind(path) == ".tsv"
+    tab = compressed.kind(path) != ".csv"
     header = None if columns is None else list(columns)
     for line, row in rows(path, "\t" if tab else ",", quoted=not tab):
         if isinstance(row, str):

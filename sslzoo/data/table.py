@@ -1,5 +1,6 @@
 """Texts, or pairs of texts, with labels, from tables: TSV, CSV, JSON lines."""
 
+import copy
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +14,14 @@ from sslzoo.data.token_store import digest
 from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, UserError, nearest
 
-_KINDS = (".tsv", ".csv", ".jsonl", ".json")
+_KINDS = (".tsv", ".csv", ".jsonl", ".json", ".txt")
 
 
 class TextTable(TextData):
     """A table with a line an item.
 
-    files: the table of each split, relative to `path`: .tsv (no quoting), .csv, .jsonl or .json (an object
-    a line), each of them also with .gz or .zst. valid and test, where they are not named, are taken from train by a hash of the texts.
+    files: the table of each split, relative to `path`: .tsv or .txt (fields between tabs, no quoting), .csv, .jsonl or
+    .json (an object a line), each of them also with .gz or .zst. valid and test, where they are not named, are taken from train by a hash of the texts.
     text, pair, label: columns. columns: their names, for tables without a header.
     labels: the labels there may be; scores: [lowest, highest], for labels that are numbers.
     on_error: "skip" leaves out lines with a missing field or with a label that may not be.
@@ -66,20 +67,19 @@ class TextTable(TextData):
         self.labels, self.scores = _names(labels) if labels else None, scores
 
     def fingerprint(self, split: str) -> str:
-        path = files.rooted(self.path) / self.files.get(split, self.files["train"])
+        path = self._path(self.files.get(split, self.files["train"]))
         settings = (self.text, self.pair, self.label, self.labels, self.scores, self.columns, self.on_error)
         return digest(file_stamps([path]), split, sorted(self.files.items()), settings)
 
     def texts(self, split: str) -> Texts:
-        root = files.rooted(self.path)
         lacking = [name for name in ("valid", "test") if name not in self.files]
-        found = self._read(root / self.files.get(split, self.files["train"]))
+        found = self._read(self._path(self.files.get(split, self.files["train"])))
         if split in self.files and (split != "train" or not lacking):
             return found
         # the same sentence twice stays on one side
         names = [f"{a}\t{b}" for a, b in zip(found.texts, found.pairs or found.texts, strict=True)]
         given = ["train"] * len(names) + [name for name in ("valid", "test") if name not in lacking]
-        filled = splits.fill(given, names + [""] * (len(given) - len(names)), str(root / self.files["train"]))
+        filled = splits.fill(given, names + [""] * (len(given) - len(names)), str(self._path(self.files["train"])))
         rows = np.flatnonzero(filled[: len(names)] == split)
         return Texts(
             [found.texts[i] for i in rows],
@@ -88,13 +88,57 @@ class TextTable(TextData):
             {key: values[rows] for key, values in found.columns.items()},
         )
 
+    def unlabelled(self, file: str, key: str) -> Texts:
+        """The items of another file, relative to `path`, that has a header and no labels, such as a test split that is
+        scored elsewhere: an item for every row, and its `key` as column "id", where there is none its place. Raises
+        UserError for a row that has no text."""
+        sheet, path = copy.copy(self), self._path(file)
+        sheet.label = sheet.columns = None
+        found: dict[str, list] = {"text": [], "pair": [], "name": [], "id": []}
+        for line, row in sheet._rows(path):
+            row = row if isinstance(row, str) else self.fields(row)
+            lacking = (
+                "" if isinstance(row, str) else next((n for n in (self.text, self.pair) if n and n not in row), "")
+            )
+            if isinstance(row, str) or lacking:
+                raise UserError(
+                    f"{path}, line {line}: {row if isinstance(row, str) else text_fields.missing(lacking, row)}"
+                )
+            found["id"].append(row.get(key, len(found["id"])))
+            found["name"].append(f"{path.name}:{line}")
+            found["text"].append(str(row[self.text]))
+            found["pair"].append(None if self.pair is None else str(row[self.pair]))
+        if not found["text"]:
+            raise UserError(f"{path} has no lines")
+        columns = {"id": np.array(found["id"], dtype=object)}
+        return Texts(found["text"], found["name"], None if self.pair is None else found["pair"], columns)
+
+    def labelled(self, file: str) -> Texts:
+        """The items of another file, relative to `path`, that is as those of the splits are."""
+        return self._read(self._path(file))
+
+    def _path(self, file: str) -> Path:
+        """Where a file lies. Raises UserError where it does not, saying which do."""
+        path = files.rooted(self.path) / file
+        if not path.exists():
+            others = sorted(other.name for other in path.parent.glob("*") if compressed.kind(other) in _KINDS)
+            raise UserError(
+                f"cannot read {path}: No such file" + (f"; there are {', '.join(others[:9])}" if others else "")
+            )
+        return path
+
+    def fields(self, row: dict) -> dict:
+        """A row as `text`, `pair` and `label` name its fields; a subclass makes them of what else is there. Raises
+        Fault."""
+        return row
+
     def _read(self, path: Path) -> Texts:
         lines, items, faults = [], [], {}
         for i, (line, row) in enumerate(self._rows(path)):
             try:
                 if isinstance(row, str):
                     raise Fault(row)
-                items.append(self._item(row))
+                items.append(self._item(self.fields(row)))
             except Fault as error:
                 items.append(None)
                 faults[i] = f"{path}, line {line}: {error}"
@@ -129,13 +173,18 @@ class TextTable(TextData):
 
     def _rows(self, path: Path):
         """(line number, fields by name, or what is wrong) of each line of a table."""
-        if compressed.kind(path) not in delimited.SUFFIXES:
+        if compressed.kind(path) in (".jsonl", ".json"):
             yield from json_lines.rows(path)
             return
         for line, row in delimited.table(path, self.columns):
             if isinstance(row, dict):
                 for name in (self.text, self.pair, self.label):
                     if name is not None and name not in row:
+                        if name == self.label and self.text in row:
+                            raise UserError(
+                                f"{path} has no column '{name}', but {', '.join(row)}: if its labels are not public, set "
+                                "data.files to files that have labels; submit=FOLDER predicts the others"
+                            )
                         near = nearest(name, row) or " — a table without a header needs data.columns=[…], their names"
                         raise UserError(f"{path} has no column '{name}', but {', '.join(row)}{near}")
             yield line, row

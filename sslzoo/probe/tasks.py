@@ -63,7 +63,9 @@ class Task:
         label: str | None = None,
         modality: list[str] | None = None,
         kind: Literal["classification", "regression", "frames", "answers"] = "classification",
-        metric: Literal["accuracy", "f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact"] = "accuracy",
+        metric: Literal[
+            "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact"
+        ] = "accuracy",
         split: Official | ByGroup | ByItem | None = None,
         data: Data | None = None,
         classes: list[str | int | float | bool] | None = None,

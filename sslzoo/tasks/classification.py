@@ -55,7 +55,7 @@ class Classification(ItemTask):
             truths.append(labels.numpy())
             answers.append(logits.argmax(1).numpy())
         truth, predicted = np.concatenate(truths), np.concatenate(answers)
-        for metric in dict.fromkeys([self.metric, "accuracy"]):
+        for metric in dict.fromkeys([self.metric, "accuracy", *(["f1"] if "f1" in self.metric else [])]):
             yield metric, score(metric, truth, predicted)
         yield "loss", loss / len(truth)
 

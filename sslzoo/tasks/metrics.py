@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-CLASSIFICATION = ("accuracy", "f1", "matthews")
+CLASSIFICATION = ("accuracy", "f1", "matthews", "accuracy_f1")
 REGRESSION = ("pearson_spearman", "pearson", "spearman")
 BY_KIND = {  # of task
     "classification": CLASSIFICATION,
@@ -19,6 +19,11 @@ def f1(truth: np.ndarray, prediction: np.ndarray) -> float:
     if max(truth.max(), prediction.max()) <= 1:
         return metrics.f1_score(truth, prediction, average="binary", zero_division=0)
     return metrics.f1_score(truth, prediction, average="macro", zero_division=0)
+
+
+def accuracy_f1(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """The mean of accuracy and F1, as GLUE reports MRPC and QQP."""
+    return (metrics.accuracy_score(truth, prediction) + f1(truth, prediction)) / 2
 
 
 def _constant(truth: np.ndarray, prediction: np.ndarray) -> bool:
@@ -44,6 +49,7 @@ def pearson_spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
 METRICS = {
     "accuracy": metrics.accuracy_score,
     "f1": f1,
+    "accuracy_f1": accuracy_f1,
     "matthews": metrics.matthews_corrcoef,
     "pearson_spearman": pearson_spearman,
     "pearson": pearson,

@@ -16,6 +16,17 @@ def test_f1_of_two_classes_is_the_seconds_and_of_more_the_mean():
     assert score("f1", np.array([0, 1, 1, 2]), np.array([0, 1, 1, 1])) == pytest.approx((1 + 0.8 + 0) / 3)
 
 
+def test_glues_metrics_by_hand():
+    """3 right of "1", 1 wrong "1", 2 "1" missed, 4 right of "0"."""
+    truth = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0])
+    guess = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
+    assert score("accuracy", truth, guess) == pytest.approx(0.7)
+    assert score("f1", truth, guess) == pytest.approx(2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5))  # 2/3
+    assert score("accuracy_f1", truth, guess) == pytest.approx((0.7 + 2 / 3) / 2)
+    assert score("matthews", truth, guess) == pytest.approx((3 * 4 - 1 * 2) / np.sqrt(4 * 5 * 5 * 6))
+    assert score("matthews", truth, 1 - truth) == -1.0
+
+
 def test_correlations_are_averaged():
     truth = np.array([1.0, 2.0, 3.0, 4.0])
     guess = np.array([1.0, 2.0, 3.0, 100.0])
