@@ -80,7 +80,8 @@ def load(
     run: its folder, its name under `root`, or the start of its name; or "hf:FOLDER" for an encoder that transformers
     wrote, which is imported into `root`. device: "auto" is an accelerator where there is one,
     and the CPU elsewhere; or torch's name of one ("cpu", "cuda:1"). adapted: the encoder as `sslzoo adapt` left it, by
-    the name of its folder in the run's `adapted/`, such as "digit-full".
+    the name of its folder in the run's `adapted/`, such as "digit-full"; `enc.predict(inputs)` then says what the task
+    asks (`sslzoo.adapt.predict.AdaptedEncoder`).
 
         enc = sslzoo.load("speech", root="runs", device="cpu")
         out = enc([first_wave, second_wave])           # out.hidden, out.lengths, out.pooled
@@ -98,8 +99,9 @@ def load(
     else:
         source, found = found, _adapted(found, adapted)
         from sslzoo.adapt.job import load_adapted
+        from sslzoo.adapt.predict import AdaptedEncoder
 
-        encoder, _, data = load_adapted(source, adapted)
+        return AdaptedEncoder(*load_adapted(source, adapted), found, device)
     from sslzoo.features.pretrained import PretrainedEncoder
 
     return PretrainedEncoder(encoder, data, found, device)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslzoo.data.base import Data, Split, WrappedData
 from sslzoo.data.loader import IGNORE
+from sslzoo.data.question_windows import QuestionWindows
 from sslzoo.errors import UserError
 from sslzoo.features.intervals import labels_at
 from sslzoo.probe.splits import Pool
@@ -133,12 +134,15 @@ class Supervised(WrappedData):
         super().__init__(data)
         self.task, self.stride = task, stride
         self._classes = classes
+        self._windows: dict[str, QuestionWindows] = {}
 
     @property
     def classes(self) -> list[str] | None:
-        """By number; None where there are none."""
-        if self._classes is not None or self.task.kind in ("regression", "answers"):
+        """By number; None of a regression. Of questions: whether some that are learned from have no answer."""
+        if self._classes is not None or self.task.kind == "regression":
             return self._classes
+        if self.task.kind == "answers":
+            return ["answer", "none"] if any(not one.answers for one in self.split("train").questions) else ["answer"]
         return self.tags[2] if self.task.kind == "frames" else self.task_data.classes
 
     @property
@@ -179,7 +183,9 @@ class Supervised(WrappedData):
 
     def split(self, name: str) -> Split:
         if self.task.kind == "answers":
-            return self.data.windows(name, partial(self.task.some_items, name))
+            if name not in self._windows:
+                self._windows[name] = self.data.windows(name, partial(self.task.some_items, name))
+            return self._windows[name]
         if self.task.kind == "frames":
             label, parts, classes, _ = self.tags
             rate = None if self.data.modality == "text" else self.pool.rate

@@ -41,8 +41,8 @@ class Answering(TaskObjective):
     loss = -1/2B sum_b (log softmax_t(w_1 h_bt + c_1)_{start_b} + log softmax_t(w_2 h_bt + c_2)_{end_b})
 
     where start and end are 0, [CLS], if the answer is not in the window (section 4.3). The answer to a question is the
-    span of at most `max_answer` tokens of highest score over all windows; where the data has questions without answers,
-    none if `margin` is above null_threshold. n_best: spans of a window that are looked at. dropout: of h. rule: of exact
+    span of at most `max_answer` tokens of highest score over all windows; where some questions to learn from have no
+    answer (`data.classes` has a second), none if `margin` is above null_threshold. n_best: spans of a window that are looked at. dropout: of h. rule: of exact
     match and F1, SQuAD's, or CMRC 2018's for Chinese.
     """
 
@@ -65,7 +65,7 @@ class Answering(TaskObjective):
             raise ConfigError(
                 f"objective.max_answer and objective.n_best must be 1 or more, got {max_answer} and {n_best}"
             )
-        self.metric, self.rule = data.task.metric, rule
+        self.metric, self.rule, self.may_be_none = data.task.metric, rule, len(data.classes) > 1
         self.max_answer, self.n_best, self.null_threshold = max_answer, n_best, null_threshold
         self.dropout = SeededDropout(dropout)
         self.head = nn.Linear(encoder.dim, 2)
@@ -120,9 +120,9 @@ class Answering(TaskObjective):
                 text = context[offsets[first, 0] : offsets[first + more, 1]].strip()
                 answers.candidates.append((float(scores[first, more]), text))
 
-    def chosen(self, answers: Answers, may_be_none: bool) -> str:
+    def chosen(self, answers: Answers) -> str:
         """The text that answers a question, "" for none."""
-        if not answers.candidates or (may_be_none and answers.margin > self.null_threshold):
+        if not answers.candidates or (self.may_be_none and answers.margin > self.null_threshold):
             return ""
         return answers.candidates[0][1]
 
@@ -134,7 +134,7 @@ class Answering(TaskObjective):
         found, loss = self.answers(encoder, batches, split)
         truth = [[text for text, _ in question.answers] for question in split.questions]
         answerable = np.array([bool(answers) for answers in truth])
-        texts = [self.chosen(answers, not answerable.all()) for answers in found]
+        texts = [self.chosen(answers) for answers in found]
         pairs = [exact_and_f1(*pair, self.rule) for pair in zip(truth, texts, strict=True)]
         scores = dict(zip(("exact", "f1"), np.array(pairs).T, strict=True))
         yield self.metric, float(scores[self.metric].mean())
@@ -147,6 +147,10 @@ class Answering(TaskObjective):
             yield from zip(("best_f1", "best_null_threshold"), reached, strict=True)
         yield "loss", loss
         yield "questions", len(found)
+
+    def predict(self, encoder: nn.Module, batch: Batch) -> list[tuple[int, int]]:
+        """Of each window alone, the likeliest first and last place; see `answers` for questions."""
+        return list(map(tuple, self.logits(encoder, batch).argmax(2).tolist()))
 
     def chance(self, train: Any, test: Any) -> float:
         """Of one who never answers."""

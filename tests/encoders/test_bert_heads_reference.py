@@ -105,7 +105,7 @@ def test_token_classification():
 def test_question_answering():
     """Their softmax is over padding as well, so the loss is of rows of one length; the logits are of any."""
     encoder, theirs = pair("BertForQuestionAnswering", 2)
-    objective = Answering(encoder, data("f1"))
+    objective = Answering(encoder, data("f1", 1))
     take(objective.head, theirs.qa_outputs)
     batch, given = texts()
     inside, answer = given["attention_mask"].bool(), theirs(**given)

@@ -11,6 +11,7 @@ from test_contracts import batch_of
 from tiny_tasks import tiny_run, tiny_task, write_run
 from torch import nn
 
+import sslzoo as package
 from sslzoo.adapt.command import run_adapt
 from sslzoo.adapt.job import build_adapt
 from sslzoo.data.base import CLS, SEP
@@ -92,15 +93,17 @@ def test_the_best_span_of_all_windows_answers(tmp_path):
     answers.candidates.sort(reverse=True)
     assert answers.candidates[0] == (3.0, CONTEXT[offsets[first - place, 0] : offsets[first + 1 - place, 1]])
     assert answers.no_answer == -10 and answers.margin == -13
-    assert objective.chosen(answers, True) == answers.candidates[0][1] and objective.chosen(Answers(), False) == ""
+    assert objective.chosen(answers) == answers.candidates[0][1] and objective.chosen(Answers()) == ""
     objective.null_threshold = -20
-    assert objective.chosen(answers, True) == "" != objective.chosen(answers, False)
+    assert objective.chosen(answers) == ""
+    objective.may_be_none = False
+    assert objective.chosen(answers) == answers.candidates[0][1]
 
 
 def _task_of():
     from types import SimpleNamespace
 
-    return SimpleNamespace(task=SimpleNamespace(metric="f1"))
+    return SimpleNamespace(task=SimpleNamespace(metric="f1"), classes=["answer", "none"])
 
 
 def test_scores_are_of_questions_with_and_without_answers():
@@ -167,5 +170,13 @@ def test_the_whole_command(tmp_path):
         "batch={_target_: sslzoo.data.sampler.ByCount, size: 2}", "trainer.max_steps=3", "trainer.progress=false", command="adapt",
     )  # fmt: skip
     found = json.loads(run_adapt(config, {"method": "full"}).read_text())
-    assert {"f1", "exact", "loss", "questions"} == set(found["test"]) and found["classes"] is None
+    assert {"f1", "exact", "loss", "questions"} == set(found["test"]) and found["classes"] == ["answer"]
     assert found["test"]["questions"] == 3 and found["chance"] == 0
+    enc = package.load(str(run.folder), adapted="qa-full", device="cpu")
+    said = enc.predict([("How many points?", CONTEXT), ("Who?", "Jared Allen.")])
+    assert len(said) == 2 and said[0] and said[0] in CONTEXT and said[1] in "Jared Allen."
+    assert enc.predict(("How many points?", CONTEXT)) == said[:1]
+    with pytest.raises(package.InputTypeError, match="item 0 is no pair of texts"):
+        enc.predict("How many?")
+    with pytest.raises(package.InputError, match="item 0: the paragraph is empty"):
+        enc.predict([("Who?", " ")])
