@@ -7,8 +7,11 @@ import torch
 import torchvision
 from test_every_encoder import config, weights
 
-from sslzoo.augment.masking import SpanMask
+from sslzoo.augment.masking import SpanMask, TokenMask
 from sslzoo.build import make
+from sslzoo.data.sentence_rows import NextSentence
+from sslzoo.objectives.bert import BERT
+from sslzoo.objectives.bert_nsp import BERTNextSentence
 from sslzoo.objectives.hubert import HuBERT
 
 
@@ -93,6 +96,32 @@ def test_bert_base(transformers):
     ours = count("bert_base", frontend__vocab_size=30522, frontend__max_tokens=512)
     theirs = meta(lambda: transformers.BertModel(transformers.BertConfig(), add_pooling_layer=False))
     assert ours == theirs == (30522 + 512 + 2) * 768 + 2 * 768 + layers(768, 12) == 108_891_648
+
+
+def test_bert_base_with_its_pooler_and_its_heads(transformers):
+    changes = {"frontend__vocab_size": 30522, "frontend__max_tokens": 512}
+    assert count("bert_base", **changes, pool="pooler") == meta(
+        lambda: transformers.BertModel(transformers.BertConfig())
+    )
+    assert count("bert_base", **changes, pool="pooler") == 109_482_240
+    node = config("bert_base")
+    node["frontend"] |= {"vocab_size": 30522, "max_tokens": 512}
+    with torch.device("meta"):
+        encoder, data = make(node), SimpleNamespace(vocab_size=30522)
+        masked = BERT(encoder, data, TokenMask())
+        pairs = BERTNextSentence(encoder, data, TokenMask(), NextSentence())
+    whole = meta(lambda: transformers.BertForMaskedLM(transformers.BertConfig()))
+    assert weights(encoder) + weights(masked) == whole == 109_514_298
+    whole = meta(lambda: transformers.BertForPreTraining(transformers.BertConfig()))
+    assert weights(encoder) + weights(pairs) == whole
+
+
+def test_roberta_base(transformers):
+    """Two rows of their positions are never read: they count from pad_token_id + 1, and here places count from 0."""
+    changes = {"frontend__vocab_size": 50265, "frontend__max_tokens": 512}
+    roberta = transformers.RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    theirs = meta(lambda: transformers.RobertaModel(roberta))
+    assert count("roberta_base", **changes, pool="pooler") + 2 * 768 == theirs == 124_645_632
 
 
 def test_albert_base(transformers):
