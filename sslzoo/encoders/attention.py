@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sslzoo.encoders.kv_cache import LayerKV
 from sslzoo.encoders.rotary import Angles, rotate
+from sslzoo.nn.linear import Linear
 
 
 class Attention(nn.Module):
@@ -15,10 +16,10 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float = 0.0, bias: bool = True):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(dim, dim, bias)
-        self.key = nn.Linear(dim, dim, bias)
-        self.value = nn.Linear(dim, dim, bias)
-        self.out = nn.Linear(dim, dim, bias)
+        self.query = Linear(dim, dim, bias)
+        self.key = Linear(dim, dim, bias)
+        self.value = Linear(dim, dim, bias)
+        self.out = Linear(dim, dim, bias)
 
     def forward(
         self,
@@ -31,7 +32,8 @@ class Attention(nn.Module):
         """x [B, T, D]; mask: see `TrunkState`; before: keys and values in front of the tokens' own, turned already;
         angles: of the tokens' places, see `RotaryPosition`
         -> [B, T, D], and the tokens' own keys and values [B, H, T, D / H]."""
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self._project(x))
+        parts = (self.query, self.key, self.value)
+        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         keys, values = (
@@ -42,15 +44,6 @@ class Attention(nn.Module):
         causal = causal and mask is None and before is None
         mixed = F.scaled_dot_product_attention(q, keys, values, mask, dropout, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2)), k, v
-
-    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values [B, T, D] each: of plain layers in one product, which is quicker than three."""
-        parts = (self.query, self.key, self.value)
-        if any(type(f) is not nn.Linear or f._forward_hooks or f._forward_pre_hooks for f in parts):
-            return tuple(f(x) for f in parts)  # replaced, or listened to
-        weight = torch.cat([f.weight for f in parts])
-        bias = None if self.query.bias is None else torch.cat([f.bias for f in parts])
-        return F.linear(x, weight, bias).chunk(3, -1)
 
 
 def window_mask(positions: Tensor, reach: int, causal: bool, prefix: int, cached: int) -> Tensor:

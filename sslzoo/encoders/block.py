@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from sslzoo.encoders.attention import Attention
 from sslzoo.encoders.kv_cache import LayerKV
 from sslzoo.encoders.rotary import Angles
+from sslzoo.nn.linear import Linear
 
 ACTIVATIONS = {
     "gelu": F.gelu,
@@ -46,9 +47,9 @@ class Block(nn.Module):
         self.activation = ACTIVATIONS[GATED.get(activation, activation)]
         self.attention = Attention(dim, heads, attention_dropout, bias)
         self.attention_norm = norm_layer(dim, eps, norm_type, bias) if norm_input else nn.Identity()
-        self.gate = nn.Linear(dim, hidden, bias) if activation in GATED else None
-        self.up = nn.Linear(dim, hidden, bias)
-        self.down = nn.Linear(hidden, dim, bias)
+        self.gate = Linear(dim, hidden, bias) if activation in GATED else None
+        self.up = Linear(dim, hidden, bias)
+        self.down = Linear(hidden, dim, bias)
         self.mlp_norm = norm_layer(dim, eps, norm_type, bias)
         self.drop = nn.Dropout(dropout)
         self.drop_activation = nn.Dropout(activation_dropout)

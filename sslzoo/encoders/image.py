@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sslzoo.encoders.base import Frontend
 from sslzoo.errors import ConfigError
 from sslzoo.nn.images import to_float
+from sslzoo.nn.linear import Linear
 from sslzoo.nn.positions import sinusoids_2d
 
 
@@ -50,7 +51,7 @@ class Patches(Frontend):
         self.feature_dim, self.stride, self.prefix = patch * patch * channels, patch, 1
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-        self.linear = nn.Linear(self.feature_dim, dim)
+        self.linear = Linear(self.feature_dim, dim)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.cls_token = nn.Parameter(torch.randn(dim) * 0.02)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sslzoo.encoders.base import Frontend
 from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.errors import ConfigError
+from sslzoo.nn.linear import Linear
 from sslzoo.nn.masked import host, padded, standardize, valid_mask
 from sslzoo.nn.mel import LogMel
 
@@ -92,7 +93,7 @@ class Waveform(Frontend):
             self.receptive_field += (kernel - 1) * self.stride
             self.stride *= stride
         self.norm = nn.LayerNorm(self.feature_dim, eps)
-        self.linear = nn.Linear(self.feature_dim, dim)
+        self.linear = Linear(self.feature_dim, dim)
         nn.init.normal_(self.linear.weight, std=init_std)
         nn.init.zeros_(self.linear.bias)
         self.drop = nn.Dropout(dropout)
@@ -159,7 +160,7 @@ class Spectrogram(Frontend):
         self.sample_rate, self.reads = sample_rate, {"sample_rate": sample_rate}
         self.stride = self.mel.hop * stack
         self.norm = nn.LayerNorm(self.feature_dim) if norm == "layer" else nn.Identity()
-        self.linear = nn.Linear(self.feature_dim, dim)
+        self.linear = Linear(self.feature_dim, dim)
         nn.init.normal_(self.linear.weight, std=init_std)
         nn.init.zeros_(self.linear.bias)
         self.drop = nn.Dropout(dropout)

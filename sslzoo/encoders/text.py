@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sslzoo.data.base import CLS, SEP
 from sslzoo.encoders.base import Frontend
 from sslzoo.errors import UserError
+from sslzoo.nn.linear import Linear
 
 
 class WordPieces(Frontend):
@@ -51,7 +52,7 @@ class WordPieces(Frontend):
         self.segment_embedding = nn.Embedding(segments, size) if segments else None
         self.norm = nn.LayerNorm(size, eps, bias=bias) if embedding_dim else None
         self.drop = nn.Dropout(dropout)
-        self.up = nn.Linear(size, dim, bias) if size != dim else None
+        self.up = Linear(size, dim, bias) if size != dim else None
         if self.up is not None:
             nn.init.normal_(self.up.weight, std=init_std)
             if bias:

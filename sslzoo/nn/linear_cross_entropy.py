@@ -4,6 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sslzoo.nn.linear import product, uses_onednn
+
+ROWS = 4096  # of the weight, that one product by oneDNN takes, so that its result is still cached when it is copied
+
 
 class LinearCrossEntropy(nn.Module):
     """sum_i -log softmax(W h_i + b)[target_i], the gradient being formed in the forward, some tokens at a time.
@@ -62,7 +66,11 @@ def _chunk(part, hidden, table, bias, target, valid, grads, buffer) -> Tensor:
     """The sum of the losses of the tokens `part`; `grads` are added to in place. buffer: room for their logits."""
     h, valid = hidden[part].to(table.dtype), valid[part]
     logits = buffer[: len(h)]
-    if logits.dtype == table.dtype:
+    onednn = uses_onednn(h, table)
+    if onednn:
+        for out, rows in zip(logits.split(ROWS, 1), table.split(ROWS), strict=True):
+            out.copy_(product(h, rows.t()))
+    elif logits.dtype == table.dtype:
         torch.mm(h, table.t(), out=logits)
     else:
         logits.copy_(h @ table.t())
@@ -81,9 +89,12 @@ def _chunk(part, hidden, table, bias, target, valid, grads, buffer) -> Tensor:
         for_bias += probs.sum(0)
     probs = probs.to(table.dtype)
     if for_hidden is not None:
-        for_hidden[part] = (probs @ table).to(for_hidden.dtype)
+        for_hidden[part] = (product(probs, table) if onednn else probs @ table).to(for_hidden.dtype)
     if for_weight is not None:
-        if h.dtype == for_weight.dtype:
+        if onednn:
+            for out, some in zip(for_weight.split(ROWS), probs.split(ROWS, 1), strict=True):
+                out += product(some.t(), h)
+        elif h.dtype == for_weight.dtype:
             for_weight.addmm_(probs.t(), h)
         else:
             for_weight += probs.t() @ h

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sslzoo import rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.linear import Linear
 from sslzoo.nn.positions import sinusoids_2d
 from sslzoo.objectives.base import Loss, Objective
 
@@ -45,8 +46,8 @@ class MAE(Objective):
         if getattr(decoder, "position", None) is not None:
             raise ConfigError("objective.decoder.position must be null: MAE places the decoder's tokens itself")
         self.decoder, self.standardize = decoder, standardize
-        self.decoder_embed = nn.Linear(encoder.dim, decoder.dim)
-        self.decoder_pred = nn.Linear(decoder.dim, encoder.feature_dim)
+        self.decoder_embed = Linear(encoder.dim, decoder.dim)
+        self.decoder_pred = Linear(decoder.dim, encoder.feature_dim)
         self.mask_token = nn.Parameter(torch.randn(decoder.dim) * 0.02)
         place = sinusoids_2d(data.size // encoder.stride, decoder.dim)
         self.register_buffer("decoder_pos_embed", torch.cat([torch.zeros(encoder.prefix, decoder.dim), place]))
