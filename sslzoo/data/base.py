@@ -112,6 +112,7 @@ class Split(torch.utils.data.Dataset):
     grain: a cut begins at a multiple of so many samples or tokens.
     columns: label columns by name, each an array [N] of strings (object), integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
+    mixture: how often training draws the items (a `data.mixture.Mixture`); None for each once an epoch.
     on_error: what a loader does with an item that cannot be read: "raise", or "skip", which reads another of like
     length instead.
     """
@@ -120,6 +121,7 @@ class Split(torch.utils.data.Dataset):
     lengths: np.ndarray
     cut: int | None = None
     grain: int = 1
+    mixture: Any = None
     on_error: str = "raise"
     columns: Mapping[str, np.ndarray]
     intervals: dict[str, list[Intervals]]

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from sslzoo.data.base import Data, Intervals, Split
+from sslzoo.data.mixture import Mixture
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError
 
@@ -34,19 +35,19 @@ class _Names(Sequence[str]):
 
 
 class _Columns(Mapping[str, np.ndarray]):
-    """The label columns of several splits, and "set"; joined when they are asked for.
+    """The label columns of several splits, and `column`, the name of an item's; joined when they are asked for.
 
     An item of a split that lacks a column has none of its labels: "", or NaN among floats.
     """
 
-    def __init__(self, parts: dict[str, Split]):
-        self.parts = parts
-        self.names = [*sorted(set().union(*(part.columns for part in parts.values())) - {"set"}), "set"]
+    def __init__(self, parts: dict[str, Split], column: str):
+        self.parts, self.column = parts, column
+        self.names = [*sorted(set().union(*(part.columns for part in parts.values())) - {column}), column]
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.names:
             raise KeyError(name)
-        if name == "set":
+        if name == self.column:
             return np.repeat(list(self.parts), [len(part) for part in self.parts.values()])
         held = {key: np.asarray(part.columns[name]) for key, part in self.parts.items() if name in part.columns}
         if len(held) == len(self.parts):
@@ -68,14 +69,14 @@ class _Columns(Mapping[str, np.ndarray]):
 class ConcatSplit(Split):
     """The items of several splits, one after the other, each read as its own split reads it.
 
-    Label columns are those of all parts, without labels where a part lacks one, and "set", the name of the part;
-    time-aligned labels likewise. An item may be left out in
-    mid-run only if every part allows it.
+    Label columns are those of all parts, without labels where a part lacks one, and `column`, the name of the part;
+    time-aligned labels likewise. An item may be left out in mid-run only if every part allows it. mixture: how often
+    training draws the items of each part; None for each once.
     """
 
-    def __init__(self, parts: dict[str, Split]):
-        self.parts = list(parts.values())
-        self.names, self.columns = _Names(parts), _Columns(parts)
+    def __init__(self, parts: dict[str, Split], column: str = "set", mixture: Mixture | None = None):
+        self.parts, self.mixture = list(parts.values()), mixture
+        self.names, self.columns = _Names(parts), _Columns(parts, column)
         self.lengths = np.concatenate([part.lengths for part in self.parts])
         self.ends = np.cumsum([len(part) for part in self.parts])
         self.on_error = "skip" if all(part.on_error == "skip" for part in self.parts) else "raise"
@@ -85,7 +86,8 @@ class ConcatSplit(Split):
         self.intervals = {key: [x for part in parts for x in part] for key, parts in each.items()}
 
     def for_views(self) -> Split:
-        return ConcatSplit({name: part.for_views() for name, part in zip(self.names.parts, self.parts, strict=True)})
+        parts = {name: part.for_views() for name, part in zip(self.names.parts, self.parts, strict=True)}
+        return ConcatSplit(parts, self.columns.column, self.mixture)
 
     def _place(self, index: int) -> tuple[Split, int]:
         number = int(np.searchsorted(self.ends, index, side="right"))
@@ -112,8 +114,8 @@ class ConcatSplit(Split):
 class Concat(Data):
     """Data sets of one modality, by name, batched together by `batch`; their own batching is not used.
 
-    shape: what all of them must agree on, by name. Raises ConfigError where they do not. Text is never
-    joined: each text set has a tokenizer of its own.
+    shape: what all of them must agree on, by name. Raises ConfigError where they do not. Texts are
+    joined by `text_mix`, in one vocabulary.
     """
 
     def __init__(self, sets: dict[str, Data], batch: ByCount | BySeconds, shape: dict[str, object]):

@@ -107,7 +107,9 @@ def train_loader(
     split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0, parts=1, to_bucket=False
 ) -> DataLoader:
     """Batches of steps `start` to `stop`, `parts` of each, the same whatever `workers` is and wherever it starts."""
-    sampler = StepSampler(batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket)
+    sampler = StepSampler(
+        batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket, split.mixture
+    )
     largest = max(-(-size // parts) * int(split.cut_lengths[part].max()) for part, size in sampler.buckets)
     return _loader(split, sampler, workers, largest)
 

@@ -140,11 +140,15 @@ class StepSampler(Sampler[Rows]):
     batches from its own start would end a continued run too soon.
 
     to_bucket: whether a batch is padded to the longest item of its bucket, so that there are no more shapes of batches
-    than buckets (twice as many in parts, or over ranks, that do not divide a batch evenly).
+    than buckets (twice as many in parts, or over ranks, that do not divide a batch evenly). mixture: how often the items
+    of several sets are drawn, for `ByCount` alone; see `data.mixture`.
     """
 
-    def __init__(self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1, parts=1, to_bucket=False):
+    def __init__(
+        self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1, parts=1, to_bucket=False, mixture=None
+    ):
         lengths = np.asarray(lengths)
+        self.mixture = mixture
         self.buckets = batching.plan(lengths, max(smallest, world) * parts)
         self.sizes = [int(lengths[part].max()) if to_bucket else 0 for part, _ in self.buckets]
         self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
@@ -157,8 +161,11 @@ class StepSampler(Sampler[Rows]):
     def _begin(self, epoch: int) -> None:
         """Shuffle the items of each bucket, and the batches."""
         if epoch != self._epoch:
+            drawn = np.arange(0) if self.mixture is None else self.mixture.items(self.seed, epoch)
             self._shuffled = [
-                part[rng.permutation(self.seed, "items", epoch, number, n=len(part))]
+                (part if self.mixture is None else drawn[part])[
+                    rng.permutation(self.seed, "items", epoch, number, n=len(part))
+                ]
                 for number, (part, _) in enumerate(self.buckets)
             ]
             self._order = rng.permutation(self.seed, "batches", epoch, n=self.steps_per_epoch)

@@ -182,9 +182,17 @@ class TextData(Data):
 
     @cached_property
     def unigram_entropy(self) -> float:
+        return unigram_entropy(self.train_counts())
+
+    def train_counts(self) -> np.ndarray:
+        """How often each id occurs in the training split; see `token_counts`."""
         if self._train_counts is None:
             self.split("train")
-        return unigram_entropy(self._train_counts)
+        return self._train_counts
+
+    def use(self, tokenizer: Tokenizer) -> None:
+        """Read with another tokenizer than one's own."""
+        self._tokenizer, self.vocab_size = tokenizer, max(self.vocab_size, len(tokenizer))
 
     def save(self, folder: Path) -> None:
         path = folder / _FILE
@@ -196,8 +204,7 @@ class TextData(Data):
         self.tokenizer.save(path)
 
     def restore(self, folder: Path) -> None:
-        self._tokenizer = Tokenizer.load(folder / _FILE)
-        self.vocab_size = max(self.vocab_size, len(self._tokenizer))
+        self.use(Tokenizer.load(folder / _FILE))
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
         """int64 [T], a text as an item of this data would be, without its end where it has more than `max_tokens`."""

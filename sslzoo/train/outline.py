@@ -29,15 +29,17 @@ def parameters(module: nn.Module) -> dict[str, tuple[int, int]]:
     return found
 
 
-def amount(split: Split, data: Data) -> dict[str, float]:
+def amount(split: Split, data: Data) -> dict:
     """How much a split holds: items, and hours of speech or tokens of text."""
-    found: dict[str, float] = {"items": len(split)}
+    found: dict = {"items": len(split)}
     if data.modality == "speech":
         found["hours"] = round(float(split.lengths.sum()) / data.sample_rate / 3600, 4)
     elif data.modality == "text":
         found["tokens"] = int(split.lengths.sum())
         if isinstance(split, PackedSplit):
             found |= {"documents": split.documents, "full": round(split.full, 4)}
+    if split.mixture is not None:
+        found["shares"] = dict(zip(split.names.parts, split.mixture.shares.round(4).tolist(), strict=True))
     return found
 
 
@@ -104,6 +106,8 @@ def _amount(found: dict, modality: str) -> str:
         text += f", {hours:,.1f} hours" if hours >= 1 else f", {60 * hours:.1f} minutes"
     if "tokens" in found:
         text += f", {_short(found['tokens'])} tokens"
+    if "shares" in found:
+        text += ": " + ", ".join(f"{100 * share:.0f} % {name}" for name, share in found["shares"].items())
     if "full" in found:
         text += f": {found['documents']:,} documents in rows that are {100 * found['full']:.1f} % full"
     return text + (f", of which {found['measured']:,} are measured" if found.get("measured") else "")

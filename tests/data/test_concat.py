@@ -42,7 +42,7 @@ def test_items_of_a_part_without_a_label_have_none():
     split.intervals["word"] = split.intervals["half"]
     one.split = lambda name: split
     joined = AudioMix({"one": one, "two": two}, BySeconds()).split("train")
-    assert set(joined.columns) == {"extra", "label", "number", "set"}
+    assert set(joined.columns) == {"extra", "label", "number", "set", *two.split("train").columns}
     assert joined.columns["extra"][:40].tolist() == [1.0] * 40 and np.isnan(joined.columns["extra"][40:]).all()
     assert joined.columns["number"].tolist() == [*map(str, range(40)), *[""] * 40]
     assert len(joined.intervals["half"]) == len(joined.intervals["word"]) == len(joined) == 80

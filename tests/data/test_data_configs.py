@@ -15,6 +15,7 @@ SAYS = {
     "text": ("vocab_size", "max_tokens"),
 }
 GIVEN = {
+    "multilingual": [f"data.sets.{name}.path=nowhere" for name in ("de", "es", "ru", "zh")],
     "speech": ["data.sets.fsdd.path=nowhere"],
     "text_table": ["data.path=nowhere", "data.files={train: train.tsv}", "data.text=sentence"],
 }

@@ -1,0 +1,50 @@
+"""How often the items of several sets are drawn, so that small ones are seen more often than their size would have it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sslzoo import rng
+
+
+def smoothed(sizes: Sequence[float], exponent: float) -> np.ndarray:
+    """Shares [K] of sets of these sizes: p_k = n_k^exponent / sum_j n_j^exponent (Lample and Conneau 2019, section 3.1;
+    multilingual BERT has 0.7). 1 leaves them as they are, 0 makes them equal."""
+    powers = np.asarray(sizes, np.float64) ** exponent
+    return powers / powers.sum()
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """sizes int64 [K]: items of each set, one set after the other. counts int64 [K]: items of it in an epoch.
+
+    Each set is gone through in a new random order again and again, over the ends of epochs, so that its items are drawn
+    equally often; which ones an epoch has is a function of (seed, epoch).
+    """
+
+    sizes: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], exponent: float) -> "Mixture":
+        """An epoch of as many items as there are, by `smoothed` shares, rounded by the largest remainders."""
+        sizes = np.asarray(sizes, np.int64)
+        exact = smoothed(sizes, exponent) * sizes.sum()
+        counts = np.floor(exact).astype(np.int64)
+        counts[np.argsort(counts - exact, kind="stable")[: sizes.sum() - counts.sum()]] += 1
+        return cls(sizes, counts)
+
+    @property
+    def shares(self) -> np.ndarray:
+        return self.counts / self.counts.sum()
+
+    def items(self, seed: int, epoch: int) -> np.ndarray:
+        """int64 [N], the places of an epoch's items, set by set."""
+        first, found = np.cumsum(self.sizes) - self.sizes, []
+        for number, (size, count) in enumerate(zip(self.sizes.tolist(), self.counts.tolist(), strict=True)):
+            place = epoch * count + np.arange(count)
+            for turn in range(epoch * count // size, -(-(epoch + 1) * count // size)):
+                order = rng.permutation(seed, "mixture", number, turn, n=size)
+                found.append(first[number] + order[place[place // size == turn] % size])
+        return np.concatenate(found)
