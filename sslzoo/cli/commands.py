@@ -145,7 +145,7 @@ def generate(argv: list[str]) -> None:
     def literal(word: str) -> str:
         """A prompt is what it says: commas, marks and letters of any script, unless its own quotes are for Hydra."""
         key, _, text = word.partition("=")
-        if key != "prompt" or (len(text) > 1 and text[0] == text[-1] in "'\""):
+        if key not in ("prompt", "stop") or (len(text) > 1 and text[0] == text[-1] in "'\""):
             return word
         return f"{key}=" + quoted(text.replace("${", "\\${"))
 

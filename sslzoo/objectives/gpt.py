@@ -1,8 +1,10 @@
 """GPT: name the next token (Radford et al. 2018; GPT-2, Radford et al. 2019)."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -74,33 +76,74 @@ def logits(encoder, hidden: Tensor) -> Tensor:
 
 @torch.no_grad()
 def generate(
-    encoder, ids: Tensor, steps: int, seed: int = 0, temperature: float = 1.0, top_k: int | None = None
-) -> Tensor:
-    """Texts of one length [B, T] with `steps` more tokens each, [B, T + steps]; encoder in eval mode.
+    encoder,
+    prompts: Sequence[Tensor] | Tensor,
+    steps: int,
+    seeds: Tensor | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: Callable[[int, Tensor], bool] | None = None,
+) -> list[Tensor]:
+    """Texts, int64 [T] each, with up to `steps` more tokens; encoder in eval mode.
 
-    A token is drawn from the softmax of the logits divided by `temperature`, among the `top_k` best if that is
-    given; at temperature 0 it is the best. What is drawn depends on `seed`, the row and the place alone.
+    A token is drawn from the softmax of the logits divided by `temperature`; at temperature 0 it is the best. top_k:
+    among so many of the best. top_p: among the fewest of the best that have this probability together (nucleus
+    sampling, Holtzman et al. 2020, 1904.09751). stop: whether text i ends with the tokens that it got so far, of
+    (i, tokens [n]). seeds: int64 [B], of each text; what is drawn depends on them and on the place alone, so that a text
+    goes on the same whichever others are beside it.
+
+    The texts are read side by side from the shortest's end on, each at its own places: while one that is longer is still
+    being read, its own next token is taken, and none is drawn. So nothing is padded, and one cache serves all.
     """
-    room = encoder.frontend.max_tokens - ids.shape[1]
-    if not ids.shape[1]:
+    sizes = [len(prompt) for prompt in prompts]
+    check_generation(sizes, steps, encoder.frontend.max_tokens, temperature, top_k, top_p)
+    ids = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True)
+    ids = F.pad(ids, (0, steps))
+    known = torch.tensor(sizes, device=ids.device)
+    if seeds is None:
+        seeds = torch.from_numpy(rng.derive_row_seeds(0, "text", rows=np.arange(len(sizes))))
+    seeds, cache, ends = seeds.to(ids.device), encoder.cache(), [size + steps for size in sizes]
+    stopped = [False] * len(sizes)
+    for place in range(min(sizes), max(ends)):
+        new = ids[:, 0 if cache is None else cache.position : place]
+        encoded = encoder(new, torch.full((len(ids),), new.shape[1]), cache)
+        cache, scores = encoded.cache, among_best(logits(encoder, encoded.last[:, -1]), temperature, top_k, top_p)
+        # the largest of logits with Gumbel noise is a draw from their softmax
+        draws = rng.uniform(rng.fold_in(seeds, torch.full_like(seeds, place)), "next token", scores.shape[1])
+        drawn = (scores - temperature * torch.log(-torch.log(draws))).argmax(-1)
+        ids[:, place] = torch.where(place < known, ids[:, place], drawn)
+        for row, size in enumerate(sizes if stop else ()):
+            if size <= place < ends[row] and not stopped[row] and stop(row, ids[row, size : place + 1]):
+                ends[row], stopped[row] = place + 1, True
+        if all(end <= place + 1 for end in ends):
+            break
+    return [row[:end] for row, end in zip(ids, ends, strict=True)]
+
+
+def among_best(scores: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
+    """Logits [B, V] with -inf for what `generate` is not to draw."""
+    if top_k is not None and top_k < scores.shape[1]:
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
+    if top_p is not None and temperature > 0:
+        best = scores.sort(descending=True).values
+        probs = (best / temperature).softmax(-1)
+        enough = probs.cumsum(-1) - probs >= top_p  # those before it have it together
+        least = best.masked_fill(enough, math.inf).amin(-1, keepdim=True)
+        scores = scores.masked_fill(scores < least, -math.inf)
+    return scores
+
+
+def check_generation(sizes: list[int], steps: int, most: int, temperature: float, top_k, top_p) -> None:
+    """Refuse prompts of these sizes, or settings, that `generate` cannot go on with."""
+    if not sizes or not min(sizes):
         raise UserError("there is nothing to go on from: generate needs at least one token")
+    room = most - max(sizes)
     if not 0 <= steps <= room:
         raise UserError(
-            f"generate steps={steps} more than {ids.shape[1]} tokens: at most {max(room, 0)} fit in the encoder's "
-            f"{encoder.frontend.max_tokens}"
+            f"generate steps={steps} more than {max(sizes)} tokens: at most {max(room, 0)} fit in the encoder's {most}"
         )
     if temperature < 0 or (top_k is not None and top_k < 1):
         raise UserError(f"generate needs temperature >= 0 and top_k >= 1, got {temperature} and {top_k}")
-    seeds = torch.tensor([rng.derive_seed(seed, "text", row) for row in range(len(ids))], device=ids.device)
-    cache = encoder.cache()
-    for _ in range(steps):
-        new = ids if cache is None else ids[:, cache.position :]
-        encoded = encoder(new, torch.full((len(ids),), new.shape[1]), cache)
-        cache, scores = encoded.cache, logits(encoder, encoded.last[:, -1])
-        if top_k is not None and top_k < scores.shape[1]:
-            scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
-        # the largest of logits with Gumbel noise is a draw from their softmax
-        place = rng.fold_in(seeds, torch.full_like(seeds, ids.shape[1]))
-        noise = -torch.log(-torch.log(rng.uniform(place, "next token", scores.shape[1])))
-        ids = torch.cat([ids, (scores + temperature * noise).argmax(-1, keepdim=True)], dim=1)
-    return ids
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UserError(f"generate needs top_p above 0 and at most 1, got {top_p}")

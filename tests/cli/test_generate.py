@@ -33,6 +33,23 @@ def test_a_prompt_is_what_it_says(run, sslzoo):
     assert sslzoo("generate", f"run={run}", "prompt='a, b'", "steps=0")[1] == "a, b\n", "quoted for Hydra"
 
 
+def test_several_prompts_side_by_side(run, sslzoo, tmp_path):
+    (tmp_path / "prompts.txt").write_text("cdefg\n\nxyz\na\n")
+    code, out, _ = sslzoo("generate", f"run={run}", "prompts=prompts.txt", "steps=5", "temperature=0")
+    assert code == 0 and out == "cdefghijkl\n---\nxyz\nabcd\n---\nabcdef\n"
+    drawn = sslzoo("generate", f"run={run}", "prompts=prompts.txt", "steps=5", "temperature=2.0", "top_p=0.9")[1]
+    alone = sslzoo("generate", f"run={run}", "prompt=cdefg", "steps=5", "temperature=2.0", "top_p=0.9")[1]
+    assert drawn.split("\n---\n")[0] == alone.rstrip("\n"), "the first text's draws are the first row's"
+
+
+def test_it_stops_at_a_text(run, sslzoo):
+    words = ["generate", f"run={run}", "prompt=cde", "steps=20", "temperature=0"]
+    assert sslzoo(*words, "stop=jk")[1] == "cdefghi\n"
+    later = [*words[:3], "steps=28", "temperature=0"]
+    assert sslzoo(*later, "stop=\n")[1] == "cdefghijklmnopqrstuvwxyz\n"
+    assert sslzoo(*words, "stop=never")[1] == sslzoo(*words)[1]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -41,7 +58,12 @@ def test_a_prompt_is_what_it_says(run, sslzoo):
         (["prompt=abc", "steps=many"], "steps must be int"),
         (["prompt=abc", "steps=-1"], "steps must be at least 0, got -1"),
         (["prompt=abc", "top_k=0"], "top_k >= 1"),
-        ([], "prompt is required"),
+        ([], "prompt is required: set prompt=…, or prompts=FILE"),
+        (["prompt=abc", "prompts=x.txt"], "prompt and prompts are both set"),
+        (["prompts=x.txt"], "cannot read x.txt: No such file"),
+        (["prompt=abc", "top_p=2.0"], "top_p above 0 and at most 1, got 2.0"),
+        (["prompt=abc", "top_p=many"], "top_p must be"),
+        (["prompt=abc", "stop=''"], "stop is empty"),
     ],
 )
 def test_refuses_in_one_line(run, sslzoo, words, says):

@@ -68,7 +68,7 @@ def test_the_best_continuation_is_theirs():
         theirs.transformer.wpe.weight.mul_(10)  # so that what is best changes from place to place
     copies.gpt2_model(encoder, theirs.transformer)
     ids = torch.randint(0, 50, (3, 6), generator=torch.Generator().manual_seed(2))
-    ours = generate(encoder, ids, 14, temperature=0)
+    ours = torch.stack(generate(encoder, ids, 14, temperature=0))
     expected = theirs.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=14, pad_token_id=0
     )

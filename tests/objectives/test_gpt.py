@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from closeness import assert_sum_close
@@ -12,8 +13,15 @@ from sslzoo import rng
 from sslzoo.build import build, make
 from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.objectives.gpt import generate, logits
+from sslzoo.objectives import gpt
+from sslzoo.objectives.gpt import logits
 from sslzoo.train.launch import check_lengths
+
+
+def generate(encoder, ids, steps, seed=0, temperature=1.0, top_k=None, **how):
+    """Texts of one length as one tensor."""
+    seeds = torch.from_numpy(rng.derive_row_seeds(seed, "text", rows=np.arange(len(ids))))
+    return torch.stack(gpt.generate(encoder, ids, steps, seeds, temperature, top_k, **how))
 
 
 def batch() -> Batch:
@@ -158,6 +166,70 @@ def test_draws_follow_the_softmax_and_the_key():
     assert torch.equal(generate(encoder, many[:8], 12, 3, top_k=1), generate(encoder, many[:8], 12, temperature=0))
 
 
+@torch.no_grad()
+def test_a_nucleus_is_the_fewest_of_the_best():
+    encoder, _ = sharp()
+    ids = torch.tensor([[7, 8, 9]])
+    scores = logits(encoder, encoder(ids, torch.tensor([3])).last[0, -1])
+    many = ids.expand(4000, -1)
+    for temperature, top_p in ((1.0, 0.5), (0.7, 0.8), (1.0, 1.0)):
+        order, probs = scores.argsort(descending=True).tolist(), (scores / temperature).softmax(-1)
+        kept, total = [], 0.0
+        for token in order:
+            if total >= top_p:
+                break
+            kept.append(token)
+            total += float(probs[token])
+        made = generate(encoder, many, 1, 1, temperature, top_p=top_p)[:, -1]
+        share = torch.bincount(made, minlength=60) / len(made)
+        assert set(made.tolist()) <= set(kept) and (len(kept) < 60 or top_p == 1.0)
+        assert (share[kept] - probs[kept] / probs[kept].sum()).abs().max() < 4 * 0.5 / 4000**0.5
+    best = generate(encoder, many[:8], 12, temperature=0)
+    assert torch.equal(generate(encoder, many[:8], 12, 3, top_p=1e-6), best)
+    assert torch.equal(generate(encoder, many[:8], 12, temperature=0, top_p=0.9), best)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@torch.no_grad()
+def test_texts_side_by_side_go_on_as_each_by_itself(temperature, cached, monkeypatch):
+    encoder, _ = sharp()
+    if not cached:
+        monkeypatch.setattr(type(encoder), "cache", lambda self: None)
+    g = torch.Generator().manual_seed(4)
+    prompts = [torch.randint(5, 60, (n,), generator=g) for n in (3, 11, 1, 3, 7)]
+    seeds = torch.from_numpy(rng.derive_row_seeds(9, rows=np.arange(5)))
+    found = gpt.generate(encoder, prompts, 12, seeds, temperature, top_k=20, top_p=0.9)
+    for row, prompt in enumerate(prompts):
+        [alone] = gpt.generate(encoder, [prompt], 12, seeds[row : row + 1], temperature, top_k=20, top_p=0.9)
+        assert torch.equal(found[row], alone) and len(alone) == len(prompt) + 12
+        assert torch.equal(alone[: len(prompt)], prompt)
+
+
+@torch.no_grad()
+def test_a_text_ends_where_it_is_told_to():
+    encoder, _ = sharp()
+    prompts = [torch.tensor([7, 8, 9]), torch.tensor([7, 8, 9, 10, 11, 12]), torch.tensor([20])]
+    whole = gpt.generate(encoder, prompts, 15)
+    asked = []
+
+    def stop(row, new):
+        asked.append((row, len(new)))
+        return row < 2 and len(new) >= 4 + row
+
+    found = gpt.generate(encoder, prompts, 15, stop=stop)
+    assert [len(text) for text in found] == [3 + 4, 6 + 5, 1 + 15]
+    assert all(torch.equal(text, other[: len(text)]) for text, other in zip(found, whole, strict=True))
+    assert sorted(asked) == [(0, n) for n in range(1, 5)] + [(1, n) for n in range(1, 6)] + [
+        (2, n) for n in range(1, 16)
+    ]
+    steps = []
+    forward = encoder.forward
+    encoder.forward = lambda *args: steps.append(1) or forward(*args)
+    gpt.generate(encoder, prompts[:1], 15, stop=lambda row, new: True)
+    assert len(steps) == 1, "nothing is made after the last one has ended"
+
+
 @pytest.mark.parametrize(
     ("how", "says"),
     [
@@ -165,6 +237,8 @@ def test_draws_follow_the_softmax_and_the_key():
         ({"steps": -1}, "steps=-1"),
         ({"steps": 3, "temperature": -0.1}, "temperature >= 0 and top_k >= 1, got -0.1 and None"),
         ({"steps": 3, "top_k": 0}, "got 1.0 and 0"),
+        ({"steps": 3, "top_p": 0.0}, "generate needs top_p above 0 and at most 1, got 0.0"),
+        ({"steps": 3, "top_p": 1.5}, "at most 1, got 1.5"),
         ({"steps": 3, "ids": torch.zeros(1, 0, dtype=torch.long)}, "at least one token"),
     ],
 )
