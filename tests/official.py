@@ -76,7 +76,7 @@ def _object(name: str, i: int) -> dict:
     if name == "clue_wsc":
         text, at = (("小明说他来了", (0, 3)), ("他说小明来了", (2, 0)))[i % 2]
         target = {"span1_text": "小明", "span1_index": at[0], "span2_text": "他", "span2_index": at[1]}
-        return row | {"text": text, "target": target}
+        return row | {"text": f"{text} {i}", "target": target}
     return row | {"sentence1": f"今天 {i} 天气", "sentence2": f"明天 {i} 天气"}
 
 

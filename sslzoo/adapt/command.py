@@ -5,9 +5,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sslzoo import build
-from sslzoo.adapt.job import build_adapt, default_name, put_to_data, weights_of
+from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of
 from sslzoo.adapt.measure import evaluated
 from sslzoo.adapt.search import rates, search
+from sslzoo.adapt.submit import also, planned, submit
+from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run, checked_name, write_json
@@ -22,17 +24,21 @@ def run_adapt(
 ) -> Path | None:
     """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first.
     overrides: as the user wrote them, which the run's folder keeps; given: their dotted keys."""
-    root, name = Path(str(config.pop("root"))), config.pop("name")
+    root, name, out = Path(str(config.pop("root"))), config.pop("name"), config.pop("submit", None)
     run = Run.find(config.pop("run"), root)
     config, changed = put_to_data(config, choices, run, given)
     if changed:
         print(changed)
+    if out is not None:
+        planned(config["task"], str(out))
     config["weights"] = weights_of(run)
     name = default_name(config, choices["method"]) if name is None else checked_name(name)
     folder, learning_rates = Run(run.folder / "adapted" / name), rates(config)
     if folder.done and folder.result.exists():
         build.write_config(folder, config, FREE)
         print(f"{folder.folder} is done already\n{summary(folder)}")
+        if out is not None:
+            print(submitted(config["task"], str(out), run, name))
         return folder.result
     job = build_adapt(config, run)
     with sole_writer(folder.folder, first_rank(job.trainer)):
@@ -45,9 +51,24 @@ def run_adapt(
         with bars() as progress:
             device = "cuda" if job.trainer.on_gpu else "cpu"
             found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
+        if further := also(config["task"], *on_device(run, name, device)):
+            found["also"] = further
         write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
     print(summary(folder))
+    if out is not None:
+        print(submitted(config["task"], str(out), run, name))
     return folder.result
+
+
+def on_device(run: Run, name: str, device: str) -> tuple:
+    """An adapted encoder, its task and the task's data, and the device that they are on."""
+    encoder, objective, data = load_adapted(run, name)
+    return encoder.to(device), objective.to(device), data, device
+
+
+def submitted(task: dict, out: str, run: Run, name: str) -> str:
+    """What `submit` wrote of a finished adaptation, in lines."""
+    return submit(task, out, *on_device(run, name, chosen_device("auto")))
 
 
 def summary(folder: Run) -> str:
@@ -66,6 +87,8 @@ def summary(folder: Run) -> str:
             f"{found['steps']} steps, {found['seconds']:.0f} s"
         ),
     ]
+    for part, scores in found.get("also", {}).items():
+        lines.append(f"  {part}: {found['metric']} {100 * scores[found['metric']]:.1f}")
     if chosen := found.get("chosen"):
         rate = f"lr={chosen['lr']:g}, " if "lr" in chosen else ""
         lines.append(f"  validation chose {rate}step {chosen['step']}")

@@ -24,7 +24,7 @@ VALUED = (
     "-i",
     "--experimental-rerun",
 )
-TEXTS = ("name", "run", "root", "out", "init", "targets", "baselines")  # settings that are names and paths
+TEXTS = ("name", "run", "root", "out", "init", "targets", "baselines", "submit")  # settings that are names and paths
 OWN_GRAMMAR = r"""(?i:null)$|$|['"\[{]|(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\("""
 
 

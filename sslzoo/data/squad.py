@@ -78,6 +78,14 @@ class Squad(TextData):
             [rows[i] for i in kept], self.tokenizer, self.max_tokens, self.window_stride, self.max_question
         )
 
+    def unanswered(self, file: str) -> QuestionWindows:
+        """The questions of another file, relative to `path`, whose answers are not public. Raises UserError where a
+        question or a paragraph is empty."""
+        rows = read_questions(files.rooted(self.path) / file, answered=False)[1]
+        if faults := [fault for row in rows if (fault := row.fault())]:
+            raise UserError(faults[0])
+        return QuestionWindows(rows, self.tokenizer, self.max_tokens, self.window_stride, self.max_question)
+
     def _questions(self, split: str) -> list[Question]:
         path = files.rooted(self.path) / self.files.get(split, self.files["train"])
         titles, rows = read_questions(path)
@@ -88,15 +96,16 @@ class Squad(TextData):
         return [row for row, name in zip(rows, filled, strict=False) if name == split]
 
 
-def read_questions(path: Path) -> tuple[list[str], list[Question]]:
-    """The title of each question's article, and the question, of a file. Raises UserError where it is none of SQuAD's."""
+def read_questions(path: Path, answered: bool = True) -> tuple[list[str], list[Question]]:
+    """The title of each question's article, and the question, of a file. answered: whether its answers are read. Raises
+    UserError where it is none of SQuAD's."""
     titles, rows = [], []
     try:
         for article in json.loads(files.read_text(path))["data"]:
             for paragraph in article["paragraphs"]:
                 for item in paragraph["qas"]:
                     # 2.0 has answers that only seem right elsewhere ("plausible_answers")
-                    given = [] if item.get("is_impossible", False) else item["answers"]
+                    given = [] if not answered or item.get("is_impossible", False) else item["answers"]
                     answers = tuple((answer["text"], answer["answer_start"]) for answer in given)
                     titles.append(article["title"] if "title" in article else paragraph["context"])
                     name = f"{path.name}: {item['id']}"

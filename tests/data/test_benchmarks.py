@@ -47,7 +47,7 @@ def test_keywords_are_one_text_and_a_pronoun_is_marked(tmp_path):
     csl = made("clue_csl", f"data.path={clue(tmp_path / 'a', 'clue_csl')}").opened("test")
     assert csl.texts[0] == "水 火" and csl.pairs[0].startswith("今天")
     wsc = made("clue_wsc", f"data.path={clue(tmp_path / 'b', 'clue_wsc')}").opened("test")
-    assert wsc.texts[0] == "_小明_说[他]来了" and wsc.texts[1] == "[他]说_小明_来了"
+    assert wsc.texts[:2] == ["_小明_说[他]来了 0", "[他]说_小明_来了 1"]
 
 
 def test_a_pronoun_without_its_place_is_refused(tmp_path):

@@ -1,0 +1,226 @@
+"""What an adapted encoder says of test splits whose labels are not public, in the files that GLUE's and CLUE's servers
+take (1804.07461, gluebenchmark.com/faq; 2004.05986, the submission rules of CLUE 1.1)."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sslzoo.adapt.data import LabelledItems, Supervised
+from sslzoo.data import files
+from sslzoo.data.base import UNK, Split
+from sslzoo.data.loader import ordered_loader
+from sslzoo.data.question_windows import QuestionWindows
+from sslzoo.data.squad import Squad
+from sslzoo.data.table import TextTable
+from sslzoo.data.text import Texts
+from sslzoo.data.text_splits import TextSplit
+from sslzoo.data.token_store import row_starts
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.features.frozen import units
+from sslzoo.run import write_atomic
+from sslzoo.tasks.base import TaskObjective
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A file of an archive. file: what it is called there. sources: where its rows are, relative to the data's folder: the
+    first of them that is there. rows: how many there are officially, where it is known. optional: left out where
+    there is no source. key: the column that numbers the rows."""
+
+    file: str
+    sources: tuple[str, ...]
+    rows: int | None = None
+    optional: bool = False
+    key: str = "index"
+
+
+DIAGNOSTICS = ("../AX/AX.tsv", "../diagnostic/diagnostic.tsv", "../AX.tsv", "AX.tsv", "diagnostic.tsv")
+MNLI = (
+    Sheet("MNLI-m.tsv", ("test_matched.tsv",), 9796),
+    Sheet("MNLI-mm.tsv", ("test_mismatched.tsv",), 9847),
+    Sheet("AX.tsv", DIAGNOSTICS, 1104, optional=True),
+)
+GLUE = {
+    "cola": (Sheet("CoLA.tsv", ("test.tsv",), 1063),),
+    "sst2": (Sheet("SST-2.tsv", ("test.tsv",), 1821),),
+    "mrpc": (Sheet("MRPC.tsv", ("test.tsv",), 1725),),
+    "stsb": (Sheet("STS-B.tsv", ("test.tsv",), 1379),),
+    "mnli": MNLI,
+    "mnli_mm": MNLI,
+    "qnli": (Sheet("QNLI.tsv", ("test.tsv",), 5463),),
+    "qqp": (Sheet("QQP.tsv", ("test.tsv",), 390965, key="id"),),
+    "rte": (Sheet("RTE.tsv", ("test.tsv",), 3000),),
+    "wnli": (Sheet("WNLI.tsv", ("test.tsv",), 146),),
+}
+CLUE = {  # CLUE 1.1 has other test splits of two sets than 1.0, whose files are test1.0.json
+    "clue_tnews": (
+        Sheet("tnews11_predict.json", ("test.json",)),
+        Sheet("tnews10_predict.json", ("test1.0.json",), optional=True),
+    ),
+    "clue_wsc": (
+        Sheet("cluewsc11_predict.json", ("test.json",)),
+        Sheet("cluewsc10_predict.json", ("test1.0.json",), optional=True),
+    ),
+    "clue_ocnli": (Sheet("ocnli_50k_predict.json", ("test.json",)),),
+    **{
+        f"clue_{name}": (Sheet(f"{name}_predict.json", ("test.json",)),)
+        for name in ("iflytek", "afqmc", "cmnli", "csl")
+    },
+    "cmrc2018": (Sheet("cmrc2018_predict.json", ("test.json",)),),
+}
+SHEETS = GLUE | CLUE
+ALSO = {"mnli": {"mismatched": "dev_mismatched.tsv"}}  # labelled files that are scored beside test
+
+
+def planned(task: dict, out: str) -> list[tuple[Sheet, str]]:
+    """The files that are asked for of a task, by its node, and where their rows are. Raises ConfigError for a task that
+    has none, UserError where rows are not there, both before anything is trained."""
+    name, data = task.get("name"), task.get("data")
+    if name not in SHEETS or not isinstance(data, dict):
+        raise ConfigError(f"submit is for the test splits of GLUE and CLUE: task={', '.join(SHEETS)}; got {name}")
+    if Path(out).suffix.lower() != ".zip" and Path(out).is_file():
+        raise ConfigError(f"submit={out} is a file: name a folder, or an archive that ends with .zip")
+    _there(Path(out))
+    root, found = files.rooted(data["path"]), []
+    for sheet in SHEETS[name]:
+        source = next((source for source in sheet.sources if (root / source).is_file()), None)
+        if source is not None:
+            found.append((sheet, source))
+        elif not sheet.optional:
+            raise UserError(
+                f"submit needs {root / sheet.sources[0]}, the test split without labels, which is not there"
+            )
+    return found
+
+
+def submit(task: dict, out: str, encoder: nn.Module, objective: TaskObjective, data: Supervised, device: str) -> str:
+    """Write what is asked for into a folder, or into an archive that may hold other tasks' files, and say what."""
+    lines, target = [], Path(out)
+    for sheet, source in planned(task, out):
+        with torch.inference_mode():
+            if isinstance(data.data, Squad):
+                text, count = _answers(encoder, objective, data, data.data.unanswered(source), device)
+            else:
+                texts = _table(data).unlabelled(source, sheet.key if sheet.file.endswith(".tsv") else "id")
+                said = _predictions(encoder, objective, data, texts, device)
+                ids, count = texts.columns["id"], len(said)
+                text = _tsv(sheet, ids, said) if sheet.file.endswith(".tsv") else _json_lines(ids, said)
+        _put(target, sheet.file, text)
+        line = f"wrote {sheet.file}, {count:,} rows, to {target}"
+        if sheet.rows not in (None, count):
+            line += f": GLUE's has {sheet.rows:,}, and its server takes no other"
+        lines.append(line)
+    lacking = [s.file for sheets in GLUE.values() for s in sheets if s.file not in _there(target)]
+    if task["name"] in GLUE and lacking:
+        lines.append(f"GLUE takes the archive when it has {', '.join(dict.fromkeys(lacking))} too")
+    return "\n".join(lines)
+
+
+def also(task: dict, encoder: nn.Module, objective: TaskObjective, data: Supervised, device: str) -> dict[str, dict]:
+    """Scores on further labelled files of a task, by what they are called; those that are there."""
+    found = {}
+    for name, file in ALSO.get(task["name"], {}).items():
+        if not (files.rooted(task["data"]["path"]) / file).is_file():
+            continue
+        texts, classes = _table(data).labelled(file), data.classes or []
+        numbers = np.array([classes.index(label) for label in texts.columns["label"]])
+        split = _split(data, texts)
+        items = LabelledItems([split], np.zeros(len(numbers), np.int64), np.arange(len(numbers)), numbers)
+        with torch.inference_mode():
+            found[name] = dict(objective.evaluate(encoder, _batches(items, data, device), items))
+    return found
+
+
+def _table(data: Supervised) -> TextTable:
+    """The table that a task is put to. Raises ConfigError where it is put to something else."""
+    if not isinstance(data.data, TextTable):
+        raise ConfigError(
+            f"task {data.task.name}: the rows of a test split are those of tables, not of {type(data.data).__name__}"
+        )
+    return data.data
+
+
+def _split(data: Supervised, texts: Texts) -> TextSplit:
+    """Texts as items of the data's tokenizer; one without any token is one unknown."""
+    ids, _ = data.tokenizer.encode_batch_counted(texts.texts, texts.pairs, data.max_tokens)
+    ids = [np.asarray(item if len(item) else [UNK], np.int64) for item in ids]
+    return TextSplit(np.concatenate(ids), row_starts([len(item) for item in ids]), texts.names)
+
+
+def _batches(split: Split, data: Supervised, device: str) -> Iterator:
+    return (batch.to(device) for batch in ordered_loader(split, units(data)))
+
+
+def _predictions(
+    encoder: nn.Module, objective: TaskObjective, data: Supervised, texts: Texts, device: str
+) -> list[str]:
+    """What is said of each text: the name of a class, or a number within the data's scores."""
+    found: list[str] = [""] * len(texts.texts)
+    for batch in _batches(_split(data, texts), data, device):
+        for place, value in zip(batch.index.tolist(), objective.predict(encoder, batch), strict=True):
+            if data.classes is None:
+                lowest, highest = _table(data).scores or (-np.inf, np.inf)
+                found[place] = f"{min(max(value, lowest), highest):.3f}"
+            else:
+                found[place] = data.classes[value]
+    return found
+
+
+def _tsv(sheet: Sheet, ids: np.ndarray, said: list[str]) -> str:
+    """GLUE's: a header, and a row for each index in rising order."""
+    try:
+        numbers = [int(i) for i in ids]
+    except ValueError as error:
+        raise UserError(f"{sheet.file}: its rows' {sheet.key} are no numbers: {error}") from error
+    if len(set(numbers)) < len(numbers):
+        twice = next(n for n in numbers if numbers.count(n) > 1)
+        raise UserError(f"{sheet.file}: two rows have the {sheet.key} {twice}")
+    rows = sorted(zip(numbers, said, strict=True))
+    return "".join(["index\tprediction\n", *(f"{number}\t{label}\n" for number, label in rows)])
+
+
+def _json_lines(ids: np.ndarray, said: list[str]) -> str:
+    """CLUE's: an object a line, in the order of the test split."""
+    rows = ({"id": i, "label": label} for i, label in zip(ids.tolist(), said, strict=True))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _answers(encoder: nn.Module, objective, data: Supervised, split: QuestionWindows, device: str) -> tuple[str, int]:
+    """One object: the answer to each question, by its id."""
+    found, _ = objective.answers(encoder, _batches(split, data, device), split)
+    said = {q.id: objective.chosen(a) for q, a in zip(split.questions, found, strict=True)}
+    return json.dumps(said, ensure_ascii=False, indent=1), len(said)
+
+
+def _put(target: Path, name: str, text: str) -> None:
+    """Write a file into a folder or an archive, over what it was."""
+    if target.suffix.lower() != ".zip":
+        write_atomic(target / name, lambda path: path.write_text(text, encoding="utf-8"))
+        return
+    others = {other: data for other, data in _there(target).items() if other != name}
+
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in sorted({**others, name: text.encode()}.items()):
+                archive.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
+
+    write_atomic(target, write)
+
+
+def _there(target: Path) -> dict[str, bytes]:
+    """The files of an archive, or the names of those of a folder."""
+    if target.suffix.lower() != ".zip":
+        return {path.name: b"" for path in target.glob("*")}
+    if not target.exists():
+        return {}
+    try:
+        with zipfile.ZipFile(target) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{target} is no zip archive: {error} — delete it, or name another") from error
