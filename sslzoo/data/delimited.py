@@ -103,7 +103,8 @@ def _check_roles(path: Path, names: list[str], roles: Sequence[str]) -> None:
         if near is not None:
             raise UserError(f"{path} has a column '{near}', but none named '{role}': name it '{role}', or otherwise")
     if roles[0] not in names:
-        raise UserError(f"{path} has no column '{roles[0]}', but {', '.join(names)}{nearest(roles[0], names)}")
+        mend = nearest(roles[0], names) or f" — give the column of files the name '{roles[0]}'"
+        raise UserError(f"{path} has no column '{roles[0]}', but {', '.join(names)}{mend}")
 
 
 def _alike(name: str, role: str) -> bool:

@@ -65,6 +65,7 @@ class TextTable(TextData):
         self.path, self.files, self.columns, self.on_error = path, dict(files), columns, on_error
         self.text, self.pair, self.label = text, pair, label
         self.labels, self.scores = _names(labels) if labels else None, scores
+        self._tables: dict[Path, Texts] = {}  # what files held that were read
 
     def fingerprint(self, split: str) -> str:
         path = self._path(self.files.get(split, self.files["train"]))
@@ -73,7 +74,10 @@ class TextTable(TextData):
 
     def texts(self, split: str) -> Texts:
         lacking = [name for name in ("valid", "test") if name not in self.files]
-        found = self._read(self._path(self.files.get(split, self.files["train"])))
+        path = self._path(self.files.get(split, self.files["train"]))
+        if path not in self._tables:
+            self._tables[path] = self._read(path)
+        found = self._tables[path]
         if split in self.files and (split != "train" or not lacking):
             return found
         # the same sentence twice stays on one side
@@ -123,7 +127,8 @@ class TextTable(TextData):
         if not path.exists():
             others = sorted(other.name for other in path.parent.glob("*") if compressed.kind(other) in _KINDS)
             raise UserError(
-                f"cannot read {path}: No such file" + (f"; there are {', '.join(others[:9])}" if others else "")
+                f"cannot read {path}: No such file"
+                + (f"; there are {', '.join(others[:9])}" if others else files.elsewhere(path))
             )
         return path
 

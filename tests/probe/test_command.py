@@ -57,6 +57,19 @@ def test_a_run_of_each_modality_is_probed(tmp_path, capsys, kind, encoder):
     assert said.startswith("own: accuracy on") and "pretrained  linear" in said and said.count("\n") == 4
 
 
+def test_every_task_can_be_split_otherwise():
+    """As messages advise."""
+    split = [
+        name
+        for name in TASKS
+        if "split" in yaml.safe_load((CONF / "task" / f"{name}.yaml").read_text())["defaults"][-2]
+    ]
+    assert len(split) > 30 and {"image_class", "speaker", "fsdd_digit"} <= set(split)
+    for name in split[::4]:
+        config = compose("run=one", f"task={name}", "task/split=by_item", "paths.data=/d", command="probe")
+        assert config["task"]["split"] == compose("run=one", "task/split=by_item", command="probe")["task"]["split"]
+
+
 def test_frames_of_a_run_are_probed(tmp_path):
     run = finished(tmp_path, "speech")
     found = json.loads(run_probe(probing(run, {"name": "half", "label": "half", "kind": "frames"}), {}).read_text())
