@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from sslzoo.config import CONF, choices, leaves
+from sslzoo.config import CONF, choices, leaves, options
 from sslzoo.errors import ConfigError
 
+DEFAULT_DATA = "digits"  # in conf/pretrain.yaml
 WORD = re.compile(r"\+?([\w/]+)=([\w.,-]+)")  # a choice of an option, or of several to sweep over
 
 
@@ -25,6 +26,7 @@ def settled(overrides: list[str], folders: list[Path]) -> list[str]:
     from omegaconf.errors import OmegaConfBaseException
 
     chosen = {found[1]: found[2] for word in overrides if (found := WORD.fullmatch(word))}
+    overrides = [*overrides, *natural(chosen, folders)]
     below = {group: option for group, option in chosen.items() if "/" in group}
     said, more = {word.lstrip("+~").partition("=")[0] for word in overrides}, []
     for kind in ("recipe", "experiment"):
@@ -45,14 +47,34 @@ def settled(overrides: list[str], folders: list[Path]) -> list[str]:
     return [*overrides, *more]
 
 
+def natural(chosen: dict[str, str], folders: list[Path]) -> list[str]:
+    """The data and the encoder, where none are chosen, of an objective that is not for the default data (images): those
+    of its first recipe whose data are built in, so that `objective=…` alone is a run."""
+    if {"recipe", "experiment"} & chosen.keys() or "objective" not in chosen:
+        return []
+    for recipe in options("recipe", folders):
+        made = [entry for entry in whole("recipe", recipe, folders).get("defaults", []) if isinstance(entry, dict)]
+        found = {k.removeprefix("override /"): v for entry in made for k, v in entry.items()}
+        data = str(found.get("data", DEFAULT_DATA))
+        fits = found.get("objective") == chosen["objective"] and data != DEFAULT_DATA
+        if fits and "path" not in whole("data", data, folders):
+            return [f"{group}={found[group]}" for group in ("data", "encoder") if group in found.keys() - chosen]
+    return []
+
+
 def read(kind: str, name: str, folders: list[Path]) -> dict:
-    """What a recipe sets itself; nothing where there is none of this name, or it is no yaml: Hydra says so."""
+    """What a recipe sets itself."""
+    return {key: value for key, value in whole(kind, name, folders).items() if key != "defaults"}
+
+
+def whole(kind: str, name: str, folders: list[Path]) -> dict:
+    """An option's file; nothing where there is none of this name, or it is no yaml: Hydra says so."""
     path = next((p for folder in (*folders, CONF) if (p := folder / kind / f"{name}.yaml").exists()), None)
     try:
         node = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
     except (yaml.YAMLError, ValueError):
         return {}
-    return {key: value for key, value in node.items() if key != "defaults"} if isinstance(node, dict) else {}
+    return node if isinstance(node, dict) else {}
 
 
 def plain(node) -> Any:

@@ -6,21 +6,49 @@ import pytest
 import yaml
 from conftest import compose
 
-from sslzoo.build import check
+from sslzoo.build import build, check
 from sslzoo.compare.process import Command
 from sslzoo.config import options
+from sslzoo.recipes import natural
 
 RECIPES = options("recipe")
+ELSEWHERE = ("imagenet_mae", "librispeech_wav2vec2")  # whose data is not at hand
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_whole_run(name):
-    config = (
-        compose(f"recipe={name}", "++data.path=somewhere") if "not run" in RECIPES[name] else compose(f"recipe={name}")
-    )
+    config = compose(f"recipe={name}", *(["data.path=somewhere"] if name in ELSEWHERE else []))
     for group in ("data", "encoder", "objective", "optim", "trainer"):
         check(config[group], group)
     assert re.search(r"\d+\.\d+ ± \d|not run", RECIPES[name])
+
+
+@pytest.mark.parametrize(
+    ("objective", "data", "encoder"),
+    [
+        ("albert", "docstrings", "albert_small"),
+        ("bert", "docstrings", "text_small"),
+        ("bert_nsp", "docstrings", "bert_small"),
+        ("roberta", "docstrings", "roberta_small"),
+        ("electra", "docstrings", "electra_mini"),
+        ("gpt", "docstrings", "gpt_small"),
+        ("wav2vec2", "spoken", "logmel_small"),
+    ],
+)
+def test_an_objective_alone_has_its_data_and_encoder(objective, data, encoder):
+    assert natural({"objective": objective}, []) == [f"data={data}", f"encoder={encoder}"]
+    config, same = settled_compose(f"objective={objective}"), [f"data={data}", f"encoder={encoder}"]
+    assert config == settled_compose(f"objective={objective}", *same)
+    assert build(config).objective.modalities != ("image",)
+
+
+def test_what_is_chosen_stays():
+    assert natural({"objective": "albert", "data": "wikitext"}, []) == ["encoder=albert_small"]
+    assert natural({"objective": "albert", "encoder": "albert_base"}, []) == ["data=docstrings"]
+    assert natural({"objective": "albert", "recipe": "digits_simclr"}, []) == []
+    # images are what a run is of by default, whose names stay
+    assert natural({"objective": "simclr"}, []) == natural({"objective": "mae"}, []) == natural({}, []) == []
+    assert natural({"objective": "albert,bert"}, []) == []
 
 
 def test_overrides_come_after_a_recipe():
