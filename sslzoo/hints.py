@@ -128,7 +128,7 @@ def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
     every = [k for folder in (CONF, *folders) for k in keys_of(folder)]
     every += [p.name for p in CONF.iterdir() if p.is_dir()]
     if key in every:
-        more = hint or ": --cfg job shows those of this one"
+        more = hint or f": --cfg job shows those of this one, and +{key}=… sets it where this one takes it too"
         return f"'{key}' is a setting of another choice than the one here{more}"
     if "/" in key:
         groups = GROUPS.values()

@@ -56,7 +56,7 @@ def candidates(line: str, commands) -> list[str]:
         for folder in config_folders(words):
             path.prepend("command-line", f"file://{folder.resolve()}")
         key, equal, start = typed[-1].partition("=")
-        if equal and key in ("run", "init"):
+        if equal and key in ("run", "init", "other"):
             return [f"{key}={found}" for found in runs(words, start)]
         typed = [word for place, word in enumerate(typed) if not of_flag(typed, place)]
         hydra = Hydra.create_main_hydra2("sslzoo", path)

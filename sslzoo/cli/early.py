@@ -23,8 +23,9 @@ def refuse(config: dict) -> None:
     """Raise ConfigError for a setting that its class does not take, UserError for a run that is not there."""
     refuse_settings(config)
     root = Path(str(config.get("root", "runs")))
-    if config.get("run") is not None:
-        Run.find(str(config["run"]), root).check_finished()
+    for key in ("run", "other"):
+        if config.get(key) is not None:
+            Run.find(str(config[key]), root).check_finished()
     if isinstance(config.get("init"), str):
         Run.find(config["init"], root).check_finished()
 

@@ -11,7 +11,7 @@ from sslzoo.cli.flags import Parser
 from sslzoo.errors import ConfigError
 
 PREFIX = "hf:"
-KEYS = ("run", "init", "encoder")  # settings that may name such a folder
+KEYS = ("run", "init", "encoder", "other")  # settings that may name such a folder
 
 
 def run_import(argv: list[str], description: str | None) -> None:
@@ -57,5 +57,5 @@ def with_imported(command: str, argv: list[str]) -> list[str]:
             options = json.dumps([f"file://{(run / 'conf').resolve()}"], ensure_ascii=False)
             found += [f"hydra.searchpath={options}", f"encoder={run.name}", f"init={run}"]
         else:
-            found.append(f"{key if command == 'pretrain' else 'run'}={run}")
+            found.append(f"{'run' if key == 'encoder' else key}={run}")
     return found

@@ -30,6 +30,8 @@ def test_completion(sslzoo):
     Path("runs/sweep/lr=0.1").mkdir(parents=True)
     Path("runs/sweep/lr=0.1/config.yaml").touch()
     assert offered("sslzoo probe task=digit run=") == offered("sslzoo probe run=sw") == ["run=runs/sweep/lr=0.1"]
+    assert "analysis=cka" in offered("sslzoo analyze analysis=c") and "analyze" in offered("sslzoo an")
+    assert offered("sslzoo analyze other=sw") == ["other=runs/sweep/lr=0.1"]
     assert offered("sslzoo report runs/s") == ["runs/sweep/lr=0.1"] and offered("sslzoo probe run=x") == []
 
 

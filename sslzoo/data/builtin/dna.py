@@ -33,7 +33,7 @@ class DNA(TextData):
         classes: int = 2,
         length: int = 48,
         motif: int = 6,
-        copies: int = 3,
+        copies: int = 1,
         count: int = 2000,
         seed: int = 0,
         vocab_size: int = 8000,
