@@ -159,7 +159,7 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
         objective = make(config["objective"], encoder=encoder, data=data)
     data = arranged(data, objective, config["seed"])
     if source is not None and "head" in config["init"]:
-        inherit_head(objective, source)
+        inherit_head(objective, config["objective"], source)
     blocks.check(trainer, encoder, objective)
     return Job(config, data, encoder, objective, batched(data, encoder, objective, optim, trainer), trainer)
 

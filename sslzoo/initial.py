@@ -47,19 +47,19 @@ def pinned(init: str | None, root: Path, objective: Any = None) -> dict | None:
     return found
 
 
-def inherits(objective: Any, run: Run) -> bool:
-    """Whether an objective's node has a head that goes on from the one that a run has learned."""
+def inherits(objective: Any, run: Run) -> list[str]:
+    """What of a head (`Objective.head_state`) an objective's node has alike with that of a run, which goes on from it."""
     if not (isinstance(objective, dict) and "_target_" in objective and run.objective.exists()):
-        return False
-    before = json.loads(run.objective.read_text(encoding="utf-8"))["objective"]
-    names, theirs = (getattr(target(node["_target_"], "objective"), "head_state", ()) for node in (objective, before))
-    return bool(names) and names == theirs
+        return []
+    before = compat.translate(json.loads(run.objective.read_text(encoding="utf-8"))["objective"])
+    ours, theirs = (getattr(target(node["_target_"], "objective"), "head_state", ()) for node in (objective, before))
+    return [name for name in ours if name in theirs]
 
 
-def inherit_head(objective, run: Run) -> None:
-    """Let an objective begin with the head of a run's, such as a language model's."""
-    found = weights.load(run.objective_weights, MEND.format(run.folder))
-    names = [name for name in objective.state_dict() if name.split(".")[0] in objective.head_state]
+def inherit_head(objective: torch.nn.Module, node: dict, run: Run) -> None:
+    """Let an objective, made of `node`, begin with what it has alike with the head of a run's."""
+    found, heads = weights.load(run.objective_weights, MEND.format(run.folder)), inherits(node, run)
+    names = [name for name in objective.state_dict() if name.split(".")[0] in heads]
     restore(objective, {name: found[name] for name in names}, objective.state_dict().keys() - set(names))
 
 

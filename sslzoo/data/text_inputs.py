@@ -8,6 +8,8 @@ from sslzoo.errors import UserError
 class TextInputs(TextData):
     """A tokenizer, taken from a run by `restore`, for the texts that are given to an encoder; no splits."""
 
+    has_sentences = True  # a head may have learned from rows of them, elsewhere
+
     def __init__(self, batch: ByCount | BySeconds, vocab_size: int, max_tokens: int):
         super().__init__(batch, vocab_size, max_tokens)
 

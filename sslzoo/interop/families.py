@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sslzoo.errors import UserError
 from sslzoo.interop.names import Weight, layer
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -32,14 +31,24 @@ DEFAULTS = {"init_std": 0.02, "eps": 1e-12, "activation": "gelu", "hidden": None
 
 
 @dataclass(frozen=True)
+class Head:
+    """Weights that are the state of an objective, by the option of conf/objective. activation: ours, that the encoder
+    must have for the head to have it, too; None where it has its own."""
+
+    objective: str
+    weights: list[Weight] = field(default_factory=list)
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """settings: ours by name, theirs or a value. factorised: whether embeddings have a size of their own
     (`embedding_size`), a norm under the projection.
 
     encoder: weights of the encoder, `prefix` before their names in models with a head. pooler: BERT's. up: the
-    projection of factorised embeddings. head, objective: the language-model head, and the option of conf/objective that
-    it is here; None for none. tied: weights that are stored twice, by which. ignored: patterns of weights that may be
-    there and have no place here: buffers, and heads of tasks. fixed: settings that must be as they are here.
+    projection of factorised embeddings. heads: what heads for pretraining are here, of which the first is taken that is
+    there. tied: weights that are stored twice, by which. ignored: patterns of weights that may be there and have no
+    place here: buffers, and heads of tasks. fixed: settings that must be as they are here.
     """
 
     name: str
@@ -53,8 +62,7 @@ class Family:
     offset: bool = False
     pooler: list[Weight] = field(default_factory=list)
     up: list[Weight] = field(default_factory=list)
-    objective: str | None = "bert"
-    head: list[Weight] = field(default_factory=list)
+    heads: tuple[Head, ...] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
@@ -96,6 +104,9 @@ BUFFERS = r"(.*\.)?embeddings\.(position_ids|token_type_ids)"
 TASK_HEADS = (r"(pre_)?classifier\..*", r"qa_outputs\..*", r"score\..*")
 ABSOLUTE = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 
+BERT_HEAD = masked_head(
+    "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"
+)
 BERT = Family(
     "bert",
     "bert.",
@@ -103,12 +114,15 @@ BERT = Family(
     SETTINGS,
     fixed=ABSOLUTE,
     pooler=layer("pooler", "pooler.dense"),
-    head=masked_head("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    heads=(
+        Head("bert_nsp", [*BERT_HEAD, *layer("pair_head.out", "cls.seq_relationship")], "gelu"),
+        Head("bert", BERT_HEAD, "gelu"),
+    ),
     tied={
         "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
-    ignored=(BUFFERS, r"cls\.seq_relationship\..*", *TASK_HEADS),
+    ignored=(BUFFERS, r"cls\..*", *TASK_HEADS),
 )
 ROBERTA = Family(
     "roberta",
@@ -118,7 +132,7 @@ ROBERTA = Family(
     fixed=ABSOLUTE,
     offset=True,
     pooler=BERT.pooler,
-    head=masked_head("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+    heads=(Head("roberta", masked_head("lm_head.dense", "lm_head.layer_norm", "lm_head.bias")),),
     tied={"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"},
     ignored=(BUFFERS, *TASK_HEADS),
 )
@@ -148,7 +162,20 @@ ALBERT = Family(
     shared=True,
     pooler=layer("pooler", "pooler"),
     up=layer("frontend.up", "encoder.embedding_hidden_mapping_in"),
-    objective=None,  # its head has gelu_new, which that of `bert` here has not
+    heads=(
+        Head(
+            "albert",
+            [
+                *masked_head("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
+                *layer("pair_head.out", "sop_classifier.classifier"),
+            ],
+            "gelu_tanh",
+        ),
+    ),
+    tied={
+        "predictions.decoder.weight": "embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
+    },
     ignored=(BUFFERS, r"predictions\..*", r"sop_classifier\..*", *TASK_HEADS),
 )
 ELECTRA = Family(
@@ -159,7 +186,12 @@ ELECTRA = Family(
     fixed=ABSOLUTE,
     factorised=True,
     up=layer("frontend.up", "embeddings_project"),
-    head=masked_head("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+    heads=(
+        Head(
+            "bert",
+            masked_head("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+        ),
+    ),
     tied={"generator_lm_head.weight": "embeddings.word_embeddings.weight"},
     ignored=(BUFFERS, r"discriminator_predictions\..*", *TASK_HEADS),
 )
@@ -193,9 +225,9 @@ DISTILBERT = Family(
         "attention_dropout": "attention_dropout",
         "segments": 0,
     },
-    head=masked_head("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+    heads=(Head("bert", masked_head("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"), "gelu"),),
     tied={"vocab_projector.weight": "embeddings.word_embeddings.weight"},
-    ignored=(BUFFERS, *TASK_HEADS),
+    ignored=(BUFFERS, r"vocab_.*", *TASK_HEADS),
 )
 ATTENTION = tuple(f"{BLOCK}.attention.{part}" for part in ("query", "key", "value"))
 GPT2 = Family(
@@ -227,70 +259,8 @@ GPT2 = Family(
     },
     fixed={"add_cross_attention": False, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     causal=True,
-    objective="gpt",
+    heads=(Head("gpt"),),
     tied={"lm_head.weight": "wte.weight"},
     ignored=(r"h\.\d+\.attn\.(masked_)?bias", *TASK_HEADS),
 )
 FAMILIES = {family.name: family for family in (BERT, ROBERTA, ALBERT, ELECTRA, DISTILBERT, GPT2)}
-
-
-def family_of(config: Mapping[str, Any], where: str) -> Family:
-    """The family that a config.json is of. Raises UserError, naming those that are known."""
-    name = config.get("model_type")
-    if name not in FAMILIES:
-        said = f"{name!r} ({', '.join(config.get('architectures') or ['no architecture'])})"
-        raise UserError(f"{where} is of {said}; the architectures that are read here are: {', '.join(FAMILIES)}")
-    return FAMILIES[name]
-
-
-def settings(family: Family, config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Our settings of an encoder, as a config.json has them. Raises UserError for one that makes another encoder."""
-    for name, value in family.fixed.items():
-        if config.get(name, value) != value:
-            raise UserError(f"{where}: {name} is {config[name]!r}, and only {value!r} can be read here")
-    found = {}
-    for ours, theirs in family.settings.items():
-        found[ours] = config.get(theirs, DEFAULTS.get(ours)) if isinstance(theirs, str) else theirs
-        if found[ours] is None and ours != "hidden":
-            raise UserError(f"{where} says no {theirs}: was it written by transformers' save_pretrained?")
-    if found["activation"] not in ACTIVATIONS:
-        some = ", ".join(ACTIVATIONS)
-        raise UserError(f"{where}: {family.settings['activation']} is {found['activation']!r}; known are {some}")
-    found["activation"] = ACTIVATIONS[found["activation"]]
-    return found
-
-
-def encoder_node(family: Family, config: Mapping[str, Any], where: str, vocab_size: int, pool: str) -> dict[str, Any]:
-    """The config node of our encoder. vocab_size: ids here, which may be more than theirs by specials."""
-    said = settings(family, config, where)
-    frontend = {
-        "_target_": "sslzoo.encoders.text.WordPieces",
-        "dim": said["dim"],
-        "vocab_size": vocab_size,
-        "max_tokens": said["max_tokens"] - offset(family, config),
-        "segments": said["segments"],
-        "init_std": said["init_std"],
-    }
-    if family.factorised:
-        size = config.get("embedding_size", said["dim"])
-        frontend |= {"embedding_dim": size, "dropout": said["dropout"], "eps": said["eps"]}
-    trunk = {
-        "_target_": "sslzoo.encoders.transformer.Transformer",
-        **{name: said[name] for name in ("dim", "depth", "heads", "hidden", "activation", "dropout")},
-        **{name: said[name] for name in ("attention_dropout", "eps", "init_std")},
-        "norm": "pre" if family.causal else "post",
-        "causal": family.causal,
-        "scale_residuals": family.causal,
-        "input_norm": not family.factorised,
-        "share_layers": family.shared,
-    }
-    target = "sslzoo.encoders.sequence.SequenceEncoder"
-    return {"_target_": target, "frontend": frontend, "trunk": trunk, "pool": pool}
-
-
-def offset(family: Family, config: Mapping[str, Any]) -> int:
-    """Rows of their positions before that of the first token."""
-    if not family.offset:
-        return 0
-    pad = config.get("pad_token_id")
-    return (1 if pad is None else pad) + 1

@@ -10,11 +10,10 @@ import yaml
 from torch import Tensor
 
 from sslzoo import weights
-from sslzoo.config import choices
 from sslzoo.data.text_inputs import TextInputs
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.interop import families, names, tokenizers
-from sslzoo.interop.families import Family
+from sslzoo.interop import configs, names, tokenizers
+from sslzoo.interop.families import Family, Head
 from sslzoo.interop.folder import Folder
 from sslzoo.lock import sole_writer
 from sslzoo.nodes import make
@@ -69,29 +68,30 @@ class Imported:
     def __init__(self, folder: Folder):
         self.folder, where = folder, str(folder.path / "config.json")
         config = folder.config
-        self.family = families.family_of(config, where)
-        size = int(families.settings(self.family, config, where)["vocab_size"])
+        self.family = configs.family_of(config, where)
+        size = int(configs.settings(self.family, config, where)["vocab_size"])
         self.tokenizer, rows = tokenizers.read(folder.path, self.family.name, size)
-        self.rows = names.Rows(rows.specials, rows.size, families.offset(self.family, config))
+        self.rows = names.Rows(rows.specials, rows.size, configs.offset(self.family, config))
         tensors = plain_names(folder.tensors(), self.family)
         self.pool = self._pooling(tensors)
         more = sum(i is None for i in self.rows.specials)
-        self.encoder = families.encoder_node(self.family, config, where, size + more, self.pool)
+        self.encoder = configs.encoder_node(self.family, config, where, size + more, self.pool)
         with torch.device("meta"):  # its weights are those of the folder
             made = make(self.encoder)
         table = encoder_table(self.family, self.encoder)
-        head = self.family.head if any(w.theirs in tensors for w in self.family.head) else []
+        self.head = self._head(tensors)
+        head = [] if self.head is None else self.head.weights
         self._check_tied(tensors)
-        self.ignored = names.check_complete(
+        left = names.check_complete(
             str(folder.path),
             tensors,
             [w.theirs for w in (*table, *head)],
             [*self.family.ignored, *map(re.escape, self.family.tied), *([r"pooler\..*"] * (self.pool != "pooler"))],
         )
+        self.ignored = [name for name in left if name not in self.family.tied]
         self.weights = names.to_ours(table, tensors, self.rows)
         check_shapes(str(folder.path), self.weights, made.state_dict())
-        self.head = names.to_ours(head, tensors, self.rows)
-        self.objective = self.family.objective if head or not self.family.head else None
+        self.head_weights = names.to_ours(head, tensors, self.rows)
 
     def _pooling(self, tensors: dict[str, Tensor]) -> str:
         """As sentence-transformers says, else by BERT's pooler where there is one, else by the first token; a causal
@@ -100,6 +100,15 @@ class Imported:
             return "mean"
         has_pooler = bool(self.family.pooler) and self.family.pooler[0].theirs in tensors
         return self.folder.pooling() or ("pooler" if has_pooler else "first")
+
+    def _head(self, tensors: dict[str, Tensor]) -> Head | None:
+        """The first of the family's heads that is there, and is one here: of pairs, with the encoder's pooler."""
+        for head in self.family.heads:
+            pairs = any(w.ours[0].startswith("pair_head.") for w in head.weights)
+            there = all(w.theirs in tensors for w in head.weights) and (self.pool == "pooler" or not pairs)
+            if there and head.activation in (None, self.encoder["trunk"]["activation"]):
+                return head
+        return None
 
     def _check_tied(self, tensors: dict[str, Tensor]) -> None:
         for name, to in self.family.tied.items():
@@ -123,9 +132,9 @@ class Imported:
         weights.save(run.weights, self.weights)
         write_json(run.encoder, {**parts, "own": {}})
         self.tokenizer.save(run.folder / "tokenizer.json")
-        if self.objective is not None:
-            parts["objective"] = objective_node(self.objective)
-            weights.save(run.objective_weights, self.head)
+        if self.head is not None:
+            parts["objective"] = configs.objective_node(self.head.objective, self.encoder["trunk"]["eps"])
+            weights.save(run.objective_weights, self.head_weights)
             prepared = {"items": 0, "epoch_steps": 0}
             write_json(
                 run.objective,
@@ -167,11 +176,3 @@ def check_shapes(where: str, found: dict[str, Tensor], wanted: dict[str, Tensor]
             raise UserError(
                 f"{where}: {name} is {list(found[name].shape)} in the weights, and {list(x.shape)} by config.json"
             )
-
-
-def objective_node(option: str) -> dict[str, Any]:
-    """The config node of an objective that is only read from then on."""
-    from omegaconf import OmegaConf
-
-    found: Any = OmegaConf.to_container(choices("objective", [option])[option], resolve=True)
-    return found

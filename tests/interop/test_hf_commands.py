@@ -35,7 +35,6 @@ def table(tmp_path):
 def test_import_and_what_it_says(folders, sslzoo):
     code, out, _ = sslzoo("import", f"hf:{folders['bert']}", "name=mine", "root=there")
     assert code == 0 and "bert of 2 x 16" in out and "with its language-model head" in out
-    assert "left out, for it has no place here: cls.seq_relationship.bias" in out
     assert "next:  " in out and "probe run=there/mine" in out
     assert package.load("mine", root="there", device="cpu")(["the sea"]).pooled.shape == (1, 16)
     code, out, _ = sslzoo("import", f"hf:{folders['bert']}", "name=mine", "root=there")
@@ -69,7 +68,7 @@ def test_a_run_goes_on_with_encoder_tokenizer_and_head(folders, table, tmp_path,
     job = build.build({**config, "init": initial.pinned(str(source.folder), tmp_path, config["objective"])})
     for part, path in ((job.encoder, source.weights), (job.objective, source.objective_weights)):
         before = weights.load(path, "")
-        assert before.keys() == part.state_dict().keys()
+        assert before.keys() >= part.state_dict().keys(), "of both heads, the one that is asked for"
         assert all(torch.equal(x, before[k]) for k, x in part.state_dict().items())
     done = Run(tmp_path / "runs" / name)
     after = weights.load(done.objective_weights, "")

@@ -92,29 +92,30 @@ def test_pooling_is_bert_s_where_the_folder_has_a_pooler(tmp_path):
         torch.testing.assert_close(ours.pooled, answer.pooler_output, **CLOSE)
 
 
-def test_the_head_is_the_objective_s(imported):
+HEADS = {"bert": "BertForPreTraining", "albert": "AlbertForPreTraining", "gpt2": "GPT2LMHeadModel"}
+
+
+def test_the_heads_are_the_objective_s(imported):
     folder, run = imported
-    kind = {"bert": transformers.BertForPreTraining, "albert": transformers.AlbertForPreTraining}
-    config = transformers.AutoConfig.from_pretrained(folder)
-    auto = transformers.AutoModelForCausalLM if config.model_type == "gpt2" else transformers.AutoModelForMaskedLM
-    model = kind.get(config.model_type, auto).from_pretrained(folder).eval()
-    if config.model_type == "albert":
-        assert not run.objective.exists()
-        return
+    family = transformers.AutoConfig.from_pretrained(folder).model_type
+    kind = getattr(transformers, HEADS.get(family, "AutoModelForMaskedLM"))
+    model, rows = kind.from_pretrained(folder).eval(), Imported(Folder.open(folder)).rows
     objective, encoder, data = load_objective(run)
-    rows = Imported(Folder.open(folder)).rows
     here = rows.here()
     ids = torch.from_numpy(data.tokenizer.encode(TEXTS[0])[None])
     with torch.no_grad():
         answer = model(torch.tensor([here[i] for i in ids[0].tolist()])[None])
-        last = encoder(ids, torch.tensor([ids.shape[1]])).last
-        if config.model_type == "gpt2":
-            logits = objective.head(last, encoder.frontend.token_embedding.weight)
+        encoded = encoder(ids, torch.tensor([ids.shape[1]]))
+        if family == "gpt2":
+            logits = objective.head(encoded.last, encoder.frontend.token_embedding.weight)
         else:
-            logits = objective.predict(encoder, last)
-    expected = getattr(answer, "logits", getattr(answer, "prediction_logits", None))
+            logits = objective.predict(encoder, encoded.last)
+    expected = answer.logits if hasattr(answer, "logits") else answer.prediction_logits
     there = [i for i, k in enumerate(here) if k is not None]
     torch.testing.assert_close(logits[0][:, there], expected[0][:, [here[i] for i in there]], **CLOSE)
+    if family in ("bert", "albert"):
+        pair = answer.seq_relationship_logits if family == "bert" else answer.sop_logits
+        torch.testing.assert_close(objective.pair_head(encoded.last, encoded.pooled), pair, **CLOSE)
 
 
 def test_weights_go_out_again_to_the_bit(imported):
