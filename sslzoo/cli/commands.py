@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sslzoo
 from sslzoo.cli import following, importing
-from sslzoo.cli.compose import composed, given, of_the_task, typed, with_head
+from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.listing import list_
 from sslzoo.cli.terminal import end_on_signals, streams
@@ -70,14 +70,15 @@ def adapt(argv: list[str]) -> None:
 
     def work(config: dict, choices: dict) -> float | None:
         from sslzoo.adapt.command import run_adapt
+        from sslzoo.cli.sweep_scores import Reached
 
-        path = run_adapt(config, choices, typed(), given())
+        path = run_adapt(fitting_head(config, choices, given()), choices, typed(), given())
         if path is None:
             return None
         print(f"wrote {path}\nnext:  {following.command('report', str(path.parent), argv=argv)}")
         print(f"in Python:  sslzoo.load({str(path.parents[2])!r}, adapted={path.parent.name!r})")
         result = json.loads(path.read_text(encoding="utf-8"))
-        return result["valid"][result["metric"]]
+        return Reached(result["valid"][result["metric"]], str(path))
 
     composed("adapt", with_head(of_the_task(argv)), work)
 

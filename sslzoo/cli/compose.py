@@ -11,7 +11,7 @@ from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
 from sslzoo.cli.help import composition, table
 from sslzoo.cli.importing import with_imported
 from sslzoo.cli.terminal import modules_last
-from sslzoo.config import CONF, explain
+from sslzoo.config import CONF, choices, explain, options
 from sslzoo.errors import ConfigError
 from sslzoo.hints import one_line
 from sslzoo.recipes import settled
@@ -27,8 +27,8 @@ def of_the_task(argv: list[str]) -> list[str]:
 
 
 def with_head(argv: list[str]) -> list[str]:
-    """The words of `sslzoo adapt` with the head that is for the task's kind, where none is chosen. Raises ConfigError for
-    a sweep over tasks of several kinds, for its jobs share one head."""
+    """The words of `sslzoo adapt` with the head that is for the task's kind, where none is chosen. Of a sweep over tasks
+    of several kinds each job finds its own (`fitting_head`); raises ConfigError where settings of a head are given too."""
     if any(re.match(r"\+?head=", word) for word in argv):
         return argv
     found = {key: value for key, _, value in (word.partition("=") for word in argv)}
@@ -36,10 +36,22 @@ def with_head(argv: list[str]) -> list[str]:
     if "task.kind" in found:
         kinds = {"task.kind": found["task.kind"]}
     if len(set(kinds.values())) > 1:
-        said = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-        raise ConfigError(f"these tasks have heads of several kinds ({said}): sweep over those of one kind at a time")
+        if any(word.lstrip("+~").startswith("objective.") for word in argv):
+            said = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+            raise ConfigError(f"objective.… is of one head, and these tasks have several ({said}): sweep over one kind")
+        return argv
     [kind] = set(kinds.values())
     return argv if kind is None else [*argv, f"head={kind}"]
+
+
+def fitting_head(config: dict, chosen: dict, given: list[str]) -> dict:
+    """The config of `sslzoo adapt` with the head of its task's kind, as it comes, where no head was chosen."""
+    kind = config["task"].get("kind") if isinstance(config["task"], dict) else None
+    if "head" in given or kind == chosen.get("head") or kind not in options("head"):
+        return config
+    from omegaconf import OmegaConf
+
+    return {**config, "objective": OmegaConf.to_container(choices("head", [kind])[kind])}
 
 
 def kind_of_task(name: str, folders: list[Path]) -> str | None:

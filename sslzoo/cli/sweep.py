@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from sslzoo.cli.sweep_names import UNNAMED, bare, is_swept, job_name, key_of, name, short
+from sslzoo.cli.sweep_scores import Reached, on_test, over_seeds
 from sslzoo.cli.terminal import modules_last
 from sslzoo.compare.process import quoted
 from sslzoo.config import options
@@ -234,6 +235,8 @@ def summary(command: str, jobs: list[Job], words: list[str], root: Path) -> str:
         columns[f"{value} (valid)" if value == metric else value] = [
             "" if job.value is None else f"{100 * job.value:.1f}" for job in jobs
         ]
+    if command == "adapt":
+        columns["test"] = [f"{100 * on_test(job.value):.1f}" if isinstance(job.value, Reached) else "" for job in jobs]
     for task in dict.fromkeys(task for found in there if found for task in found.scores):
         columns[task] = [f"{100 * found.scores[task]:.1f}" if found and task in found.scores else "" for found in there]
     columns["minutes"] = [f"{found.minutes:.1f}" if found and found.minutes is not None else "" for found in there]
@@ -245,6 +248,8 @@ def summary(command: str, jobs: list[Job], words: list[str], root: Path) -> str:
         best, own = (min if lower else max)(known, key=lambda one: one[0])
         shown = figure(best) if lower else f"{100 * best:.1f} on validation"
         text += f"\n{'lowest' if lower else 'highest'} {metric}: {shown}, {' '.join(own)}"
+    if table := over_seeds([(own, job.value) for job, own in zip(jobs, varied, strict=True)]):
+        text += f"\n\n{table}"
     if any(there):
         text += f"\nwrote {folder}\nnext:  sslzoo runs root={folder}"
     return text

@@ -65,15 +65,18 @@ class ConllU(TextData):
         return Texts([" ".join(words) for words, _ in self._sentences[split]], names)
 
     def fingerprint(self, split: str) -> str:
-        return digest(file_stamps([self._file(split)]), split, self.on_error)
+        return digest(file_stamps([self._file(split)]), split, self.on_error, "cut texts counted")
 
     def write(self, name: str, folder: Path) -> None:
         texts = self.opened(name)
         words = [words for words, _ in self._sentences[name]]
         encoded = [self.tokenizer.encode_words(sentence, self.max_tokens) for sentence in words]
         upos = [_stretches(word, tags) for (_, word), (_, tags) in zip(encoded, self._sentences[name], strict=True)]
+        # a word whose first piece is past the end is not read
+        cut = sum(len(np.unique(word[word >= 0])) < len(own) for (_, word), own in zip(encoded, words, strict=True))
         ids, dtype = (item for item, _ in encoded), token_dtype(len(self.tokenizer))
         TextSplit.write(folder, ids, dtype, texts.names, texts.columns, {"upos": upos})
+        np.save(folder / "cut_texts.npy", cut)
 
     def _file(self, split: str) -> Path:
         root = files.rooted(self.path)

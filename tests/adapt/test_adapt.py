@@ -254,7 +254,7 @@ def test_labels_of_items_from_several_splits(own):
         (["task=image_class", "method=hed"], "there is no method 'hed' — did you mean 'head'"),
         (["task=image_class", "optim.groups={nothing: 0.1}"], "no parameter that learns has a name that starts with"),
         (["task=regression", "task.label=label", "head=classification"], "Classification is for classification: choose"),
-        (["task=digit,regression", "-m"], "heads of several kinds (digit classification, regression regression): sweep"),
+        (["task=digit,regression", "objective.dropout=0", "-m"], "several (digit classification, regression regression)"),
         (["data=tiny_speech"], "its data is speech and the encoder reads image"),
     ],
 )  # fmt: skip
@@ -364,3 +364,24 @@ def test_a_value_is_predicted():
         expected = F.mse_loss(job.objective.logits(job.encoder, batch)[:, 0], batch.targets["label"])
         assert float(job.objective(job.encoder, batch, 0).value) == pytest.approx(float(expected))
     assert job.data.classes is None and batch.targets["label"].dtype == torch.float32
+
+
+def test_a_sweep_over_tasks_methods_and_seeds_is_one_table(own, sslzoo):
+    """Of tasks of two kinds, each with its own head."""
+    run = own("tiny_text", "text")
+    folder = ["--config-dir", str(Path(__file__).parents[1] / "tiny"), f"run={run.folder}"]
+    words = ["task=package,regression", "task.label=label", "method=full,head", "seed=0,1,2", "trainer.max_steps=3"]
+    code, out, _ = sslzoo("adapt", "-m", *folder, *words, "trainer.progress=false")
+    assert code == 0
+    table = out.split("mean ± standard deviation over seeds:\n")[1].splitlines()
+    assert table[0].split() == ["task", "method", "metric", "seeds", "valid", "test", "chance", "trained", "seconds"]
+    rows = [line.split("  ") for line in table[1:5]]
+    assert [[x.strip() for x in row if x.strip()][:3] for row in rows] == [
+        ["package", "full", "accuracy"], ["package", "head", "accuracy"],
+        ["regression", "full", "pearson_spearman"], ["regression", "head", "pearson_spearman"],
+    ]  # fmt: skip
+    found = [
+        json.loads((run.folder / "adapted" / name / "result.json").read_text())["test"]["accuracy"]
+        for name in ("package-full", "package-full-s1", "package-full-s2")
+    ]
+    assert f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f}" in table[1]
