@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sslzoo.data.pointers import unfetched
+
 CONVERT = "convert it, as `ffmpeg -i a.m4a a.flac` does"
 _HEAD = 4096  # bytes
 _BEGINNINGS = {
@@ -26,8 +28,8 @@ def unreadable(path: Path) -> str | None:
     """What a file is, with the mend, where its head says that libsndfile cannot read it; else None."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
-    if head.startswith(b"version https://git-lfs"):
-        return "is a pointer of Git LFS and not the file itself: `git lfs pull` fetches that"
+    if said := unfetched(head):
+        return said
     coding = _coding(head)
     return None if coding is None else f"is {coding}, which libsndfile cannot read: {CONVERT}"
 

@@ -94,6 +94,10 @@ def _header(path: Path, row: list[str]) -> list[str]:
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise UserError(f"{path} has two columns named '{twice[0]}': rename or remove one of them")
+    others = [(sign, name) for sign, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")) if sign in names[0]]
+    if len(names) == 1 and others:
+        wanted = "commas" if compressed.kind(path) == ".csv" else "tabs"
+        raise UserError(f"{path} has {others[0][1]} between its columns, and should have {wanted}: save it with those")
     return names
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from sslzoo.data.pointers import unfetched
 from sslzoo.errors import UserError
 
 MOST_PIXELS = 1 << 28  # of a picture, as it is stored: 16,384 a side
@@ -55,6 +56,9 @@ def _unread(path: Path, error: Exception) -> UserError:
     """What to say of a picture that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"there is no file {path}")
+    with open(path, "rb") as file:
+        if said := unfetched(file.read(100)):
+            return UserError(f"{path} {said}")
     reason = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error) or type(error).__name__
     return UserError(f"{path} is not a whole picture: {reason}")
 

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from sslzoo.data import compressed
+from sslzoo.data.pointers import unfetched
 from sslzoo.errors import UserError
 
 SUFFIXES = compressed.packed(".txt")
@@ -70,6 +71,8 @@ def _encoding(path: Path, block: bytes) -> str:
         if block.startswith(mark):
             _say_encoding(path, name)
             return name
+    if said := unfetched(block):
+        raise UserError(f"{path} {said}")
     if block.count(0) > len(block) / 10:
         name = "utf-16be" if block[:1] == b"\0" else "utf-16le"
         raise UserError(

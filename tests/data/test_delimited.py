@@ -75,3 +75,21 @@ def test_a_column_that_nearly_names_the_path_is_refused(tmp_path, name):
 def test_other_names_are_labels(tmp_path, name):
     (tmp_path / "m.tsv").write_text(f"path\t{name}\na.wav\tx\n")
     assert delimited.manifest(tmp_path / "m.tsv")[0][name] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "name, header, says",
+    [
+        (
+            "a.csv",
+            "text;label",
+            "a.csv has semicolons between its columns, and should have commas",
+        ),  # Excel's in Europe
+        ("a.csv", "text\tlabel", "a.csv has tabs between its columns, and should have commas"),
+        ("a.tsv", "text,label", "a.tsv has commas between its columns, and should have tabs"),
+    ],
+)
+def test_columns_divided_otherwise_are_told(tmp_path, name, header, says):
+    with pytest.raises(UserError, match=says):
+        read(tmp_path, f"{header}\n1\n", name)
+    assert read(tmp_path, "text\n1\n", name) == [(2, {"text": "1"})]

@@ -88,6 +88,9 @@ def test_bad_pictures_are_named(tmp_path):
     with pytest.raises(UserError, match=r"b.jpg is not a whole picture: it is empty \(0 bytes\)"):
         pixels.inspect(path)
     path.write_text("no picture")
+    (tmp_path / "l.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UserError, match="l.jpg is a pointer of Git LFS and not the file itself"):
+        pixels.inspect(tmp_path / "l.jpg")
     with pytest.raises(UserError, match="b.jpg is not a whole picture: cannot identify"):
         pixels.inspect(path)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))

@@ -106,3 +106,9 @@ def test_the_line_of_a_bad_byte_is_counted_over_blocks(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes("é\n\né\n".encode() + b"ab\xe9")
     with pytest.raises(UserError, match=r"byte 9 is 0xe9 \(line 4\)"):
         list(text_files.decoded(tmp_path / "a.txt"))
+
+
+def test_a_pointer_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UserError, match="a.txt is a pointer of Git LFS and not the file itself: `git lfs pull`"):
+        list(text_files.decoded(tmp_path / "a.txt"))
