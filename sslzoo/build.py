@@ -17,9 +17,9 @@ from sslzoo.config import choices, options
 from sslzoo.data.arranged import arranged
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.initial import MEND, described, differences, inherit_head, initial, restore
+from sslzoo.initial import MEND, TOKENIZER, described, differences, inherit_head, initial, restore
 from sslzoo.nodes import check, fits, make, target
-from sslzoo.run import Run, write_atomic, write_json
+from sslzoo.run import Run, sha256, write_atomic, write_json
 from sslzoo.train import additions, blocks
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.validate import Validate
@@ -60,6 +60,8 @@ class Job:
         """Write what was learned, and what builds it again. prepared: what `objective.prepare` was given."""
         saved = {name: self.config[name] for name in ("encoder", "data", "seed")}
         saved["own"] = own.folders_of([self.config[name] for name in ("encoder", "data", "objective")])
+        if (run.folder / TOKENIZER).exists():
+            saved["tokenizer"] = sha256(run.folder / TOKENIZER)
         weights.save(run.weights, encoder.state_dict())
         write_json(run.encoder, saved)
         state = objective.state_dict()

@@ -11,8 +11,9 @@ from torch import Tensor
 from sslzoo import compat, own, weights
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import target
-from sslzoo.run import Run, check_signed
+from sslzoo.run import Run, check_signed, sha256
 
+TOKENIZER = "tokenizer.json"  # of a run on texts
 MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
 
 
@@ -20,6 +21,12 @@ def described(run: Run) -> dict:
     """What encoder.json of a finished run says, whose own classes can be imported from then on."""
     run.check_finished()
     saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
+    tokenizer = run.folder / TOKENIZER
+    if "tokenizer" in saved and not (tokenizer.exists() and sha256(tokenizer) == saved["tokenizer"]):
+        raise UserError(
+            f"{tokenizer} is not the tokenizer that the run's encoder was trained with, so that its ids mean other texts: put "
+            "the run's own back, or delete the run and train it again"
+        )
     own.find_again(saved.get("own", {}), run.folder)
     return saved
 

@@ -10,6 +10,7 @@ from test_contracts import batch_of, ready, train
 
 from sslzoo import build, initial, weights
 from sslzoo.config import fingerprint
+from sslzoo.data import tokenizer_training
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
@@ -45,6 +46,24 @@ def test_the_objective_is_loaded_as_it_was_trained(objective, tmp_path):
     begun = build.build({**config, "init": initial.pinned(str(run.folder), tmp_path)})
     assert equal(begun.encoder, encoder) and not equal(begun.encoder, build.build(config).encoder)
     assert all(equal(m, encoder) for m in begun.objective.modules() if isinstance(m, Encoder))
+
+
+def test_another_tokenizer_than_the_encoders_is_refused(tmp_path):
+    text = "".join(f"line {i} of a text that is read\n" for i in range(300))
+    (tmp_path / "a.txt").write_text(text)
+    how = [f"data.path={tmp_path}/a.txt", "data.vocab_size=60", "data.max_tokens=16", "data.batch.size=2"]
+    run = train(tiny("bert", "data=plain_text", *how, "trainer.max_steps=1"), tmp_path / "run")
+    _, data = build.load_encoder(run)
+    tokenizer_training.train("wordpiece", [text.upper()], 30, lowercase=False).save(run.folder / "tokenizer.json")
+    with pytest.raises(
+        UserError, match="run/tokenizer.json is not the tokenizer that the run's encoder was trained with"
+    ):
+        build.load_encoder(run)
+    data.tokenizer.save(run.folder / "tokenizer.json")
+    assert build.load_encoder(run)[1].tokenizer.digest == data.tokenizer.digest
+    (run.folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="is not the tokenizer"):
+        build.load_encoder(run)
 
 
 @pytest.fixture(scope="module")

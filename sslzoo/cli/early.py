@@ -5,6 +5,7 @@ run that a command names is looked for. All that needs more is refused by the co
 """
 
 import ast
+import copy
 import dataclasses
 import inspect
 import typing
@@ -48,10 +49,11 @@ def written_signature(path: str, where: str) -> nodes.Signature | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """A module's classes, and of which modules its other names are."""
+    """A module's classes and literal types (`Kind = Literal[…]`), and of which modules its other names are."""
 
     classes: dict[str, ast.ClassDef]
     imported: dict[str, str]
+    literals: dict[str, ast.expr]
 
     @staticmethod
     @lru_cache
@@ -64,6 +66,11 @@ class Source:
         return Source(
             {node.name: node for node in body if isinstance(node, ast.ClassDef)},
             {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names},
+            {
+                ast.unparse(node.targets[0]): node.value
+                for node in body
+                if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal[")
+            },
         )
 
     def find(self, base: ast.expr) -> Class | None:
@@ -74,30 +81,52 @@ class Source:
         other = Source.of(self.imported.get(name, ""))
         return (other.classes[name], other) if other and name in other.classes else None
 
+    def spelled(self, annotation: ast.expr | None) -> ast.expr | None:
+        """An annotation, its name of a literal type replaced by that, such as `Kind | None`."""
+        if annotation is None:
+            return None
+        known = dict(self.literals)
+        for node in ast.walk(annotation):
+            other = Source.of(self.imported.get(node.id, "")) if isinstance(node, ast.Name) else None
+            known |= {node.id: other.literals[node.id]} if other and node.id in other.literals else {}
+        return _Spelled(known).visit(copy.deepcopy(annotation)) if known else annotation
+
+
+class _Spelled(ast.NodeTransformer):
+    """Names, replaced by what they stand for."""
+
+    def __init__(self, known: dict[str, ast.expr]):
+        self.known = known
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.known.get(node.id, node)
+
 
 def _parameters(found: Class) -> dict[str, inspect.Parameter] | None:
     """What a class is made with: of its own `__init__`, of its dataclass's fields, or of the class that it extends."""
     node, source = found
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _of_function(item.args)
+            return _of_function(item.args, source)
     bases = [base for base in map(source.find, node.bases) if base]
     inherited = next((p for p in map(_parameters, bases) if p is not None), None)
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         return inherited
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
     named = [item for item in fields if ast.unparse(item.target) != "_"]  # which is where those by name only begin
-    own = {ast.unparse(item.target): _parameter(item.target, item.annotation, item.value) for item in named}
+    own = {
+        ast.unparse(item.target): _parameter(item.target, source.spelled(item.annotation), item.value) for item in named
+    }
     return {**(inherited or {}), **own}
 
 
-def _of_function(arguments: ast.arguments) -> dict[str, inspect.Parameter] | None:
+def _of_function(arguments: ast.arguments, source: Source) -> dict[str, inspect.Parameter] | None:
     if arguments.vararg or arguments.kwarg:
         return None
     names = [*arguments.posonlyargs, *arguments.args]
     defaults = [*[None] * (len(names) - len(arguments.defaults)), *arguments.defaults, *arguments.kw_defaults]
     every = zip([*names, *arguments.kwonlyargs], defaults, strict=True)
-    return {a.arg: _parameter(a, a.annotation, default) for a, default in every if a.arg != "self"}
+    return {a.arg: _parameter(a, source.spelled(a.annotation), default) for a, default in every if a.arg != "self"}
 
 
 def _parameter(name: ast.AST, annotation: ast.expr | None, default: ast.expr | None) -> inspect.Parameter:

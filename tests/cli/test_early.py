@@ -77,6 +77,11 @@ def test_what_is_no_class_of_sslzoo_is_left_to_the_import():
         (["pretrain", "optim.betas=[a]"], 2, "optim.betas must be list[float], got ['a']"),
         (["pretrain", "+encoder.depth=3"], 2, "encoder.depth: ResNet takes no 'depth' — did you mean 'depths'?"),
         (["pretrain", "init=no"], 1, "no run 'no'"),
+        (
+            ["pretrain", "data=docstrings", "data.tokens=bpe", "objective=bert", "encoder=bert_small"],
+            2,
+            "data.tokens must be one of wordpiece, byte_bpe, unigram, characters, got 'bpe'",
+        ),
     ],
 )
 def test_a_mistake_is_told_without_torch(words, code, said, tmp_path):
