@@ -174,6 +174,10 @@ class Supervised(WrappedData):
             return self.split(part).cut_questions
         return int(getattr(self.pool.splits[part], "cut_texts", 0))
 
+    def left_out(self, part: str) -> int:
+        """How many questions of a part are left out, for they have an answer that does not stand where it is said to."""
+        return self.split(part).left_out if self.task.kind == "answers" else 0
+
     def _check(self, classes: list[str] | None) -> None:
         if self._classes is not None and classes != self._classes:
             raise UserError(

@@ -39,10 +39,11 @@ class QuestionWindows(Split):
     where the window does not hold all of it, or there is none.
 
     question [N]: which of `questions` an item is about. first [N]: the first token of the paragraph that it holds.
-    cut_questions: how many questions are longer than `max_question` and lose their end.
+    cut_questions: how many questions are longer than `max_question` and lose their end. left_out: how many were refused.
     """
 
     on_error = "raise"
+    left_out = 0
 
     def __init__(
         self, questions: list[Question], tokenizer: Tokenizer, max_tokens: int, stride: int, max_question: int

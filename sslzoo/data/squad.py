@@ -74,9 +74,10 @@ class Squad(TextData):
                 "them, or set data.wrong_answers=skip (task.data.wrong_answers) to leave them out"
             )
         kept = files.drop_faulty(path, len(rows), faults, "skip")
-        return QuestionWindows(
-            [rows[i] for i in kept], self.tokenizer, self.max_tokens, self.window_stride, self.max_question
-        )
+        kept = [rows[i] for i in kept]
+        found = QuestionWindows(kept, self.tokenizer, self.max_tokens, self.window_stride, self.max_question)
+        found.left_out = len(faults)
+        return found
 
     def unanswered(self, file: str) -> QuestionWindows:
         """The questions of another file, relative to `path`, whose answers are not public. Raises UserError where a

@@ -385,3 +385,29 @@ def test_a_sweep_over_tasks_methods_and_seeds_is_one_table(own, sslzoo):
         for name in ("package-full", "package-full-s1", "package-full-s2")
     ]
     assert f"{100 * np.mean(found):.1f} ± {100 * np.std(found, ddof=1):.1f}" in table[1]
+
+
+def test_texts_that_are_cut_are_counted_and_other_labels_refused(tmp_path, real_words):
+    """An encoder of eight tokens reads no text whole. Data that have other labels than the head are no test of it."""
+    run = write_run(
+        tmp_path / "run",
+        compose(
+            "data=text_table", f"data.path={real_words}", "data.files={train: train.tsv, test: dev.tsv}",
+            "data.text=sentence", "data.vocab_size=60", "data.max_tokens=8", "encoder=tiny_text",
+        ),
+    )  # fmt: skip
+    config = compose(
+        f"run={run.folder}", "task=sst2", f"task.data.path={real_words}", "trainer.max_steps=2",
+        "trainer.progress=false", "batch={_target_: sslzoo.data.sampler.ByCount, size: 16}", command="adapt",
+    )  # fmt: skip
+    found = json.loads(run_adapt(config, {"method": "full"}).read_text())
+    assert found["cut_texts"] == {part: found[f"n_{part}"] for part in ("train", "valid", "test")}
+    _, _, data = load_adapted(run, "sst2-full")
+    for name in ("train.tsv", "dev.tsv"):
+        lines = (real_words / name).read_text().replace("\t1", "\tgood")
+        (real_words / name).write_text(lines)
+    data.data.labels = ["0", "good"]
+    with pytest.raises(
+        UserError, match="task sst2: the labels of this data are 0, good, and those that were learned 0, 1"
+    ):
+        data.split("test")

@@ -141,6 +141,7 @@ def test_an_answer_that_is_not_there(tmp_path, item, fault, caplog):
     assert "1 of 2 questions" in str(error.value) and "\n" not in str(error.value)
     kept = squad(tmp_path, [good, item], wrong_answers="skip").windows("train")
     assert [question.id for question in kept.questions] == ["0"] and "left out 1 of 2" in caplog.text
+    assert kept.left_out == 1
 
 
 def test_a_question_that_leaves_no_room(tmp_path):
