@@ -116,6 +116,10 @@ def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
     own = re.match(r"(callbacks|logger)\.\w+", key)
     if own and own[0] not in (here or ()):
         return f"there is no {own[0]} here: to add one of yours, write +{key}=…"
+    if key in (here or ()):
+        return f"'{key}' has not all of these keys here: to add to them, write ++{key}=…"
+    if re.search(r"\.files\.\w+$", key) and key.rpartition(".")[0] in (here or ()):
+        return f"'{key}' is not set here: to add it, write +{key}=…"
     if key.startswith("task.data."):
         return f"no data is chosen that {key.removeprefix('task.')} is a setting of: add data=… (`sslzoo list data`)"
     first, last = key.split(".")[0], key.split(".")[-1]

@@ -51,6 +51,14 @@ WRONG = {
     "taken away": (["~seed"], "seed is required: set seed=…, or leave out the ~"),
     "group taken away": (["~optim"], "optim is required: set optim=… — `sslzoo list` shows: adamw"),
     "added twice": (["+optim.lr=0.1"], "'optim.lr' is there already: leave out the +"),
+    "keys that are not there": (
+        ["data=cola", "data.path=x", "data.files={train: a.tsv, valid: b.tsv}", "objective=bert", "encoder=bert_small"],
+        "'data.files' has not all of these keys here: to add to them, write ++data.files=…",
+    ),
+    "a split's file that is not there": (
+        ["data=cola", "data.path=x", "data.files.valid=b.tsv", "objective=bert", "encoder=bert_small"],
+        "'data.files.valid' is not set here: to add it, write +data.files.valid=…",
+    ),
     "a callback without a plus": (
         ["callbacks.mine._target_=own.Callback"],
         "there is no callbacks.mine here: to add one of yours, write +callbacks.mine._target_=…",

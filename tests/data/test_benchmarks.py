@@ -99,3 +99,28 @@ def test_rows_of_qqp_that_are_cut_short_are_left_out_and_counted(tmp_path, caplo
 def test_each_set_has_a_task():
     for name in (*GLUE, *CLUE):
         assert (CONF / "task" / f"{name}.yaml").exists()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "name, folder, rows, first",
+    [
+        ("cola", "CoLA", 1063, "Bill whistled past the house."),
+        ("stsb", "STS-B", 1379, "A girl is styling her hair."),
+    ],
+)
+def test_real_test_splits_of_glue(name, folder, rows, first, real):
+    data = made(name, f"data.path={real / 'text' / 'GLUE' / folder}")
+    sheet = data.unlabelled("test.tsv", "index")
+    assert sheet.columns["id"].tolist() == [str(i) for i in range(rows)] and sheet.texts[0] == first
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name, rows", [("tnews", 1500), ("ocnli", 3000)])
+def test_real_test_splits_of_fewclue(name, rows, real):
+    """Its files are CLUE's by other names; labels are numbers where CLUE's are texts."""
+    files = "++data.files={train: train_few_all.json, valid: dev_few_all.json, test: test_public.json}"
+    data = made(f"clue_{name}", f"data.path={real / 'text' / 'FewCLUE' / name}", files)
+    assert set(data.opened("test").columns["label"]) == set(data.labels)
+    sheet = data.unlabelled("test.json", "id")
+    assert len(sheet.texts) == rows and [str(i) for i in sheet.columns["id"][:3]] == ["0", "1", "2"]
