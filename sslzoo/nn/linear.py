@@ -2,10 +2,9 @@
 
 torch multiplies float32 matrices with MKL, which uses AVX-512 on Intel's processors only. On AMD's that have it (Zen 4
 and 5), oneDNN is twice as fast: 245 beside 105 billion operations a second on one core of an EPYC 9005. The results
-differ by rounding. Everywhere else, in half precision and under `torch.compile`, this is `torch.nn.Linear`.
+differ by rounding. Everywhere else, and in half precision, this is `torch.nn.Linear`.
 """
 
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 LEAST = 2**22  # multiplications of a product from which on it pays to leave torch's own path
 
 
-@cache
 def onednn_is_faster() -> bool:
     """Whether this machine's processor is one on which oneDNN's float32 products are faster than MKL's."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -25,11 +23,13 @@ def onednn_is_faster() -> bool:
     return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+ONEDNN_IS_FASTER = onednn_is_faster()  # once: `torch.compile` cannot follow the question
+
+
 def uses_onednn(a: Tensor, b: Tensor) -> bool:
     """Whether `product` is to be used for a [..., M, K] and b [N, K], and not torch's own."""
     return (
-        not torch.compiler.is_compiling()
-        and onednn_is_faster()
+        ONEDNN_IS_FASTER
         and a.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
         and type(a) in (Tensor, nn.Parameter)  # no subclass, such as a sharded DTensor
@@ -41,15 +41,26 @@ def uses_onednn(a: Tensor, b: Tensor) -> bool:
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a [M, K] @ b [K, N] by oneDNN, float32, without a gradient."""
+    return _opaque_product(a, b) if torch.compiler.is_compiling() else _product(a, b)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
     if not b.t().is_contiguous():
         b = b.contiguous()  # of other strides oneDNN's fast kernels know nothing
     return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+
+
+# to the compiler, which takes oneDNN's own operation for inference alone, an operation that it cannot look into
+_opaque_product = torch.library.custom_op("sslzoo::product", _product, mutates_args=())
+_opaque_product.register_fake(lambda a, b: a.new_empty(len(a), b.shape[1]))
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        if torch.compiler.is_compiling():
+            return product(x, weight.t()) if bias is None else product(x, weight.t()) + bias
         return torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "")
 
     @staticmethod

@@ -17,7 +17,7 @@ def given(*shape: int) -> torch.Tensor:
 @pytest.fixture
 def everywhere(monkeypatch):
     """Every product by oneDNN, whatever the processor and the size."""
-    monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(module, "ONEDNN_IS_FASTER", True)
     monkeypatch.setattr(module, "LEAST", 0)
 
 
@@ -59,6 +59,18 @@ def test_the_gradient_of_a_gradient_is_torchs(everywhere):
         torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-4)  # of values of up to 10^5
 
 
+@needs_onednn
+def test_compiled_it_is_one_graph_and_the_same(everywhere):
+    torch.library.opcheck(module._opaque_product, (given(5, 24), given(40, 24).t()))
+    layer, found = Linear(24, 40), []
+    for call in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
+        x = given(5, 24).requires_grad_()
+        y = call(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *layer.parameters()))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+
+
 def test_a_frozen_weight_gets_no_gradient(everywhere):
     layer = Linear(24, 40).requires_grad_(False)
     x = given(5, 24).requires_grad_()
@@ -75,5 +87,5 @@ def test_where_it_is_used(everywhere):
 
 
 def test_small_products_are_torchs_own(monkeypatch):
-    monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(module, "ONEDNN_IS_FASTER", True)
     assert not uses_onednn(given(5, 24), given(40, 24))
