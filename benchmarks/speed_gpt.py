@@ -1,6 +1,6 @@
 """A training step of GPT with a vocabulary of 50,257: sslzoo's beside transformers' GPT2LMHeadModel.
 
-Both have the same weights, 4 layers of 256 with 4 heads, and take the same batch: forward, backward, AdamW. Their
+Both have the same weights, 4 layers of 256 with 4 heads, and take the same batch: forward, backward, fused AdamW. Their
 losses and gradients are compared before anything is timed.
 
     python benchmarks/speed_gpt.py [--rounds 9] [--out benchmarks/results/speed_gpt.json]
@@ -92,7 +92,7 @@ def main() -> None:
         case = f"{ROWS} rows of {TOKENS}, {name}"
         cases[case] = {"ways": found, "gap": gap, "lengths": given.lengths.tolist()}
         speed.show(case, cases[case])
-    about = {"dim": DIM, "depth": DEPTH, "heads": HEADS, "vocab_size": VOCAB, "step": "forward, backward, AdamW"}
+    about = {"dim": DIM, "depth": DEPTH, "heads": HEADS, "vocab_size": VOCAB, "step": "forward, backward, fused AdamW"}
     speed.store(said.out, about, cases)
 
 

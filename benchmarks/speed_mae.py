@@ -2,10 +2,12 @@
 
 Both have the same weights and mask the same patches of the same 32-pixel images: 64 patches of 4, an encoder of
 6 layers of 128, a decoder of 2 layers of 128; forward and backward. Their losses are compared before anything is timed.
+Then ours with its blocks compiled, as by trainer.compile=true, beside theirs as it was.
 
     python benchmarks/speed_mae.py [--rounds 15] [--out benchmarks/results/speed_mae.json]
 """
 
+import copy
 from types import SimpleNamespace
 
 import speed
@@ -18,6 +20,7 @@ from sslzoo.encoders.image import Patches
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.objectives.mae import MAE
+from sslzoo.train.blocks import compile_blocks
 
 SIZE, PATCH, DIM, DEPTH, HEADS, DECODER_DEPTH, ROWS = 32, 4, 128, 6, 4, 2, 64
 
@@ -99,11 +102,20 @@ def main() -> None:
     gap = float((ways[speed.OURS]() - step(theirs, lambda: theirs(images, noise=noise).loss)).abs())
     ours, others = encoder.trunk.blocks[0].up.weight.grad, theirs.vit.layers[0].mlp.fc1.weight.grad
     assert gap < 1e-5 and (ours - others).abs().max() < 1e-4 * others.abs().max(), gap
-    case = f"{ROWS} images of {SIZE} pixels"
-    found = {"ways": speed.by_turns(ways, said.rounds), "gap": gap}
-    speed.show(case, found)
+    compiled = copy.deepcopy(both)
+    compile_blocks(compiled, ragged=False)
+    peer = "transformers ViTMAEForPreTraining"
+    compiled_ways = {
+        speed.OURS: lambda: step(compiled, lambda: compiled[1](compiled[0], batch, 0).value),
+        f"{peer}, not compiled": ways[peer],
+    }
+    cases = {}
+    for also, each in {"": ways, ", blocks compiled": compiled_ways}.items():
+        case = f"{ROWS} images of {SIZE} pixels{also}"
+        cases[case] = found = {"ways": speed.by_turns(each, said.rounds), "gap": gap}
+        speed.show(case, found)
     sizes = {"patch": PATCH, "dim": DIM, "depth": DEPTH, "heads": HEADS, "decoder_depth": DECODER_DEPTH}
-    speed.store(said.out, {**sizes, "step": "forward, backward"}, {case: found})
+    speed.store(said.out, {**sizes, "step": "forward, backward"}, cases)
 
 
 if __name__ == "__main__":
