@@ -85,7 +85,7 @@ def arranged(data: Data, objective, seed: int) -> Data:
     if not getattr(data, "has_sentences", False):
         raise ConfigError(
             f"{type(objective).__name__} reads the sentences of documents, and this data is of texts by themselves: choose "
-            "data=plain_text, wikitext or docstrings"
+            "data=plain_text, documents, wikitext or docstrings"
         )
     return Arranged(data, rows, seed)
 

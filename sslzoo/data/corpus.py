@@ -13,7 +13,7 @@ from sslzoo.data import compressed, corpus_files, files, index, json_lines, spli
 from sslzoo.data.base import CLS, SEP, SPLITS, UNK
 from sslzoo.data.portions import SHARE, Portion, check_shares
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.sentences import DocumentsBy, Sentences, SentencesBy, write_sentences
+from sslzoo.data.sentences import DocumentsBy, Sentences, SentencesBy, cached_sentences
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
 from sslzoo.data.text_splits import TextBlocks
@@ -118,21 +118,14 @@ class PlainText(TextData):
         return self.tokenizer.encode_apart(texts)
 
     def open_sentences(self, name: str) -> Sentences:
-        """The sentences and documents of a split, from the cache, where they are written if they are not there yet.
-
-        Raises UserError where there is no text."""
-        how = (self.sentences_by, self.documents_by or self.documents)
-        kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest, *how, self.fingerprint(name))
-
-        def write(folder: Path) -> None:
-            portions = self._portions(name)
-            documents = track(portions, f"finding the sentences of {self.path} ({name})", len(portions))
-            files_ = (document for portion in documents for document in self._documents(portion))
-            write_sentences(folder, files_, *how, self.encode_apart, len(self.tokenizer))
-
-        found = Sentences.open(stored(f"sentences-{digest(*kind)}", write), f"{self.path} ({name})")
-        if not len(found):
-            raise UserError(f"{found.name} has no text")
+        """The sentences and documents of a split. Raises UserError where there is no text."""
+        portions, what = self._portions(name), f"finding the sentences of {self.path} ({name})"
+        found = cached_sentences(
+            f"{self.path} ({name})",
+            (_VERSION, type(self).__qualname__, self.tokenizer.digest, self.fingerprint(name)),
+            lambda: (lines for portion in track(portions, what, len(portions)) for lines in self._documents(portion)),
+            self.sentences_by, self.documents_by or self.documents, self.encode_apart, len(self.tokenizer),
+        )  # fmt: skip
         self.tell(name, found)
         return found
 

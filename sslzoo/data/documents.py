@@ -12,6 +12,7 @@ from sslzoo import rng
 from sslzoo.data import corpus_files, files, json_lines, splits, text_files
 from sslzoo.data.base import SPLITS
 from sslzoo.data.sampler import ByCount, BySeconds
+from sslzoo.data.sentences import Sentences, SentencesBy, cached_sentences
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import Repeatable
 from sslzoo.data.text_splits import TextSplit
@@ -27,6 +28,7 @@ from sslzoo.data.token_store import (
 )
 from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import UserError
+from sslzoo.progress import track
 
 _VERSION = 1  # of what is cached: another one makes it anew
 _log = logging.getLogger("sslzoo")
@@ -42,8 +44,10 @@ class Documents(TextData):
     files: the file of each split, relative to `path`; without it folders (see `splits.layout`) or files
     (`splits.by_file`) may be splits. A split without files takes a tenth of the training documents, by a hash of
     their file's name and line. on_error: "skip" leaves out documents that are empty or have no such field, and what
-    cannot be read of a file from there on.
+    cannot be read of a file from there on. sentences_by: where sentences end; see `sentences.split_sentences`.
     """
+
+    has_sentences = True
 
     def __init__(
         self,
@@ -58,8 +62,10 @@ class Documents(TextData):
         strip_accents: bool = False,
         field: str = "text",
         pack: bool = False,
+        sentences_by: SentencesBy = "rule",
     ):
         super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents, pack)
+        self.sentences_by = sentences_by
         if files is not None:
             check_files(files)
         self.path, self.files, self.on_error, self.field = path, dict(files) if files else None, on_error, field
@@ -91,6 +97,21 @@ class Documents(TextData):
         split = TextSplit(found["ids"], found["starts"], names)
         self._tell_parts(name, found["part"])
         return split, folder.name
+
+    def open_sentences(self, name: str) -> Sentences:
+        """The sentences and documents of a split, whole. Raises UserError where there is no text."""
+        sources, what = self._sources(name), f"finding the sentences of {self.path} ({name})"
+
+        def documents() -> Iterator[list[str]]:
+            for source in track(sources, what, len(sources)):
+                yield from (text_files.split_lines(text) for _, text in self._documents(name, source))
+
+        found = cached_sentences(
+            f"{self.path} ({name})", (type(self).__qualname__, self.tokenizer.digest, self.fingerprint(name)),
+            documents, self.sentences_by, "file", self.tokenizer.encode_apart, len(self.tokenizer),
+        )  # fmt: skip
+        self.tell(name, found)
+        return found
 
     def write(self, name: str, folder: Path) -> None:
         sources, room = self._sources(name), self.max_tokens

@@ -9,11 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo.data.token_store import open_arrays, token_dtype, write_parts
+from sslzoo.data.token_store import digest, open_arrays, stored, token_dtype, write_parts
+from sslzoo.errors import UserError
 
 DocumentsBy = Literal["file", "heading", "blank_line"]
 SentencesBy = Literal["rule", "line"]
 
+_VERSION = 1  # of what is cached: another one makes it anew
 _CHUNK = 10_000  # pieces of text that are encoded at a time
 _OPENING, _CLOSING = "'\"“‘«‹([{„—–-", "'\"”’»›)\\]}"
 _STOP = re.compile(rf"[.!?…]+[{_CLOSING}]*(?=\s)|[。！？]+[{_CLOSING}」』）】]*")
@@ -144,6 +146,27 @@ def encode_sentences(
         begins = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         sentence, document = (np.array([piece[i] for piece in part]) for i in (1, 2))
         yield np.concatenate([np.zeros(0, np.int64), *found]), begins[sentence | document], begins[document]
+
+
+def cached_sentences(
+    name: str,
+    kind: Sequence,
+    documents: Callable[[], Iterable[Iterable[str]]],
+    by: SentencesBy,
+    documents_by: DocumentsBy,
+    encode: Callable[[list[str]], list[np.ndarray]],
+    vocab_size: int,
+) -> Sentences:
+    """What `write_sentences` writes, from the cache, where it is written if it is not there yet. kind: stands for the
+    documents and for what `encode` makes of them. Raises UserError where there is no text."""
+
+    def write(folder: Path) -> None:
+        write_sentences(folder, documents(), by, documents_by, encode, vocab_size)
+
+    found = Sentences.open(stored(f"sentences-{digest(_VERSION, *kind, by, documents_by)}", write), name)
+    if not len(found):
+        raise UserError(f"{name} has no text")
+    return found
 
 
 def write_sentences(

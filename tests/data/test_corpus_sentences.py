@@ -12,6 +12,7 @@ from sslzoo.data.arranged import SentenceRows
 from sslzoo.data.base import UNK
 from sslzoo.data.builtin.docstrings import Docstrings
 from sslzoo.data.corpus import PlainText, WikiText
+from sslzoo.data.documents import Documents
 from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError, UserError
 
@@ -65,6 +66,17 @@ def test_objects_of_json_lines_are_documents(tmp_path, own_cache):  # noqa: F811
     assert documents == pytest.approx(64, abs=2) and len(found) == pytest.approx(2 * documents, abs=1)
 
 
+def test_documents_have_sentences(tmp_path, own_cache):  # noqa: F811
+    texts = [f"Number {n} begins.\n\nIt ends at {n}. Now." for n in range(40)]
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    data = Documents(str(tmp_path), ByCount(4), vocab_size=200, max_tokens=16)
+    found = data.open_sentences("train")
+    assert len(found.documents) - 1 == 40 and len(found) == 3 * 40
+    items = data.split("train")
+    assert np.array_equal(found.ids, np.concatenate([items.read(i)[1:-1].numpy() for i in range(len(items))]))
+
+
 def test_articles_of_wikitext_are_documents(tmp_path, own_cache):  # noqa: F811
     article = " \n = Bird {} = \n \n It is a <unk> bird . It sings . \n \n = = Song = = \n \n It is <unk> . \n"
     for split in ("train", "valid", "test"):
@@ -111,7 +123,8 @@ def test_an_objective_gets_its_rows(book):
 def test_data_without_sentences_is_refused_before_any_work(book):
     words = ["data=text_table", "data.path=nowhere", "data.files={train: a.tsv}", "data.text=sentence"]
     with pytest.raises(
-        ConfigError, match=r"^ALBERT reads the sentences of documents, .* choose data=plain_text, wikitext or"
+        ConfigError,
+        match=r"^ALBERT reads the sentences of documents, .* choose data=plain_text, documents, wikitext or",
     ):
         job("albert", *words)
     with pytest.raises(
