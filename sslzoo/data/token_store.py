@@ -4,14 +4,17 @@
 <cache>/<name>/<array>.npy   whatever else is kept beside them
 
 A folder has its name only once everything in it is written; until then it is `.<name>.partial`, from which a
-killed `write_ids` goes on.
+killed `write_ids` goes on. One process of a machine writes it, on all of its cores, and the others wait: where an id
+lies depends on all texts before it, and ranks share the file in memory.
 """
 
 import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,7 +116,8 @@ def write_arrays(
     other.
 
     inputs: how many there are. chunks(i): those of input i, the same each time. total: chunks there are about, for the
-    progress bar, labelled `what`. Goes on after the last chunk that was noted in the folder, and holds one in memory.
+    progress bar, labelled `what`. Goes on after the last chunk that was noted in the folder, and holds one in memory for
+    each core, which encodes it.
     """
     sizes = {name: np.dtype(dtype).itemsize for name, dtype in dtypes.items()}
     first, skip, counts = _written(folder, sizes)
@@ -132,8 +136,8 @@ def write_arrays(
                         yield i, j, chunk
 
         saved = time.monotonic()
-        for i, j, chunk in track(left(), what, total):
-            for name, values in encode(chunk).items():
+        for i, j, made in track(_encoded(left(), encode, _cores()), what, total):
+            for name, values in made.items():
                 opened[name].write(values.astype(dtypes[name]).tobytes())
                 counts[name] += len(values)
             if time.monotonic() - saved >= _SAVE_EVERY:
@@ -145,6 +149,26 @@ def write_arrays(
             file.seek(0)
             file.write(_header(np.dtype(dtypes[name]), counts[name]))
             _flush(file)
+
+
+def _encoded(chunks: Iterable[tuple], encode: Callable[..., dict], threads: int) -> Iterator[tuple]:
+    """(i, j, what is made of the chunk) of each (i, j, chunk), in their order, by so many threads: a tokenizer lets go of
+    Python's lock."""
+    if threads == 1:
+        yield from ((i, j, encode(chunk)) for i, j, chunk in chunks)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        begun: deque[tuple] = deque()
+        for i, j, chunk in chunks:
+            begun.append((i, j, pool.submit(encode, chunk)))
+            if len(begun) > threads:
+                first, part, made = begun.popleft()
+                yield first, part, made.result()
+        yield from ((i, j, made.result()) for i, j, made in begun)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write_parts(path: Path, parts: Iterable[np.ndarray], dtype: type) -> None:

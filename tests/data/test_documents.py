@@ -108,6 +108,7 @@ def _killed(path, after: int) -> None:
 def test_a_killed_tokenisation_goes_on_to_equal_bytes(lines, own_cache, monkeypatch):  # noqa: F811
     monkeypatch.setattr(text_files, "CHARACTERS", 1000)
     monkeypatch.setattr(token_store, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(token_store, "_cores", lambda: 1)
     _ = data(lines).tokenizer
     process = multiprocessing.get_context("fork").Process(target=_killed, args=(lines, 7))
     process.start()

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from sslzoo.errors import UserError
 
 INPUTS = [[["ab", "c"], ["def"]], [["ghij"]], [], [["k"], ["lm"], ["no", "p"]]]
 WANT = [ord(letter) for letter in "abcdefghijklmnop"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """What is encoded when a process is killed is what it is at."""
+    monkeypatch.setattr(token_store, "_cores", lambda: 1)
 
 
 def encode(texts: list[str]) -> np.ndarray:
@@ -30,6 +37,24 @@ def test_ids_are_mapped_in_the_smallest_type(own_cache, vocab_size, dtype):  # n
     assert ids.dtype == dtype and ids.tolist() == WANT and isinstance(ids, np.memmap)
     assert not ids.flags.writeable
     assert sorted(path.name for path in (own_cache / "text").iterdir()) == ["ids.npy"]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_threads_change_no_byte(own_cache, monkeypatch, cores):  # noqa: F811
+    monkeypatch.setattr(token_store, "_cores", lambda: cores)
+    seen = threading.Event()
+
+    def slow(texts):
+        if texts[0] == "ab" and cores > 1:
+            assert seen.wait(20), "the next chunk is encoded meanwhile"
+        seen.set() if texts[0] == "def" else None
+        return encode(texts)
+
+    folder = stored("text", lambda folder: write(folder, slow))
+    assert open_array(folder / "ids.npy").tolist() == WANT
+    monkeypatch.setattr(token_store, "_cores", lambda: 1)
+    again = stored("again", lambda folder: write(folder))
+    assert (folder / "ids.npy").read_bytes() == (again / "ids.npy").read_bytes()
 
 
 def test_no_ids_at_all(own_cache):  # noqa: F811
