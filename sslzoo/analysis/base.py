@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sslzoo.data.base import Data, Split
 from sslzoo.data.loader import collate, ordered_batches, ordered_loader
+from sslzoo.data.tokenizer import Tokenizer
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.frozen import TOKENS, Frozen, units
@@ -38,6 +39,14 @@ class Subject:
     @cached_property
     def frozen(self) -> Frozen:
         return Frozen(self.encoder, self.device)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of text. Raises ConfigError for data whose ids are made elsewhere."""
+        found: Tokenizer | None = getattr(self.data, "tokenizer", None)
+        if found is None:
+            raise ConfigError(f"{self.folder} reads ids of {type(self.data).__name__}, which has no tokenizer")
+        return found
 
     def items(self, places: np.ndarray, progress: Progress) -> Tensor:
         """[L, N, D], a vector of each layer for each of the items at these places, which are sorted."""

@@ -72,7 +72,7 @@ class Contexts(Analysis):
         need_text(subject, "analysis=contexts")
 
     def __call__(self, subject: Subject, other: Subject | None, progress: Progress) -> Findings:
-        tokenizer = subject.data.tokenizer
+        tokenizer = subject.tokenizer
         texts = {int(i): subject.opened.read(int(i)).numpy() for i in spread(len(subject.opened), self.items)}
         found = occurrences(texts, tokenizer)
         wanted = None
@@ -177,7 +177,7 @@ def word_vectors(subject: Subject, texts: dict, wanted: list[Occurrence], progre
 
 def context(subject: Subject, texts: dict, at: Occurrence) -> str:
     """The words around an occurrence, which stands in brackets."""
-    (item, start, stop), tokenizer = at, subject.data.tokenizer
+    (item, start, stop), tokenizer = at, subject.tokenizer
     ids = texts[item]
     spans = word_spans(ids, tokenizer.is_continuation)
     here = next(n for n, span in enumerate(spans) if span[0] == start)

@@ -72,7 +72,7 @@ class Retrieval(Analysis):
 
     def __call__(self, subject: Subject, other: Subject | None, progress: Progress) -> Findings:
         (one, two), pairs = self.read()
-        tokenizer, most = subject.data.tokenizer, subject.data.max_tokens
+        tokenizer, most = subject.tokenizer, subject.data.max_tokens
         planes, lost, unknown = [], 0, []
         for side in range(2):
             ids, cut = tokenizer.encode_batch_counted([pair[side] for pair in pairs], None, most)
@@ -88,7 +88,7 @@ class Retrieval(Analysis):
             series[f"{two} to {one}, {name}"] = reciprocal_rank(b, a)
         chance = sum(1 / (i + 1) for i in range(len(pairs))) / len(pairs)
         layers = subject.frozen.layers
-        best = {name: values.argmax().item() for name, values in series.items()}
+        best = {name: int(values.argmax()) for name, values in series.items()}
         summary = [f"{len(pairs)} pairs of {self.pairs.name}: mean reciprocal rank by layer, chance {chance:.3f}"]
         summary += [f"  {name}: " + "  ".join(f"{v:.3f}" for v in values.tolist()) for name, values in series.items()]
         if lost:

@@ -105,7 +105,7 @@ def lines(found: dict) -> str:
     body += [text(left - 8, py(low) + 4, short(low), "tick", "end")] if high > low else []
     step = max(1, len(names) // 12)
     body += [text(px(i), height - 6, name, "tick", "middle") for i, name in enumerate(names) if i % step == 0]
-    wanted = []
+    wanted: list[tuple[float, float, str, str]] = []
     for number, (name, values) in enumerate(series.items()):
         look, places = f"c{number % 10}", np.arange(len(names))
         told = ", ".join(f"{n}: {v:.3f}" for n, v in zip(names, values, strict=True))

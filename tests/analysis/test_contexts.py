@@ -109,3 +109,9 @@ def test_what_cannot_be_analysed(tmp_path):
     image = finished(tmp_path / "runs" / "image", "data=tiny_image", "encoder=tiny_resnet")
     with pytest.raises(ConfigError, match="analysis=contexts is about text, but .* reads image"):
         analyse(image)
+
+
+def test_ids_without_a_tokenizer_are_refused(tmp_path):
+    run = finished(tmp_path / "runs" / "ids", "data=tiny_text", "encoder=tiny_text")
+    with pytest.raises(ConfigError, match="reads ids of TinyText, which has no tokenizer"):
+        analyse(run)
