@@ -105,6 +105,37 @@ def scale(name: str) -> str:
     return "\n".join([*lines, "", stored(name, said)])
 
 
+def imported(name: str) -> str:
+    """An encoder of another library on one task: probed, beside scikit-learn, and fine-tuned."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    beside, probe = said["beside_sklearn"], said["probe"]
+    chosen = max(beside["penalties"], key=lambda penalty: beside["penalties"][penalty]["ours"]["valid"])
+    best = beside["penalties"][chosen]
+    lines = [f"| on SST-2's first {beside['n']['train']:,} labels | accuracy |", "|---|---:|"]
+    rows = {
+        "last layer, mean of tokens: scikit-learn's logistic regression as it comes": beside["sklearn_defaults"],
+        f"the same features, standardised, penalty {chosen} (chosen on validation): scikit-learn": best["sklearn"][
+            "test"
+        ],
+        f"the same: this project's head ({100 * best['same_answers']:.1f} % of the answers are the same)": best["ours"][
+            "test"
+        ],
+        "`sslzoo probe`: a learned sum of all layers": probe["pretrained"]["linear"],
+        "the same of the untrained encoder": probe["untrained"]["linear"],
+        "the same of bags of tokens": probe["raw"]["linear"],
+    }
+    for method in ("head", "full"):
+        if found := said.get(f"adapt_{method}"):
+            what = f"`sslzoo adapt method={method}`, {found['steps']} steps of 16, {found['seconds'] / 60:.0f} minutes"
+            rows[what] = found["test"][found["metric"]]
+    lines += [f"| {what} | {100 * value:.1f} |" for what, value in rows.items()]
+    if further := said.get("pretrained_further"):
+        first, logs = further["first"], further["logs"]
+        what = f"{further['steps']} steps of 16: loss {first:.2f} to {logs['loss']:.2f}"
+        lines += ["", f"Pretrained further on those sentences (`objective=bert`, a new language-model head), {what}."]
+    return "\n".join([*lines, "", stored(name, said)])
+
+
 def stored(name: str, said: dict) -> str:
     """Where a measurement is stored, and what it was made on."""
     machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")[:7]
@@ -120,10 +151,10 @@ def fill(text: str) -> str:
         body = make(name) if there else "*Not run yet.*"
         return f"<!-- {found[1]}: {name} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- (results|kinds|speed|scale): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
+    return re.sub(r"<!-- (results|kinds|speed|scale|imported): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
 
 
-MAKERS = {"results": table, "kinds": kinds, "speed": speed, "scale": scale}
+MAKERS = {"results": table, "kinds": kinds, "speed": speed, "scale": scale, "imported": imported}
 
 if __name__ == "__main__":
     for page in PAGES:
