@@ -137,8 +137,8 @@ class TextData(Data):
             share = counts[UNK] / max(counts.sum(), 1)
             if share > MOST_UNKNOWN:
                 _log.warning(
-                    "%.0f %% of the text's tokens are unknown to its vocabulary of %s: set a larger data.vocab_size, or "
-                    "data.tokens=byte_bpe, which knows every text",
+                    "%.0f %% of the text's tokens are unknown to its vocabulary of %s: where the encoder is new, set a "
+                    "larger data.vocab_size, or data.tokens=byte_bpe, which knows every text",
                     *(100 * share, f"{len(self.tokenizer):,}"),
                 )
 
