@@ -52,7 +52,7 @@ def evaluated(
         "chance": objective.chance(splits["train"], splits["test"]),
         "classes": said["classes"],
         "unseen": data.unseen,
-        **{f"n_{part}": len(split) for part, split in splits.items()},
+        **{f"n_{part}": len(getattr(split, "questions", split)) for part, split in splits.items()},
         "cut_texts": {part: cut for part in splits if (cut := data.cut_texts(part))},
         "left_out": {part: count for part in splits if (count := data.left_out(part))},
         **{key: said[key] for key in ("parameters", "trained_parameters", "head_parameters", "chosen")},

@@ -23,7 +23,7 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
     for node, setting in settings.items():
         build.check(setting, node)
     probe, device = build.make(config["probe"]), chosen_device(config["device"])
-    build.make(settings["task"])  # refused before a run is looked for
+    build.make(settings["task"]).check_probed()  # refused before a run is looked for
     run = Run.find(config["run"], Path(str(config["root"])))
     subject = _subject(run.folder.resolve(), _identity(run), device)
     node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)

@@ -88,6 +88,11 @@ class Task:
         self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
 
+    def check_probed(self) -> None:
+        """Refuse a task that has no rows of frozen features to tell apart."""
+        if self.kind == "answers":
+            raise ConfigError(f"task {self.name} is learned, not probed: `sslzoo adapt … task={self.name}`")
+
     def check(self, encoder, data: Data) -> None:
         """Refuse, before any data is read, an encoder or a run's data that the task cannot be put to."""
         used = data if self.data is None else self.data
@@ -109,8 +114,6 @@ class Task:
 
         Raises UserError where a part has no item, or test a class that train has not.
         """
-        if self.kind == "answers":
-            raise ConfigError(f"task {self.name} is learned, not probed: `sslzoo adapt … task={self.name}`")
         if self.kind == "frames":
             return self._prepare_frames(pool, stride)
         values = pool.column(self.label or self._only(pool.columns(), "label columns"))

@@ -23,11 +23,10 @@ def squad_exact(answer: str, prediction: str) -> float:
 
 def squad_f1(answer: str, prediction: str) -> float:
     """Of the words in common, however often each; where one side has none, whether the other has none too."""
-    answer, prediction = (normalized(text).split() for text in (answer, prediction))
-    if not answer or not prediction:
-        return float(answer == prediction)
-    common = sum((Counter(answer) & Counter(prediction)).values())
-    return 2 * common / (len(answer) + len(prediction))
+    a, b = (normalized(text).split() for text in (answer, prediction))
+    if not a or not b:
+        return float(a == b)
+    return 2 * sum((Counter(a) & Counter(b)).values()) / (len(a) + len(b))
 
 
 def _bare(text: str) -> str:
@@ -80,7 +79,7 @@ def best_threshold(scores: Sequence[float], right: Sequence[float], answerable: 
     scores cannot be told apart, and cross the threshold together.
     """
     order = sorted(range(len(scores)), key=lambda i: scores[i])
-    found = sum(not has for has in answerable)
+    found = float(sum(not has for has in answerable))
     best, threshold = found, -1e9  # nothing is ever said
     for place, i in enumerate(order):
         found += right[i] if answerable[i] else -1

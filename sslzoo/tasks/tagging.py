@@ -12,7 +12,7 @@ from sslzoo.data.base import Batch
 from sslzoo.data.loader import IGNORE
 from sslzoo.errors import ConfigError
 from sslzoo.nn.dropout import SeededDropout
-from sslzoo.nn.masked import indices, take
+from sslzoo.nn.masked import indices, take, valid_mask
 from sslzoo.nn.metrics import choice_logs
 from sslzoo.nn.weighted_sum import WeightedSum
 from sslzoo.objectives.base import Loss
@@ -42,22 +42,23 @@ class Tagging(TaskObjective):
         self.dropout = SeededDropout(dropout)
         self.head = nn.Linear(encoder.dim, len(data.classes))
 
-    def tokens(self, encoder: nn.Module, batch: Batch) -> Tensor:
-        """What the head is given, [B, T, D], without the encoder's prefix."""
+    def tokens(self, encoder: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the head is given, [B, T, D], without the encoder's prefix; and how many of the T a row has [B]."""
         encoded = encoder(batch.inputs, batch.lengths)
         mixed = encoded.last if self.layers is None else self.layers(encoded.hidden)
-        return self.dropout(mixed[:, self.prefix :], batch.row_seeds)
+        return self.dropout(mixed[:, self.prefix :], batch.row_seeds), encoded.lengths - self.prefix
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
         """[B, T, classes]."""
-        return self.head(self.tokens(encoder, batch))
+        return self.head(self.tokens(encoder, batch)[0])
 
     def labelled(self, encoder: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The logits of the M tokens that have a label [M, classes], and their labels [M], on the host."""
-        tokens, labels = self.tokens(encoder, batch), batch.targets["label"]
-        # the last frames of speech may be too few samples for a token
-        labels = F.pad(labels, (0, max(tokens.shape[1] - labels.shape[1], 0)), value=IGNORE)[:, : tokens.shape[1]]
-        at = indices(labels != IGNORE)
+        (tokens, lengths), labels = self.tokens(encoder, batch), batch.targets["label"]
+        size = tokens.shape[1]
+        labels = F.pad(labels, (0, max(size - labels.shape[1], 0)), value=IGNORE)[:, :size]
+        # the last samples of an utterance may be a labelled frame, and too few for a token
+        at = indices((labels != IGNORE) & valid_mask(lengths, size))
         return self.head(take(tokens, at)), labels.flatten()[at]
 
     def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:
@@ -82,8 +83,8 @@ class Tagging(TaskObjective):
 
     def predict(self, encoder: nn.Module, batch: Batch) -> list[list[int]]:
         """The class of each of a row's tokens; of a text's, [CLS] and [SEP] among them."""
-        lengths = encoder.embed(batch.inputs, batch.lengths)[1] - self.prefix
-        best = self.logits(encoder, batch).argmax(2).tolist()
+        tokens, lengths = self.tokens(encoder, batch)
+        best = self.head(tokens).argmax(2).tolist()
         return [row[:length] for row, length in zip(best, lengths.tolist(), strict=True)]
 
     def chance(self, train: Any, test: Any) -> float:

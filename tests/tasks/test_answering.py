@@ -152,7 +152,7 @@ def test_a_question_that_leaves_no_room(tmp_path):
     assert data.windows("train").cut_questions == 1
 
 
-def test_the_whole_command(tmp_path):
+def test_the_whole_command(tmp_path, sslzoo):
     """Of a run of another data set, with its tokenizer."""
     items = [asked(i, f"Which was number {i}?", word) for i, word in enumerate(["308", "33", "12"])]
     squad(tmp_path, items)
@@ -173,6 +173,7 @@ def test_the_whole_command(tmp_path):
     found = json.loads(run_adapt(config, {"method": "full"}).read_text())
     assert {"f1", "exact", "loss", "questions"} == set(found["test"]) and found["classes"] == ["answer"]
     assert found["test"]["questions"] == 3 and found["chance"] == 0
+    assert found["n_test"] == 3 and found["cut_texts"] == found["left_out"] == {}
     enc = package.load(str(run.folder), adapted="qa-full", device="cpu")
     said = enc.predict([("How many points?", CONTEXT), ("Who?", "Jared Allen.")])
     assert len(said) == 2 and said[0] and said[0] in CONTEXT and said[1] in "Jared Allen."
@@ -181,3 +182,9 @@ def test_the_whole_command(tmp_path):
         enc.predict("How many?")
     with pytest.raises(package.InputError, match="item 0: the paragraph is empty"):
         enc.predict([("Who?", " ")])
+    squad(tmp_path, [*items, asked(7, "Who?", "Jarred Alan", start=42)])
+    names = [*(f"task.{name}" for name in names[:2]), f"+task.{names[2]}", "name=again"]
+    code, _, err = sslzoo("adapt", f"run={run.folder}", "task=qa", f"data.path={tmp_path}", *names)
+    assert code == 1 and len(err) == 1 and "its answer 'Jarred Alan' does not stand at character 42" in err[0]
+    code, _, err = sslzoo("probe", f"run={run.folder}", "task=qa", f"data.path={tmp_path}")
+    assert code == 2 and len(err) == 1 and "task qa is learned, not probed: `sslzoo adapt … task=qa`" in err[0], err
