@@ -21,6 +21,7 @@ NEEDED = [
 EXTRAS = {
     "espeakng-loader": "the built-in set `spoken`: pip install 'sslzoo[spoken]'",
     "tensorboard": "logger=tensorboard: pip install 'sslzoo[tensorboard]'",
+    "zstandard": "texts and tables that are .zst: pip install 'sslzoo[zstd]'",
     "wandb": "logger=wandb: pip install 'sslzoo[wandb]'",
 }
 

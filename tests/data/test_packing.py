@@ -80,6 +80,13 @@ def test_a_table_may_be_packed_too(tmp_path):
     assert split.documents > len(split) and np.isfinite(table.unigram_entropy)
 
 
+def test_headlines_fill_rows(real, own_cache):  # noqa: F811
+    how = {"vocab_size": 8000, "max_tokens": 128, "pack": True}
+    table = TextTable(str(real / "text/FewCLUE/tnews"), ByCount(2), {"train": "unlabeled.json"}, "sentence", **how)
+    split = table.split("train")
+    assert split.full > 0.97 and split.documents > 4 * len(split)
+
+
 def test_a_run_says_how_full_its_rows_are(folder, sslzoo):
     what = [f"data.path={folder}", "data.vocab_size=100", "data.max_tokens=32", "data.batch.size=2", "data.pack=true"]
     small = ["encoder.trunk.dim=16", "encoder.trunk.depth=1", "encoder.trunk.heads=2", "encoder.frontend.dim=16"]
