@@ -16,12 +16,13 @@ from sslzoo.augment.base import Views
 from sslzoo.augment.image_views import ImageViews
 from sslzoo.encoders.base import Encoded
 from sslzoo.nn.health import representation_health
+from sslzoo.nn.linear import Linear
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.nn.quantize import GumbelQuantizer
 from sslzoo.pretrain import Pretrain
 from sslzoo.train.precision import HALF, HalfPrecision, Region
 
-PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+PRODUCTS = (nn.Linear, Linear, nn.Conv1d, nn.Conv2d)
 
 
 @pytest.fixture
