@@ -57,11 +57,11 @@ class Symbols(Analysis):
 
 
 def fine_tuned(folder: Path, task: str) -> dict[str, float]:
-    """The scores of `sslzoo adapt` on the task, by what was trained: "full", "full, untrained", …"""
+    """The scores of `sslzoo adapt` on the task, by what was trained: "full", "full from a random start", …"""
     found = {}
     for path in sorted(folder.glob("adapted/*/result.json")):
         result, config = json.loads(path.read_text(encoding="utf-8")), path.with_name("config.yaml")
         if result.get("task") == task:
-            start = ", untrained" if "\nuntrained: true" in config.read_text(encoding="utf-8") else ""
+            start = " from a random start" if "\nuntrained: true" in config.read_text(encoding="utf-8") else ""
             found[f"{result['method']}{start}"] = result["test"][result["metric"]]
     return found

@@ -94,8 +94,8 @@ def test_a_run(tmp_path, capsys):
         result = {"task": "dna", "metric": "accuracy", "method": "full", "test": {"accuracy": 0.75 - 0.25 * untrained}}
         folder.joinpath("result.json").write_text(json.dumps(result))
     found = json.loads(run_analyze(config)[0].read_text())
-    assert found["fine_tuned"] == {"full": 0.75, "full, untrained": 0.5}
-    assert "full, untrained 50.0" in capsys.readouterr().out
+    assert found["fine_tuned"] == {"full": 0.75, "full from a random start": 0.5}
+    assert "full from a random start 50.0" in capsys.readouterr().out
     image = finished(tmp_path / "runs" / "image", "data=tiny_image", "encoder=tiny_image")
     with pytest.raises(ConfigError, match="is about text, but .* reads image"):
         run_analyze({**config, "run": image.name})
