@@ -3,6 +3,7 @@ take (1804.07461, gluebenchmark.com/faq; 2004.05986, the submission rules of CLU
 
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,18 +104,22 @@ def submit(task: dict, out: str, encoder: nn.Module, objective: TaskObjective, d
     """Write what is asked for into a folder, or into an archive that may hold other tasks' files, and say what."""
     lines, target = [], Path(out)
     for sheet, source in planned(task, out):
+        cut = 0
         with torch.inference_mode():
             if isinstance(data.data, Squad):
                 text, count = _answers(encoder, objective, data, data.data.unanswered(source), device)
             else:
                 texts = _table(data).unlabelled(source, sheet.key if sheet.file.endswith(".tsv") else "id")
-                said = _predictions(encoder, objective, data, texts, device)
+                split, cut = _split(data, texts)
+                said = _predictions(encoder, objective, data, split, device)
                 ids, count = texts.columns["id"], len(said)
                 text = _tsv(sheet, ids, said) if sheet.file.endswith(".tsv") else _json_lines(ids, said)
         _put(target, sheet.file, text)
         line = f"wrote {sheet.file}, {count:,} rows, to {target}"
         if sheet.rows not in (None, count):
             line += f": GLUE's has {sheet.rows:,}, and its server takes no other"
+        if cut:
+            line += f"; {cut:,} are longer than the encoder's {data.max_tokens} tokens and lost their end"
         lines.append(line)
     lacking = [s.file for sheets in GLUE.values() for s in sheets if s.file not in _there(target)]
     if task["name"] in GLUE and lacking:
@@ -128,9 +133,11 @@ def also(task: dict, encoder: nn.Module, objective: TaskObjective, data: Supervi
     for name, file in ALSO.get(task["name"], {}).items():
         if not (files.rooted(task["data"]["path"]) / file).is_file():
             continue
-        texts, classes = _table(data).labelled(file), data.classes or []
-        numbers = np.array([classes.index(label) for label in texts.columns["label"]])
-        split = _split(data, texts)
+        texts, number = _table(data).labelled(file), {name: i for i, name in enumerate(data.classes or [])}
+        if strange := set(texts.columns["label"]) - set(number):
+            raise UserError(f"{file} has labels that train has not: {', '.join(sorted(strange))}")
+        numbers = np.array([number[label] for label in texts.columns["label"]])
+        split, _ = _split(data, texts)
         items = LabelledItems([split], np.zeros(len(numbers), np.int64), np.arange(len(numbers)), numbers)
         with torch.inference_mode():
             found[name] = dict(objective.evaluate(encoder, _batches(items, data, device), items))
@@ -146,11 +153,11 @@ def _table(data: Supervised) -> TextTable:
     return data.data
 
 
-def _split(data: Supervised, texts: Texts) -> TextSplit:
-    """Texts as items of the data's tokenizer; one without any token is one unknown."""
-    ids, _ = data.tokenizer.encode_batch_counted(texts.texts, texts.pairs, data.max_tokens)
+def _split(data: Supervised, texts: Texts) -> tuple[TextSplit, int]:
+    """Texts as items of the data's tokenizer, one without any token as one unknown; and how many lost their end."""
+    ids, cut = data.tokenizer.encode_batch_counted(texts.texts, texts.pairs, data.max_tokens)
     ids = [np.asarray(item if len(item) else [UNK], np.int64) for item in ids]
-    return TextSplit(np.concatenate(ids), row_starts([len(item) for item in ids]), texts.names)
+    return TextSplit(np.concatenate(ids), row_starts([len(item) for item in ids]), texts.names), cut
 
 
 def _batches(split: Split, data: Supervised, device: str) -> Iterator:
@@ -158,11 +165,11 @@ def _batches(split: Split, data: Supervised, device: str) -> Iterator:
 
 
 def _predictions(
-    encoder: nn.Module, objective: TaskObjective, data: Supervised, texts: Texts, device: str
+    encoder: nn.Module, objective: TaskObjective, data: Supervised, split: TextSplit, device: str
 ) -> list[str]:
     """What is said of each text: the name of a class, or a number within the data's scores."""
-    found: list[str] = [""] * len(texts.texts)
-    for batch in _batches(_split(data, texts), data, device):
+    found: list[str] = [""] * len(split)
+    for batch in _batches(split, data, device):
         for place, value in zip(batch.index.tolist(), objective.predict(encoder, batch), strict=True):
             if data.classes is None:
                 lowest, highest = _table(data).scores or (-np.inf, np.inf)
@@ -179,7 +186,7 @@ def _tsv(sheet: Sheet, ids: np.ndarray, said: list[str]) -> str:
     except ValueError as error:
         raise UserError(f"{sheet.file}: its rows' {sheet.key} are no numbers: {error}") from error
     if len(set(numbers)) < len(numbers):
-        twice = next(n for n in numbers if numbers.count(n) > 1)
+        [(twice, _)] = Counter(numbers).most_common(1)
         raise UserError(f"{sheet.file}: two rows have the {sheet.key} {twice}")
     rows = sorted(zip(numbers, said, strict=True))
     return "".join(["index\tprediction\n", *(f"{number}\t{label}\n" for number, label in rows)])

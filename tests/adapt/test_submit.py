@@ -69,12 +69,16 @@ def test_files_of_glue(task, run, tmp_path, capsys):
     assert "AX.tsv" in told.splitlines()[-1]
 
 
-def test_what_is_said_is_what_the_model_says_in_the_order_of_the_index(run, tmp_path):
+def test_what_is_said_is_what_the_model_says_in_the_order_of_the_index(run, tmp_path, capsys):
     """Rows out of order, an empty text, and a batch order that is by length."""
     folder, out = glue(tmp_path, "sst2"), tmp_path / "out"
     texts = ["a film that is long and dull", "good", "", "so bad a film was never made", "nice one"]
     (folder / "test.tsv").write_text("index\tsentence\n" + "".join(f"{4 - i}\t{x}\n" for i, x in enumerate(texts)))
+    with open(folder / "test.tsv", "a") as file:
+        file.write("5\t" + "so " * 40 + "\n")
+    texts.insert(0, "so " * 40)
     path = adapt(run, "sst2", folder, out)
+    assert "; 1 are longer than the encoder's 24 tokens and lost their end" in capsys.readouterr().out
     encoder, objective, data = load_adapted(run, path.parent.name)
     said = []
     for text in texts:
@@ -82,7 +86,7 @@ def test_what_is_said_is_what_the_model_says_in_the_order_of_the_index(run, tmp_
         with torch.inference_mode():
             said.append(int(objective.head(encoder(ids, torch.tensor([ids.shape[1]])).pooled).argmax()))
     rows = (out / "SST-2.tsv").read_text().splitlines()[1:]
-    assert rows == [f"{i}\t{data.classes[label]}" for i, label in enumerate(reversed(said))]
+    assert rows == [f"{i}\t{data.classes[label]}" for i, label in enumerate([*reversed(said[1:]), said[0]])]
 
 
 def test_mnli_scores_both_genres_and_diagnoses(run, tmp_path, capsys):
