@@ -127,9 +127,16 @@ class TextData(Data):
             self._told.add("cut")
             share = split.cut_texts / len(split)
             _log.warning(
-                "%.0f %% of the %s texts (%s of %s) are longer than data.max_tokens=%s and lose their end: raise it where "
+                "%.*f %% of the %s texts (%s of %s) are longer than data.max_tokens=%s and lose their end: raise it where "
                 "the encoder is new; a finished run's reads no more than its own",
-                *(100 * share, name, f"{split.cut_texts:,}", f"{len(split):,}", self.max_tokens),
+                *(
+                    0 if share >= 0.01 else 2,
+                    100 * share,
+                    name,
+                    f"{split.cut_texts:,}",
+                    f"{len(split):,}",
+                    self.max_tokens,
+                ),
             )
         if name == "train" and "unknown" not in self._told:
             self._told.add("unknown")
