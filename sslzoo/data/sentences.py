@@ -15,7 +15,7 @@ from sslzoo.errors import UserError
 DocumentsBy = Literal["file", "heading", "blank_line"]
 SentencesBy = Literal["rule", "line"]
 
-_VERSION = 1  # of what is cached: another one makes it anew
+_VERSION = 2  # of what is cached: another one makes it anew
 _CHUNK = 10_000  # pieces of text that are encoded at a time
 _OPENING, _CLOSING = "'\"“‘«‹([{„—–-", "'\"”’»›)\\]}"
 _STOP = re.compile(rf"[.!?…]+[{_CLOSING}]*(?=\s)|[。！？]+[{_CLOSING}」』）】]*")
@@ -24,9 +24,15 @@ _WORD = re.compile(r"([^\s.]*(?:\.[^\s.]+)*)\.$")
 _TITLES = frozenset(
     "mr mrs ms dr st prof rev hon capt col gen lt sgt messrs mme mlle sr jr vs cf e.g i.e viz vol fig no pp".split()  # noqa: SIM905
 )
-_NUMERAL = r"(?:[IVXLCDMivxlcdm]+|\d+|(?:THE )?(?:[A-Z]{2,}|[A-Z][a-z]+))"
+_NUMBERS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty thirty forty fifty first second third fourth fifth sixth seventh eighth ninth tenth last"
+)
+_NUMBER = "|".join(word for number in _NUMBERS.split() for word in (number.title(), number.upper()))
+_NUMERAL = rf"(?:[IVXLCDMivxlcdm]+|\d+|(?:THE |The |the )?(?:{_NUMBER})(?:-\w+)?)"
 _HEADING = re.compile(
-    rf"(?:CHAPTER|Chapter|BOOK|Book|PART|Part|VOLUME|Volume|ACT|Act|LETTER|Letter)\s+{_NUMERAL}(?:\s*$|[.:—-])"
+    rf"(?:CHAPTER|Chapter|BOOK|Book|PART|Part|VOLUME|Volume|ACT|Act|LETTER|Letter)\s+{_NUMERAL}(?:\s*$|[.:—-]|\s+[A-Z])"
+    r"|[IVXLC]+\.?$"
     r"|#{1,6}\s+\S"  # Markdown
     r"|= [^=].*[^=] =$"  # WikiText: the title of an article
 )
@@ -89,7 +95,7 @@ def split_sentences(
     at a blank line; and around a heading.
 
     documents_by "file": all lines are one document. "blank_line": a blank line ends it (BERT's input is that, by line).
-    "heading": it begins with a heading: "Chapter IV", "# …", WikiText's " = … = ".
+    "heading": it begins with a heading: "Chapter IV", "IV", "# …", WikiText's " = … = ".
     """
     fresh, begun = True, False  # the next line begins a document; there was text
     ended, stopped = True, False  # the sentence has ended; or has, if the next line may begin one

@@ -14,6 +14,7 @@ from sslzoo.data.builtin.docstrings import Docstrings
 from sslzoo.data.corpus import PlainText, WikiText
 from sslzoo.data.documents import Documents
 from sslzoo.data.sampler import ByCount
+from sslzoo.data.sentence_rows import NextSentence
 from sslzoo.errors import ConfigError, UserError
 
 BOOK = "".join(
@@ -138,3 +139,16 @@ def test_data_without_sentences_is_refused_before_any_work(book):
     one = job("bert_nsp", f"data.path={book}", "data=plain_text", "data.vocab_size=400")
     with pytest.raises(UserError, match=r"is one document, .*set data\.documents_by=heading or blank_line"):
         one.data.split("train")
+
+
+def test_pairs_of_real_books(real, own_cache):  # noqa: F811
+    """Three novels by chapter: half of the second parts follow the first, the others are from another chapter."""
+    data = corpus(real / "text" / "gutenberg" / "valid", vocab_size=300, tokens="characters", documents_by="heading")
+    found = data.open_sentences("train")
+    chapters = found.starts[found.documents[1:]]
+    spans, labels = NextSentence().spans(found, 512, seed=0)
+    first, second = (np.searchsorted(chapters, spans[:, i], side="right") for i in (0, 2))
+    assert len(chapters) > 50 and len(labels) > 1000
+    assert (first[labels == 1] != second[labels == 1]).all() and (first[labels == 0] == second[labels == 0]).all()
+    assert labels.mean() == pytest.approx(0.5, abs=0.06)
+    assert (spans[labels == 0, 1] <= spans[labels == 0, 2]).all()

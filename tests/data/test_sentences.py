@@ -67,17 +67,22 @@ def test_headings_begin_documents():
         ["= Homarus gammarus =", "It is a lobster .", "It lives .", "= = Description = = Large ."],
         ["= Two =", "It ."],
     ]
-    book = "THE BOOK\n\nCHAPTER I. Rowland\n\nHe came.\n\nChapter 2\nShe went. Part of it.\n# Notes\nNone.\n"
+    book = "THE BOOK\n\nCHAPTER I. Rowland\n\nHe came.\n\nIV\nNo.\nChapter Two THE MEN\nYes.\nChapter 2\nShe went. Part of it.\n# Notes\nNone.\n"
     assert [d[0] for d in documents(book, documents_by="heading")] == [
         "THE BOOK",
         "CHAPTER I. Rowland",
+        "IV",
+        "Chapter Two THE MEN",
         "Chapter 2",
         "# Notes",
     ]
     assert len(documents(book)) == 1
-    assert documents("Part of him was here.\nChapters follow.\n", documents_by="heading") == [
-        ["Part of him was here.", "Chapters follow."]
+    plain = "Part of him was here.\nBook Of Job.\nChapters follow.\nI went.\n"
+    assert documents(plain, documents_by="heading") == [
+        ["Part of him was here.", "Book Of Job.", "Chapters follow.", "I went."]
     ]
+    for heading in ("BOOK THE FIRST", "Chapter Twenty-one", "Part Two: More", "CHAPTER ONE"):
+        assert len(documents(f"No.\n{heading}\nYes.\n", documents_by="heading")) == 2
 
 
 def test_a_piece_begins_with_the_space_before_it():
