@@ -119,6 +119,7 @@ def check_fit(data, encoder, objective: type) -> None:
     if packed and not objective.packs:
         raise ConfigError(f"{name} reads rows of one text each: set data.pack=false")
     needs = objective.needs | ({"documents"} if packed else set())
+    mend = "; or set data.pack=false" if packed and "documents" not in encoder.offers else ""
     lacks = " and ".join(OFFERED.get(name, name) for name in sorted(needs - encoder.offers))
     for ok, need in (
         (encoder.modality == data.modality, f"an encoder of {data.modality}"),
@@ -126,7 +127,9 @@ def check_fit(data, encoder, objective: type) -> None:
     ):
         if not ok:
             good = matching_encoders(lambda e: e.modality == data.modality and needs <= e.offers)
-            raise ConfigError(f"{name} on this data needs {need}; these fit: encoder={', '.join(good) or 'none yet'}")
+            raise ConfigError(
+                f"{name} on this data needs {need}; these fit: encoder={', '.join(good) or 'none yet'}{mend}"
+            )
 
 
 def build(config: dict, planned: PlannedTargets | None = None) -> Job:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from sslzoo.data import compressed
 from sslzoo.errors import ConfigError, UserError
 
 _FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
@@ -73,7 +74,10 @@ class FileLabels:
 
     def _match(self, name: str) -> re.Match | None:
         tail = "/".join(name.split("/")[-1 - self.slashes :])
-        stem = tail.removesuffix(PurePosixPath(tail).suffix)
+        path = PurePosixPath(tail)
+        stem = tail.removesuffix(path.suffix)
+        if path.suffix.lower() in compressed.SUFFIXES:  # of "1_pos.txt.gz", too
+            stem = stem.removesuffix(PurePosixPath(stem).suffix)
         return self._regex.fullmatch(tail if self._with_suffix else stem)
 
 

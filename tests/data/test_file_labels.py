@@ -20,6 +20,7 @@ from sslzoo.errors import ConfigError, UserError
         ("{breed:*}_{_}", "great_pyrenees_12.jpg", {"breed": "great_pyrenees"}),
         ("{label}.{_}", "train/cat.0.jpg", {"label": "cat"}),
         ("{_}.{kind}.txt", "1.spam.txt", {"kind": "spam"}),
+        ("{_}_{label}", "train/12_pos.txt.gz", {"label": "pos"}),
         ("{speaker}/{_}/{utterance}", "train-clean-100/19/198/19-198-0001.flac", {"speaker": "19"}),
     ],
 )
