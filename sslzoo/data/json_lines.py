@@ -1,4 +1,4 @@
-"""JSON lines: an object a line, read line by line."""
+"""JSON lines: an object a line, read line by line; or one array of objects, as pandas writes records."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,7 +9,12 @@ from sslzoo.data.text_fields import Fault
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict | str]]:
-    """(line number, the object, or what is wrong) of each line that is not blank."""
+    """(line number, the object, or what is wrong) of each line that is not blank; of an array the number is its item's."""
+    items = _array(path)
+    for number, item in enumerate(items or (), start=1):
+        yield number, item if isinstance(item, dict) else f"{labels.kind(item)}, not an object"
+    if items is not None:
+        return
     for number, line in enumerate(text_files.rows(text_files.decoded(path)), start=1):
         if not line.strip():
             continue
@@ -19,6 +24,18 @@ def rows(path: Path) -> Iterator[tuple[int, dict | str]]:
             yield number, f"not JSON: {error}"
             continue
         yield number, row if isinstance(row, dict) else f"{labels.kind(row)}, not an object"
+
+
+def _array(path: Path) -> list | None:
+    """The items of a file that is one array; None of another."""
+    lines = text_files.rows(text_files.decoded(path))
+    first = next((line for line in lines if line.strip()), "")
+    if not first.lstrip().startswith("["):
+        return None
+    try:
+        return json.loads("".join([first, *lines]), object_pairs_hook=_object)
+    except (ValueError, RecursionError):  # such as a list a line
+        return None
 
 
 def texts(path: Path, field: str, fault: Callable[[str], None]) -> Iterator[tuple[int, str]]:

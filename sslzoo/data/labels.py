@@ -38,6 +38,7 @@ def name(value) -> str:
 def kind(value) -> str:
     """A value's type in the words of JSON."""
     kinds = {dict: "an object", list: "a list", tuple: "a list", bool: "a boolean", type(None): "null"}
+    kinds |= {int: "a number", float: "a number", str: "a string"}
     return next((words for known, words in kinds.items() if isinstance(value, known)), f"a {type(value).__name__}")
 
 

@@ -194,7 +194,9 @@ def _listed(path: str, suffixes: tuple[str, ...]) -> tuple[list[tuple[str, bool]
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if (
+                    entry.name.startswith(".") or entry.name == "__MACOSX"
+                ):  # of archives made on a Mac: no files of a set
                     continue
                 if entry.is_dir():
                     folders.append((entry.name, entry.is_symlink()))

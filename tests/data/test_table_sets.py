@@ -50,6 +50,18 @@ def test_every_kind_of_table(tmp_path, kind):
     assert data.describe(split.read(0)).startswith('the " text')
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_file_may_be_one_array(tmp_path, indent):
+    """As pandas and R write records."""
+    rows = [{"text": f"the text {i}", "label": i % 2} for i in range(60)]
+    data = table(write(tmp_path / "train.json", json.dumps(rows, indent=indent)), "train.json")
+    found = [data.opened(name) for name in ("train", "valid", "test")]
+    seen = {name: text for texts in found for name, text in zip(texts.names, texts.texts, strict=True)}
+    assert seen == {f"train.json:{i + 1}": f"the text {i}" for i in range(60)}
+    with pytest.raises(UserError, match="train.json, line 2: a number, not an object"):
+        table(write(tmp_path / "train.json", json.dumps([rows[0], 7])), "train.json").opened("train")
+
+
 def test_a_tsv_has_no_quotes(tmp_path):
     """GLUE's rows begin with a quotation mark that is never closed."""
     rows = [('"Never closed', "b", "0"), ("x", "b", "1")] + ROWS

@@ -16,6 +16,7 @@ def root(tmp_path):
         "a.wav",
         "a/._1.wav",
         ".hidden/3.wav",
+        "__MACOSX/b/2.wav",
         "notes.txt",
         "empty/x.txt",
         "a/deep/4.wav",
