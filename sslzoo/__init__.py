@@ -101,7 +101,8 @@ def load(
         from sslzoo.adapt.job import load_adapted
         from sslzoo.adapt.predict import AdaptedEncoder
 
-        return AdaptedEncoder(*load_adapted(source, adapted), found, device)
+        encoder, objective, data = load_adapted(source, adapted)
+        return AdaptedEncoder(encoder, objective, data, found, device)
     from sslzoo.features.pretrained import PretrainedEncoder
 
     return PretrainedEncoder(encoder, data, found, device)

@@ -51,8 +51,8 @@ class KeepBest(Validate):
                 module.encoder, (batch.to(module.device) for batch in batches), self.split
             )
             scores = dict(found)
-        score = torch.tensor(scores[module.objective.metric], dtype=torch.float64)
-        score = float(distributed.broadcast(score.to(module.device, torch.float32)))
+        own = torch.tensor(scores[module.objective.metric], dtype=torch.float32, device=module.device)
+        score = float(distributed.broadcast(own))
         step = module.global_step
         self.history.append((step, score))
         if self.best is None or score > self.best[1] or math.isnan(self.best[1]):

@@ -93,7 +93,8 @@ class AdaptedEncoder(PretrainedEncoder):
             items.append(torch.from_numpy(ids))
             firsts.append(first)
         said = self._in_batches(items)
-        return [[self.classes[tags[i]] for i in first] for tags, first in zip(said, firsts, strict=True)]
+        names = self.classes or []
+        return [[names[tags[i]] for i in first] for tags, first in zip(said, firsts, strict=True)]
 
     def _answers(self, inputs: Any) -> list[str]:
         """A pair is a question and its paragraph; one alone may be given as a tuple."""
@@ -102,7 +103,8 @@ class AdaptedEncoder(PretrainedEncoder):
         for place, pair in enumerate(pairs):
             if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(x, str) for x in pair)):
                 raise InputTypeError(f"item {place} is no pair of texts: give (question, paragraph)")
-            questions.append(Question(f"item {place}", str(place), *pair, ()))
+            question, paragraph = pair
+            questions.append(Question(f"item {place}", str(place), question, paragraph, ()))
             if fault := questions[-1].fault():
                 raise InputError(fault)
         assert isinstance(self.objective, Answering)

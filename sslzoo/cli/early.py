@@ -87,7 +87,9 @@ class Source:
             return None
         known = dict(self.literals)
         for node in ast.walk(annotation):
-            other = Source.of(self.imported.get(node.id, "")) if isinstance(node, ast.Name) else None
+            if not isinstance(node, ast.Name):
+                continue
+            other = Source.of(self.imported.get(node.id, ""))
             known |= {node.id: other.literals[node.id]} if other and node.id in other.literals else {}
         return _Spelled(known).visit(copy.deepcopy(annotation)) if known else annotation
 

@@ -11,12 +11,14 @@ from sslzoo.report.tables import Score
 class Reached(float):
     """What a job reached on validation, a number as any other to a sweeper; and in which file its result is."""
 
+    result: str
+
     def __new__(cls, value: float, result: str):
         self = super().__new__(cls, value)
         self.result = result
         return self
 
-    def __getnewargs__(self) -> tuple[float, str]:  # it may come from another process
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]  # it may come from another process
         return float(self), self.result
 
 

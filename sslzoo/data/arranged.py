@@ -4,6 +4,7 @@ places in the text's token stream."""
 import itertools
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class SentenceRows(Split):
         return self.ids
 
     def read(self, index: int, seed: int | None = None) -> Tensor:
-        parts = [[CLS]]
+        parts: list = [[CLS]]
         for begin, end in np.asarray(self.spans[index]).reshape(-1, 2).tolist():
             inner = self.breaks[
                 np.searchsorted(self.breaks, begin, "right") : np.searchsorted(self.breaks, end, "left")
@@ -65,7 +66,8 @@ class Arranged(WrappedData):
         self.rows, self.rows_seed = rows, seed
 
     def split(self, name: str) -> SentenceRows:
-        sentences = self.data.open_sentences(name)
+        text: Any = self.data
+        sentences: Sentences = text.open_sentences(name)
         seed = self.rows_seed if name == "train" else 0
         make = partial(self.rows.spans, sentences, self.data.max_tokens, rng.derive_seed(seed, name))
         if sentences.ident:

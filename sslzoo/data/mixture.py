@@ -8,7 +8,7 @@ import numpy as np
 from sslzoo import rng
 
 
-def smoothed(sizes: Sequence[float], exponent: float) -> np.ndarray:
+def smoothed(sizes: Sequence[float] | np.ndarray, exponent: float) -> np.ndarray:
     """Shares [K] of sets of these sizes: p_k = n_k^exponent / sum_j n_j^exponent (Lample and Conneau 2019, section 3.1;
     multilingual BERT has 0.7). 1 leaves them as they are, 0 makes them equal."""
     powers = np.asarray(sizes, np.float64) ** exponent
@@ -29,11 +29,11 @@ class Mixture:
     @classmethod
     def of(cls, sizes: Sequence[int], exponent: float) -> "Mixture":
         """An epoch of as many items as there are, by `smoothed` shares, rounded by the largest remainders."""
-        sizes = np.asarray(sizes, np.int64)
-        exact = smoothed(sizes, exponent) * sizes.sum()
+        found = np.asarray(sizes, np.int64)
+        exact = smoothed(found, exponent) * found.sum()
         counts = np.floor(exact).astype(np.int64)
-        counts[np.argsort(counts - exact, kind="stable")[: sizes.sum() - counts.sum()]] += 1
-        return cls(sizes, counts)
+        counts[np.argsort(counts - exact, kind="stable")[: found.sum() - counts.sum()]] += 1
+        return cls(found, counts)
 
     @property
     def shares(self) -> np.ndarray:

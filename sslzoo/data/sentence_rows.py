@@ -162,7 +162,8 @@ class Draws:
     """Random numbers of row after row, by name; of each name one a row."""
 
     def __init__(self, seed: int):
-        self.seed, self.row, self.blocks = seed, -1, {}
+        self.seed, self.row = seed, -1
+        self.blocks: dict = {}
 
     def next_row(self) -> None:
         self.row += 1

@@ -199,6 +199,6 @@ def write_sentences(
     write_parts(folder / "ids.npy", parts(), token_dtype(vocab_size))
     end = [total] if total else []
     # a sentence or a document without ids begins where the next one does, and is none
-    starts, begun = (np.unique(np.concatenate([*found, end]).astype(np.int64)) for found in (starts, begun))
-    np.save(folder / "starts.npy", starts, allow_pickle=False)
-    np.save(folder / "documents.npy", np.searchsorted(starts, begun).astype(np.int64), allow_pickle=False)
+    first, begins = (np.unique(np.concatenate([*found, end]).astype(np.int64)) for found in (starts, begun))
+    np.save(folder / "starts.npy", first, allow_pickle=False)
+    np.save(folder / "documents.npy", np.searchsorted(first, begins).astype(np.int64), allow_pickle=False)

@@ -73,8 +73,7 @@ class Squad(TextData):
                 f"{next(iter(faults.values()))}; {len(faults):,} of {len(rows):,} questions of {path} are like this — mend "
                 "them, or set data.wrong_answers=skip (task.data.wrong_answers) to leave them out"
             )
-        kept = files.drop_faulty(path, len(rows), faults, "skip")
-        kept = [rows[i] for i in kept]
+        kept = [rows[i] for i in files.drop_faulty(path, len(rows), faults, "skip")]
         found = QuestionWindows(kept, self.tokenizer, self.max_tokens, self.window_stride, self.max_question)
         found.left_out = len(faults)
         return found

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +15,7 @@ from sslzoo.data import cache, duplicates, files
 from sslzoo.data.base import CLS, SPECIALS, SPLITS, UNK, Data, Split
 from sslzoo.data.packing import PackedSplit
 from sslzoo.data.sampler import ByCount, BySeconds
-from sslzoo.data.text_splits import TextBlocks, TextSplit
+from sslzoo.data.text_splits import TextSplit
 from sslzoo.data.token_store import (
     digest,
     stored,
@@ -121,8 +122,9 @@ class TextData(Data):
                 self._told.add(note)
                 _log.warning("%s", note)
 
-    def tell(self, name: str, split: TextSplit | TextBlocks) -> None:
-        """Say, once, how many texts lose their end, and that a vocabulary knows too little of a text."""
+    def tell(self, name: str, split: Any) -> None:
+        """Say, once, how many texts of a `TextSplit`, `TextBlocks` or `Sentences` lose their end, and that a vocabulary
+        knows too little of them."""
         if split.cut_texts and "cut" not in self._told:
             self._told.add("cut")
             share = split.cut_texts / len(split)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ class TextMix(TextData):
                 "data.smoothing draws items one by one, which batches by length cannot: set data/batch=items_64, or "
                 "data.smoothing=1"
             )
-        self.sets, self.smoothing = dict(sets), smoothing
+        self.sets: dict[str, Any] = dict(sets)
+        self.smoothing = smoothing
 
     def texts(self, split: str) -> Texts:
         found = {name: data.texts(split) for name, data in self._parts().items()}

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sslzoo.data import cache, labels
 from sslzoo.data.base import Intervals
@@ -283,6 +284,6 @@ class RaggedIntervals(Sequence):
         return Intervals(*(np.array(array[mine]) for array in (self.start, self.end, self.label)))
 
 
-def row_starts(lengths: Sequence[int]) -> np.ndarray:
+def row_starts(lengths: ArrayLike) -> np.ndarray:
     """int64 [N + 1]: where rows of these lengths begin, and at last where they end."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
@@ -52,12 +53,13 @@ def check_vocab_size(tokens: str, vocab_size: int) -> None:
 def _word_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool) -> Tokenizer:
     """At most half of the ids are spent on single characters, the rarest of which become [UNK]. Chinese characters
     stand apart, each a word (BERT's rule)."""
-    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    normalizer: Any = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     if not strip_accents:  # a letter and the mark that follows it are the letter with the mark
         normalizer = normalizers.Sequence([normalizers.NFC(), normalizer])
     splitter = pre_tokenizers.BertPreTokenizer()
     # a space always ends a word, so what stands between spaces is taken apart once however often it occurs
-    unsplit, words = Counter(), Counter()
+    unsplit: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     for line in _lines(texts):
         unsplit.update(line.split(" "))
     if any(map(_BREAKS.search, unsplit)):
@@ -109,7 +111,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accen
         steps += [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
     normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(r"[\s\x1c-\x1f]+"), " "), normalizers.Strip()])
     splitter = pre_tokenizers.Metaspace(prepend_scheme="always")
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for line in _lines(texts):
         counts.update(normalizer.normalize_str(line))
     counts.pop(" ", None)
@@ -133,7 +135,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accen
 def _characters(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """One id a character, nothing normalised: what is decoded is what was encoded. The most frequent characters have
     ids; the others become [UNK]."""
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
     kept = sorted(_by_count(counts)[: vocab_size - SPECIALS])
@@ -176,7 +178,8 @@ def _by_count(counts: Counter) -> list[str]:
 
 def _alphabet(words: Counter, room: int) -> tuple[list[str], list[str]]:
     """The most frequent characters, and "##" with each that goes on a word; together at most `room`."""
-    counts, inside = Counter(), set()
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
     for word, count in words.items():
         for character in word:
             counts[character] += count

@@ -32,9 +32,9 @@ class BERT(Objective):
     modalities = ("text",)
     needs = frozenset({"tokens"})
     packs = True
-    activation = staticmethod(F.gelu)
+    activation: Any = staticmethod(F.gelu)
     given_to_mask: tuple[str, ...] = ("seeds", "allowed")
-    head_state = ("dense", "norm", "bias")
+    head_state: tuple[str, ...] = ("dense", "norm", "bias")
 
     def __init__(self, encoder, data, mask: Any, eps: float = 1e-12):
         super().__init__()

@@ -113,8 +113,10 @@ def generate(
         draws = rng.uniform(rng.fold_in(seeds, torch.full_like(seeds, place)), "next token", scores.shape[1])
         drawn = (scores - temperature * torch.log(-torch.log(draws))).argmax(-1)
         ids[:, place] = torch.where(place < known, ids[:, place], drawn)
-        for row, size in enumerate(sizes if stop else ()):
-            if size <= place < ends[row] and not stopped[row] and stop(row, ids[row, size : place + 1]):
+        for row, size in enumerate(sizes):
+            if stop is None or stopped[row] or not size <= place < ends[row]:
+                continue
+            if stop(row, ids[row, size : place + 1]):
                 ends[row], stopped[row] = place + 1, True
         if all(end <= place + 1 for end in ends):
             break

@@ -25,7 +25,7 @@ class SentencePairs(BERT):
 
     packs = False  # its rows are made of sentences
     batch_terms = "share of masked tokens"
-    head_state = (*BERT.head_state, "pair_head")
+    head_state: tuple[str, ...] = (*BERT.head_state, "pair_head")
     pairs: str  # what is asked about them
 
     def __init__(self, encoder, data, mask: Any, rows: Any, eps: float = 1e-12):

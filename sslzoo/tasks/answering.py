@@ -162,6 +162,6 @@ def _best(answers: Answers) -> str:
 
 
 @torch.no_grad()
-def _logs(logits: Tensor, places: Tensor) -> dict[str, Tensor]:
+def _logs(logits: Tensor, places: Tensor) -> dict[str, Tensor | float]:
     """accuracy: windows of which both ends are right."""
     return {"accuracy": (logits.argmax(2) == places).all(1).float().mean()}

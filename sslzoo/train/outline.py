@@ -1,6 +1,7 @@
 """What a run is, said before its first step: parameters by part, the splits that are read, the batch, the device."""
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,7 +40,8 @@ def amount(split: Split, data: Data) -> dict:
         if isinstance(split, PackedSplit):
             found |= {"documents": split.documents, "full": round(split.full, 4)}
     if split.mixture is not None:
-        found["shares"] = dict(zip(split.names.parts, split.mixture.shares.round(4).tolist(), strict=True))
+        sets: Any = split.names
+        found["shares"] = dict(zip(sets.parts, split.mixture.shares.round(4).tolist(), strict=True))
     return found
 
 
