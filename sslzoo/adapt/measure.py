@@ -57,7 +57,7 @@ def evaluated(
         "left_out": {part: count for part in splits if (count := data.left_out(part))},
         **{key: said[key] for key in ("parameters", "trained_parameters", "head_parameters", "chosen")},
         "bytes_stored": folder.adapted_weights.stat().st_size,
-        "peak_memory_gb": spent["peak_memory_gb"],
+        **{name: spent[name] for name in ("peak_memory_gb", "peak_gpu_memory_gb") if name in spent},
         "latency_ms": milliseconds,
         "steps": spent["steps"],
         "seconds": round(60 * spent["minutes"], 2),

@@ -99,6 +99,11 @@ class Finish(StepCallback):
                 "minutes": self.elapsed / 60,
                 "steps_per_second": trainer.global_step / self.elapsed,
                 "peak_memory_gb": memory,
+                **(
+                    {"peak_gpu_memory_gb": torch.cuda.max_memory_allocated() / 2**30}
+                    if module.device.type == "cuda"
+                    else {}
+                ),
                 "ranks": trainer.world_size,
                 "skipped": module.skipped,
                 "precision": str(trainer.precision),
