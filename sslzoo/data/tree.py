@@ -20,6 +20,7 @@ from sslzoo.errors import UserError
 from sslzoo.run import write_atomic
 
 _SETTLED = 2 * 10**9  # ns: a folder that changed later than that before it was listed may change again unseen
+_VERSION = "2"  # of what a walk leaves out: another one walks anew
 UNSETTLED, _ELSEWHERE = -1, -2  # the time of change of such a folder; of one that is in the set by another name
 
 
@@ -134,7 +135,7 @@ def look(root: Path, suffixes: Sequence[str]) -> Tree:
 
 def place(root: Path, suffixes: Sequence[str]) -> Path:
     """Where what is known of a root lies."""
-    return cache.folder() / f"tree-{stored.digest(str(Path(root).resolve()), *suffixes)}"
+    return cache.folder() / f"tree-{stored.digest(_VERSION, str(Path(root).resolve()), *suffixes)}"
 
 
 def _visited(root: Path, suffixes: tuple[str, ...], known: Tree | None) -> tuple[dict[str, _Folder], bool]:
