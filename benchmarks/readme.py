@@ -77,13 +77,14 @@ def measured(name: str, said: dict) -> str:
 def speed(name: str) -> str:
     """Seconds beside other packages', timed in turn in one process: the peer's over ours, median and range."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
-    lines = ["| case | sslzoo | beside | seconds | peer's over ours |", "|---|---:|---|---:|---:|"]
+    lines = ["| case | sslzoo | beside | seconds | peer's over ours | of CPU time |", "|---|---:|---|---:|---:|---:|"]
     for case, found in said["cases"].items():
         ours = found["ways"]["sslzoo"]["median_seconds"]
         for peer, way in found["ways"].items():
             if ratios := way.get("seconds_ratios"):
                 ratio = f"**{way['median_seconds_ratio']:.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
-                lines.append(f"| {case} | {ours:.2f} s | {peer} | {way['median_seconds']:.2f} s | {ratio} |")
+                seconds, used = way["median_seconds"], way["median_cpu_seconds_ratio"]
+                lines.append(f"| {case} | {ours:.2f} s | {peer} | {seconds:.2f} s | {ratio} | {used:.2f} |")
     return "\n".join([*lines, "", stored(name, said)])
 
 

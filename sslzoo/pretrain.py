@@ -1,8 +1,10 @@
 """Pretraining: an encoder, an objective and an optimiser, made elsewhere; no method is named here."""
 
+from functools import cached_property
+
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslzoo import distributed, rng
 from sslzoo.errors import UserError
@@ -40,6 +42,11 @@ class Pretrain(L.LightningModule):
             self.encoder.eval()
         return self
 
+    @cached_property
+    def layer_dropping(self) -> list[nn.Module]:
+        """The trunks that draw which layers a step skips."""
+        return [module for module in self.modules() if hasattr(module, "layer_drop_seed")]
+
     def configure_optimizers(self):
         return self.optim.build(self)
 
@@ -51,9 +58,8 @@ class Pretrain(L.LightningModule):
         step, words = self.global_step, [self.part] if self.part else []
         # dropout alone draws from torch's own generator; everything else from the batch's seeds
         torch.manual_seed(rng.derive_seed(self.seed, "dropout", step, self.global_rank, *words))
-        for module in self.modules():
-            if hasattr(module, "layer_drop_seed"):
-                module.layer_drop_seed = rng.derive_seed(self.seed, "layer drop", step)
+        for trunk in self.layer_dropping:
+            trunk.layer_drop_seed = rng.derive_seed(self.seed, "layer drop", step)
         loss = self.objective(self.encoder, batch, step)
         value, weight = self.weigh(loss)
         if self.part == 0:
