@@ -220,3 +220,21 @@ def test_xquad(real):
     found = sizes(data)
     assert found["train"] + found["valid"] == 991 and found["test"] == 199
     trains(data)
+
+
+def test_every_answer_of_xquad_is_in_a_window(real):
+    """Its text as the tokens' offsets have it: a token may hold more than the answer, such as "33-year"."""
+    files = {"train": "train-v1.1.json", "test": "dev-v1.1.json"}
+    folder = str(real / "text" / "xquad" / "derived_split")
+    data = Squad(folder, ByCount(8), files, vocab_size=2000, max_tokens=128, window_stride=64)
+    windows, said = data.windows("test"), {}
+    for i in range(len(windows)):
+        start, end = windows.span(i)
+        if end:
+            offsets, place = windows.offsets(i)
+            context = windows.questions[windows.question[i]].context
+            said[int(windows.question[i])] = context[offsets[start - place, 0] : offsets[end - place, 1]]
+    assert len(windows) > len(windows.questions) == len(said) == 199 and windows.left_out == windows.cut_questions == 0
+    pairs = [(said[number], question.answers[0][0]) for number, question in enumerate(windows.questions)]
+    assert all(answer in text for text, answer in pairs)
+    assert sum(answer == text for text, answer in pairs) > 190
