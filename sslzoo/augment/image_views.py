@@ -13,6 +13,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.nn.images import LUMA, to_float
 
 VIEWS = 2  # of an item
+CPU_PIXELS = 2**19  # of the views that a CPU makes at a time: what they pass through then stays in its cache
 
 
 def _column(x: Tensor) -> Tensor:
@@ -128,6 +129,13 @@ class ImageViews(Views):
     def forward(self, inputs: Tensor, seeds: Tensor, name: str, number: int = 0) -> Tensor:
         """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. `name` tells one view of a row from another, `number`
         which of the chances are its own."""
+        on_cpu = inputs.device.type == "cpu"
+        rows = max(1, CPU_PIXELS // (self.size or inputs.shape[-1]) ** 2 if on_cpu else len(inputs))
+        parts = zip(inputs.split(rows), seeds.split(rows), strict=True)
+        return torch.cat([self.augment(some, their, name, number) for some, their in parts])
+
+    def augment(self, inputs: Tensor, seeds: Tensor, name: str, number: int) -> Tensor:
+        """As `forward`, of all rows at once."""
         u = rng.uniform(seeds, name, 16, device=inputs.device)
         chance = {name: each[number] for name, each in self.chances.items()}
         images = self.crop(to_float(inputs), *[*u[:, :5].unbind(1), chance["flip"]])

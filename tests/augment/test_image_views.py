@@ -218,3 +218,11 @@ def test_another_size():
 def test_refuses_what_is_no_share(bad, name):
     with pytest.raises(ConfigError, match=f"views.{name}"):
         ImageViews(**bad)
+
+
+def test_views_of_some_rows_at_a_time_are_those_of_all(monkeypatch):
+    views, images, seeds = ImageViews(), torch.rand(7, 3, 16, 16), torch.arange(7)
+    whole = views(images, seeds, "view a")
+    monkeypatch.setattr(image_views, "CPU_PIXELS", 3 * 16**2)
+    parts = views(images, seeds, "view a")
+    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
