@@ -19,7 +19,7 @@ def onednn_is_faster() -> bool:
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     cpuinfo = Path("/proc/cpuinfo")  # nothing in Python names the vendor, and other systems have no such file
-    amd = cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(errors="replace")
+    amd = cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(encoding="utf-8", errors="replace")
     return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
