@@ -7,7 +7,7 @@ from sslzoo.errors import ConfigError
 
 COUNTS = (  # at least 1: less makes a layer of nothing, or none
     r"depths?|heads|dim|\w+_dim|hidden|width|bottleneck|channels|entries|clusters|negatives|groups|kernel|patch|queue|"
-    r"n_mels|stack|splits|ahead|epochs|length|frames|vocab_size|max_tokens|sample_rate|accumulate|min_count"
+    r"r|n_mels|stack|splits|ahead|epochs|length|frames|vocab_size|max_tokens|sample_rate|accumulate|min_count"
 )
 SHARES = r"dropout|\w+_dropout|layer_drop|label_smoothing"  # from 0 to less than 1
 CHANCES = r"random|zero|noisy|mix"  # from 0 to 1

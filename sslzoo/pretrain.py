@@ -35,13 +35,6 @@ class Pretrain(L.LightningModule):
         self.unseen = FiniteCheck()  # of the steps since the last look
         self.steps, self.counted = 0, 0.0  # of this process, and what their losses are means over, in all
 
-    def train(self, mode: bool = True):
-        """As every module; but an encoder of which nothing learns stays in eval mode."""
-        super().train(mode)
-        if not any(p.requires_grad for p in self.encoder.parameters()):
-            self.encoder.eval()
-        return self
-
     @cached_property
     def layer_dropping(self) -> list[nn.Module]:
         """The trunks that draw which layers a step skips."""

@@ -105,8 +105,8 @@ def put_to_data(config: dict, choices: dict[str, str], run: Run, given: Collecti
 
 
 def begun(config: dict, run: Run, classes: list[str] | None = None):
-    """Encoder, task objective and data before the first step: (encoder, objective, data). The head's weights depend
-    on the seed alone. classes: None for those of the data, which is then opened."""
+    """Encoder, task objective and data before the first step: (encoder, objective, data). The weights of the head, and of
+    what the method adds to the encoder, depend on the seed alone. classes: None for those of the data, which is then opened."""
     kind = target(config["objective"]["_target_"], "objective")
     if not (isinstance(kind, type) and issubclass(kind, TaskObjective)):
         raise ConfigError(f"objective: {getattr(kind, '__name__', kind)} is no task: choose one of sslzoo.tasks")
@@ -119,8 +119,9 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
         )
     data = Supervised(data, task, encoder.stride, classes)
     build.check_fit(data, encoder, kind)
-    encoder = make(config["method"])(encoder)
     with torch.random.fork_rng():
+        torch.manual_seed(rng.derive_seed(config["seed"], "method"))
+        encoder = make(config["method"])(encoder)
         torch.manual_seed(rng.derive_seed(config["seed"], "head"))
         objective = make(config["objective"], encoder=encoder, data=data)
     return encoder, objective, data

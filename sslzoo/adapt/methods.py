@@ -1,27 +1,69 @@
 """What of an encoder learns a task."""
 
-from torch import nn
+from sslzoo.build import matching_encoders
+from sslzoo.encoders.base import Encoder
+from sslzoo.encoders.transformer import Transformer
+from sslzoo.errors import ConfigError
 
 
 class Method:
     """Makes an encoder ready to be trained: what is frozen, and in which mode its parts are. It depends on the
-    encoder's config alone, so that what was saved of the result can be loaded into another one."""
+    encoder's config alone, so that what was saved of the result can be loaded into another one; the first weights of
+    what it adds are drawn from torch's generator."""
 
-    def __call__(self, encoder: nn.Module) -> nn.Module:
-        """The encoder that is trained: the same one, or a wrapper of it."""
+    def __call__(self, encoder: Encoder) -> Encoder:
+        """The encoder that is trained: the same one, or a wrapper of it. Raises ConfigError for one that it does not
+        fit."""
         raise NotImplementedError
+
+
+def frozen(encoder: Encoder) -> Encoder:
+    """An encoder of which nothing learns, in eval mode: without dropout, and with batch norm's statistics as they
+    were."""
+    encoder.frozen = True
+    return encoder.requires_grad_(False).eval()
+
+
+def transformer_of(encoder: Encoder, method: str) -> Transformer:
+    """The transformer whose blocks a method changes. Raises ConfigError for an encoder that has none."""
+    trunk = getattr(encoder, "trunk", None)
+    if isinstance(trunk, Transformer):
+        return trunk
+    fit = matching_encoders(
+        lambda e: e.modality == encoder.modality and isinstance(getattr(e, "trunk", 0), Transformer)
+    )
+    raise ConfigError(
+        f"{method} changes the blocks of a transformer, and this encoder ({type(encoder).__name__}) has none: choose "
+        f"method=full or method=head, or a run of another encoder={', '.join(fit) or 'none yet'}"
+    )
 
 
 class Full(Method):
     """Everything learns."""
 
-    def __call__(self, encoder: nn.Module) -> nn.Module:
+    def __call__(self, encoder: Encoder) -> Encoder:
         return encoder.train()
 
 
 class Head(Method):
-    """The encoder is frozen: it takes no gradient, and is in eval mode, without dropout and with batch norm's
-    statistics as they were."""
+    """The encoder is frozen, and the head alone learns."""
 
-    def __call__(self, encoder: nn.Module) -> nn.Module:
-        return encoder.requires_grad_(False).eval()
+    def __call__(self, encoder: Encoder) -> Encoder:
+        return frozen(encoder)
+
+
+class BitFit(Method):
+    """The biases of the transformer's blocks learn, those of linear layers and of norms: 11 D a block with a perceptron
+    of 4 D (Ben Zaken et al. 2022, 2106.10199, section 3); the rest of the encoder is frozen."""
+
+    def __call__(self, encoder: Encoder) -> Encoder:
+        trunk = transformer_of(encoder, "BitFit")
+        biases = [p for name, p in trunk.blocks.named_parameters() if name.endswith(".bias")]
+        if not biases:
+            raise ConfigError(
+                "BitFit trains biases, and this encoder's blocks have none (bias=false): choose method=lora"
+            )
+        frozen(encoder)
+        for bias in biases:
+            bias.requires_grad_()
+        return encoder.train()

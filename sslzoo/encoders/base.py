@@ -76,9 +76,20 @@ class Encoder(Frontend):
     """All three stages. Padding never changes a valid token.
 
     depth: layers of the trunk, so that `hidden` has depth + 1.
+    frozen: whether it was trained before, and stays as it was but for parameters that require a gradient. Then it stays
+    in eval mode, without dropout, but for modules that hold such parameters.
     """
 
     depth: int
+    frozen: bool = False
+
+    def train(self, mode: bool = True):
+        super().train(mode and not self.frozen)
+        if mode and self.frozen:
+            for module in self.modules():
+                if module is not self and any(p.requires_grad for p in module.parameters(recurse=False)):
+                    module.train()
+        return self
 
     def embed(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """[B, ...], [B] -> tokens [B, T, D], lengths [B]."""

@@ -26,6 +26,8 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-tags": ("tiny_text", "full", "features=layers", "frames", "tag"),
     "text-answers": ("tiny_text", "full", "max_answer=3", "answers", None),
     "text-tags-head": ("tiny_text", "head", "features=last", "frames", "tag"),
+    "speech-bitfit": ("tiny_speech", "bitfit", "features=layers", "classification", "label"),
+    "text-lora": ("tiny_text", "lora", "features=layers", "classification", "label"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
 BATCH = {
