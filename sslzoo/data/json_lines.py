@@ -1,15 +1,42 @@
 """JSON lines: an object a line, read line by line; or one array of objects, as pandas writes records."""
 
 import json
+import logging
+import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sslzoo.data import labels, text_fields, text_files
 from sslzoo.data.text_fields import Fault
 
+_HALF = re.compile("[\ud800-\udfff]")
+_log = logging.getLogger("sslzoo")
+
 
 def rows(path: Path) -> Iterator[tuple[int, dict | str]]:
     """(line number, the object, or what is wrong) of each line that is not blank; of an array the number is its item's."""
+    halves = 0
+    for number, row in _read(path):
+        whole = row if isinstance(row, str) else {key: _whole(value) for key, value in row.items()}
+        halves += whole != row
+        yield number, whole
+    if halves:
+        _say_halves(path, halves)
+
+
+def _whole(value: Any) -> Any:
+    """A value without halves of characters: JSON may hold one of a character's two escapes, which stands for nothing."""
+    return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
+
+
+@cache
+def _say_halves(path: Path, halves: int) -> None:
+    _log.warning("%s: half of a character's two escapes (\\ud83d alone) is read as U+FFFD, in rows: %d", path, halves)
+
+
+def _read(path: Path) -> Iterator[tuple[int, dict | str]]:
     items = _array(path)
     for number, item in enumerate(items or (), start=1):
         yield number, item if isinstance(item, dict) else f"{labels.kind(item)}, not an object"

@@ -169,7 +169,6 @@ class TextTable(TextData):
             raise Fault(f"label is {error}") from error
         if not label:
             raise Fault(text_fields.missing(self.label, row))
-        text_fields.check_surrogates(self.label, label)
         if self.labels and label not in self.labels:
             raise Fault(f"label '{label}' is none of {', '.join(self.labels)}")
         if self.scores and not _within(label, *self.scores):

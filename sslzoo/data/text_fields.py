@@ -17,17 +17,7 @@ def text(name: str, row: dict) -> str:
         raise Fault(f"'{name}' is {labels.kind(value)}, not a text")
     if value is None or str(value).strip() == "" or (isinstance(value, float) and math.isnan(value)):
         raise Fault(missing(name, row))
-    check_surrogates(name, str(value))
     return str(value)
-
-
-def check_surrogates(name: str, value: str) -> None:
-    """JSON may hold half of a character's two escapes, which stands for nothing. Raises Fault where it does."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = ord(value[error.start])
-        raise Fault(f"'{name}' has \\u{half:04x} without its other half, which is no character") from error
 
 
 def missing(name: str, row: dict) -> str:
