@@ -28,6 +28,8 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-tags-head": ("tiny_text", "head", "features=last", "frames", "tag"),
     "speech-bitfit": ("tiny_speech", "bitfit", "features=layers", "classification", "label"),
     "text-lora": ("tiny_text", "lora", "features=layers", "classification", "label"),
+    "image-houlsby": ("tiny_image", "adapter_houlsby", "features=layers", "classification", "label"),
+    "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
 BATCH = {
