@@ -119,6 +119,16 @@ def test_no_dropout_is_left_on_in_the_frozen_trunk(method):
     assert torch.equal(encoder(ids, lengths).last, encoder(ids, lengths).last)
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("method", FEW)
+def test_shared_layers_are_adapted_once(method, norm):
+    """ALBERT's: the one block learns, and is adapted wherever it is used."""
+    shared, plain = (small(norm=norm, share_layers=share) for share in (True, False))
+    start = said(shared)
+    shared, plain = (build.make(node_of(method))(encoder) for encoder in (shared, plain))
+    assert torch.equal(said(shared), start) and 2 * learning(shared) == learning(plain)
+
+
 def off_the_start(encoder: nn.Module) -> nn.Module:
     """Moved to where training may have led."""
     torch.manual_seed(1)
