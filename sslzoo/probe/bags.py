@@ -1,6 +1,6 @@
-"""Counts of tokens as features: wide, mostly zero, and held and fitted as such.
+"""Token counts as features: wide, mostly zero, so stored and fitted as sparse matrices.
 
-The heads are those of `probe.heads` on the same features made dense and centred: a centre only moves the bias.
+The heads equal those of `probe.heads` on the dense, centred features: centring only moves the bias.
 """
 
 import warnings
@@ -17,12 +17,12 @@ from sslzoo.probe.reader import Reader
 from sslzoo.probe.tasks import Part
 from sslzoo.progress import Progress
 
-_STEPS, _TOLERANCE = 2000, 1e-6  # of a solver
+_STEPS, _TOLERANCE = 2000, 1e-6  # of the solvers
 
 
 @dataclass
 class Bags:
-    """Features [1, N, D] whose one plane is sparse; mean [D] is what would centre them."""
+    """Features [1, N, D] with one sparse plane; mean [D]: to be subtracted from the rows, which stay uncentred."""
 
     rows: csr_matrix
     mean: np.ndarray | None = None
@@ -34,13 +34,13 @@ class Bags:
         return self
 
     def to(self, device) -> "Bags":
-        """They stay on the host, where the solvers are."""
+        """No-op: the solvers run on the CPU."""
         return self
 
 
 @dataclass
 class DenseRows:
-    """Rows [N, D], centred, made dense as they are taken."""
+    """Centred rows [N, D], made dense when indexed."""
 
     bags: Bags
 
@@ -52,7 +52,7 @@ class DenseRows:
 
 
 class BagReader(Reader):
-    """Bags of tokens of items, or the single tokens that frames are; `source` is a `raw.Bag`."""
+    """Token counts of items, or one-hot tokens for frames; `source` is a `raw.Bag`."""
 
     def _read_items(self, part: Part, max_gb: float, progress: Progress) -> Bags:
         places, found, order = np.unique(part.items), [], []
@@ -75,7 +75,7 @@ class BagReader(Reader):
 
 @dataclass
 class BagScale:
-    """Train's mean, and the one scale of all dimensions."""
+    """The mean of train [D], and one scale for all dimensions."""
 
     mean: np.ndarray
     std: float
@@ -93,7 +93,7 @@ class BagScale:
 
 @dataclass
 class BagHead:
-    """weight: [D, C]. bias: [C]. model: the solver, which the next penalty goes on from."""
+    """weight: [D, C]. bias: [C]. model: the solver, for the next penalty's warm start."""
 
     weight: Tensor
     bias: Tensor
@@ -112,7 +112,7 @@ class BagHead:
 
 
 def fit(x: Bags, y: Tensor, outputs: int, penalty: float, start: BagHead | None = None) -> BagHead:
-    """As `heads.fit`, by scikit-learn's solvers for sparse features."""
+    """As `heads.fit`, with scikit-learn's solvers for sparse features."""
     rows = x.rows.astype(np.float64)
     if y.is_floating_point():
         model = Ridge(alpha=penalty * len(y), solver="sparse_cg", tol=_TOLERANCE, max_iter=_STEPS)
@@ -120,11 +120,11 @@ def fit(x: Bags, y: Tensor, outputs: int, penalty: float, start: BagHead | None 
         return _head(model.coef_.reshape(outputs, -1), np.ravel(model.intercept_), model)
     if outputs == 1:
         return _head(np.zeros((1, rows.shape[1])), np.zeros(1), None)
-    # of two classes scikit-learn has one vector w, where a softmax has -w / 2 and w / 2: half the penalty
+    # for two classes scikit-learn fits one vector w; a softmax has -w / 2 and w / 2, so half the penalty
     c = (2 if outputs == 2 else 1) / (penalty * len(y))
     model = start.model if start is not None else LogisticRegression(tol=_TOLERANCE, max_iter=_STEPS, warm_start=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of a penalty that hardly binds; the torch solver ends too
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties; the torch solver has a step limit too
         model.set_params(C=c).fit(rows, y.numpy())
     weight, bias = model.coef_, model.intercept_
     if outputs == 2:
@@ -138,7 +138,7 @@ def _head(weight: np.ndarray, bias: np.ndarray, model) -> BagHead:
 
 @dataclass
 class BagNeighbours:
-    """`heads.Neighbours` by the cosine of centred rows. bank: [N, D]. norms: [N], of its centred rows."""
+    """`heads.Neighbours` by the cosine of centred rows. bank: [N, D]. norms: [N], of the bank's centred rows."""
 
     bank: Bags
     norms: np.ndarray

@@ -1,4 +1,4 @@
-"""`sslzoo probe` and `sslzoo extract`: from a composed config and a finished run to files."""
+"""`sslzoo probe`: from a composed config and a finished run to a file of results."""
 
 from collections.abc import Collection
 from functools import lru_cache
@@ -17,13 +17,13 @@ from sslzoo.run import Run, write_json
 
 
 def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> Path:
-    """Put config.task to the run, or to config.data, print the scores, and return the file that they were written to.
-    given: the settings that the user wrote, by their dotted keys."""
+    """Probe the run on config.task, with config.data if set; print the scores and return the path of the results.
+    given: dotted keys of the settings that the user wrote."""
     settings = protocol(config, choices, given)
     for node, setting in settings.items():
         build.check(setting, node)
     probe, device = build.make(config["probe"]), chosen_device(config["device"])
-    build.make(settings["task"]).check_probed()  # refused before a run is looked for
+    build.make(settings["task"]).check_probed()  # fail before the run is looked up
     run = Run.find(config["run"], Path(str(config["root"])))
     subject = _subject(run.folder.resolve(), _identity(run), device)
     node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)
@@ -43,7 +43,7 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
     return path
 
 
-@lru_cache(maxsize=1)  # a sweep over tasks reads the features of a run once
+@lru_cache(maxsize=1)  # so that a sweep over tasks reads a run's features once
 def _subject(folder: Path, identity: tuple[str, ...], device: str) -> ProbeSubject:
     encoder, data = build.load_encoder(Run(folder))
     untrained, _ = build.load_encoder(Run(folder), untrained=True)
@@ -51,13 +51,13 @@ def _subject(folder: Path, identity: tuple[str, ...], device: str) -> ProbeSubje
 
 
 def _identity(run: Run) -> tuple[str, ...]:
-    """What tells a run's encoder from one that lay in the same folder before."""
+    """Distinguishes a run's encoder from an earlier one in the same folder."""
     files = run.encoder, Path(f"{run.weights}.sha256")
     return tuple(path.read_text(encoding="utf-8") if path.exists() else "" for path in files)
 
 
 def summary(name: str, results: dict[str, dict]) -> str:
-    """A task's results in a few lines for a terminal, times 100."""
+    """A task's results in a few lines for a terminal, scores times 100."""
     one = next(iter(results.values()))
     lines = [f"{name}: {one['metric']} on {one['n_test']} of test, chance {100 * one['chance']:.1f}"]
     for kind, result in results.items():

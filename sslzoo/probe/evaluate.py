@@ -1,4 +1,4 @@
-"""Probing: what frozen features know of a task, beside an untrained encoder's and raw input."""
+"""Probing: how well frozen features predict a task's labels, against an untrained encoder and raw input."""
 
 import time
 from collections.abc import Callable
@@ -20,19 +20,18 @@ from sslzoo.progress import Progress, quiet
 from sslzoo.tasks.metrics import score
 
 Read = Callable[[Part], Tensor | bags.Bags]  # a part's features
-Known = Callable[[str, str, Callable[[], dict]], dict]  # task, kind, how it is measured -> the result
-PATIENCE = 2  # penalties
+Known = Callable[[str, str, Callable[[], dict]], dict]  # task, kind, function that measures -> result
+PATIENCE = 2  # penalties in a row below the best on valid
 
 
 class Probe:
-    """The protocol, the same for every source of features and every task.
+    """The probing protocol, the same for every source of features and every task.
 
-    Features are standardised on train. A softmax-weighted sum of the layers with a linear head is fitted
-    to train for each of `penalties`, from the strongest to the weakest, each from where the last one ended,
-    until two after the best are worse than it; the best on valid (of equals, the strongest penalty) is the one that
-    reads test, once. Beside it, `k` weighted nearest neighbours in the last layer, which have nothing to
-    choose. by_layer: also a head on each layer alone, with the penalty that was chosen for their sum.
-    Nothing is random.
+    Features are standardised on train. A linear head on a softmax-weighted sum of the layers is fitted to train for
+    each of `penalties`, strongest first, each warm-started from the last, until two after the best score worse. The
+    head with the best score on valid (on a tie, the strongest penalty) is evaluated once on test. Also reported: `k`
+    weighted nearest neighbours in the last layer, with no hyper-parameter to choose. by_layer: also fit a head on
+    each layer alone, with the penalty chosen for the sum. Deterministic.
     """
 
     def __init__(
@@ -58,10 +57,10 @@ class Probe:
         progress: Progress = quiet,
         known: Known = lambda task, kind, measure: measure(),
     ) -> dict:
-        """{"pretrained": result, "untrained": result, "raw": result}, ready for JSON. known: gives the results
-        that need not be measured.
+        """{"pretrained": result, "untrained": result, "raw": result}, ready for JSON. known: returns a cached
+        result or measures it.
 
-        Raises ConfigError, before any data is read, for a task that the subject does not fit.
+        Raises ConfigError, before any data is read, if the task does not fit the subject.
         """
         task.check(subject.encoder, subject.data)
         opened = subject.opened(task)
@@ -105,7 +104,7 @@ class Probe:
         alone = range(len(train)) if self.by_layer and len(train) > 1 else ()
         heads = {i: fit(train[i : i + 1], targets.to(device), head.weight.shape[1], penalty) for i in alone}
 
-        # all that could be chosen is chosen: this is the one place where test is read
+        # all hyper-parameters are chosen: the only place where test is read
         test = scale(read(parts["test"])).to(device)
         answers = head(test)
         predicted = decide(answers)
@@ -118,7 +117,7 @@ class Probe:
                 "test": score(metric, truth["test"], predicted),
                 "valid": max(sweep.values()),
                 "penalty": penalty,
-                "edge": len(sweep) > 1 and penalty in (max(sweep), min(sweep)),  # another might have been better
+                "edge": len(sweep) > 1 and penalty in (max(sweep), min(sweep)),  # a penalty beyond might score better
                 "sweep": {f"{penalty:g}": value for penalty, value in sweep.items()},
                 "layers": source.layers,
                 "layer_weights": head.layers.softmax(0).tolist(),
@@ -142,9 +141,9 @@ class Probe:
         }
 
     def _choose(self, metric, train, targets, valid, truth, decide) -> tuple[Linear, dict[float, float]]:
-        """The head that is best on valid, and each penalty's score there. Weaker penalties take the longest
-        to fit: once `PATIENCE` are worse than the best, they only fit noise, and it ends. (As good is not
-        worse: under strong penalties a head may name one class only.)"""
+        """The head with the best score on valid, and each penalty's score there. Stops once `PATIENCE` penalties
+        score below the best: weaker ones overfit and take the longest to fit. (A tie does not count as worse:
+        under strong penalties a head may predict one class only.)"""
         outputs = targets.shape[1] if targets.is_floating_point() else int(targets.max()) + 1
         best, head, sweep, worse = None, None, {}, 0
         solve = bags.fit if isinstance(train, bags.Bags) else fit
@@ -162,7 +161,7 @@ class Probe:
 
 
 def _targets(labels: np.ndarray, classes: list[str] | None):
-    """Train's labels as targets, and what turns a head's answers [N, C] into labels again."""
+    """The labels of train as targets, and a function from a head's outputs [N, C] to labels."""
     if classes is not None:
         return torch.from_numpy(labels), lambda answers: answers.argmax(1).cpu().numpy()
     values = torch.from_numpy(labels).float()[:, None]
@@ -171,14 +170,14 @@ def _targets(labels: np.ndarray, classes: list[str] | None):
 
 
 def _chance(metric: str, truth: dict[str, np.ndarray]) -> float:
-    """What the same answer everywhere would score: train's commonest class, or its mean."""
+    """The score of a constant prediction: the majority class of train, or its mean."""
     train = truth["train"]
     answer = np.bincount(train).argmax() if train.dtype.kind == "i" else train.mean()
     return score(metric, truth["test"], np.full_like(truth["test"], answer))
 
 
 def _per_class(truth: np.ndarray, predicted: np.ndarray, classes: list[str] | None) -> dict[str, float] | None:
-    """The share of each class of test that the linear head finds."""
+    """The linear head's recall of each class on test."""
     if classes is None:
         return None
     present = np.unique(truth)

@@ -1,4 +1,4 @@
-"""What is fitted on frozen features: a weighted sum of layers with a linear head, and nearest neighbours.
+"""Heads on frozen features: a linear head on a weighted sum of layers, and nearest neighbours.
 
 Features are [L, N, D], one plane a layer. Both heads are deterministic.
 """
@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LAYERS_PENALTY = 1e-3  # keeps the layers' logits finite where one layer is all that is wanted
-WIDE = 1024  # dimensions; the covariance of more (pixels, counts of tokens) takes longer than it saves
+LAYERS_PENALTY = 1e-3  # keeps the layers' logits finite where the best mix is one layer
+WIDE = 1024  # dimensions; beyond (pixels, token counts), computing the covariance takes longer than it saves
 
 
 @dataclass
 class Linear:
-    """softmax(layers) [L] mixes the layers, as s3prl's and ELMo's scalar mix does; then x W + b.
+    """x W + b, where x is the sum of the layers weighted by softmax(layers), as in s3prl and ELMo's scalar mix.
 
-    layers: [L] logits. weight: [D, C]. bias: [C]. C classes, or 1 value.
+    layers: [L] logits. weight: [D, C]. bias: [C]. C: number of classes, or 1 for a value.
     """
 
     layers: Tensor
@@ -28,7 +28,7 @@ class Linear:
         """[L, N, D] -> [N, D]."""
         if len(x) == 1:
             return x[0]
-        # one product over flat planes: twice as fast as an einsum, and its gradient as well
+        # a matmul over flattened planes: twice as fast as einsum, forward and backward
         return (self.layers.softmax(0) @ x.flatten(1)).view(x.shape[1:])
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -37,15 +37,15 @@ class Linear:
 
 
 def fit(x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None = None, steps: int = 300) -> Linear:
-    """Minimise the loss over all of x [L, N, D] at once, by L-BFGS.
+    """Minimise the loss over all of x [L, N, D] by full-batch L-BFGS.
 
     y: int64 [N] class numbers below `outputs`, for the mean cross-entropy; or float [N, outputs], for half
-    the mean squared error. To it comes penalty / 2 times the squared norm of the weight, so that
-    scikit-learn's LogisticRegression has C = 1 / (penalty * N), and LAYERS_PENALTY / 2 times that of the
-    layers' logits. From `start` it needs fewer steps.
+    the mean squared error. Added to the loss: penalty / 2 times the squared norm of the weight (scikit-learn's
+    LogisticRegression with C = 1 / (penalty * N)), and LAYERS_PENALTY / 2 times that of the layers' logits.
+    start: a head to warm-start from, which takes fewer steps.
 
-    Dimensions of an encoder go together, and L-BFGS would end far from the minimum: it moves in coordinates v
-    in which the loss is curved alike in all directions at the start, weight = root^-1 v.
+    An encoder's dimensions are correlated, and plain L-BFGS would stop far from the minimum: the weight is
+    preconditioned, weight = root^-1 v, so that the curvature at the start is equal in all directions of v.
     """
     if start is None:
         shapes = (len(x),), (x.shape[2], outputs), (outputs,)
@@ -60,7 +60,7 @@ def fit(x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None
     optimizer = torch.optim.LBFGS(
         [layers, v, bias],
         max_iter=steps,
-        tolerance_grad=1e-8,  # a weak penalty's gradient is small where a stronger one's fit ended
+        tolerance_grad=1e-8,  # with a warm start, a weak penalty's gradient is small from the first step
         tolerance_change=2e-7,
         history_size=10,
         line_search_fn="strong_wolfe",
@@ -84,8 +84,8 @@ def fit(x: Tensor, y: Tensor, outputs: int, penalty: float, start: Linear | None
 
 @torch.no_grad()
 def _root(x: Tensor, y: Tensor, start: Linear, penalty: float) -> Tensor | None:
-    """Upper triangular [D, D]: root^T root is the loss's curvature in one column of the weight, at the start.
-    None where there are too many dimensions for it."""
+    """Upper triangular [D, D], with root^T root the Hessian of the loss in one column of the weight, at `start`.
+    None above `WIDE` dimensions."""
     if x.shape[2] > WIDE:
         return None
     mixed, curved = start.mix(x), 1.0
@@ -93,7 +93,7 @@ def _root(x: Tensor, y: Tensor, start: Linear, penalty: float) -> Tensor | None:
         p = (mixed @ start.weight + start.bias).softmax(1)
         curved = float((p * (1 - p)).mean())
     hessian = curved * (mixed.T @ mixed).double() / len(mixed)
-    hessian.diagonal().add_(penalty + 1e-6 * float(hessian.diagonal().mean()))  # that much is rounding
+    hessian.diagonal().add_(penalty + 1e-6 * float(hessian.diagonal().mean()))  # 1e-6: rounding
     return torch.linalg.cholesky(hessian, upper=True).float()
 
 
@@ -101,7 +101,7 @@ def _root(x: Tensor, y: Tensor, start: Linear, penalty: float) -> Tensor | None:
 class Neighbours:
     """Weighted k nearest neighbours by cosine (Wu et al. 2018, section 3.4; DINO's protocol).
 
-    bank: [N, D], of unit length. targets: [N, C], one row of a unit matrix a class, or [N, 1] values.
+    bank: [N, D], rows of unit length. targets: [N, C] one-hot, or [N, 1] values.
     """
 
     bank: Tensor
@@ -114,10 +114,10 @@ class Neighbours:
         return cls(F.normalize(x, dim=1), targets, min(k, len(x)), temperature)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[M, D] -> [M, C]: each class's share of the votes, exp(cosine / temperature) each; or the
-        votes' mean value."""
+        """[M, D] -> [M, C]: each class's share of the votes, weighted by exp(cosine / temperature); or the
+        neighbours' weighted mean value."""
         found = []
-        # chunks, so that the similarities stay below 256 MB
+        # in chunks, so that the similarities stay below 256 MB
         for queries in x.split(max(1, 2**26 // len(self.bank))):
             similarity, nearest = (F.normalize(queries, dim=1) @ self.bank.T).topk(self.k)
             votes = (similarity / self.temperature).softmax(1)

@@ -1,4 +1,4 @@
-"""What a report draws of a probe: its features in a plane, and which classes it takes for which."""
+"""What a report plots of a probe: 2-D projections of its features, and the confusion matrix."""
 
 import warnings
 
@@ -10,7 +10,7 @@ from sslzoo.probe.bags import DenseRows
 
 SHOWN = 600  # test rows at most
 COMPONENTS = 50  # principal components that t-SNE is given, as van der Maaten and Hinton (2008) do
-FEWEST = 10  # rows that t-SNE is worth its while for
+FEWEST = 10  # rows below which there is no t-SNE
 
 
 def projections(
@@ -21,14 +21,13 @@ def projections(
     learned: tuple[Tensor, np.ndarray],
     classed: bool,
 ) -> dict:
-    """Up to `SHOWN` evenly spaced rows of test in planes, ready for JSON.
+    """2-D projections of up to `SHOWN` evenly spaced rows of test, ready for JSON.
 
-    x: [N, D], what the linear head reads. answers: [N, C], what it gives. truth, predicted: [N], class numbers if
-    `classed`, else values. learned: its answers on train [M, C], and the truth there [M].
+    x: [N, D], the linear head's input. answers: [N, C], its output. truth, predicted: [N], class numbers if
+    `classed`, else values. learned: the head's output on train [M, C], and the labels there [M].
     Returns {"planes": {name: [[x, y], ...]}, "label": [...], "predicted": [...]}.
-    Planes: "probe", the directions of the head's answers that tell train's classes apart best (LDA); "tsne", by
-    neighbourhood; "pca", by variance. t-SNE is left out below `FEWEST` rows and where they are all alike. The same
-    input gives the same output.
+    Planes: "probe", LDA of the head's output, fitted on train; "tsne"; "pca". t-SNE is left out below `FEWEST` rows
+    and if all rows are equal. Deterministic.
     """
     rows = np.linspace(0, len(x) - 1, min(len(x), SHOWN)).round().astype(int)
     shown, heads = x[rows].double().cpu(), answers[rows].double().cpu()
@@ -46,28 +45,28 @@ def projections(
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
-    """[class, the class it was taken for, how often], for the pairs of class numbers [N] that occur, in order."""
+    """Sorted [class, predicted class, count], for the pairs that occur. truth, predicted: class numbers [N]."""
     pairs, counts = np.unique(np.stack([truth, predicted], 1), axis=0, return_counts=True)
     return [[*pair, count] for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True)]
 
 
 def principal(x: Tensor, components: int) -> Tensor:
-    """Principal coordinates [N, at least 2 and at most `components`] of x [N, D], those of the most variance first."""
+    """Principal components [N, 2 to `components`] of the rows x [N, D], by falling variance."""
     centred = x - x.mean(0)
-    # rows are few and pixels many: they come from the rows' products
+    # few rows and many dimensions (pixels): eigenvectors of the Gram matrix [N, N]
     values, vectors = torch.linalg.eigh(centred @ centred.T)
     found = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :components]
     return torch.nn.functional.pad(_signed(found), (0, max(0, 2 - found.shape[1])))
 
 
 def discriminant(train: Tensor, truth: np.ndarray, x: Tensor) -> Tensor:
-    """x [N, C] on the two directions in which the means of train's classes [M, C] lie furthest apart, measured in
-    spreads within a class (Fisher's linear discriminants)."""
+    """x [N, C] projected on the first two of Fisher's linear discriminants, fitted on train [M, C]: the directions
+    with the largest variance between class means relative to that within classes."""
     classes = [train[torch.from_numpy(truth == c)] for c in np.unique(truth)]
     means = torch.stack([rows.mean(0) for rows in classes])
     within = sum((rows - rows.mean(0)).T @ (rows - rows.mean(0)) for rows in classes) / len(train)
     between = (means - means.mean(0)).T @ (means - means.mean(0))
-    # what is given for the sum of all answers says nothing, and classes of one row have no spread
+    # logits are defined up to a constant, and classes of one row have no variance: the matrix may be singular
     within.diagonal().add_(1e-3 * within.diagonal().mean().clamp(min=1e-12))
     root = torch.linalg.cholesky(within)
     whitened = torch.linalg.solve_triangular(
@@ -78,13 +77,13 @@ def discriminant(train: Tensor, truth: np.ndarray, x: Tensor) -> Tensor:
 
 
 def _beside(along: Tensor, spread: Tensor) -> Tensor:
-    """The one direction [N, 1] of two classes or a value, and the most variance that it does not explain."""
+    """[N, 2]: the one direction [N, 1] of two classes or a value, and the first principal component of the rest."""
     unit = along / along.norm().clamp(min=1e-12)
     return torch.cat([along, principal(spread - unit @ (unit.T @ spread), 2)[:, :1]], 1)
 
 
 def _signed(plane: Tensor) -> Tensor:
-    """A direction has no sign of its own: its farthest point is put on the positive side."""
+    """The sign of a component is arbitrary: make its largest absolute value positive."""
     return plane * torch.sign(plane.gather(0, plane.abs().argmax(0, keepdim=True)))
 
 
@@ -102,6 +101,6 @@ def _tsne(spread: Tensor) -> Tensor | None:
 
 
 def _rounded(plane: Tensor) -> list[list[float]]:
-    """Coordinates between -1000 and 1000: a plane has no unit, and whole numbers are short."""
+    """Coordinates as integers between -1000 and 1000, which are short in JSON; the scale is arbitrary."""
     centred = plane - plane.mean(0)
     return (centred / centred.abs().max().clamp(min=1e-12) * 1000).round().long().tolist()

@@ -1,4 +1,4 @@
-"""What an encoder has to beat: pixels, log-mel means and frames, bags of tokens."""
+"""Raw features, the baseline of a probe: pixels, log-mel frames and their means, bags of tokens."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from sslzoo.nn.masked import masked_mean, valid_mask
 from sslzoo.probe.splits import Pool
 
 N_MELS = 80
-BAG = 4096  # tokens that are counted
+BAG = 4096  # token ids that are counted, at most
 
 
 class Pixels:
@@ -37,9 +37,9 @@ class Mels:
     layers, main, per_dimension_scale = ["log-mel"], 0, True
 
     def __init__(self, sample_rate: int):
-        from sslzoo.nn.mel import LogMel  # torchaudio, which nothing but speech needs
+        from sslzoo.nn.mel import LogMel  # torchaudio, needed for speech only
 
-        # half as many filters where the spectrum has half as many frequencies
+        # half as many filters below 16 kHz, where the spectrum has half as many frequencies
         self.mel = LogMel(sample_rate, N_MELS if sample_rate >= 16000 else N_MELS // 2)
         self.first, self.stride = self.mel.win / 2, self.mel.hop
 
@@ -55,10 +55,10 @@ class Mels:
 
 
 class Bag:
-    """log(1 + count) of each token, of unit length, special tokens left out; a frame is its token alone.
+    """log(1 + count) of each token, normalised to unit length, without special tokens; a frame is its one token.
 
-    kept: [at most BAG] the ids that are counted. size: how many. column [V]: the place of each among them, `size` for
-    one that is not counted. It is read by `bags.BagReader`, as rows that are sparse.
+    kept: [at most BAG] the ids that are counted. size: their number. column [V]: each id's column, `size` if it is
+    not counted. Read by `bags.BagReader`, as sparse rows.
     """
 
     layers, main, per_dimension_scale = ["tokens"], 0, False
@@ -71,7 +71,7 @@ class Bag:
 
     @classmethod
     def of(cls, pool: Pool, places: np.ndarray) -> "Bag":
-        """The tokens that the most of these items have."""
+        """Count the tokens that occur in the most of these items. places: indices in the pool."""
         size = pool.data.vocab_size
         held = torch.zeros(size, dtype=torch.int64)
         for split, indices, _ in pool.located(places):
@@ -84,18 +84,18 @@ class Bag:
         return cls(kept[held[kept] > 0], size)
 
     def counts(self, batch: Batch) -> csr_matrix:
-        """[B, D], a row an item."""
+        """[B, D], one row per item."""
         row, place = valid_mask(batch.lengths, batch.inputs.shape[1]).nonzero(as_tuple=True)
         column = self.column[batch.inputs[row, place]]
         kept = column < self.size
         at = row[kept].numpy(), column[kept].numpy()
-        found = csr_matrix((np.ones(len(at[0]), np.float32), at), (len(batch), self.size))  # adds up what comes twice
+        found = csr_matrix((np.ones(len(at[0]), np.float32), at), (len(batch), self.size))  # sums duplicates
         found.data = np.log1p(found.data)
         return normalize(found, copy=False)
 
 
 def source(pool: Pool, train: np.ndarray) -> Source | Bag:
-    """The raw features of a pool's modality; what they need to know of the data, they learn from `train`."""
+    """The raw features of a pool's modality. train: places of train's items, on which a bag's vocabulary is chosen."""
     if pool.data.modality == "image":
         return Pixels()
     if pool.data.modality == "speech":

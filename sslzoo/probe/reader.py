@@ -1,4 +1,4 @@
-"""Frozen features: what a source says of items and frames, read once each and standardised on train."""
+"""Reading frozen features of items and frames from a source, each item once, and standardising them on train."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from sslzoo.progress import Progress
 
 
 class Reader:
-    """Features of one source over a pool. An item is read once, however many tasks ask for it."""
+    """Features of one source over a pool. Items' features are kept, so that several tasks read an item once."""
 
     def __init__(self, source: Source, pool: Pool, kind: str):
         self.source, self.pool, self.kind = source, pool, kind
         self._items: Tensor | None = None  # [L, items read so far, D]
-        self._slot = np.full(len(pool), -1)  # where among them an item is
+        self._slot = np.full(len(pool), -1)  # each item's index in _items, -1 before it is read
 
     def __call__(self, part: Part, max_gb: float, progress: Progress) -> Tensor:
-        """[L, M, D], a plane a layer and a row for each of the part's. Raises UserError above `max_gb`."""
+        """[L, M, D]: a plane per layer, a row per row of the part. Raises UserError above `max_gb` GB."""
         read = self._read_items if part.centres is None else self._read_frames
         return read(part, max_gb, progress)
 
     def _batches(self, places: np.ndarray, progress: Progress) -> Iterator[tuple[Batch, np.ndarray]]:
-        """(batch, the place of each of its rows) until all `places` are read."""
+        """Yield (batch, the place in the pool of each of its rows) until all `places` are read."""
         done = 0
         for split, indices, start in self.pool.located(places):
             for batch in ordered_loader(split, units(self.pool.data), indices=indices):
@@ -65,7 +65,7 @@ class Reader:
         return found
 
     def _frames(self, part: Part, progress: Progress) -> Iterator[tuple[Batch, np.ndarray, list[np.ndarray]]]:
-        """(batch, the place of each of its rows, the part's rows that lie in each)."""
+        """Yield (batch, the place in the pool of each of its items, the part's rows that are frames of each)."""
         order = np.argsort(part.items, kind="stable")
         items, starts = np.unique(part.items[order], return_index=True)
         rows_of = dict(zip(items.tolist(), np.split(order, starts[1:]), strict=True))
@@ -73,12 +73,12 @@ class Reader:
             yield batch, at, [rows_of[place] for place in at.tolist()]
 
     def _nearest(self, centres: np.ndarray, length: int) -> np.ndarray:
-        """The token, of `length`, that is nearest to each place in samples or tokens."""
+        """The index of the token nearest to each centre, below `length`. centres: in samples or tokens."""
         nearest = np.rint((centres - self.source.first) / self.source.stride)
         return nearest.astype(np.int64).clip(0, max(length - 1, 0))
 
     def _finite(self, features: Tensor, at: np.ndarray) -> Tensor:
-        """[B, ...] as they are. Raises UserError, naming the first item whose features are not numbers."""
+        """Return features [B, ...] unchanged. Raises UserError, naming the first item with non-finite features."""
         bad = ~features.isfinite().flatten(1).all(1)
         if bad.any():
             name = self.pool.names()[at[int(bad.nonzero()[0])]]
@@ -87,7 +87,7 @@ class Reader:
 
 
 def _check(rows: int, one: Tensor, max_gb: float) -> None:
-    """Refuse what would not fit in memory; `one` row [L, D] says how large they are."""
+    """Raise UserError if `rows` rows would take more than `max_gb`. one: a row [L, D], for its size."""
     size = rows * one.numel() * 4 / 2**30
     if size > max_gb:
         raise UserError(
@@ -98,7 +98,7 @@ def _check(rows: int, one: Tensor, max_gb: float) -> None:
 
 @dataclass
 class Scale:
-    """Each plane's mean and scale over train: one scale a dimension, or one for all of them."""
+    """Each plane's mean and scale over train: one scale per dimension, or one shared by all."""
 
     mean: Tensor
     std: Tensor
@@ -109,7 +109,7 @@ class Scale:
         mean = x.mean(1, keepdim=True)
         std = x.std(1, correction=0, keepdim=True)
         shared = std.square().mean(2, keepdim=True).sqrt()
-        # a dimension that hardly varies in train must not drown the others where it does in test
+        # a dimension that hardly varies in train must not dominate the others if it varies in test
         std = std.maximum(1e-3 * shared) if per_dimension_scale else shared.expand_as(mean)
         return cls(mean, torch.where(std > 0, std, 1.0))
 

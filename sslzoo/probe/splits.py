@@ -10,10 +10,10 @@ from sslzoo.errors import ConfigError, UserError
 
 
 class Pool:
-    """All splits of a data set one after the other; an item is a place in 0..N-1.
+    """All splits of a data set, concatenated; an item's place is its index, 0..N-1.
 
-    part [N]: the split of the data that an item lies in. lengths [N]: its samples or tokens.
-    rate: units a second, to which intervals are turned; 1 where they are counted in tokens.
+    part [N]: the name of each item's split. lengths [N]: its samples or tokens.
+    rate: samples per second, to convert times of intervals; 1 where they are counted in tokens.
     """
 
     def __init__(self, data: Data):
@@ -31,15 +31,15 @@ class Pool:
         return [name for split in self.splits.values() for name in split.names]
 
     def columns(self) -> list[str]:
-        """The label columns that a split has."""
+        """Names of the label columns of any split."""
         return list(dict.fromkeys(name for split in self.splits.values() for name in split.columns))
 
     def timed(self) -> list[str]:
-        """The time-aligned labels that a split has."""
+        """Names of the time-aligned labels of any split."""
         return list(dict.fromkeys(name for split in self.splits.values() for name in getattr(split, "intervals", {})))
 
     def column(self, name: str) -> list:
-        """[N], None in a split that lacks the column; refused where every split does."""
+        """[N], None for the items of a split without the column. Raises UserError if no split has it."""
         held = [split.columns.get(name) for split in self.splits.values()]
         if all(column is None for column in held):
             held[0] = self.splits["train"].column(name)
@@ -47,7 +47,7 @@ class Pool:
         return [v for column, split in columns for v in ([None] * len(split) if column is None else column.tolist())]
 
     def intervals(self, name: str) -> list[Intervals]:
-        """[N], the time-aligned labels of that name."""
+        """[N], the time-aligned labels of this name. Raises UserError if a split lacks them."""
         for split in self.splits.values():
             if name not in getattr(split, "intervals", {}):
                 some = ", ".join(getattr(split, "intervals", {})) or "none"
@@ -58,7 +58,7 @@ class Pool:
         return [item for split in self.splits.values() for item in split.intervals[name]]
 
     def located(self, places: np.ndarray) -> Iterator[tuple[Split, np.ndarray, int]]:
-        """Each split that holds some of `places`: (split, the indices in it, its first place)."""
+        """For each split with some of `places`: (split, their indices in the split, the split's first place)."""
         for name, split in self.splits.items():
             here = places[self.part[places] == name] - self.starts[name]
             if len(here):
@@ -66,7 +66,7 @@ class Pool:
 
 
 class Official:
-    """The data's own train, valid and test. mend: what to do where a part lacks what another has, as of any split."""
+    """The data's own train, valid and test. mend (of every split class): the advice if a part lacks labels."""
 
     mend = "set task/split=by_item, which splits all of the data anew"
 
@@ -80,21 +80,21 @@ def _check(valid: float, test: float) -> None:
 
 
 def _ordered(names, seed: int) -> np.ndarray:
-    """Places in the order of the hashes of their names: the same whatever else is there."""
+    """Indices of the names, sorted by hash: the order of two names does not depend on the others."""
     return np.argsort(np.array([rng.derive_seed(seed, "split", str(name)) for name in names]), kind="stable")
 
 
 def _shares(count: int, valid: float, test: float) -> tuple[int, int]:
-    """How many of `count` go to test and to test or valid; one at least to each if there are three."""
+    """(size of test, size of test and valid together) of `count`; at least one each if `count` is 3 or more."""
     some = min(1, count // 3)
     first = max(some, round(count * test))
     return first, first + max(some, round(count * valid))
 
 
 class ByGroup:
-    """All items of the data split anew, so that no group, such as a speaker, is in two parts.
+    """A new split of all items of the data, in which no group, such as a speaker, is in two parts.
 
-    column: the label that names the group. valid, test: shares of the groups.
+    column: the label column with the group's name. valid, test: shares of the groups.
     """
 
     def __init__(self, column: str, valid: float = 0.2, test: float = 0.2, seed: int = 0):
@@ -117,7 +117,7 @@ class ByGroup:
 
 
 class ByItem:
-    """All items of the data split anew by the hashes of their names, each class in the same shares."""
+    """A new split of all items of the data by the hashes of their names, stratified by class."""
 
     def __init__(self, valid: float = 0.2, test: float = 0.2, seed: int = 0):
         _check(valid, test)

@@ -1,4 +1,4 @@
-"""What is probed: a run's encoders and data, and the features that were read with them."""
+"""The subject of a probe: a run's encoders and data, and the features that were read with them."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ RAW = "raw"
 
 
 class OpenedData:
-    """A data set as a pool, and a reader for each kind of features. What is read is kept for all tasks."""
+    """A data set as a pool, and a reader for each kind of features. Features are kept for all tasks."""
 
     def __init__(self, data: Data, encoders: dict[str, Encoder], device: str | torch.device):
         self.pool = Pool(data)
         self.readers = {kind: Reader(Frozen(encoder, device), self.pool, kind) for kind, encoder in encoders.items()}
 
     def reader(self, kind: str, train: np.ndarray) -> Reader:
-        """Of an encoder, or of raw features; what those must learn of the data, they learn from `train`."""
+        """The reader of an encoder's features or raw ones. train: places on which a bag's vocabulary is chosen."""
         learns = kind == RAW and self.pool.data.modality == "text"
         if learns or kind not in self.readers:
             reads = BagReader if self.pool.data.modality == "text" else Reader
@@ -35,8 +35,8 @@ class OpenedData:
 
 
 class ProbeSubject:
-    """encoders: by what they are, "pretrained" and "untrained"; raw features come to them. data: the run's.
-    folder: the run's, where a task's own data finds the tokenizer."""
+    """encoders: {"pretrained": encoder, "untrained": encoder}; raw features are added. data: the run's.
+    folder: the run's, with the tokenizer for a task's own data."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ProbeSubject:
         return next(iter(self.encoders.values()))
 
     def opened(self, task: Task) -> OpenedData:
-        """The data that a task is put to: the run's, which stays open for the next task, or its own."""
+        """The data of a task: its own, or the run's, which stays open for the next task."""
         if task.data is not None:
             return OpenedData(with_run_tokenizer(task.data, self.data, self.folder), self.encoders, self.device)
         if self._own is None:

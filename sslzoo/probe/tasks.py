@@ -1,4 +1,4 @@
-"""What is asked of frozen features: which labels, split how, scored by which metric."""
+"""Probing tasks: which labels to predict, how the data is split, which metric scores the predictions."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,11 +17,10 @@ from sslzoo.tasks.metrics import BY_KIND
 
 @dataclass
 class Part:
-    """Train, valid or test of a task: M rows to be told apart.
+    """Train, valid or test of a task: M labelled rows, each an item or a frame of one.
 
-    items: [M], the place in the pool of the item that each row is, or lies in.
-    centres: [M], the middle of the frame that a row is, in samples or tokens of that item; None where a
-    row is an item.
+    items: [M], the place in the pool of each row's item.
+    centres: [M], the middle of each row's frame, in samples or tokens of its item; None if rows are items.
     labels: [M], class numbers (int64) or values (float64).
     """
 
@@ -35,8 +34,8 @@ class Part:
 
 @dataclass
 class TaskData:
-    """A task put to a data set. classes: names by number, None in a regression. unseen: classes that are
-    scored but that no training frame has."""
+    """A task's labels on a data set. classes: names by number, None for a regression. unseen: classes that occur in
+    valid or test but in no frame of train."""
 
     parts: dict[str, Part]
     classes: list[str] | None
@@ -46,15 +45,15 @@ class TaskData:
 class Task:
     """A probing task.
 
-    name: what its result is filed under; None for the label's. label: a label column of the data, or its time-aligned
-    labels; None for the only ones that it has.
-    kind: what a row is: an item with a class, an item with a value, a frame with a class, or a question about a text
-    that holds its answer, which is for `sslzoo adapt` alone.
-    split: `Official`, `ByGroup` or `ByItem`. data: the task's own; without it, that of the run.
-    classes: only items of these labels are in the task. min_count: nor are those of a class with fewer.
-    max_items: items of each part at most, max_frames: frames of each part; chosen by a fixed hash.
+    name: the name of its result files; None for the label's. label: the name of a label column or of time-aligned
+    labels; None if the data has only one.
+    kind: what a row is: an item with a class, an item with a value, a frame with a class, or a question whose answer is
+    in a text, for `sslzoo adapt` only.
+    split: `Official`, `ByGroup` or `ByItem`. data: the task's own; None for the run's.
+    classes: use only items with these labels. min_count: leave out classes with fewer items.
+    max_items: items per part at most, max_frames: frames per part at most; chosen by a fixed hash.
 
-    An item whose label is empty, None or NaN is not in the task, nor a frame outside all intervals.
+    Items whose label is empty, None or NaN are left out, as are frames outside all intervals.
     """
 
     def __init__(
@@ -89,12 +88,12 @@ class Task:
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
 
     def check_probed(self) -> None:
-        """Refuse a task that has no rows of frozen features to tell apart."""
+        """Raise ConfigError for a task that cannot be probed, only adapted to."""
         if self.kind == "answers":
             raise ConfigError(f"task {self.name} is learned, not probed: `sslzoo adapt … task={self.name}`")
 
     def check(self, encoder, data: Data) -> None:
-        """Refuse, before any data is read, an encoder or a run's data that the task cannot be put to."""
+        """Raise ConfigError, before any data is read, if the encoder or the run's data does not fit the task."""
         used = data if self.data is None else self.data
         if encoder.modality != used.modality or used.modality not in self.modality:
             raise ConfigError(
@@ -110,9 +109,9 @@ class Task:
         check_compatible(used, encoder, f"task {self.name}", "data" if self.data is None else "task.data")
 
     def prepare(self, pool: Pool, stride: int) -> TaskData:
-        """Labels and parts of the task on this data; frames are `stride` samples or tokens apart.
+        """The task's labels and parts on this data. stride: samples or tokens between frames.
 
-        Raises UserError where a part has no item, or test a class that train has not.
+        Raises UserError if a part is empty, or if valid or test has a class that train lacks.
         """
         if self.kind == "frames":
             return self._prepare_frames(pool, stride)
@@ -167,17 +166,17 @@ class Task:
             parts[part] = items[kept], centres[kept], texts[kept]
         known = np.unique(parts["train"][2])
         unseen = np.setdiff1d(np.concatenate([texts for *_, texts in parts.values()]), known)
-        # what cannot be learned is still scored: a frame that is left out would make the task easier
+        # frames of unseen classes are scored too: leaving them out would make the task easier
         classes = _sorted(known) + _sorted(unseen)
         number = {c: i for i, c in enumerate(classes)}
         numbered = {p: Part(i, c, np.array([number[t] for t in texts])) for p, (i, c, texts) in parts.items()}
         return TaskData(numbered, classes, _sorted(unseen))
 
     def prepare_tags(self, pool: Pool) -> tuple[str, dict[str, np.ndarray], list[str], list[str]]:
-        """For what learns items whole, with a class a word or a frame: the name of the time-aligned labels, the places of
-        each part's items, all classes by number, and those of them that train has not. `max_frames` is not for it.
+        """For tagging whole items, with a class per word or frame: (the name of the time-aligned labels, the places of
+        each part's items, all classes by number, the classes that train lacks). `max_frames` is ignored.
 
-        Raises UserError where a part has no labelled item.
+        Raises UserError if a part has no labelled item.
         """
         name = self.label or self._only(pool.timed(), "time-aligned labels")
         intervals = pool.intervals(name)
@@ -193,11 +192,11 @@ class Task:
         return name, parts, _sorted(known) + _sorted(unseen), _sorted(unseen)
 
     def some_items(self, part: str, count: int) -> np.ndarray:
-        """Places of the items that are in the task, of as many in a part."""
+        """Indices of the items to use, at most `max_items`, of `count` in a part."""
         return _some(count, self.max_items, "items", self.name, part)
 
     def _only(self, names: list[str], what: str) -> str:
-        """The one name of those that the data has, for a task that says none."""
+        """The only one of `names`, for a task without a label's name. Raises UserError if there are none or several."""
         if len(names) != 1:
             raise UserError(
                 f"task {self.name}: this data has no {what} — name data that have, with data=…"
@@ -207,7 +206,7 @@ class Task:
         return names[0]
 
     def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Places of each part, in order, none of them empty."""
+        """Sorted places of each part. Raises UserError if one is empty."""
         if not len(places):
             raise UserError(
                 f"task {self.name}: no item of this data has a label '{self.label or ''}' that is asked for"
@@ -221,7 +220,7 @@ class Task:
         return parts
 
     def _mend(self, classes: int) -> str:
-        """How labels that train lacks come to it; classes: how many it has."""
+        """Advice on how to get labels that train lacks into it. classes: how many it has."""
         if self.max_items is not None and classes >= self.max_items:
             return "set a task.max_items that is larger than the number of classes"
         return f"{self.split.mend}, or set task.classes to those that are meant"
@@ -234,7 +233,7 @@ class Task:
 
 
 def _named(value) -> str:
-    """A label's name, "" where there is none; a string has the name that its reader gave it."""
+    """A label's name, "" for a missing one; a string is returned unchanged."""
     try:
         return value if isinstance(value, str) else labels.name(value)
     except ValueError as error:
@@ -242,14 +241,15 @@ def _named(value) -> str:
 
 
 def _sorted(names) -> list[str]:
-    """By value where all are integers, else by name."""
+    """Sorted by value if all are integers, else by name."""
     names = [str(n) for n in names]
     numbers = all(n.lstrip("-").isdigit() for n in names)
     return sorted(names, key=int) if numbers else sorted(names)
 
 
 def _some(count: int, most: int | None, *words: str, kinds: np.ndarray | None = None) -> np.ndarray:
-    """At most `most` of range(count), in order, the same every time; of kinds [count], so that none is lost."""
+    """`most` of range(count), or all if fewer, sorted; deterministic. kinds [count]: keep one of each kind, if `most`
+    allows."""
     if most is None or count <= most:
         return np.arange(count)
     order = rng.permutation(0, *words, n=count)
