@@ -1,4 +1,4 @@
-"""Images that come as arrays in a few files: IDX (the MNIST family) and CIFAR's pickles."""
+"""Image sets stored as arrays in a few files: IDX (the MNIST family) and CIFAR's pickles."""
 
 import gzip
 import pickle
@@ -14,7 +14,7 @@ from sslzoo.data.image import ImageData, ImageSplit
 from sslzoo.data.sampler import ByCount
 from sslzoo.errors import UserError
 
-# what a pickled array is made of, by its names of before and after numpy 2; nothing here runs code of a file
+# globals that a pickled array refers to, named as before and after numpy 2; none of them runs code from the file
 _HARMLESS = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -25,7 +25,7 @@ _HARMLESS = {
 
 
 class _ArraySplit(ImageSplit):
-    """Pictures from an array, uint8 [N, H, W] or [N, H, W, 3]; rows [M] are those of the split."""
+    """Images from an array, uint8 [N, H, W] or [N, H, W, 3]; rows [M] are the split's indices into it."""
 
     def __init__(self, array: np.ndarray, rows: np.ndarray, names, columns, size: int, channels: int):
         super().__init__(names, columns, size, channels)
@@ -36,9 +36,9 @@ class _ArraySplit(ImageSplit):
 
 
 class ArrayData(ImageData):
-    """Images that are read from a few files at once; valid is taken from the training images by their place.
+    """Image sets read whole from a few files; valid is split off the training images by a hash of their index.
 
-    A subclass implements `arrays`. download: whether torchvision fetches what is not there to `path`.
+    A subclass implements `arrays`. download: whether torchvision downloads missing files to `path`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ArrayData(ImageData):
         self._arrays: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
 
     def arrays(self, part: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Pictures uint8 [N, H, W] or [N, H, W, 3], and label columns [N], of the official train or test."""
+        """Images uint8 [N, H, W] or [N, H, W, 3] and label columns [N] of the official train or test split."""
         raise NotImplementedError
 
     def split(self, name: str) -> ImageSplit:
@@ -67,7 +67,7 @@ class ArrayData(ImageData):
         names = [f"{part} image {i}" for i in range(len(array))]
         rows = np.arange(len(array))
         if part == "train":
-            # the official test images are another file: only valid is to be found here
+            # the official test images are in another file: only valid has to be split off here
             split = splits.fill(["train"] * len(array) + ["test"], [*names, "test"], self.path)[:-1]
             rows = np.flatnonzero(split == name)
         columns = {key: values[rows] for key, values in columns.items()}
@@ -77,7 +77,7 @@ class ArrayData(ImageData):
 class Idx(ArrayData):
     """The MNIST family: {train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]. Label: label, 0 to 9.
 
-    They are looked for in <path>/<family>/raw (where torchvision puts them), <path>/raw and <path>.
+    Searched in this order: <path>/<family>/raw (torchvision's place), <path>/raw, <path>.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Idx(ArrayData):
         )
 
 
-_CIFAR = {  # folder, training files, test files, class names; what each label is called in them
+_CIFAR = {  # folder, training files, test files, file of class names; the keys of each label and its class names
     10: (
         "cifar-10-batches-py",
         [f"data_batch_{i}" for i in range(1, 6)],
@@ -141,9 +141,9 @@ _CIFAR = {  # folder, training files, test files, class names; what each label i
 
 
 class Cifar(ArrayData):
-    """CIFAR-10 or CIFAR-100 as official Python pickles. Labels: label, for 100 classes also coarse; as names.
+    """CIFAR-10 or CIFAR-100 as official Python pickles. Labels, as class names: label; with 100 classes also coarse.
 
-    They are looked for in <path>/cifar-10-batches-py or cifar-100-python, and in <path>.
+    Searched in <path>/cifar-10-batches-py or <path>/cifar-100-python, then in <path>.
     """
 
     def __init__(
@@ -211,13 +211,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> dict[bytes, object]:
-    """One of CIFAR's pickles, allowed to make numbers, strings and arrays and nothing else."""
+    """Load one of CIFAR's pickles; only numbers, strings, containers and numpy arrays are allowed."""
     try:
         with open(path, "rb") as file:
             found = _Unpickler(file, encoding="bytes").load()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:  # a corrupt pickle raises whatever its bytes happen to spell
+    except Exception as error:  # a corrupt pickle can raise any exception
         raise UserError(f"{path} is not a CIFAR file: {error}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} is not a CIFAR file: it holds a {type(found).__name__}")
@@ -225,7 +225,7 @@ def read_pickle(path: Path) -> dict[bytes, object]:
 
 
 def _words(path: Path, numbers, names, count: int) -> list[str]:
-    """The class name of each picture."""
+    """The class name of each image."""
     if not isinstance(numbers, list) or len(numbers) != count:
         raise UserError(f"{path} has not one label for each of its {count} pictures")
     if not isinstance(names, list) or not all(0 <= number < len(names) for number in numbers):
@@ -240,5 +240,5 @@ def download(dataset: str, path: str) -> None:
     Path(path).mkdir(parents=True, exist_ok=True)
     try:
         getattr(torchvision.datasets, dataset)(path, download=True)
-    except Exception as error:  # network, checksum, disk: the downloader has no error of its own
+    except Exception as error:  # network, checksum, disk: the downloader has no exception class
         raise UserError(f"cannot download {dataset} to {path}: {error}") from error

@@ -1,9 +1,9 @@
-"""What a data set is: a cheap description, and splits of items that are opened when asked for.
+"""The interface of data sets: `Data`, its `Split`s, and `Batch`.
 
-A `Data` object is made without touching the disk, so that a config is checked before any data is.
-`Data.split(name)` opens a split; an item is one tensor, and everything random about it (only where a
-long one is cut) comes from the seed that the sampler gives it. Views and masks are drawn later, on the
-batch, by the objective.
+Constructing a `Data` object does not touch the disk, so a config is checked before any data is read.
+`Data.split(name)` opens a split. An item is one tensor; its only randomness, the position at which a long item
+is cropped, comes from the seed that the sampler passes. Views and masks are drawn later, on the batch, by the
+objective.
 """
 
 import math
@@ -21,27 +21,27 @@ from sslzoo.errors import UserError, nearest
 
 MODALITIES = ("image", "speech", "text")
 SPLITS = ("train", "valid", "test")
-PAD, UNK, CLS, SEP, MASK = range(5)  # the ids of a tokenizer's special pieces
+PAD, UNK, CLS, SEP, MASK = range(5)  # ids of a tokenizer's special tokens
 SPECIALS = 5
-PAIR = "pair"  # in `Batch.targets`, of a row of two parts: 0 where the second goes on with the first, else 1
+PAIR = "pair"  # key of `Batch.targets` for sentence pairs: 0 if the second follows the first, else 1
 
 
 @dataclass
 class Batch:
-    """A padded batch. `inputs` are where the model is; all else stays in host memory, where Python may read it
-    without waiting for an accelerator, and goes to the device as it is needed.
+    """A padded batch. `inputs` are on the model's device. All other tensors stay in host memory, where Python can read
+    them without a device synchronization, and are copied to the device when needed.
 
     inputs: image uint8 or float in 0..1 [B, C, H, W]; speech float [B, N]; text int64 [B, T].
-    lengths: int64 [B] on the host, valid samples or tokens of each row (for images, 1).
-    row_seeds: int64 [B] on the host, the seed of everything random about a row (see `sslzoo.rng`).
-    index: int64 [B] on the host, each row's place in its split.
-    targets: what is known of a row beforehand, by name, on the host: labels of frames made by `sslzoo label`,
-    int64 [B, T] padded with -100, or one number a row [B].
+    lengths: int64 [B] on the host, valid samples or tokens in each row (1 for images).
+    row_seeds: int64 [B] on the host, the seed of all random draws for each row (see `sslzoo.rng`).
+    index: int64 [B] on the host, each row's index in its split.
+    targets: labels by name, on the host: frame labels made by `sslzoo label`, int64 [B, T] padded with -100, or
+    one number per row [B].
     global_row_seeds: int64 [N] on the host, the seeds of all rows of the global batch; rank r has rows r, r + world, ….
-    None stands for a batch of this rank alone.
-    host_inputs: the inputs in host memory, for ids of text; see `ids`.
-    skipped: rows whose item could not be read, and another was read instead. errors: what was wrong with the first of
-    those items, a line each, three at most.
+    None: the batch is not part of a global batch.
+    host_inputs: text only, a copy of the inputs in host memory; see `ids`.
+    skipped: number of rows whose item could not be read and was replaced by another. errors: the error messages of the
+    first three of those items at most.
     """
 
     inputs: Tensor
@@ -63,7 +63,7 @@ class Batch:
         return self.inputs if self.host_inputs is None else self.host_inputs
 
     def rows(self) -> list[int] | None:
-        """How many rows of the global batch each rank has; None where only this rank's are known."""
+        """Number of rows of the global batch on each rank; None without `global_row_seeds`."""
         if self.global_row_seeds is None:
             return None
         return [
@@ -71,7 +71,7 @@ class Batch:
         ]
 
     def gathered_row_seeds(self) -> Tensor:
-        """The seeds of the global batch in the order in which ranks are gathered: rank by rank."""
+        """Seeds of the global batch in the order of all_gather: rank by rank."""
         if self.global_row_seeds is None:
             return self.row_seeds
         return torch.cat(
@@ -79,13 +79,13 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch with its inputs on `device`; from pinned memory the copy is asynchronous."""
+        """A copy with its inputs on `device`; from pinned memory the transfer is asynchronous."""
         text = self.inputs.dtype == torch.int64
         moved = self.inputs.to(device, non_blocking=torch.device(device).type != "cpu")
         return replace(self, inputs=moved, host_inputs=self.ids if text else None)
 
     def pin_memory(self) -> "Batch":
-        """In memory that a GPU copies from while the host goes on; torch's loader calls it."""
+        """A copy in pinned memory; called by torch's DataLoader."""
         return replace(
             self,
             **{name: getattr(self, name).pin_memory() for name in ("inputs", "lengths", "row_seeds", "index")},
@@ -95,8 +95,7 @@ class Batch:
 
 @dataclass
 class Intervals:
-    """Labels that hold for a stretch of an item, such as phones: start and end in seconds
-    (for text, in token ids)."""
+    """Time-aligned labels of an item, such as phones: start and end in seconds (for text, in token positions)."""
 
     start: np.ndarray
     end: np.ndarray
@@ -104,16 +103,16 @@ class Intervals:
 
 
 class Split(torch.utils.data.Dataset):
-    """One split: `len`, `read`, and what is known of each item.
+    """One split of a data set: items, their lengths and their labels.
 
-    names [N]: what to call item i in a message (its file, or its place in a file).
-    lengths [N]: samples or tokens of each item, known without reading it; 1 for images.
-    cut: the most samples or tokens that are read at a time in training, or None.
-    grain: a cut begins at a multiple of so many samples or tokens.
+    names [N]: the name of item i in messages (its file, or file and line).
+    lengths [N]: samples or tokens in each item, known without reading it; 1 for images.
+    cut: maximum samples or tokens of an item that training reads; longer items are cropped. None: no limit.
+    grain: crops start at multiples of this many samples or tokens.
     columns: label columns by name, each an array [N] of strings (object), integers or floats.
     intervals: time-aligned labels by name, each a list of N `Intervals`.
-    mixture: how often training draws the items (a `data.mixture.Mixture`); None for each once an epoch.
-    on_error: what a loader does with an item that cannot be read: "raise", or "skip", which reads another of like
+    mixture: how often training draws each item (a `data.mixture.Mixture`); None: once per epoch.
+    on_error: what a loader does with an unreadable item: "raise", or "skip", which reads another item of similar
     length instead.
     """
 
@@ -132,12 +131,12 @@ class Split(torch.utils.data.Dataset):
     def read(self, index: int, seed: int | None = None) -> Tensor:
         """Item `index`: uint8 [C, H, W], float32 [N] or int64 [T].
 
-        `seed` seeds the place at which a long item is cut; without it, the item is whole.
+        seed: of the position at which a long item is cropped; None reads the whole item.
         """
         raise NotImplementedError
 
     def window(self, index: int, seed: int | None) -> tuple[int, int]:
-        """First and last + 1 sample or token that `read(index, seed)` takes."""
+        """(start, stop): the samples or tokens that `read(index, seed)` returns."""
         length = int(self.lengths[index])
         if seed is None or self.cut is None or length <= self.cut:
             return 0, length
@@ -145,24 +144,24 @@ class Split(torch.utils.data.Dataset):
         return start, start + self.cut
 
     def for_views(self) -> "Split":
-        """The same items as views that crop want them: images that are larger than `data.size`, if they are kept."""
+        """The same items for cropping views: images at `data.resolution` instead of `data.size`, if it is set."""
         return self
 
     def align(self, grain: int) -> None:
-        """Let cuts begin at multiples of `grain`."""
+        """Let crops start at multiples of `grain`."""
         self.grain = grain
 
     def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
-        """What is known of every frame that `read(index, seed)` takes, by name: int64 [T] (see `data.targets`)."""
+        """Frame labels of what `read(index, seed)` returns, by name: int64 [T] (see `data.targets`)."""
         return {}
 
     def item(self, index: int, seed: int | None = None) -> tuple[Tensor, int, int, dict[str, Tensor]]:
-        """A row of a batch: what `read` takes, the index, the seed (-1 for none), the targets."""
+        """A row of a batch: (`read`'s tensor, index, seed or -1 for None, targets)."""
         return self.read(index, seed), index, -1 if seed is None else seed, self.targets(index, seed)
 
     @property
     def cut_lengths(self) -> np.ndarray:
-        """[N], the lengths that training reads."""
+        """[N], item lengths after cropping."""
         return self.lengths if self.cut is None else np.minimum(self.lengths, self.cut)
 
     def column(self, name: str) -> np.ndarray:
@@ -173,10 +172,10 @@ class Split(torch.utils.data.Dataset):
 
 
 class Data:
-    """A data set as a config names it. Subclasses set `modality` and implement `split`.
+    """A data set, as constructed from a config. Subclasses set `modality` and implement `split`.
 
-    Images also say `size`, `channels`, `mean`, `std`; speech `sample_rate`; text `vocab_size` and
-    `max_tokens`: an encoder's config refers to them as `${data.size}` and so on.
+    Image sets also have `size`, `channels`, `mean`, `std`; speech `sample_rate`; text `vocab_size` and
+    `max_tokens`. An encoder's config refers to them as `${data.size}` and so on.
     """
 
     modality: str
@@ -189,47 +188,46 @@ class Data:
     max_tokens: int
     batch: Any  # how items are batched: see `data.sampler`
     seed: int = 0
-    targets: Any = None  # a `data.targets.Targets` where `data.targets.Labelled` has joined them to the data
+    targets: Any = None  # a `data.targets.Targets` if wrapped by `data.targets.Labelled`
 
     def split(self, name: str) -> Split:
-        """Open "train", "valid" or "test". Raises UserError with the mend where it cannot."""
+        """Open "train", "valid" or "test". Raises UserError, saying how to fix it, if that fails."""
         raise NotImplementedError
 
     @property
     def real_vocab_size(self) -> int:
-        """Text: how many ids its tokenizer knows, at most `vocab_size`; this opens the data."""
+        """Text: the tokenizer's actual number of ids, at most `vocab_size`. Opens the data."""
         return self.vocab_size
 
     @property
     def is_continuation(self) -> np.ndarray:
-        """Text: which ids go on the word before them, bool [V]; this opens the data."""
+        """Text: bool [V], ids that continue a word (such as ##ing). Opens the data."""
         return np.zeros(self.real_vocab_size, bool)
 
     @property
     def unigram_entropy(self) -> float:
-        """Text: the entropy, in nats, of how frequent each token is in the training split; this opens the data. Infinite
-        where it is not known."""
+        """Text: unigram entropy of the training split in nats; infinite if unknown. Opens the data."""
         return math.inf
 
     def save(self, folder: Path) -> None:
-        """Write what a later run needs to read other data in the same way (a tokenizer)."""
+        """Write what a later run needs to read other data the same way (a tokenizer)."""
 
     def restore(self, folder: Path) -> None:
-        """Take over what `save` wrote."""
+        """Load what `save` wrote."""
 
     def describe(self, inputs: Tensor) -> str:
-        """An input in words, for a report; speech and images are drawn, so only text says more."""
+        """An input as text, for a report; "" for speech and images, which are drawn instead."""
         return ""
 
 
 class WrappedData(Data):
-    """A data set to which something is joined: in all else the data set itself."""
+    """Base of wrappers around a data set: all other attributes are those of `data`."""
 
     def __init__(self, data: Data):
         self.data, self.seed = data, data.seed
 
-    def __getattr__(self, name: str) -> Any:  # sample_rate, batch and whatever else the data set says of itself
-        if name == "data":  # not there yet: a copy is being made
+    def __getattr__(self, name: str) -> Any:  # sample_rate, batch and other attributes
+        if name == "data":  # not set yet: the object is being copied
             raise AttributeError(name)
         return getattr(self.data, name)
 
@@ -256,11 +254,11 @@ class WrappedData(Data):
 
 
 def continuation(describe: Callable[[Tensor], str], ids: Tensor, more: Tensor) -> list[str]:
-    """A text, and how it goes on: the first of `more` may be a piece of its last word."""
+    """[text of `ids`, text of `more`]; decoded together, as `more` may begin inside a word."""
     text, whole = describe(ids), describe(torch.cat([ids, more]))
     return [text, whole[len(text) :]]
 
 
 def maskable(ids: Tensor) -> Tensor:
-    """bool like `ids` [B, T]: pieces that stand for text, [UNK] among them; not [PAD], [CLS], [SEP], [MASK]."""
+    """bool [B, T], as `ids`: True for text tokens and [UNK]; False for [PAD], [CLS], [SEP], [MASK]."""
     return (ids >= SPECIALS) | (ids == UNK)

@@ -1,4 +1,4 @@
-"""What takes long to make is made once and kept, in $SSLZOO_CACHE or ~/.cache/sslzoo."""
+"""The cache: files that take long to make, in $SSLZOO_CACHE or ~/.cache/sslzoo."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from sslzoo.run import write_atomic
 
 
 def folder() -> Path:
-    """The cache's folder, made where it is not."""
+    """The cache folder, created if missing."""
     path = Path(os.environ.get("SSLZOO_CACHE") or "~/.cache/sslzoo").expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -22,9 +22,9 @@ def folder() -> Path:
 
 
 def cached_file(name: str, make: Callable[[Path], None]) -> Path:
-    """The cached file `name`, which `make` fills if it is not there yet.
+    """The path of the cached file `name`, written by `make` if it does not exist.
 
-    It is whole or not there; of two processes at the same time one makes it and the other waits.
+    Writing is atomic, under a lock: of two processes one writes and the other waits.
     """
     path = folder() / name
     if not path.exists():
@@ -36,7 +36,7 @@ def cached_file(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def locked(name: str) -> FileLock:
-    """A lock, for `with`, that one process at a time holds for the cached file `name`."""
+    """The lock file of the cached file `name`, a context manager."""
     path = folder() / f".{name}.lock"
     try:
         path.touch()

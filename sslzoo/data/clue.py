@@ -1,20 +1,20 @@
-"""Two sets of CLUE (2004.05986) whose rows are made to texts as the benchmark's baselines make them."""
+"""Two CLUE tasks (2004.05986) whose rows are converted to texts as in the benchmark's baselines."""
 
 from sslzoo.data.table import TextTable
 from sslzoo.data.text_fields import Fault, missing
 
 
 class Keywords(TextTable):
-    """CSL: keywords, and whether all of them are of the abstract beside them. A field that is a list of texts is one
-    text, with a blank between each two."""
+    """CSL: whether all keywords belong to the abstract. A field that is a list of texts is joined with spaces."""
 
     def fields(self, row: dict) -> dict:
         return {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}
 
 
 class Winograd(TextTable):
-    """CLUEWSC 2020: whether a pronoun stands for a noun. `text` has the noun between two "_" and the pronoun between "["
-    and "]". Fields: text, target {span1_text, span1_index (of the noun), span2_text, span2_index (of the pronoun)}."""
+    """CLUEWSC 2020: whether a pronoun refers to a noun. In `text` the noun becomes _noun_ and the pronoun [pronoun].
+
+    Fields: text, target {span1_text, span1_index (of the noun), span2_text, span2_index (of the pronoun)}."""
 
     def fields(self, row: dict) -> dict:
         text, target = row.get("text"), row.get("target")

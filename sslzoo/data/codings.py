@@ -1,4 +1,4 @@
-"""Audio that libsndfile cannot read, told by the head of its file: its own errors speak of damage."""
+"""Detects audio that libsndfile cannot read from the file's head; libsndfile's own errors suggest damage."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _BEGINNINGS = {
     b"MAC ": "Monkey's Audio",
     b"wvpk": "WavPack",
 }
-# what libsndfile 1.2 reads: wFormatTag of a WAV; compressionType of an AIFF-C; mFormatID of a CAF
+# supported by libsndfile 1.2: wFormatTag of a WAV; compressionType of an AIFF-C; mFormatID of a CAF
 _WAV = {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0014, 0x0031, 0x0038, 0x0040, 0x0045, 0x0055, 0xFFFE}
 _AIFC = {
     b"NONE", b"sowt", b"twos", b"raw ", b"in24", b"42ni", b"in32", b"23ni", b"fl32", b"FL32", b"fl64", b"FL64",
@@ -25,7 +25,7 @@ _CAF = {b"lpcm", b"ulaw", b"alaw", b"alac"}
 
 
 def unreadable(path: Path) -> str | None:
-    """What a file is, with the mend, where its head says that libsndfile cannot read it; else None."""
+    """The file's format and how to convert it, if libsndfile cannot read it; else None."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if said := unfetched(head):
@@ -53,7 +53,7 @@ def _coding(head: bytes) -> str | None:
 
 
 def _after(head: bytes, chunk: bytes, offset: int, size: int) -> bytes:
-    """Bytes of a chunk, `offset` after its name; b"" where there are none."""
+    """`size` bytes at `offset` after a chunk's name; b"" if absent."""
     at = head.find(chunk)
     found = head[at + 4 + offset : at + 4 + offset + size]
     return found if at >= 0 and len(found) == size else b""

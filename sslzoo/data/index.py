@@ -1,8 +1,8 @@
-"""What is known of every file of a set, in one mapped file in the cache: names, splits, labels, lengths.
+"""The index of a data set: names, splits, labels and lengths of its files, in one memory-mapped cache file.
 
-It is made once, by one process under a lock, while others wait; a start that finds it as it should be reads no
-file of the set and asks the disk for nothing but the folders' times of change. Of a set that grew only what is
-new is read. An interrupted first reading goes on where it was.
+One process builds it under a lock while others wait. A run that finds an up-to-date index reads no file of the set
+and only stats its folders (mtime). If files were added, only those are read. An interrupted build resumes where it
+stopped.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ from sslzoo.progress import track
 from sslzoo.run import write_atomic
 
 Check = Literal["headers", "whole", "none"]
-MANY = 5000  # files, up to which data.check=null means "whole", and above it "headers"
-_VERSION = 3  # of what listings say of the same files: another one lists them anew
+MANY = 5000  # files: up to this many, data.check=null means "whole", above it "headers"
+_VERSION = 3  # increase when listings of the same files change: invalidates old indexes
 _log = logging.getLogger("sslzoo")
-_CHUNK = 2048  # files that are given to the threads at a time
+_CHUNK = 2048  # files submitted to the threads at a time
 
 
 @dataclass
 class Listing:
-    """What a set holds: files relative to its root, the split of each, label columns [N].
+    """The files of a set: names [N] relative to root, the split of each, label columns [N].
 
-    walks: the folders, with suffixes, that `tree.walk` was asked for; read: other files that it was taken from.
-    Where `walks` is None it is not known what it was taken from, and the set is listed at every start.
-    notes: what is said of the set at every start; misfits: what is, too, where it is allowed, and else refused.
+    walks: the (folder, suffixes) passed to `tree.look`; read: other files that the listing depends on. If `walks` is
+    None, its inputs are unknown and the set is listed again at every start.
+    notes: warnings logged at every start; misfits: a warning with on_error="skip", else an error.
     """
 
     root: Path
@@ -52,9 +52,9 @@ class Listing:
 
 
 class Index:
-    """An index as it lies in the cache. Rows are ordered by split.
+    """An index in the cache. Rows are sorted by split.
 
-    check: how the files were read. Beside `names` its arrays are the fields that were asked for, int64 [N].
+    check: how the files were read. Its arrays are `names` and the requested fields, int64 [N].
     """
 
     def __init__(self, arrays: Arrays):
@@ -62,7 +62,7 @@ class Index:
         self.root, self.check = Path(self.meta["root"]), self.meta["check"]
 
     def rows(self, split: str) -> slice:
-        """Those of a split."""
+        """The rows of a split."""
         return slice(*self.meta["splits"].get(split, (0, 0)))
 
     def names(self, rows: Rows) -> Names:
@@ -72,13 +72,13 @@ class Index:
         return Columns(self.arrays, self.meta["columns"], rows)
 
     def faults(self, rows: slice) -> dict[int, str]:
-        """What is wrong with files, by their place in `rows`."""
+        """Error messages of bad files, by position in `rows`."""
         found = {int(row): fault for row, fault in self.meta["faults"].items()}
         return {row - rows.start: fault for row, fault in found.items() if rows.start <= row < rows.stop}
 
 
 def identity(data, *free: str) -> str:
-    """Stands for a data set's class and all that was set but for `free`: what its listing depends on."""
+    """A hash of a data set's class and settings except `free`: all that its listing depends on."""
     said = {key: value for key, value in vars(data).items() if key not in free and not key.startswith("_")}
     said["path"] = str(Path(data.path).resolve())
     text = json.dumps([_VERSION, type(data).__module__, type(data).__qualname__, said], default=repr, sort_keys=True)
@@ -93,16 +93,16 @@ def opened(
     check: Check | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Index:
-    """The index `name`, made if it is not there or not of the files as they are now.
+    """The index `name`, built if it is missing or out of date.
 
-    inspect: what is known of a file, an integer for each of `fields`; raises UserError if it is bad; not called
-    where no fields are asked for. check: how it looks, null for "whole" up to `MANY` files and "headers" above. With "whole" a file that was written to
-    in place is noticed too, by its size and time, at the price of asking for every file's at every start.
+    inspect: returns an integer for each of `fields` of a file; raises UserError if the file is bad; not called if
+    `fields` is empty. check: how files are read; null: "whole" up to `MANY` files, "headers" above. "whole" also
+    detects files modified in place, by size and mtime, at the cost of a stat of every file at every start.
     """
     path = place(name, check)
     found = _load(path)
     if found is None or not _fresh(found):
-        with cache.locked(path.name):  # the others wait, and find it made
+        with cache.locked(path.name):  # other processes wait, then find it built
             found = _load(path)
             if found is None or not _fresh(found):
                 _make(path, listing(), fields, inspect, check)
@@ -113,7 +113,7 @@ def opened(
 
 
 def place(name: str, check: Check | None) -> Path:
-    """Where the index `name` lies."""
+    """The path of the index `name`."""
     return cache.folder() / f"index-{name}-{check or 'auto'}"
 
 
@@ -125,7 +125,7 @@ def _load(path: Path) -> Index | None:
 
 
 def _fresh(index: Index) -> bool:
-    """Whether the files are those that the index is of."""
+    """Whether the index is up to date with the files."""
     if index.meta["walks"] is None:
         return False
     first = 0
@@ -135,16 +135,16 @@ def _fresh(index: Index) -> bool:
             if found.version != version:
                 return False
             last = first + len(found.changed)
-            holds = np.diff(found.first) > 0  # a file in another folder is none of the set
+            holds = np.diff(found.first) > 0  # folders without files of the set do not matter
             differ = (found.changed != index.arrays["folder.changed"][first:last]) | (found.changed == tree.UNSETTLED)
             if index.check != "whole" and (holds & differ).any():
                 return False  # a file may have been replaced
             first = last
     except UserError:
-        return False  # the listing says what is the matter
+        return False  # listing the set again raises the error
     if any(_stamp(path) != tuple(stamp) for path, stamp in index.meta["read"]):
         return False
-    # what was bad may have been mended in place
+    # bad files may have been repaired in place
     rows = slice(0, None) if index.check == "whole" else np.array(sorted(map(int, index.meta["faults"])), np.int64)
     stamps = zip(index.arrays["changed"][rows].tolist(), index.arrays["size"][rows].tolist(), strict=True)
     names = Names(index.arrays, rows=None if index.check == "whole" else rows)
@@ -152,7 +152,7 @@ def _fresh(index: Index) -> bool:
 
 
 def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) -> None:
-    """Read what no earlier index knows, into `path`.part, and put that in its place."""
+    """Build `path`.part, reading the files that no earlier index has, then rename it to `path`."""
     check = check or ("whole" if len(listing.names) <= MANY else "headers")
     order = np.argsort(np.asarray(listing.split), kind="stable")
     names, split = [listing.names[i] for i in order], np.asarray(listing.split)[order]
@@ -183,7 +183,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
         if known is not None and known.check == check and all(field in known.arrays for field in fields):
             _carry(known, arrays, names, listing.root, ("changed", "size", *fields))
     write_atomic(part, lambda beside: stored.write(beside, arrays, meta))
-    arrays.clear()  # they are in the file now
+    arrays.clear()  # free memory: they are in the file now
     kept = Arrays(part, "r+")
     meta["faults"] = {
         int(row): fault for row, fault in _read(kept, names, listing.root, fields, inspect, check) if fault is not None
@@ -195,7 +195,7 @@ def _make(path: Path, listing: Listing, fields, inspect, check: Check | None) ->
 
 
 def _read(kept: Arrays, names, root: Path, fields, inspect, check: Check) -> Iterator[tuple[int, str | None]]:
-    """Read the files that are not done, as many at a time as there are cores; each, and what is wrong with it."""
+    """Read files not yet done, one thread per core. Yields (row, error message or None)."""
     new = np.flatnonzero(~kept["done"]) if fields else np.empty(0, np.int64)
     columns = [kept[field] for field in fields]
     changed, size, done = kept["changed"], kept["size"], kept["done"]
@@ -216,12 +216,12 @@ def _read(kept: Arrays, names, root: Path, fields, inspect, check: Check) -> Ite
     try:
         looked = (found for chunk in chunks for found in workers.map(look, chunk))
         yield from track(looked, f"reading {root}", len(new))
-    finally:  # what was read before an interruption is in the file, and not read again
+    finally:  # files read before an interruption are stored and not read again
         workers.shutdown(cancel_futures=True)
 
 
 def _carry(known: Index, arrays: dict[str, np.ndarray], names: list[str], root: Path, fields: Sequence[str]) -> None:
-    """Take over what an earlier index says of files that are as they were."""
+    """Copy the fields of unchanged files from an earlier index."""
     if not len(known.arrays["hash"]) or str(known.root) != str(root):
         return
     order = np.argsort(known.arrays["hash"])
@@ -232,7 +232,7 @@ def _carry(known: Index, arrays: dict[str, np.ndarray], names: list[str], root: 
     for row in np.flatnonzero(same).tolist():
         old = order[at[row]]
         if known.check != "whole" and names[row].rpartition("/")[0] in settled:
-            continue  # its folder has not changed since, so that the file has not been replaced
+            continue  # unchanged folder: the file has not been replaced
         same[row] = _stamp(root / names[row]) == (known.arrays["changed"][old], known.arrays["size"][old])
     rows, old = np.flatnonzero(same), order[at[same]]
     for field in fields:
@@ -241,7 +241,7 @@ def _carry(known: Index, arrays: dict[str, np.ndarray], names: list[str], root: 
 
 
 def _folders(root: Path, trees) -> dict[str, np.ndarray]:
-    """The folders that were walked, relative to the set's root, and their times of change."""
+    """The walked folders, relative to the set's root, and their mtimes in ns."""
     folders, changed = [], []
     for walked, _, found in trees:
         head = os.path.relpath(walked, root)
@@ -252,7 +252,7 @@ def _folders(root: Path, trees) -> dict[str, np.ndarray]:
 
 
 def _settled(known: Index, arrays: dict[str, np.ndarray]) -> set[str]:
-    """Folders in which nothing was added, removed or replaced since `known` was made."""
+    """Folders in which no file was added, removed or replaced since `known` was built."""
     then = dict(zip(Names(known.arrays, "folders"), known.arrays["folder.changed"].tolist(), strict=True))
     now = dict(zip(Names(arrays, "folders"), arrays["folder.changed"].tolist(), strict=True))
     return {folder for folder, changed in now.items() if changed != tree.UNSETTLED and then.get(folder) == changed}
@@ -263,7 +263,7 @@ def _hash(name: str) -> int:
 
 
 def _stamp(path: Path | str) -> tuple[int, int]:
-    """(time of change in ns, bytes); zeros where there is no such file."""
+    """(mtime in ns, size in bytes); zeros if there is no such file."""
     try:
         status = os.stat(path)
     except OSError:

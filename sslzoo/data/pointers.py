@@ -1,10 +1,10 @@
-"""Files that stand for others: Git LFS's pointers, where the files themselves were not fetched."""
+"""Git LFS pointers: files whose content was not fetched."""
 
 _BEGINNING = b"version https://git-lfs.github.com/spec/"
 
 
 def unfetched(head: bytes) -> str | None:
-    """What to say of a file that begins so, if it is a pointer."""
+    """The error message for a file with this head if it is a pointer, else None."""
     if not head.startswith(_BEGINNING):
         return None
     return "is a pointer of Git LFS and not the file itself: `git lfs pull` fetches that"

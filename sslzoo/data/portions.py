@@ -1,4 +1,4 @@
-"""What a split takes of a text file whose ends are other splits."""
+"""Splits of one text file: train is its beginning, valid and test its end."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from sslzoo.data import text_files
 from sslzoo.errors import ConfigError
 
-SHARE = 0.05  # of a file's end, for each split that has no file of its own
+SHARE = 0.05  # of the file's characters, for each split without its own file
 
 
 def check_shares(shares: dict[str, float], files: dict[str, str]) -> None:
@@ -20,7 +20,7 @@ def check_shares(shares: dict[str, float], files: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Portion:
-    """Part 0 of a file is what its ends, the `parts` others, leave: each end has its share, or a twentieth."""
+    """One of 1 + `parts` consecutive parts of a file: each part after 0 has its share, by default a twentieth."""
 
     root: Path
     name: str
@@ -31,19 +31,19 @@ class Portion:
 
     @property
     def cuts(self) -> list[int]:
-        """Where the parts end, in characters, but the last; twentieths end where the line does that they end in."""
+        """Character offsets at which parts end, without the last. Default shares are rounded up to a line end."""
         if self.shares is not None:
             return [int(self.size * (1 - sum(self.shares[i:]))) for i in range(self.parts)]
         return [round(self.size * (1 - SHARE * (self.parts - i))) for i in range(self.parts)]
 
     @property
     def about(self) -> int:
-        """Its characters, give or take a line."""
+        """Its approximate number of characters (within a line)."""
         ends = [0, *self.cuts, self.size]
         return ends[self.part + 1] - ends[self.part]
 
     def bounds(self, pieces: Iterable[str]) -> tuple[int, int]:
-        """The characters at which this part begins and ends. pieces: the whole text."""
+        """(start, stop) of this part in characters. pieces: the whole text."""
         cuts = self.cuts
         if self.shares is None:  # a text without line ends is cut between characters
             cuts = text_files.after_line_ends(pieces, cuts)

@@ -1,4 +1,4 @@
-"""Which split an item belongs to, where a set does not say it itself."""
+"""Assigns items to splits: from names of folders and files, or by a hash."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from sslzoo import rng
 from sslzoo.data.base import SPLITS
 from sslzoo.errors import UserError
 
-SHARE = 0.1  # of the training items, for each split that a set lacks
+SHARE = 0.1  # of the training items, for each missing split
 _NAMES = {
     "train": "train",
     "training": "train",
@@ -29,9 +29,9 @@ _UNLABELLED = {"unlabeled", "unlabelled", "unsup", "unsupervised"}
 
 
 def named(names: Iterable[str]) -> dict[str, str]:
-    """The split that each folder, file's stem or manifest's entry stands for; those that stand for none are left out.
+    """The split that each name (of a folder, a file's stem, a manifest's entry) denotes; other names are omitted.
 
-    "eval" is validation, but test beside a validation split of another name and no "test": train, dev, eval.
+    "eval" means valid, but test if another name means valid and none means test: train, dev, eval.
     """
     names = set(names)
     found = {name: _NAMES[name.lower()] for name in names if name.lower() in _NAMES}
@@ -42,14 +42,14 @@ def named(names: Iterable[str]) -> dict[str, str]:
 
 
 def label(folder: str) -> str:
-    """The class that a folder is of: its name, or none where it says that its files have no label."""
+    """The class of a folder: its name, or "" if the name says that its files are unlabelled."""
     return "" if folder.lower() in _UNLABELLED else folder
 
 
 @dataclass
 class Layout:
-    """split [N] of each file, inner [N]: its name within its split; notes: what should be said of them; beside: what,
-    too, of files beside the splits, which are given to training, but for what is done with them."""
+    """split [N] of each file; inner [N]: its path within its split; notes: warnings; beside: the start of a warning
+    about files outside the split folders, which count as train, or ""; see `said`."""
 
     split: list[str]
     inner: list[str]
@@ -57,14 +57,14 @@ class Layout:
     beside: str = ""
 
     def said(self, done: str = "used for training") -> list[str]:
-        """All that should be said; done: what is done with the files beside the splits."""
+        """All warnings; done: what is done with the files outside the split folders."""
         return [*self.notes, f"{self.beside}: {done}"] if self.beside else self.notes
 
     def first_folders(self) -> list[str]:
-        """[N], the class of each file by the first folder within its split; "" for none.
+        """[N], the class of each file, the first folder within its split; "" for none.
 
-        A split of valid and test whose files are all in one folder that train has not has no classes (Kaggle's
-        test/unknown, Tiny ImageNet's val/images).
+        valid or test has no classes if all its files are in one folder that train lacks (Kaggle's test/unknown,
+        Tiny ImageNet's val/images).
         """
         labels = [label(name.split("/")[0]) if "/" in name else "" for name in self.inner]
         kinds = {part: set() for part in SPLITS}
@@ -81,12 +81,12 @@ class Layout:
 
 
 def layout(names: Sequence[str], where: str) -> Layout:
-    """What the folders of a set mean: files are given relative to its root.
+    """Decide whether the folders of a set are splits or classes. names: files relative to its root.
 
-    A folder that holds all others is passed over. Folders are splits where there is a train and a test or valid
-    (see `named`), or a train alone, and no class beside them; files in "unlabeled" or "unsup" are for training and
-    have no class, and so are files beside the splits. Else folders are classes. Raises UserError, naming them,
-    where a top level holds both.
+    A single folder around all others is skipped. Folders are splits if there are train and test or valid (see
+    `named`), or train alone, and no other folders beside them. Files in "unlabeled" or "unsup" and files outside the
+    split folders are unlabelled training files. Otherwise folders are classes. Raises UserError if splits and classes
+    are mixed.
     """
     inner = list(names)
     while (top := _around(inner)) and not named([top]):
@@ -110,10 +110,10 @@ def layout(names: Sequence[str], where: str) -> Layout:
 
 
 def by_file(names: Sequence[str], where: str) -> list[str] | None:
-    """The split of each file by a word of its own name, as in train.txt or ptb.test.txt; None where it is not plain.
+    """The split of each file from a word in its name, as in train.txt or ptb.test.txt; None if unclear.
 
-    Files are splits where there is a train and a test or valid that are else of one name, but for numbers. Raises
-    UserError where others are beside them.
+    Files are splits if there are train and test or valid whose names are otherwise equal, up to numbers. Raises
+    UserError if there are other files as well.
     """
     words = [re.split(r"[._-]+", Path(name).stem) if "/" not in name else [] for name in names]
     known = named(word for of_one in words for word in of_one)
@@ -137,7 +137,7 @@ def by_file(names: Sequence[str], where: str) -> list[str] | None:
 
 
 def _plain(known: dict[str, str], others: set[str], names: list[str], where: str) -> bool:
-    """Whether the folders of a top level are splits. Raises UserError where it cannot be told."""
+    """Whether the top-level folders are splits. Raises UserError if it is ambiguous."""
     found = set(known.values())
     if not others:
         if found == {"valid", "test"}:
@@ -153,7 +153,7 @@ def _plain(known: dict[str, str], others: set[str], names: list[str], where: str
 
 
 def _around(names: Sequence[str]) -> str:
-    """The folder that all files are in, if there is one and it has folders."""
+    """The one folder that contains all files, if it has subfolders; else ""."""
     top = names[0].split("/", 1)[0] if names else ""
     size = len(top) + 1
     inside = all(name.startswith(f"{top}/") for name in names)
@@ -166,11 +166,11 @@ def _listed(folders: Iterable[str], most: int = 5) -> str:
 
 
 def fill(split: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
-    """[N] "train", "valid" or "test" of each item; what is missing is taken from the training items.
+    """[N] "train", "valid" or "test" of each item; missing splits are taken from the training items.
 
-    split: what the set says itself. names: what decides; items of one name stay together, and where
-    an item goes depends on its name alone, so that a set can grow. Raises UserError, naming `where`,
-    if there are too few names to do so.
+    split: as the set defines it. names: hashed to choose; items of one name stay together, and an item's split
+    depends on its name alone, so it stays when the set grows. Raises UserError, naming `where`, if there are too
+    few names.
     """
     split = np.array(split, dtype="<U5")
     for wanted in ("test", "valid"):
@@ -180,7 +180,7 @@ def fill(split: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
         place = np.array([rng.derive_seed(wanted, names[i]) / 2**63 for i in train])
         if len(np.unique(place)) < 2:
             raise UserError(f"{where} has too few items to take a {wanted} split from its {len(train)} training items")
-        # in a tiny set the hash may pick none, or most of them
+        # in a tiny set the threshold may select none or most items
         ordered = np.unique(place)
         count = np.clip((ordered < SHARE).sum(), 1, max(1, len(ordered) // 3))
         split[train[place <= ordered[count - 1]]] = wanted
