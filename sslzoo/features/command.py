@@ -15,8 +15,8 @@ from sslzoo.run import Run
 
 
 def run_extract(config: dict, given: Collection[str] = ()) -> Path:
-    """Write the features of config.split of the run's data, or of config.data, and return the folder. given: the
-    settings that the user wrote, by their dotted keys."""
+    """Write the features of config.split of config.data, by default the run's data, and return the folder. given:
+    dotted keys of the settings that the user wrote."""
     node = config.get("data")
     if node is not None:
         build.check(node, "data")

@@ -1,4 +1,4 @@
-"""Other data for a trained encoder: set up to be read as the run's own data was, or refused."""
+"""Other data for a trained encoder: configured to be read as the run's own data was, or refused."""
 
 import inspect
 from collections.abc import Collection
@@ -10,15 +10,15 @@ from sslzoo.data.base import Data
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError
 
-SETTINGS = {"speech": ("sample_rate",), "image": ("size", "channels"), "text": ()}  # what data of a modality says
+SETTINGS = {"speech": ("sample_rate",), "image": ("size", "channels"), "text": ()}  # input settings by modality
 
 
 def agreeing(node: dict, encoder: Encoder, data: Data, where: str, given: Collection[str] = ()) -> tuple[dict, str]:
-    """The config node `where` of a data set, set to be read as `encoder` reads (`Encoder.reads`) and, in what it does
-    not mind, as the run's own `data` were; and what that changed, in a line, or "".
+    """(a data set's config node with the input settings that `encoder` needs (`Encoder.reads`) and, for the others,
+    those of the run's own `data`; a line that says what changed, or ""). where: the node's dotted key.
 
-    given: the settings that the user wrote, by their dotted keys: such a one stays where the encoder does not mind it.
-    Raises ConfigError where it does.
+    given: dotted keys of the settings that the user wrote: they are kept unless the encoder needs another value.
+    Raises ConfigError if it does.
     """
     asked = {name: getattr(data, name) for name in SETTINGS[encoder.modality] if hasattr(data, name)}
     asked |= {name: value for name, value in encoder.reads.items() if name in SETTINGS[encoder.modality]}
@@ -31,7 +31,7 @@ def agreeing(node: dict, encoder: Encoder, data: Data, where: str, given: Collec
 def agreeing_task(
     task: dict, encoder: Encoder, data: Data, config: dict, given: Collection[str] = ()
 ) -> tuple[dict, str]:
-    """`agreeing` for the data of a task's config node, where it has its own: those of config.data, or task.data."""
+    """`agreeing` for a task's own data, if it has any: config.data or task.data, which names the settings."""
     if task.get("data") is None:
         return task, ""
     where = "task.data" if config.get("data") is None else "data"
@@ -50,7 +50,7 @@ def _agreed(
     kind = target(node["_target_"], where) if "_target_" in node else None
     if not (isinstance(kind, type) and issubclass(kind, Data)):
         return found
-    if getattr(kind, "modality", None) != encoder.modality:  # which is refused later, in one place
+    if getattr(kind, "modality", None) != encoder.modality:  # refused later, by check_compatible
         return found
     takes = inspect.signature(kind).parameters
     for name in [name for name in asked if name in takes]:
@@ -62,7 +62,7 @@ def _agreed(
                 raise ConfigError(f"{key}={old}, but the run's encoder reads {wanted} — leave out {key}")
             continue
         found[name], changed[name] = wanted, (old, wanted)
-    if found.get("channels") != node.get("channels"):  # numbers a channel
+    if found.get("channels") != node.get("channels"):  # mean and std are per channel
         found |= {name: list(getattr(data, name)) for name in ("mean", "std") if name in node and hasattr(data, name)}
     if found.get("resolution") is not None and found["resolution"] < found["size"]:
         found["resolution"] = None
@@ -70,8 +70,8 @@ def _agreed(
 
 
 def check_compatible(used: Data, encoder: Encoder, who: str, where: str) -> None:
-    """Refuse a data set `used`, the config's node `where`, that is not what the encoder says that it reads. (A text
-    set is made to agree: see `with_run_tokenizer`.)"""
+    """Raise ConfigError if the data set `used` differs in modality or `Encoder.reads` from what the encoder needs. who:
+    the reader, where: the config node to change, for the message. (Text data is adjusted: `with_run_tokenizer`.)"""
     said: dict[str, tuple[object, object]] = {"modality": (used.modality, encoder.modality)}
     if encoder.modality != "text":
         said |= {name: (getattr(used, name, None), wanted) for name, wanted in encoder.reads.items()}
@@ -81,8 +81,8 @@ def check_compatible(used: Data, encoder: Encoder, who: str, where: str) -> None
 
 
 def with_run_tokenizer(used: Data, data: Data, folder: Path | None) -> Data:
-    """`used`, set to read as the run's `data` did: with the tokenizer in the run's `folder`, if there is
-    one, and texts no longer than those."""
+    """`used`, set to read as the run's `data` did: with the tokenizer in the run's `folder`, if any, and texts cut to
+    the run's max_tokens."""
     if used.modality == "text":
         used.vocab_size, used.max_tokens = data.vocab_size, min(used.max_tokens, data.max_tokens)
     if folder is not None:
@@ -91,8 +91,8 @@ def with_run_tokenizer(used: Data, data: Data, folder: Path | None) -> Data:
 
 
 def read_as(node: dict, encoder: Encoder, data: Data, folder: Path, given: Collection[str] = ()) -> tuple[Data, str]:
-    """The data set of config.data, to be read as the encoder reads, with the tokenizer of the run's `data` in its
-    `folder`; and what of its settings that changed, in a line, or "". Raises ConfigError where it cannot be."""
+    """(the data set of config.data, read as the encoder needs, with the tokenizer from the run's `folder`; a line that
+    says which settings changed, or ""). Raises ConfigError if the encoder cannot read it."""
     node, changed = agreeing(node, encoder, data, "data", given)
     other = make(node)
     check_compatible(other, encoder, "data", "data")

@@ -1,4 +1,4 @@
-"""The device that features are computed on."""
+"""Choosing the device that features are computed on."""
 
 import torch
 
@@ -10,7 +10,7 @@ def chosen_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
+    except (RuntimeError, AssertionError) as error:  # an unknown name or a missing device
         raise ConfigError(
             f"device={name} cannot be used here: {str(error).splitlines()[0]} — set device=auto"
         ) from error

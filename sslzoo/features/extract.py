@@ -1,11 +1,11 @@
-"""Frozen features to disk, streamed: what `sslzoo extract` writes and other programs read.
+"""Streaming frozen features to disk: the files that `sslzoo extract` writes.
 
-    <out>/features-00000.npy   float32 [rows, L, D], the items of this file one after the other
-    <out>/index.csv            item, file, start, rows: where each item's rows lie
-    <out>/labels.csv           item, split and the data's label columns, a row an item in the order of index.csv
+    <out>/features-00000.npy   float32 [rows, L, D], the items of this file, concatenated
+    <out>/index.csv            item, file, start, rows: the file and rows of each item
+    <out>/labels.csv           item, split and the data's label columns, a row per item in the order of index.csv
     <out>/about.json           the layers' names, what a row is, and the sizes
 
-With numpy alone: `np.load(file, mmap_mode="r")[start : start + rows]`.
+To read them, numpy is enough: `np.load(file, mmap_mode="r")[start : start + rows]`.
 """
 
 import csv
@@ -37,11 +37,11 @@ def extract(
     device: str | torch.device = "cpu",
     progress: Progress = quiet,
 ) -> dict:
-    """Write the features of every item of a split, and return what about.json says.
+    """Write the features of every item of a split, and return the content of about.json.
 
-    layer: "all", or one of 0 (the trunk's input) to `encoder.depth`; negative ones count from the last.
-    what: a row is a token, or the mean of an item's; an encoder without tokens gives items only.
-    Holds a batch and one file's rows at a time. Raises UserError for a folder that holds anything.
+    layer: "all", or a number from 0 (the trunk's input) to `encoder.depth`; negative ones count from the last.
+    what: a row is a token ("tokens") or the mean of an item's tokens ("items"); an encoder without tokens has items
+    only. Memory: a batch and one file's rows. Raises UserError if the folder is not empty.
     """
     if what == "tokens" and "tokens" not in encoder.offers:
         raise ConfigError(f"{type(encoder).__name__} gives one vector an item and has no tokens — set what=items")
@@ -83,7 +83,7 @@ def extract(
     if pending:
         flush()
     columns = {"item": [row[0] for row in index], "split": [split] * len(index)}
-    # a label column of one of these names is told from them
+    # a label column named item or split is written as label.item or label.split
     named = {name: f"label.{name}" if name in columns else name for name in opened.columns}
     columns |= {named[name]: np.asarray(opened.columns[name])[places].tolist() for name in named}
     rows = list(zip(*columns.values(), strict=True))
@@ -110,7 +110,7 @@ def _name(number: int) -> str:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # given a path, numpy would add a suffix to it
+    with open(path, "wb") as file:  # given a path, numpy may add a suffix
         np.save(file, array)
 
 

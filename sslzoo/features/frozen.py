@@ -11,16 +11,16 @@ from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.features import windows
 from sslzoo.nn.masked import masked_mean, valid_mask
 
-IMAGES, SECONDS, TOKENS = 256, 60, 16384  # of one batch
+IMAGES, SECONDS, TOKENS = 256, 60, 16384  # in a batch, by modality
 
 
 class Source(Protocol):
-    """Where features come from.
+    """A source of features: an encoder or raw input.
 
-    layers: the names of its L planes, known once it has seen a batch.
-    main: the plane that stands for it where there can be one only (neighbours, a picture).
-    per_dimension_scale: whether its dimensions have scales of their own, or share one (pixels, counts).
-    first, stride: the centre of token 0 and the distance of neighbours, in samples or tokens.
+    layers: the names of its L planes, known after the first batch.
+    main: the plane to use where only one can be (nearest neighbours, a plot).
+    per_dimension_scale: standardise each dimension by its own scale, or all by one (pixels, counts).
+    first, stride: the centre of token 0 and the distance between tokens' centres, in samples or tokens.
     """
 
     layers: list[str]
@@ -34,15 +34,15 @@ class Source(Protocol):
         ...
 
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """[B, T, L, D] and the valid tokens of each row [B], on the CPU."""
+        """[B, T, L, D] and the number of valid tokens in each row [B], on the CPU."""
         ...
 
 
 class Frozen:
     """An encoder's layers, in eval mode and without gradients.
 
-    An item is each layer's mean over its valid tokens, without prefix tokens, and the encoder's own
-    pooled vector where that is another one; of an encoder without tokens, the pooled vector alone.
+    An item's planes are each layer's mean over its valid tokens, without prefix tokens, then the encoder's pooled
+    vector unless it equals the last mean; for an encoder without tokens, the pooled vector only.
     """
 
     per_dimension_scale = True
@@ -51,13 +51,13 @@ class Frozen:
         self.encoder, self.device = encoder.to(device).eval(), torch.device(device)
         self.first, self.stride = encoder.stride / 2, encoder.stride
         self.in_tokens = "tokens" in encoder.offers
-        self.rate: Any = encoder.reads.get("sample_rate", math.inf)  # Hz, of what has one
+        self.rate: Any = encoder.reads.get("sample_rate", math.inf)  # Hz; infinite if not audio
         self.layers = [str(i) for i in range(encoder.depth + 1)] if self.in_tokens else ["pooled"]
         self.main = len(self.layers) - 1
         self._own_pooling: bool | None = None
 
     def encode(self, batch: Batch) -> Encoded:
-        """What the encoder makes of a batch, on its device."""
+        """The encoder's output for a batch, on its device."""
         return self.encoder(batch.inputs.to(self.device), batch.lengths)
 
     @torch.inference_mode()
@@ -80,7 +80,7 @@ class Frozen:
         return self.token_planes(encoded).cpu(), (encoded.lengths - self.encoder.prefix).cpu()
 
     def _long_item(self, inputs: Tensor, length: int) -> Tensor:
-        """[L, D]: each layer's mean over the tokens of all windows, and the mean of what they are pooled to."""
+        """[L, D]: each layer's mean over the tokens of all windows, and the weighted mean of their pooled vectors."""
         means, pooled, weights = [], [], []
         for start, stop, own in windows.windows(length, self.stride, self.rate):
             encoded = self.encoder(inputs[None, start:stop].to(self.device), torch.tensor([stop - start]))
@@ -95,7 +95,7 @@ class Frozen:
         return torch.einsum("w,wld->ld", torch.tensor(weights) / sum(weights), torch.stack(planes))
 
     def item_planes(self, encoded: Encoded) -> Tensor:
-        """[B, L, D], a vector an item of each layer."""
+        """[B, L, D]: one vector per item and layer."""
         if not self.in_tokens:
             return encoded.pooled[:, None].float()
         valid = valid_mask(encoded.lengths, encoded.last.shape[1], encoded.last.device)
@@ -108,12 +108,12 @@ class Frozen:
         return torch.cat([means, pooled[:, None]], 1) if self._own_pooling else means
 
     def token_planes(self, encoded: Encoded) -> Tensor:
-        """[B, T, L, D], the tokens of each layer, without prefix tokens."""
+        """[B, T, L, D]: the tokens of each layer, without prefix tokens."""
         return torch.stack([h[:, self.encoder.prefix :].float() for h in encoded.hidden], 2)
 
 
 def units(data: Data) -> float:
-    """What a batch of features may hold, in the units of `ordered_loader`."""
+    """The largest batch to extract features of, in the units of `ordered_loader`."""
     if data.modality == "speech":
         return SECONDS * data.sample_rate
     return IMAGES if data.modality == "image" else TOKENS

@@ -1,4 +1,4 @@
-"""Whatever is given to an encoder in Python: taken apart into items, and read as a data set reads them."""
+"""Inputs of an encoder in Python: split into items, and read as a data set reads them."""
 
 import warnings
 from typing import Any
@@ -13,8 +13,8 @@ from sslzoo.nn.images import to_float
 
 
 def taken_apart(data: Any, inputs: Any, lengths: Any, rate: Any) -> list[Any]:
-    """The items of an input for an encoder of this data, none of them read yet."""
-    if hasattr(inputs, "to_numpy"):  # of pandas or polars
+    """The items of an input for an encoder of this data, not read yet."""
+    if hasattr(inputs, "to_numpy"):  # pandas or polars
         if len(inputs.shape) != 1:
             raise InputTypeError(f"a table of {len(inputs.shape)} dimensions was given: give one of its columns")
         inputs = list(inputs)
@@ -35,8 +35,8 @@ def taken_apart(data: Any, inputs: Any, lengths: Any, rate: Any) -> list[Any]:
 
 
 def read(data: Any, items: list[Any], first: int, rate: Any, most: int | None) -> list[Tensor]:
-    """Items as a data set reads them. first: the place of the first of them in what was given. most: token ids that
-    the encoder takes. Warns of texts that were cut."""
+    """Items as a data set reads them. first: the index of items[0] in the whole input. most: the number of token ids
+    that the encoder takes. Warns of truncated texts."""
     if data.modality == "image":
         found = [picture(x, place, data.size, data.channels) for place, x in enumerate(items, first)]
         return [to_float(x) for x in found] if len({x.dtype for x in found}) > 1 else found

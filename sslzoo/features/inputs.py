@@ -1,7 +1,7 @@
-"""What is given to an encoder in Python — arrays, lists, tensors, pictures, files, texts — as items like those that a
-data set reads: uint8 or float32 [C, S, S], float32 [N], int64 [T].
+"""Inputs of an encoder in Python (arrays, lists, tensors, images, files, texts) as items like those that a data set
+reads: uint8 or float32 [C, S, S], float32 [N], int64 [T].
 
-An input is first taken apart into items, which costs nothing; each is read when its batch is made.
+An input is first split into items, without reading any; each is read when its batch is made.
 """
 
 import numbers
@@ -19,8 +19,8 @@ from sslzoo.data import sound
 from sslzoo.data.base import Data
 from sslzoo.errors import InputError, InputTypeError
 
-CHANNELS = 8  # of a recording, at most: an array with fewer rows or columns than that is no batch of waves
-LOUDEST = 100.0  # a float beyond it is no sample in -1..1, however badly scaled
+CHANNELS = 8  # of a recording, at most; tells [C, N] and [N, C] from a batch [B, N]
+LOUDEST = 100.0  # floats above it are taken for unscaled integers and refused
 INTEGERS = {np.dtype("int16"): (0, 2**15), np.dtype("int32"): (0, 2**31), np.dtype("uint8"): (128, 2**7)}
 WANTED = {
     "weights": "numbers, one a layer",
@@ -31,7 +31,7 @@ WANTED = {
 
 
 def named(item: Any) -> str:
-    """What kind of thing was given, in words."""
+    """The type, and for an array the dtype and shape, for an error message."""
     kind = f"{type(item).__module__}.{type(item).__name__}".removeprefix("builtins.")
     return f"{kind} of {item.dtype} {list(item.shape)}" if isinstance(item, np.ndarray | Tensor) else kind
 
@@ -41,7 +41,7 @@ def is_path(item: Any) -> bool:
 
 
 def array_of(item: Any, modality: str) -> np.ndarray:
-    """Numbers as an array, in host memory. Raises InputTypeError for what holds none."""
+    """Numbers as a NumPy array. Raises InputTypeError for anything else, InputError for lists of unequal lengths."""
     if isinstance(item, Tensor):
         item = item.detach().cpu()
         item = (item.float() if item.dtype == torch.bfloat16 else item).numpy()
@@ -58,7 +58,7 @@ def array_of(item: Any, modality: str) -> np.ndarray:
 
 
 def checked_lengths(lengths: Any, items: Sequence[np.ndarray]) -> list[int]:
-    """The valid samples or tokens of each row. Raises where they are not those of these items."""
+    """The number of valid samples or tokens in each row. Raises if `lengths` does not fit the items."""
     found = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths)
     if found.dtype.kind not in "iu":
         raise InputTypeError(f"lengths must be whole numbers of samples or tokens, got {found.dtype}")
@@ -71,7 +71,7 @@ def checked_lengths(lengths: Any, items: Sequence[np.ndarray]) -> list[int]:
 
 
 def split_waves(inputs: Any, lengths: Any) -> list[Any]:
-    """One recording, a batch or a list of them, as a list: paths stay, arrays are [N], [C, N] or [N, C]."""
+    """One recording, a batch or a list as a list of recordings: paths, or arrays [N], [C, N] or [N, C]."""
     if is_path(inputs):
         items: list[Any] = [inputs]
     elif isinstance(inputs, list | tuple) and not _numbers(inputs, numbers.Real):
@@ -94,14 +94,14 @@ def split_waves(inputs: Any, lengths: Any) -> list[Any]:
 
 
 def wave(item: Any, place: int, sample_rate: int, rate: int | None) -> Tensor:
-    """float32 [N] at `sample_rate`, the mean of the channels, of a file or an array at `rate`."""
+    """A file, or an array at `rate`, as float32 [N] at `sample_rate`, averaged over channels."""
     if is_path(item):
         path = Path(os.fspath(item))
         frames, theirs = sound.inspect(path)
         stop = int(sound.resampled(frames, theirs, sample_rate))
         return torch.from_numpy(sound.decode_at(path, theirs, sample_rate, 0, stop))
     array = item
-    if array.dtype in INTEGERS:  # as files of so many bits are read
+    if array.dtype in INTEGERS:  # scaled as samples of a file
         middle, scale = INTEGERS[array.dtype]
         array = (array.astype(np.float32) - middle) / scale
     elif array.dtype.kind != "f":
@@ -122,7 +122,7 @@ def wave(item: Any, place: int, sample_rate: int, rate: int | None) -> Tensor:
 
 
 def checked_rate(rate: Any) -> int | None:
-    """Samples a second, or None for the encoder's own."""
+    """Samples per second as an int, or None for the encoder's own rate."""
     if rate is None:
         return None
     if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or float(rate) % 1:
@@ -133,7 +133,7 @@ def checked_rate(rate: Any) -> int | None:
 
 
 def split_texts(inputs: Any, lengths: Any) -> list[Any]:
-    """Strings, pairs of strings and rows of ids, as a list of str, (str, str) or [T]."""
+    """Strings, pairs of strings or rows of ids as a list of str, (str, str) or [T]."""
     if isinstance(inputs, str):
         items: list[Any] = [inputs]
     elif isinstance(inputs, list | tuple) and not _numbers(inputs, numbers.Integral):
@@ -163,7 +163,7 @@ def _text_or_ids(item: Any) -> Any:
 
 
 def checked_ids(item: np.ndarray, place: int, vocab_size: int, most: int) -> Tensor:
-    """int64 [T]. Raises where they are not ids of this encoder."""
+    """Ids as int64 [T]. Raises if they are not `most` or fewer ids below `vocab_size`."""
     if item.dtype.kind not in "iu":
         raise InputTypeError(f"item {place} has ids of {item.dtype}: give whole numbers, or the text itself")
     if item.ndim != 1:
@@ -177,8 +177,8 @@ def checked_ids(item: np.ndarray, place: int, vocab_size: int, most: int) -> Ten
 
 
 def texts(items: list[Any], first: int, data: Data, most: int) -> tuple[list[Tensor], int]:
-    """int64 [T] of each, as the run's data makes them, and how many texts lost their end to fit in `data.max_tokens`.
-    first: the place of the first item. most: tokens that the encoder takes."""
+    """(the ids int64 [T] of each item, tokenized as the run's data; how many texts were cut to `data.max_tokens`).
+    first: the index of items[0] in the whole input. most: the number of tokens that the encoder takes."""
     encode: Any = getattr(data, "encode", None)
     written = [x for x in items if not isinstance(x, np.ndarray)]
     if written and encode is None:

@@ -1,4 +1,4 @@
-"""Time-aligned labels at points in time."""
+"""Looking up time-aligned labels."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from sslzoo.data.base import Intervals
 
 
 def labels_at(times: np.ndarray, intervals: Intervals) -> np.ndarray:
-    """The label that holds at each time, "" where none does."""
+    """The label of the interval around each time, "" outside all intervals."""
     if not len(intervals.label):
         return np.full(len(times), "")
     order = np.argsort(intervals.start, kind="stable")

@@ -1,4 +1,4 @@
-"""Pictures that are given in Python, as the squares that a data set reads."""
+"""Images passed in Python, cropped and resized as a data set does."""
 
 import os
 from pathlib import Path
@@ -14,14 +14,14 @@ from sslzoo.errors import InputError, InputTypeError
 from sslzoo.features.inputs import array_of, is_path
 from sslzoo.nn.images import LUMA
 
-DEPTHS = (1, 3, 4)  # grey, RGB, RGB and how opaque
+DEPTHS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 def split_images(inputs: Any, channels: int) -> list[Any]:
-    """One picture, a batch or a list of them, as a list: paths and PIL images stay, arrays are [H, W], HWC or CHW.
+    """One image, a batch or a list as a list of images: paths, PIL images, or arrays [H, W], HWC or CHW.
 
-    channels: of the encoder's images. [3, H, W] is one picture in colour; for an encoder of grey ones, and [4, H, W] for
-    any, it may as well be a batch of grey ones, and is refused.
+    channels: of the encoder's images. [3, H, W] is one colour image. With channels=1, and for [4, H, W] always, it could
+    also be a batch of grey images, and InputError is raised.
     """
     if is_path(inputs) or isinstance(inputs, Image.Image):
         return [inputs]
@@ -44,7 +44,7 @@ def split_images(inputs: Any, channels: int) -> list[Any]:
 
 
 def picture(item: Any, place: int, size: int, channels: int) -> Tensor:
-    """uint8 [C, size, size], or float32 in 0..1 of floats: the middle square, resized."""
+    """The centre square, resized: uint8 [C, size, size], or for floats float32 in 0..1."""
     if is_path(item):
         path = Path(os.fspath(item))
         if path.is_dir():
@@ -67,7 +67,7 @@ def picture(item: Any, place: int, size: int, channels: int) -> Tensor:
 
 
 def _channels_last(array: np.ndarray, place: int) -> np.ndarray:
-    """[H, W, C] of a picture as it was given."""
+    """An image [H, W], [H, W, C] or [C, H, W] as [H, W, C]."""
     if not isinstance(array, np.ndarray):
         raise InputTypeError(f"item {place} is no picture")
     if array.ndim == 2:
@@ -76,7 +76,7 @@ def _channels_last(array: np.ndarray, place: int) -> np.ndarray:
     if not (first or last):
         raise InputError(f"item {place} has the shape {list(array.shape)}: a picture is [H, W], [H, W, C] or [C, H, W]")
     if first and last and array.shape[0] != array.shape[2] and 4 in (array.shape[0], array.shape[2]):
-        first, last = array.shape[0] < 4, array.shape[2] < 4  # a side of four pixels is likelier than opacity
+        first, last = array.shape[0] < 4, array.shape[2] < 4  # 4 pixels are likelier than RGBA
     if not last:
         array = array.transpose(1, 2, 0)
     if not array.size:
@@ -85,7 +85,7 @@ def _channels_last(array: np.ndarray, place: int) -> np.ndarray:
 
 
 def _square(array: np.ndarray, place: int, size: int, channels: int) -> np.ndarray:
-    """`pixels.square` of floats [H, W, C] in 0..1: float32 [channels, size, size]."""
+    """`pixels.square` for floats [H, W, C] in 0..1: float32 [channels, size, size]."""
     if not np.isfinite(array).all():
         raise InputError(f"item {place} has values that are not finite (NaN or infinite)")
     low, high = float(array.min()), float(array.max())
@@ -95,7 +95,7 @@ def _square(array: np.ndarray, place: int, size: int, channels: int) -> np.ndarr
             "that itself), or uint8"
         )
     planes = array.astype(np.float32).transpose(2, 0, 1)
-    if len(planes) == 4:  # on white
+    if len(planes) == 4:  # RGBA: composite on white
         planes = planes[:3] * planes[3:] + 1 - planes[3:]
     if len(planes) == 1 and channels == 3:
         planes = planes.repeat(3, 0)

@@ -1,4 +1,4 @@
-"""A finished run's encoder for use in Python: what `sslzoo.load` gives."""
+"""A finished run's encoder for use in Python: the object that `sslzoo.load` returns."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from sslzoo.features.given import read, taken_apart
 from sslzoo.features.inputs import array_of
 from sslzoo.run import Run
 
-CHUNK = 1024  # items that are read before they are sorted by length into batches
+CHUNK = 1024  # items that are read at once and sorted by length into batches
 
 Layer = int | Literal["all"]
 What = Literal["tokens", "items"]
@@ -30,12 +30,11 @@ Weights = str | Sequence[float] | np.ndarray | Tensor
 
 @dataclass
 class Output:
-    """What an encoder says of a batch of B items, in host memory.
+    """An encoder's output for B items, on the CPU.
 
-    hidden: the trunk's input and each layer's output, float32 [B, T, D] each, zero where an item has ended. lengths:
-    int64 [B], how many of the T steps are an item's. pooled: float32 [B, D], one vector an item. prefix: steps before
-    an item's first token, such as a class token. An encoder without tokens (a residual network) has one step, the
-    pooled vector.
+    hidden: the trunk's input and each layer's output, float32 [B, T, D] each, zero in the padding. lengths: int64 [B],
+    valid steps of each item. pooled: float32 [B, D], one vector per item. prefix: number of steps before the first
+    token, such as a class token. An encoder without tokens (a residual network) has one step, the pooled vector.
     """
 
     hidden: list[Tensor]
@@ -46,21 +45,21 @@ class Output:
 
     @property
     def last(self) -> Tensor:
-        """[B, T, D], the last layer's."""
+        """The last layer's output [B, T, D]."""
         return self.hidden[-1]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def features(self, layer: Layer = -1, what: What | None = None) -> Any:
-        """As `PretrainedEncoder.features`, of these items."""
+        """As `PretrainedEncoder.features`, for these items."""
         planes, what = self.source._planes(self, what)
         place = self.source._layer(layer)
         taken = [x if place == "all" else x[..., place, :] for x in planes]
         return torch.stack(taken) if what == "items" else taken
 
     def weighted_sum(self, weights: Weights, what: What | None = None) -> Any:
-        """As `PretrainedEncoder.weighted_sum`, of these items."""
+        """As `PretrainedEncoder.weighted_sum`, for these items."""
         planes, what = self.source._planes(self, what)
         factors = self.source._factors(weights, planes[0].shape[-2], what)
         mixed = [torch.einsum("...ld,l->...d", x, factors) for x in planes]
@@ -68,32 +67,32 @@ class Output:
 
 
 class PretrainedEncoder:
-    """A frozen encoder, in eval mode, that takes what one has at hand.
+    """A frozen encoder in eval mode, for arrays, tensors, images, files and texts.
 
         enc = sslzoo.load("my_run", device="cuda")
         out = enc(waves)                                   # out.hidden, out.lengths, out.pooled
         frames = enc.features(waves, layer=4)              # a list of [T, D], as `sslzoo extract` writes them
-        vectors = enc.features(waves, layer=4, what="items")             # [B, D], the mean of each item's
-        mixed = enc.weighted_sum(waves, "word", what="items")            # by the weights that `sslzoo probe` learned
+        vectors = enc.features(waves, layer=4, what="items")             # [B, D], the mean over each item's tokens
+        mixed = enc.weighted_sum(waves, "word", what="items")            # with the weights that `sslzoo probe` learned
 
-    What may be given, one item or many of them; what an encoder of images takes is an InputTypeError for another:
+    Inputs are one item or several; an input of another modality is an InputTypeError:
 
     - images: uint8 or floats in 0..1, [H, W], [H, W, C] or [C, H, W] with C of 1, 3 or 4, a batch [B, …] of them, PIL
-      images, paths of files. They become the encoder's size and channels as the run's data did: the middle square,
-      resized. They are not to be normalised, the encoder does that.
-    - speech: [N] or a batch [B, N], of floats in -1..1, int16, int32 or uint8, paths of files. Channels are averaged
-      of a file and of an item [C, N] or [N, C] of a list. `rate` is that of arrays, samples a second; without it they
-      are at `sample_rate`. A file says its own. What is at another rate is resampled.
+      images, paths of files. They are cropped to the centre square, resized and converted to the encoder's channels,
+      as the run's data was. Do not normalise them, the encoder does that.
+    - speech: [N] or a batch [B, N], of floats in -1..1, int16, int32 or uint8, paths of files. The channels of a file,
+      and of a list's item [C, N] or [N, C], are averaged. `rate`: samples per second of arrays, by default
+      `sample_rate`; files have their own. Other rates are resampled.
     - text: a string, a list of strings, of pairs of strings, or token ids [T] or [B, T]. A text longer than the run's
-      `max_tokens` loses its end, with a warning.
+      `max_tokens` is truncated, with a warning.
 
-    Items of one call may have different lengths, in a list; of a padded batch `lengths` [B] says them. They are
-    batched by length within. What is given may be NumPy arrays, tensors on any device or lists; what is returned are
-    float32 tensors in host memory, in the order of the items.
+    Items of different lengths come in a list, or padded with `lengths` [B]; internally they are batched by length.
+    Inputs may be NumPy arrays, tensors on any device or lists; results are float32 tensors on the CPU, in the order
+    of the items.
 
-    encoder: the module itself, for what needs gradients or its stages (see `sslzoo.encoders.base`). run: where it was
+    encoder: the module itself, to use gradients or its stages (see `sslzoo.encoders.base`). run: the run that it was
     loaded from. modality: "image", "speech" or "text". dim: D. depth: layers of the trunk. stride: samples, pixels or
-    tokens between neighbouring tokens. sample_rate, size, channels: of its inputs, None where they have none.
+    tokens between neighbouring tokens. sample_rate, size, channels: of its inputs, None if not applicable.
     """
 
     def __init__(self, encoder: Encoder, data: Data, run: Run, device: str = "auto"):
@@ -138,7 +137,7 @@ class PretrainedEncoder:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The run's: `encode(text)`, `decode(ids)`, `tokens(ids)`."""
+        """The run's tokenizer, with `encode(text)`, `decode(ids)`, `tokens(ids)`. Raises InputTypeError if none."""
         found = getattr(self.data, "tokenizer", None)
         if found is None:
             raise InputTypeError(f"{self.run.folder} is of {self.modality}, and has no tokenizer")
@@ -149,15 +148,15 @@ class PretrainedEncoder:
         return f"<encoder of {of}, dim {self.dim}, {self.depth} layers, on {self.device}, from {self.run.folder}>"
 
     def to(self, device: str | torch.device) -> "PretrainedEncoder":
-        """Move the encoder to a device, "auto" for an accelerator where there is one, and return it."""
+        """Move the encoder to a device, "auto" for a GPU if available, and return self."""
         self._frozen = Frozen(self.encoder, chosen_device(str(device)))
         return self
 
     def __call__(self, inputs: Any, lengths: Any = None, rate: int | None = None) -> Output:
-        """All layers of all items (see `Output`). To hold one layer alone, ask for `features`.
+        """All layers of all items (see `Output`). `features` needs less memory for a single layer.
 
-        Raises InputTypeError (a TypeError) for inputs of another kind, InputError (a ValueError) for empty ones, values
-        that are not finite and shapes that are none of an input; both name the item.
+        Raises InputTypeError (a TypeError) for inputs of another kind, InputError (a ValueError) for empty ones,
+        non-finite values and wrong shapes; both name the item.
         """
         parts = list(self._outputs(taken_apart(self.data, inputs, lengths, rate), rate))
         order = torch.cat([places for places, _ in parts]).argsort()
@@ -178,25 +177,25 @@ class PretrainedEncoder:
     ) -> Any:
         """One layer's features, as `sslzoo extract` writes them: 0 is the trunk's input, -1 the last layer.
 
-        what: "tokens" for a list of [T, D], one an item and without a class token; "items" for their means, [B, D].
-        None: tokens, or of an encoder without them items. layer: "all" for [T, L, D] or [B, L, D]; of items an
-        encoder's own pooled vector, where that is no mean, comes last.
+        what: "tokens" for a list of [T, D], one per item, without a class token; "items" for their means, [B, D].
+        None: tokens, or items if the encoder has no tokens. layer: "all" for [T, L, D] or [B, L, D]; for items, the
+        encoder's pooled vector comes last unless it is the mean of the last layer.
         """
         return self._streamed(inputs, lengths, rate, what, lambda out: out.features(layer, what))
 
     def weighted_sum(
         self, inputs: Any, weights: Weights, what: What | None = None, lengths: Any = None, rate: int | None = None
     ) -> Any:
-        """The layers' sum by weights, in the shape of one layer's `features`.
+        """The weighted sum of the layers, in the shape of one layer's `features`.
 
-        weights: numbers, one a layer and one for the trunk's input, taken as they are; or the name of a task that
-        `sslzoo probe` has put to this run, for the weights that its linear head learned on pretrained features. They
-        sum to 1. The probe standardises each dimension of each layer before it sums them, and this does not.
+        weights: numbers, one per layer and one for the trunk's input, used as they are; or the name of a task that
+        `sslzoo probe` ran on this run, for the weights that its linear head learned on pretrained features, which sum
+        to 1. Unlike the probe, this does not standardise the dimensions of each layer before the sum.
         """
         return self._streamed(inputs, lengths, rate, what, lambda out: out.weighted_sum(weights, what))
 
     def learned_weights(self, task: str) -> dict[str, float]:
-        """The weight of each layer in a probe's linear head, by the layer's name."""
+        """{layer's name: its weight in the linear head of the task's probe}. Raises InputError if not probed."""
         path = self.run.probes / f"{task}.json"
         if not path.exists() and self.run.folder.parent.name == "adapted":
             raise InputError(
@@ -213,7 +212,7 @@ class PretrainedEncoder:
 
     @torch.no_grad()
     def _outputs(self, items: list[Any], rate: Any) -> Iterator[tuple[Tensor, Output]]:
-        """(the places of a batch's items, what is said of them), a batch at a time."""
+        """Yield (indices of a batch's items, their output)."""
         most = getattr(getattr(self.encoder, "frontend", None), "max_tokens", None)
         for first in range(0, len(items), CHUNK):
             found = read(self.data, items[first : first + CHUNK], first, rate, most)
@@ -225,14 +224,14 @@ class PretrainedEncoder:
                 yield torch.tensor(places) + first, self._output(encoded)
 
     def _of_windows(self, batch: Batch) -> Encoded:
-        """Long audio, read in windows as `sslzoo extract` reads it."""
+        """Long audio, encoded in windows as by `sslzoo extract`."""
         planes, lengths = self._frozen.tokens(batch)
-        prefix = planes.new_zeros(len(planes), self.encoder.prefix, *planes.shape[2:])  # each window has one
+        prefix = planes.new_zeros(len(planes), self.encoder.prefix, *planes.shape[2:])  # windows' prefixes are dropped
         hidden = list(torch.cat([prefix, planes], 1).unbind(2))
         return Encoded(hidden, lengths + self.encoder.prefix, self._frozen.items(batch)[:, -1])
 
     def _output(self, encoded: Encoded) -> Output:
-        """On the host, and zero where items have ended."""
+        """On the CPU, with zeros in the padding."""
         lengths = encoded.lengths.cpu()
         hidden = [h.float().cpu() for h in encoded.hidden]
         inside = (torch.arange(hidden[0].shape[1]) < lengths[:, None])[..., None]
@@ -255,7 +254,7 @@ class PretrainedEncoder:
         return what or ("tokens" if self._frozen.in_tokens else "items")
 
     def _planes(self, out: Output, what: What | None) -> tuple[list[Tensor], What]:
-        """Of each item [T, L, D] or, of items, [L, D]."""
+        """([T, L, D] of each item, or [L, D] for what="items"; the resolved `what`)."""
         what, encoded = self._what(what), Encoded(out.hidden, out.lengths, out.pooled)
         if what == "items":
             return list(self._frozen.item_planes(encoded)), what
@@ -269,10 +268,10 @@ class PretrainedEncoder:
             raise InputTypeError(f"layer must be a number or 'all', got {layer!r}")
         if not -self.depth - 1 <= layer <= self.depth:
             raise InputError(f"layer must be from 0, the trunk's input, to {self.depth}, got {layer}")
-        return int(layer) % (self.depth + 1)  # what items have beyond the last layer is not counted from
+        return int(layer) % (self.depth + 1)  # -1: the last layer, not the pooled vector
 
     def _factors(self, weights: Any, planes: int, what: What) -> Tensor:
-        """float32 [L], one for each plane."""
+        """The weights of the planes, float32 [L]."""
         if isinstance(weights, str):
             learned = self.learned_weights(weights)
             if len(learned) != planes:

@@ -1,4 +1,4 @@
-"""Long audio in windows: what an encoder makes of half an hour, in the memory that half a minute takes."""
+"""Encoding long audio in overlapping windows, so that memory does not grow with its length."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ _log = logging.getLogger("sslzoo")
 
 
 def needed(batch: Batch, rate: float, exact: bool = False) -> bool:
-    """Whether an item, of samples at `rate`, is longer than `LONGEST`; which is said once, unless windows are
-    `exact`."""
+    """Whether an item is longer than `LONGEST`. rate: samples per second. Warns once, unless windows give `exact`
+    results."""
     found = batch.inputs.ndim == 2 and int(batch.lengths.max()) > LONGEST * rate
     if found and not exact:
         _say()
@@ -24,10 +24,10 @@ def needed(batch: Batch, rate: float, exact: bool = False) -> bool:
 
 
 def windows(length: int, stride: int, rate: float) -> Iterator[tuple[int, int, slice]]:
-    """(first sample, last + 1, the tokens in there that are its own) of windows over `length` samples.
+    """Yield (start sample, stop sample, slice of the window's tokens to keep) of windows over `length` samples.
 
-    Their own tokens, `CORE` seconds of them, `stride` samples apart, follow each other; `CONTEXT` seconds to either
-    side are read with them. A window begins where a token does, so that tokens lie where the whole item's would.
+    A window keeps `CORE` seconds of tokens, `stride` samples apart, and has `CONTEXT` more seconds on either side. It
+    starts at a token's first sample, so that tokens are aligned with those of the whole item.
     """
     core, context, first = max(1, round(CORE * rate / stride)), -(-round(CONTEXT * rate) // stride), 0
     while True:
@@ -41,8 +41,8 @@ def windows(length: int, stride: int, rate: float) -> Iterator[tuple[int, int, s
 
 
 def stitched(read: Callable[[Tensor, Tensor], Tensor], batch: Batch, stride: int, rate: float) -> tuple[Tensor, Tensor]:
-    """Tokens [B, T, ...] and how many each row has [B], on the CPU. read: of samples [1, N] and their number [1],
-    the tokens [1, T, ...]."""
+    """(tokens [B, T, ...], the number of tokens in each row [B]) from windows, on the CPU. read: maps samples [1, N]
+    and their number [1] to tokens [1, T, ...]."""
     rows = []
     for inputs, length in zip(batch.inputs, batch.lengths.tolist(), strict=True):
         parts = windows(length, stride, rate)

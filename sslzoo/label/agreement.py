@@ -1,15 +1,15 @@
-"""How well clusters agree with classes, such as phones, that hold at the same frames."""
+"""How well clusters agree with the classes, such as phones, of the same frames."""
 
 import numpy as np
 
 
 def agreement(classes: np.ndarray, clusters: np.ndarray) -> dict:
-    """Of frames with a class and a cluster [N] each: phone purity, cluster purity and phone-normalised mutual
-    information (HuBERT, Hsu et al. 2021, section V-A), from the joint counts p(y, z):
+    """Phone purity, cluster purity and phone-normalised mutual information (HuBERT, Hsu et al. 2021, section V-A) of
+    frames with a class y and a cluster z [N] each, from their joint distribution p(y, z):
 
-        phone_purity    sum over z of max over y of p(y, z)    the accuracy, were each cluster one class
-        cluster_purity  sum over y of max over z of p(y, z)    the accuracy, were each class one cluster
-        pnmi            I(y; z) / H(y)                         0 to 1; None where there is one class
+        phone_purity    sum over z of max over y of p(y, z)    accuracy if each cluster is mapped to one class
+        cluster_purity  sum over y of max over z of p(y, z)    accuracy if each class is mapped to one cluster
+        pnmi            I(y; z) / H(y)                         0 to 1; None if there is only one class
     """
     names, y = np.unique(classes, return_inverse=True)
     used, z = np.unique(clusters, return_inverse=True)

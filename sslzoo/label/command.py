@@ -20,13 +20,13 @@ from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run, checked_name
 
-NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # the least of each
+NUMBERS = {"clusters": 2, "sample": 1, "iterations": 1, "seed": 0, "hop_ms": 10, "workers": 0}  # lower bounds
 HOP_MS = 20
 
 
 def run_label(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> tuple[Path, dict, bool]:
-    """Make labels where they are not made yet: (their folder, what label.json says, whether they were there). given:
-    the settings that the user wrote, by their dotted keys."""
+    """Make labels, unless they exist: (their folder, the content of label.json, whether they existed). given: dotted
+    keys of the settings that the user wrote."""
     config = _checked(config)
     device = chosen_device(config["device"])
     run = encoder = data = None
@@ -60,7 +60,7 @@ def run_label(config: dict, choices: dict[str, str], given: Collection[str] = ()
         raise UserError(f"{folder} is not a folder — choose another name=…")
     if Run(folder).config.exists():
         raise ConfigError(f"{folder} is a run — choose another name=…")
-    try:  # said before hours of reading
+    try:  # fail before hours of computing
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(folder.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -74,9 +74,9 @@ def run_label(config: dict, choices: dict[str, str], given: Collection[str] = ()
 
 
 def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | None = None) -> dict:
-    """What the targets of a label config will be, {clusters, hop, sample_rate}, touching no data. Raises ConfigError.
+    """{clusters, hop, sample_rate} of the labels that a config will make, without opening data. Raises ConfigError.
 
-    encoder, data: those of config.run, where it has not been made yet; else they are what its folder says.
+    encoder, data: those of config.run if it is not trained yet; else they are built from its folder.
     """
     config = _checked(config)
     if config["run"] is not None and encoder is None:
@@ -91,7 +91,7 @@ def planned_targets(config: dict, encoder: Encoder | None = None, data: Data | N
 
 
 def summary(info: dict) -> str:
-    """What was made, in a line a split."""
+    """The labels in a few lines, one per split."""
     source = info["source"]
     what = "mfcc" if source["source"] == "mfcc" else f"{source['run']} {source['source']}"
     lines = [f"{info['clusters']} clusters of {what}, {info['rate']:g} labels a second, fitted on train"]
@@ -109,7 +109,7 @@ def summary(info: dict) -> str:
 
 
 def _checked(config: dict) -> dict:
-    """The config, with data where it is none. Refuses, before anything is made, what does not go together."""
+    """The config, with `data` None by default. Raises ConfigError for settings that contradict each other."""
     config = {"data": None, **config}
     source, run = config["source"], config["run"]
     if source not in (None, "mfcc"):
@@ -136,7 +136,7 @@ def _checked(config: dict) -> dict:
 
 
 def _parts(config: dict, encoder: Encoder | None, data: Data | None, device: str) -> tuple[Cepstra | Layer, Data]:
-    """The source of features and the data that they are of."""
+    """(the source of features, the data to label)."""
     mine = data if config["data"] is None else build.make(config["data"])
     if mine.modality != "speech":
         raise ConfigError(f"labels are of frames of speech, and the data is {mine.modality}: choose other data=…")

@@ -1,4 +1,4 @@
-"""Features of frames -> clusters -> a folder of labels (see `sslzoo.data.targets`)."""
+"""Clustering the features of frames and writing a folder of labels (see `sslzoo.data.targets`)."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from sslzoo.nn import cluster
 from sslzoo.progress import Progress, quiet
 from sslzoo.run import commit, machine, write_atomic, write_json, write_signed
 
-NARROW = 2**16  # clusters that two bytes tell apart
+NARROW = 2**16  # the most clusters that fit in uint16
 
 
 def label(
@@ -39,18 +39,18 @@ def label(
     progress: Progress = quiet,
     about: dict | None = None,
 ) -> dict:
-    """Write labels of all splits of `data` to `folder`, and return what its label.json says: `about` and more.
+    """Write labels of all splits of `data` to `folder`, and return the content of label.json, which includes `about`.
 
-    The codebook is fitted to at most `sample` frames of train, each as likely as any other. against: the
-    time-aligned labels that clusters are compared with, where a split has them. seconds: of audio in a batch.
-    Features are not kept: they are made once to be sampled and once to be assigned.
+    The codebook is fitted to at most `sample` frames of train, drawn uniformly. against: the time-aligned labels that
+    clusters are compared with, in splits that have them. seconds: of audio per batch. Features are not stored: they
+    are computed once for the sample and again to assign clusters.
     """
     begun = time.monotonic()
     splits = {name: data.split(name) for name in SPLITS}
     units = seconds * data.sample_rate
 
     def frames(name: str, what: str) -> Iterator[tuple[Batch, Tensor, list[int]]]:
-        """(batch, features of all its frames one after the other, the frames of each row)."""
+        """Yield (batch, the features of all its frames, concatenated, the number of frames in each row)."""
         done, split = 0, splits[name]
         for batch in ordered_loader(split, units, workers=workers):
             features, lengths = source(batch)
@@ -100,12 +100,12 @@ def label(
         "commit": commit(),
         "machine": machine(),
     }
-    write_json(folder / "label.json", info)  # last: a folder that has it is whole
+    write_json(folder / "label.json", info)  # last: marks the folder as complete
     return info
 
 
 def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clusters: int) -> dict:
-    """Write a split's labels, and say what they are."""
+    """Write a split's labels, and return their statistics."""
     codes, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)], dtype=np.int64)
     for kind, array in ((CODES, codes), ("starts", starts)):
         write_signed(folder / f"{name}.{kind}.npy", lambda path, array=array: save_array(path, array))
@@ -121,7 +121,7 @@ def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clus
 
 
 def _compared(rows: list[np.ndarray], intervals: list, source: Cepstra | Layer, rate: int) -> dict:
-    """What labels have to do with the classes that hold in the middles of their frames."""
+    """The agreement of labels with the classes at the middles of their frames."""
     middles = [(source.first + source.hop * np.arange(len(row))) / rate for row in rows]
     classes = np.concatenate([labels_at(at, held) for at, held in zip(middles, intervals, strict=True)])
     labelled = classes != ""

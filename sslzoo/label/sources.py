@@ -1,4 +1,4 @@
-"""What frames of speech are clustered by: their cepstra, or a layer of an encoder."""
+"""Features by which frames of speech are clustered: MFCCs, or a layer of an encoder."""
 
 import math
 from typing import Any
@@ -11,20 +11,20 @@ from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError
 from sslzoo.features import windows
 
-STEP = 10  # ms between neighbouring cepstra, as they are always analysed
+STEP = 10  # ms, the hop of the MFCC analysis
 
 
 class Cepstra:
-    """39-dimensional MFCC, analysed every 10 ms, of which one every `hop_ms` is kept: of N samples at 16 kHz
-    with hop_ms=20 there are 1 + (N - 400) // 320, as many as wav2vec 2.0's convolutions make of them.
+    """39-dimensional MFCC, computed every 10 ms, of which one every `hop_ms` is kept: 1 + (N - 400) // 320 frames of
+    N samples at 16 kHz with hop_ms=20, as many as wav2vec 2.0's convolutions have.
 
-    hop: samples from one frame to the next. first: the middle of the first.
+    hop: samples from one frame to the next. first: the middle of the first frame, in samples.
     """
 
     name = "mfcc"
 
     def __init__(self, sample_rate: int, hop_ms: int = 20, device: str | torch.device = "cpu"):
-        from sslzoo.nn.mel import MFCC  # torchaudio, which nothing but speech needs
+        from sslzoo.nn.mel import MFCC  # torchaudio, needed for speech only
 
         if hop_ms < STEP or hop_ms % STEP:
             raise ConfigError(f"hop_ms must be a multiple of {STEP}, the step of the cepstra, got {hop_ms}")
@@ -33,8 +33,8 @@ class Cepstra:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """[B, T, 39] and the frames of each row [B], on the CPU."""
-        if windows.needed(batch, self.rate, exact=True):  # frames see half a second at the most
+        """[B, T, 39] and the number of frames in each row [B], on the CPU."""
+        if windows.needed(batch, self.rate, exact=True):  # a frame depends on half a second at most
 
             def read(inputs: Tensor, lengths: Tensor) -> Tensor:
                 return self.mfcc(inputs.to(self.device), lengths)[0][:, :: self.every]
@@ -45,7 +45,7 @@ class Cepstra:
 
 
 class Layer:
-    """One of an encoder's layers, from 0, the trunk's input, to its depth; negative ones count from the last."""
+    """A layer of an encoder, from 0, the trunk's input, to its depth; negative numbers count from the last."""
 
     def __init__(self, encoder: Encoder, layer: int, device: str | torch.device = "cpu"):
         if encoder.modality != "speech" or "tokens" not in encoder.offers:
@@ -58,7 +58,7 @@ class Layer:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """[B, T, D] and the frames of each row [B], on the CPU."""
+        """[B, T, D] and the number of frames in each row [B], on the CPU."""
         rate: Any = self.encoder.reads.get("sample_rate", math.inf)
         prefix = self.encoder.prefix
         if windows.needed(batch, rate):
