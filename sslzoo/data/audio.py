@@ -1,4 +1,4 @@
-"""Audio sets: what they share, and a reader of any folder of audio files."""
+"""Base classes of audio sets, and folders of audio files."""
 
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ UNREAD = (
 
 
 class AudioSplit(Split):
-    """Files as float32 [N] at `sample_rate`; frames and rates [N] are the files' own."""
+    """Files as float32 [N] at `sample_rate`; frames and rates [N]: of the files before resampling."""
 
     def __init__(self, root, names, frames, rates, columns, sample_rate: int, cut: int | None):
         self.root, self.names, self.rates, self.sample_rate = root, names, rates, sample_rate
@@ -36,7 +36,7 @@ class AudioSplit(Split):
         start, stop = self.window(index, seed)
         path = self.root / self.names[index]
         samples = sound.decode_at(path, int(self.rates[index]), self.sample_rate, start, stop)
-        # soxr may give a sample less than it should for the shortest of files
+        # soxr may return one sample too few for very short files
         if len(samples) < stop - start - 1:
             raise UserError(f"{path} is shorter than when it was opened: it has changed since")
         return torch.from_numpy(np.pad(samples, (0, stop - start - len(samples))))
@@ -45,15 +45,15 @@ class AudioSplit(Split):
 class AudioData(Data):
     """A set of audio files. A subclass implements `listing`.
 
-    path: the folder it is in. sample_rate: Hz. max_seconds: training reads at most that much of a file at
-    a time, from a random place. min_seconds: a shorter file is bad. on_error: "raise" stops at a bad file,
-    "skip" names it, counts it and leaves it out.
+    path: the folder of the set. sample_rate: Hz. max_seconds: training crops longer files to this length, at a
+    random position. min_seconds: a shorter file is bad. on_error: "raise" stops at a bad file, "skip" logs it and
+    leaves it out.
 
-    check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
-    every start one that was written to in place. "headers" reads how long each says it is: what is damaged
-    further on is met in the run, and so is the estimate in the header of an MP3 of variable rate. "none"
-    reads the same, since batches are made by length, but stops at nothing: what has no length, or too little,
-    is left out whatever `on_error` says. null: "whole" up to 5000 files, "headers" above (`index.MANY`).
+    check: how files are checked before the first run. "whole" decodes each file fully, and detects at every start
+    files modified in place. "headers" reads only the lengths; later damage, and wrong lengths in the headers of
+    variable-rate MP3s, are found during the run. "none" also reads the lengths, which batching needs, but never
+    raises: files without a length or too short are left out whatever `on_error` is.
+    null: "whole" up to 5000 files, "headers" above (`index.MANY`).
     """
 
     modality = "speech"
@@ -76,15 +76,15 @@ class AudioData(Data):
         self._opened: dict[str, AudioSplit] = {}
 
     def listing(self) -> Listing:
-        """Every file of the set, of all splits. Raises UserError where there are none.
+        """All files of the set, of all splits. Raises UserError if there are none.
 
-        It depends on the files and the class's own settings alone: what it found is kept (see `data.index`).
+        A function of the files and the subclass's settings only: the result is cached (see `data.index`).
         """
         raise NotImplementedError
 
     @property
     def known_as(self) -> str:
-        """The name of its index, which `listing` and the files decide on."""
+        """The name of its index: a hash of the settings that `listing` depends on."""
         free = ("batch", "sample_rate", "max_seconds", "min_seconds", "on_error", "check", "download", "seed")
         return f"audio-{index.identity(self, *free)}"
 
@@ -131,13 +131,12 @@ class AudioData(Data):
 
 
 class AudioFolder(AudioData):
-    """Every audio file under a folder, or those that a manifest names.
+    """All audio files under a folder, or those that a manifest lists.
 
-    manifest: a .tsv or .csv file with a header, relative to `path`: a column "path", if it likes a column
-    "split", and label columns. Without one, folders are splits or classes as `splits.layout` has it, and the
-    label column "folder" is the folder in there that a file is in. Splits that are missing are taken from the
-    training files by a hash of their names. labels_from: a pattern of files' names that finds labels (see
-    `file_labels`).
+    manifest: a .tsv or .csv file with a header, relative to `path`: a column "path", optionally a column "split",
+    and label columns. Without one, folders are splits or classes (see `splits.layout`), and the label column
+    "folder" is the name of a file's folder within its split. Missing splits are taken from the training files by a
+    hash of their names. labels_from: a pattern that parses labels from file names (see `file_labels`).
     """
 
     def __init__(
@@ -207,12 +206,12 @@ def check_audio(sample_rate: int, max_seconds: float | None, min_seconds: float)
 def download(dataset: str, path: str, **arguments) -> None:
     """Let torchaudio's `dataset` download itself to `path`.
 
-    The one use of torchaudio outside `nn.mel`: its downloader knows the archives' places and checksums.
+    The only use of torchaudio outside `nn.mel`: its downloader has the archives' URLs and checksums.
     """
     import torchaudio
 
     Path(path).mkdir(parents=True, exist_ok=True)
     try:
         getattr(torchaudio.datasets, dataset)(path, download=True, **arguments)
-    except Exception as error:  # network, checksum, disk: the downloader has no error of its own
+    except Exception as error:  # network, checksum, disk: the downloader has no exception class
         raise UserError(f"cannot download {dataset} to {path}: {error}") from error

@@ -1,5 +1,5 @@
-"""The same content in two splits of a set. Files are found by size, then by a few bytes, then by all of them; texts by
-their hashes, which are kept with them."""
+"""Finds duplicates across the splits of a set. Files are compared by size, then a few bytes, then whole content; texts
+by their stored hashes."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-MOST = 20_000  # files that are opened; of more the ones whose sizes are rarest
-_FEW = 4096  # bytes
+MOST = 20_000  # maximum files opened; those with the rarest sizes first
+_FEW = 4096  # bytes compared first
 
 
 def across_splits(root: Path, names: Sequence[str], split: np.ndarray, size: np.ndarray) -> list[str]:
-    """What should be said of files of one content in two splits.
+    """Warnings about files with the same content in two splits.
 
-    names [N]: relative to root; split [N], ordered: the first of two splits that a file is in is the one it is said
-    to be of; size [N]: bytes, 0 where they are not known.
+    names [N]: relative to root; split [N], sorted; size [N]: bytes, 0 if unknown. Of equal files the first of train
+    is the original, or else the first.
     """
     codes = np.unique(split, return_inverse=True)[1]
     rows = _shared(codes, size)
@@ -36,14 +36,14 @@ def across_splits(root: Path, names: Sequence[str], split: np.ndarray, size: np.
 
 
 def text_hashes(texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-    """uint64 [N], of each text, with its second one where there are pairs; blanks around a text are none of it."""
+    """uint64 [N], hashes of texts, stripped of surrounding whitespace, or of pairs of texts."""
     whole = (text.strip() for text in texts) if pairs is None else map("{0}\0{1}".format, texts, pairs)
     parts = (hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest() for text in whole)
     return np.frombuffer(b"".join(parts), np.uint64)
 
 
 def texts_across(found: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> list[str]:
-    """What should be said of texts that are in two splits. found: of each split its `text_hashes` and names [N]."""
+    """Warnings about texts that are in two splits. found: (`text_hashes`, names [N]) of each split."""
     said = []
     for first, second in combinations(found, 2):
         (earlier, _), (hashes, names) = found[first], found[second]
@@ -55,12 +55,12 @@ def texts_across(found: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> list[
 
 
 def _kept(group: Sequence[int], split: np.ndarray) -> int:
-    """The file of a group that others are said to be copies of: one of train, if there is one."""
+    """The row of a group whose copies the others are: the first of train, else the first."""
     return min(group, key=lambda row: (split[row] != "train", row))
 
 
 def _shared(codes: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The rows whose size is found in two splits or more, at most `MOST`."""
+    """The rows whose size occurs in at least two splits, at most `MOST`."""
     order = np.argsort(size, kind="stable")
     order = order[size[order] > 0]
     if not len(order):
@@ -76,7 +76,7 @@ def _shared(codes: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def _groups(keys: Sequence[Hashable], rows: np.ndarray, codes: np.ndarray) -> list[list[int]]:
-    """The rows of one key, of keys that are found in two splits or more."""
+    """Groups of rows with equal keys, of keys that occur in at least two splits."""
     found: dict[Hashable, list[int]] = {}
     for key, row in zip(keys, rows.tolist(), strict=True):
         found.setdefault(key, []).append(row)
@@ -88,7 +88,7 @@ def _hashed(read: Callable) -> Callable[[Path], bytes]:
         try:
             with open(path, "rb") as file:
                 return read(file)
-        except OSError:  # named by whoever reads it
+        except OSError:  # the path instead: it equals no other hash, and reading the file reports the error
             return str(path).encode(errors="surrogateescape")
 
     return of

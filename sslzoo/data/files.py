@@ -1,4 +1,4 @@
-"""Files of a set: found, left out or refused."""
+"""Helpers for the files of a set: find, read, leave out or reject them."""
 
 import logging
 from collections import Counter
@@ -10,12 +10,12 @@ import numpy as np
 from sslzoo.data import text_files
 from sslzoo.errors import UserError, nearest
 
-SHOWN = 3  # bad files that are named; the others are counted
+SHOWN = 3  # number of bad files named in messages; the others are counted
 _log = logging.getLogger("sslzoo")
 
 
 def rooted(path: str, *inside: str) -> Path:
-    """The first of `path`/`inside` that is a folder, else `path` itself, which must be one."""
+    """The first of `path`/`inside` that is a folder, else `path`. Raises UserError if that is no folder."""
     for folder in (*(Path(path) / name for name in inside), Path(path)):
         if folder.is_dir():
             return folder
@@ -25,7 +25,7 @@ def rooted(path: str, *inside: str) -> Path:
 
 
 def elsewhere(path: Path) -> str:
-    """ " — …": where a file that is not there may be instead, or ""."""
+    """ A hint " — …" at where a missing file may be, or ""."""
     near = sorted(str(found.relative_to(path.parent)) for found in path.parent.glob(f"*/{path.name}"))
     if near:
         some = ", ".join(near[:SHOWN]) + (" …" if len(near) > SHOWN else "")
@@ -36,9 +36,9 @@ def elsewhere(path: Path) -> str:
 def readable(
     root: Path, names: Sequence[str], suffixes: Sequence[str], others: Sequence[str], mend: str
 ) -> tuple[list[str], list[str]]:
-    """The files of `names` with one of `suffixes`, and what should be said of those with one of `others`.
+    """The files of `names` with one of `suffixes`, and warnings about those with one of `others`.
 
-    mend: what to do with those. Raises UserError where there is none with one of `suffixes`.
+    mend: what to do with the latter. Raises UserError if none has one of `suffixes`.
     """
     kept = [name for name in names if name.lower().endswith(tuple(suffixes))]
     unread = set(names).difference(kept)
@@ -55,7 +55,7 @@ def readable(
 
 
 def read_text(path: Path) -> str:
-    """The whole of a text file (see `text_files.decoded`)."""
+    """The content of a text file (see `text_files.decoded`)."""
     return "".join(text_files.decoded(path))
 
 
@@ -65,7 +65,7 @@ def lines(path: Path) -> list[str]:
 
 
 def drop_faulty(where: str, count: int, faults: dict[int, str], on_error: str) -> np.ndarray:
-    """The places of the `count` items that have no fault; with on_error="raise" a fault is a UserError."""
+    """Indices of the items, of `count`, without a fault. Raises UserError for a fault if on_error="raise"."""
     messages = [faults[i] for i in sorted(faults)]
     if messages and on_error == "raise":
         others = f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""

@@ -1,4 +1,4 @@
-"""Image sets: what they share, and folders of pictures."""
+"""Base classes of image sets, and folders of image files."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ else:
 
 
 class ImageSplit(Split):
-    """Pictures as uint8 [C, size, size]. A subclass says what picture i is."""
+    """Images as uint8 [C, size, size]. A subclass implements `picture`."""
 
-    # pixels a side for views that crop, where they are not `size`; see `for_views`
+    # pixels a side for cropping views; None: `size`; see `for_views`
     resolution: int | None = None
 
     def __init__(self, names: Sequence[str], columns: Mapping[str, np.ndarray], size: int, channels: int):
@@ -46,7 +46,7 @@ class ImageSplit(Split):
         self._kept = PixelCache((len(names), channels, size, size))
 
     def picture(self, index: int) -> Image.Image:
-        """Picture `index`, of which a reader may leave out what is not seen at `size` pixels a side."""
+        """Image `index`; may be decoded at a reduced size of at least `size` pixels a side."""
         raise NotImplementedError
 
     def read(self, index: int, seed: int | None = None) -> Tensor:
@@ -57,7 +57,7 @@ class ImageSplit(Split):
         return torch.from_numpy(found)
 
     def at(self, size: int) -> "ImageSplit":
-        """The same pictures at another size."""
+        """The same images at another size."""
         if size == self.size:
             return self
         other = copy.copy(self)
@@ -78,9 +78,9 @@ class _FileSplit(ImageSplit):
 
 
 class ImageData(Data):
-    """A set of images. size: pixels a side, after the middle square is resized. channels: 1 or 3.
-    mean, std: of the training pixels in 0..1, a number a channel. resolution: pixels a side of what views that
-    crop are given, where it is not `size`."""
+    """A set of images. size: pixels a side after resizing the center square. channels: 1 or 3.
+    mean, std: per channel, of the training pixels in 0..1. resolution: pixels a side of the images that cropping
+    views get; None: `size`."""
 
     modality = "image"
     resolution: int | None = None
@@ -97,21 +97,21 @@ class ImageData(Data):
 
 
 class ImageFolder(ImageData):
-    """Picture files in <class>/, or in train/<class>/, test/<class>/ and, if it likes, valid/ (see `splits.layout`).
+    """Image files in <class>/, or in train/<class>/, test/<class>/ and optionally valid/<class>/ (see `splits.layout`).
 
-    Splits that are missing are taken from the training files by a hash of their names. Label: label, the
-    class's folder, if there are any; "" for pictures without one; and those that labels_from, a pattern of files'
-    names, finds (see `file_labels`). on_error: "raise" stops at a bad file, "skip" leaves it out.
+    Missing splits are taken from the training files by a hash of their names. Labels: label, the class folder ("" for
+    files without one), and those parsed from file names by labels_from, a pattern (see `file_labels`).
+    on_error: "raise" stops at a bad file, "skip" leaves it out.
 
-    check: how files are looked at before the first run. "whole" decodes each from end to end, and notices at
-    every start one that was written to in place. "headers" reads the sizes: what is damaged further on is met
-    in the run. "none" opens no file. null: "whole" up to 5000 files, "headers" above (`index.MANY`).
+    check: how files are checked before the first run. "whole" decodes each file fully, and detects at every start
+    files modified in place. "headers" reads only the image sizes; later damage is found during the run.
+    "none" opens no file. null: "whole" up to 5000 files, "headers" above (`index.MANY`).
 
-    resolution: pixels a side at which a picture's middle square is given to views that crop, so that a small
-    crop is of the picture's own pixels and not of a shrunken square's; the views are of `size`. null: `size`. All
-    that does not crop sees pictures at `size`. About twice `size` at most: a crop is sampled without a filter.
+    resolution: pixels a side of the center square that cropping views get, so that a small crop keeps the detail of
+    the original; the views themselves are of `size`. null: `size`. Everything else sees images at `size`.
+    At most about twice `size`: crops are sampled without antialiasing.
 
-    max_pixels: a picture of more is bad; what is decoded at a time is held in memory, but a JPEG's eighth.
+    max_pixels: an image with more pixels is bad; decoding holds one image in memory, a JPEG at down to 1/8 scale.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From a split to padded batches: collation, and loaders that start at any step."""
+"""Data loaders: collation into padded batches, and loaders that can start at any step."""
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from sslzoo.data.sampler import SPARES, Rows, StepSampler
 from sslzoo.data.shared_memory import fitting_workers
 from sslzoo.errors import UserError
 
-IGNORE = -100  # the target of padding, as torch's losses have it
+IGNORE = -100  # the target of padding; torch's default ignore_index
 
 
 class _ReadRows(Dataset):
-    """A split that is read a batch at a time."""
+    """A dataset that reads a whole batch per call."""
 
     def __init__(self, split: Split):
         self.split = split
@@ -26,8 +26,8 @@ class _ReadRows(Dataset):
 
 
 def read_rows(split: Split, rows: Rows) -> Batch:
-    """The batch of these rows. Of a split with on_error="skip" an item that cannot be read is replaced by the
-    first of its spares that can: the same one whatever the number of workers, and after a stop."""
+    """The batch of these rows. If the split has on_error="skip", an unreadable item is replaced by the first of its
+    spares that can be read: the same one for any number of workers, and after a restart."""
     read = [_read(split, rows, place) for place in range(len(rows))]
     batch = collate([row for row, _ in read], rows.size)
     errors = [error for _, error in read if error is not None]
@@ -38,7 +38,7 @@ def read_rows(split: Split, rows: Rows) -> Batch:
 
 
 def _read(split: Split, rows: Rows, place: int) -> tuple[tuple, str | None]:
-    """One row, and where it is another's, what was wrong with the one that it stands for."""
+    """(row, None), or (a spare's row, the error message of the item that it replaces)."""
     seed = int(rows.row_seeds[place])
     spares = () if rows.spares is None or split.on_error != "skip" else rows.spares[:, place]
     tried, wrong = [rows.index[place], *spares], None
@@ -48,19 +48,19 @@ def _read(split: Split, rows: Rows, place: int) -> tuple[tuple, str | None]:
         except UserError as error:
             if number == len(tried) - 1:
                 raise
-            wrong = wrong or str(error).split(" — ")[0]  # without how to mend it
-    raise AssertionError  # one of them was returned or raised
+            wrong = wrong or str(error).split(" — ")[0]  # without the hint after the dash
+    raise AssertionError  # unreachable: the loop returns or raises
 
 
 def pad(items: list[Tensor], value: float = 0) -> Tensor:
-    """Items of one shape, but for the first dimension of 1-d ones, as one padded tensor."""
+    """Stack items of equal shape, or pad 1-d items [N] to the longest: [B, N]."""
     if items[0].ndim != 1:
         return torch.stack(items)
     return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=value)
 
 
 def collate(rows: list[tuple[Tensor, int, int, dict[str, Tensor]]], size: int = 0) -> Batch:
-    """A batch of rows as `Split.item` gives them, padded to the longest, or to `size` if that is more."""
+    """Collate rows from `Split.item`, padded to the longest row, or to `size` if that is more."""
     items, indices, seeds, targets = zip(*rows, strict=True)
     lengths = [len(x) if x.ndim == 1 else 1 for x in items]
     joined = {name: pad([row[name] for row in targets], IGNORE) for name in targets[0]}
@@ -80,7 +80,7 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 def _loader(split: Split, batches, workers: int, largest: int) -> DataLoader:
-    """largest: the units of the largest batch, padding included."""
+    """largest: units (items, samples or tokens) of the largest batch, with padding."""
     if workers and len(split):
         workers = fitting_workers(workers, largest * _unit_bytes(split))
     return DataLoader(
@@ -95,7 +95,7 @@ def _loader(split: Split, batches, workers: int, largest: int) -> DataLoader:
 
 
 def _unit_bytes(split: Split) -> int:
-    """Bytes of an item of length 1; 0 where the first one cannot be read."""
+    """Bytes per unit of length, from the first item; 0 if it cannot be read."""
     try:
         item = split.read(0, 0)
     except UserError:
@@ -106,7 +106,7 @@ def _unit_bytes(split: Split) -> int:
 def train_loader(
     split, batching, seed, start, stop, rank=0, world=1, smallest=1, workers=0, parts=1, to_bucket=False
 ) -> DataLoader:
-    """Batches of steps `start` to `stop`, `parts` of each, the same whatever `workers` is and wherever it starts."""
+    """Batches of steps `start` to `stop`, `parts` per step; independent of `workers` and of where a run resumed."""
     sampler = StepSampler(
         batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket, split.mixture
     )
@@ -115,8 +115,8 @@ def train_loader(
 
 
 def ordered_batches(lengths: np.ndarray, indices: np.ndarray, units: float, smallest: int = 1) -> list[list[int]]:
-    """Every one of `indices` once, sorted by length, in batches of at most `units` when padded, but of no fewer than
-    `smallest` items: what would be less goes to the batch before. lengths: of all items [N]."""
+    """Each of `indices` once, sorted by length, in batches of at most `units`, padding included, and at least `smallest`
+    items; a smaller remainder joins the last batch. lengths: of all items [N]."""
     batches, batch = [], []
     for i in indices[np.argsort(lengths[indices], kind="stable")].tolist():
         if len(batch) >= smallest and (len(batch) + 1) * lengths[i] > units:
@@ -140,10 +140,10 @@ def ordered_loader(
     world: int = 1,
     smallest: int = 1,
 ) -> DataLoader:
-    """Every item once, sorted by length into batches of at most `units` (items, samples or tokens), and of at least
-    `smallest` items. The batches do not depend on the number of ranks; of several each takes whole ones in turn.
+    """Every item once, sorted by length into batches of at most `units` (items, samples or tokens) and at least
+    `smallest` items. The batches do not depend on the number of ranks; ranks take whole batches in turn.
 
-    With `seed`, items are cut and drawn for as in training, but always in the same way (validation).
+    With `seed`, items are cropped and have row seeds as in training, the same ones each time (validation).
     """
     indices = np.arange(len(split)) if indices is None else np.asarray(indices)
     lengths = split.lengths if seed is None else split.cut_lengths
@@ -153,9 +153,9 @@ def ordered_loader(
 
 
 def ordered(index: np.ndarray, seed: int | None) -> Rows:
-    """The rows of these items as they stand, cut and drawn for by `seed`, or whole without one."""
+    """Rows of these items in the given order; seeded by `seed`, or read whole if it is None."""
     if seed is None:
         return Rows(index, np.full(len(index), -1))
-    # of a batch sorted by length, those after it: of like length
+    # the next items of a batch sorted by length: of similar length
     spares = np.stack([np.roll(index, -place) for place in range(1, SPARES + 1)])
     return Rows(index, rng.derive_row_seeds(seed, rows=index), spares=spares)

@@ -1,8 +1,8 @@
-"""Which items make which step's batch: a function of (seed, step), so that any step can be started at.
+"""Samplers: the items of each step's batch are a function of (seed, step), so training can start at any step.
 
-An epoch is a fixed number of global batches. `ByCount` shuffles; `BySeconds` shuffles within buckets of
-like length and gives each bucket as many items as fill the seconds, padding included. A rank takes
-every `world`-th row of the global batch.
+An epoch is a fixed number of global batches. `ByCount` shuffles. `BySeconds` shuffles within buckets of similar
+length; each bucket has the batch size that fills the seconds, with padding. A rank takes every `world`-th row of
+the global batch.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from torch.utils.data import Sampler
 from sslzoo import rng
 from sslzoo.errors import ConfigError, UserError
 
-SPARES = 3  # items that may be read instead of one that cannot be
+SPARES = 3  # replacements drawn for each item, in case it cannot be read
 
 
 @dataclass
 class Rows:
-    """What one rank reads for a batch. index, row_seeds: int64 [B], places in the split and seeds; a seed below 0 stands
-    for none: the item is read whole. global_row_seeds: int64 [N], those of the global batch, None where it is this
-    rank's alone. spares: int64 [SPARES, B], what is read instead of an item that is bad; None for nothing. size: samples
-    or tokens to which all rows are padded at least; 0 for the longest."""
+    """The rows of a batch on one rank. index, row_seeds: int64 [B], items of the split and their seeds; a seed below 0
+    means None: the item is read whole. global_row_seeds: int64 [N], seeds of the global batch; None if there is none.
+    spares: int64 [SPARES, B], replacements for unreadable items, or None. size: minimum length, in samples or tokens,
+    to which rows are padded; 0: the longest row."""
 
     index: np.ndarray
     row_seeds: np.ndarray
@@ -34,12 +34,12 @@ class Rows:
         return len(self.index)
 
     def of(self, rank: int, world: int) -> "Rows":
-        """A rank's rows of a global batch."""
+        """The rows of a global batch that `rank` reads."""
         spares = None if self.spares is None else self.spares[:, rank::world]
         return Rows(self.index[rank::world], self.row_seeds[rank::world], self.global_row_seeds, spares, self.size)
 
     def parts(self, number: int) -> list["Rows"]:
-        """A global batch in `number` runs of rows, each a global batch of its own."""
+        """Split a global batch into `number` consecutive global batches."""
         cuts = np.array_split(np.arange(len(self)), number)
         return [
             Rows(self.index[c], self.row_seeds[c], self.global_row_seeds[c], self.spares[:, c], self.size) for c in cuts
@@ -47,7 +47,7 @@ class Rows:
 
 
 class ByCount:
-    """Batches of `size` items in a new random order every epoch; the last, short one is left out."""
+    """Batches of `size` items, reshuffled every epoch; the last incomplete batch is dropped."""
 
     def __init__(self, size: int = 64):
         if size < 1:
@@ -55,11 +55,11 @@ class ByCount:
         self.size = size
 
     def units(self, lengths: np.ndarray) -> float:
-        """How many units (padded samples or tokens) a batch may hold where order is by length."""
+        """Maximum units (padded samples or tokens) of a batch of `ordered_loader`."""
         return self.size * lengths.max()
 
     def check(self, smallest: int) -> None:
-        """Refuse, before any data is touched, a batch that an objective or the ranks cannot use."""
+        """Raise ConfigError, before data is read, if a batch is too small for the objective and ranks."""
         if self.size < smallest:
             raise ConfigError(
                 f"a batch of {self.size} is too small: this objective on these ranks needs at least "
@@ -67,7 +67,7 @@ class ByCount:
             )
 
     def plan(self, lengths: np.ndarray, smallest: int) -> list[tuple[np.ndarray, int]]:
-        """Buckets: the indices of each and how many of them make a batch."""
+        """Buckets: (indices, batch size) of each."""
         if len(lengths) < self.size:
             raise UserError(
                 f"the training split has {len(lengths)} items, fewer than a batch of {self.size} — "
@@ -77,9 +77,9 @@ class ByCount:
 
 
 class BySeconds:
-    """Batches of up to `seconds` of audio, in `buckets` of like length, of at most `max_items`.
+    """Batches of up to `seconds` of audio and `max_items` items, from `buckets` of similar length.
 
-    An item counts at its bucket's longest length, as padding will make it.
+    Every item counts with the longest length of its bucket, as if padded.
     """
 
     unit = "seconds"
@@ -90,14 +90,14 @@ class BySeconds:
                 f"batching needs {self.unit} > 0, buckets >= 1 and max_items >= 1; got {seconds}, {buckets}, {max_items}"
             )
         self.seconds, self.buckets, self.max_items = seconds, buckets, max_items
-        self.rate = 1  # units a second: set by the data set that is batched
+        self.rate = 1  # units per second; set by the data set
 
     def units(self, lengths: np.ndarray) -> float:
-        """How many units (padded samples or tokens) a batch may hold where order is by length."""
+        """Maximum units (padded samples or tokens) of a batch of `ordered_loader`."""
         return max(self.seconds * self.rate, lengths.max())
 
     def check(self, smallest: int) -> None:
-        """Refuse, before any data is touched, what cannot be batched for the objective and ranks."""
+        """Raise ConfigError, before data is read, if batches are too small for the objective and ranks."""
         if self.max_items < smallest:
             raise ConfigError(
                 f"data.batch.max_items={self.max_items} is too small: this objective on these ranks needs {smallest}"
@@ -109,7 +109,7 @@ class BySeconds:
                 f"the training split has {len(lengths)} items, fewer than the {smallest} that a batch needs"
             )
         order = np.argsort(lengths, kind="stable")
-        # of eight items or more each, whatever the number of ranks, so that ranks see the same batches
+        # at least eight items each; independent of the number of ranks, so batches are too
         buckets = max(1, min(self.buckets, len(order) // 8))
         plan = []
         for part in np.array_split(order, buckets):
@@ -125,7 +125,7 @@ class BySeconds:
 
 
 class ByTokens(BySeconds):
-    """The same for text: batches of up to `tokens`, padding included."""
+    """As `BySeconds`, for text: batches of up to `tokens` tokens, with padding."""
 
     unit = "tokens"
 
@@ -136,12 +136,12 @@ class ByTokens(BySeconds):
 class StepSampler(Sampler[Rows]):
     """This rank's rows of the global batch of every step from `start` to `stop`, in `parts` parts each.
 
-    `lengths` are the units that count for batching, after cutting. It has no length: a loop that counted
-    batches from its own start would end a continued run too soon.
+    lengths: units of each item, after cropping. No `__len__`: a loop that counts batches from its own start would
+    end a resumed run too early.
 
-    to_bucket: whether a batch is padded to the longest item of its bucket, so that there are no more shapes of batches
-    than buckets (twice as many in parts, or over ranks, that do not divide a batch evenly). mixture: how often the items
-    of several sets are drawn, for `ByCount` alone; see `data.mixture`.
+    to_bucket: pad each batch to the longest item of its bucket, so that there are at most as many batch shapes as
+    buckets (twice as many if parts or ranks do not divide a batch evenly). mixture: how often items of several sets
+    are drawn, with `ByCount` only; see `data.mixture`.
     """
 
     def __init__(
@@ -154,12 +154,12 @@ class StepSampler(Sampler[Rows]):
         self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
         self.parts = parts
         batches = [len(part) // size for part, size in self.buckets]
-        self.ends = np.cumsum(batches)  # of the buckets' batches, one bucket after the other
+        self.ends = np.cumsum(batches)  # cumulative number of batches, bucket by bucket
         self.steps_per_epoch = int(self.ends[-1])
         self._epoch, self._order, self._shuffled = -1, None, []
 
     def _begin(self, epoch: int) -> None:
-        """Shuffle the items of each bucket, and the batches."""
+        """Shuffle the items within each bucket, and the order of batches."""
         if epoch != self._epoch:
             drawn = np.arange(0) if self.mixture is None else self.mixture.items(self.seed, epoch)
             self._shuffled = [
@@ -180,7 +180,7 @@ class StepSampler(Sampler[Rows]):
         members, size = self._shuffled[bucket], self.buckets[bucket][1]
         first = (batch - int(self.ends[bucket]) + len(members) // size) * size
         seeds = rng.derive_row_seeds(self.seed, step, rows=np.arange(size))
-        # of the same bucket, so of like length
+        # of the same bucket: of similar length
         spares = np.stack([members[rng.derive_row_seeds(i, rows=seeds) % len(members)] for i in range(SPARES)])
         return Rows(members[first : first + size], seeds, seeds, spares, self.sizes[bucket])
 

@@ -1,4 +1,4 @@
-"""Speech sets in the layouts that they are downloaded in."""
+"""Speech sets in the layouts of their downloads."""
 
 from pathlib import Path
 from typing import Literal
@@ -44,8 +44,8 @@ class FreeSpokenDigits(AudioData):
 class SpeechCommands(AudioData):
     """Speech Commands (1804.03209): <word>/<speaker>_nohash_<n>.wav. Labels: word, speaker.
 
-    The splits are those of validation_list.txt and testing_list.txt; without them, by speaker.
-    Background noise is left out. download: torchaudio's, of v0.02.
+    Splits are those of validation_list.txt and testing_list.txt; without them, by a hash of the speaker.
+    Background noise is left out. download: let torchaudio download v0.02.
     """
 
     def __init__(
@@ -84,9 +84,10 @@ class SpeechCommands(AudioData):
 class LibriSpeech(AudioData):
     """LibriSpeech: <subset>/<speaker>/<chapter>/<utterance>.flac, with or without transcripts.
 
-    train, valid, test: the subsets that are each split, of which those that lie on disk are used; with none for valid
-    or test, it is taken from the training files by a hash of their names. Labels: speaker, chapter, subset; sex where SPEAKERS.TXT has
-    it; transcript, where the opened subsets have any (empty where they have not). download: torchaudio's.
+    train, valid, test: the subsets of each split; those missing on disk are skipped. If none is left for valid or
+    test, it is taken from the training files by a hash of their names. Labels: speaker, chapter, subset; sex, if
+    SPEAKERS.TXT exists; transcript, if any subset has transcripts ("" for files without one).
+    download: let torchaudio download missing subsets.
     """
 
     def __init__(
@@ -163,8 +164,8 @@ class LibriSpeech(AudioData):
 class LJSpeech(AudioData):
     """LJSpeech 1.1: metadata.csv (id|transcript|normalised transcript) and wavs/. Label: transcript.
 
-    It has no splits of its own: valid and test are taken by a hash of the names. The files that lie on disk are used,
-    with "" for a transcript that metadata.csv has not. download: torchaudio's.
+    It has no official splits: valid and test are taken by a hash of the names. Files on disk that metadata.csv does
+    not list have the transcript "". download: let torchaudio download the set.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class LJSpeech(AudioData):
 
 
 def _sexes(path: Path) -> dict[str, str]:
-    """Speaker to M or F, from lines of: id | sex | subset | minutes | name."""
+    """{speaker: M or F}, from lines of: id | sex | subset | minutes | name."""
     if not path.exists():
         return {}
     lines = [line.split("|") for line in files.lines(path) if not line.startswith(";")]
@@ -217,7 +218,7 @@ def _sexes(path: Path) -> dict[str, str]:
 
 
 def _transcripts(paths: list[Path]) -> dict[str, str]:
-    """Utterance to its words, from the <speaker>-<chapter>.trans.txt of each chapter that has one."""
+    """{utterance: transcript}, from the chapters' <speaker>-<chapter>.trans.txt files."""
     found = {}
     for path in paths:
         found |= dict(line.split(" ", 1) for line in files.lines(path) if " " in line)

@@ -1,9 +1,9 @@
-"""Named arrays in one file that is mapped, never read as a whole; and a list of names that lies in such a file.
+"""Named arrays in one memory-mapped file, and lists of strings stored in such a file.
 
-A rank that opens a file of ten million names holds none of them: pages are read as they are touched, and the
-ranks of a machine and their workers share them. Of what is pickled only the path goes to another process.
+A rank that opens a file of ten million names copies none of them: pages are read on access and shared by the ranks
+and workers of a machine. Pickling stores only the path.
 
-Layout: the arrays, each at a multiple of 64 bytes; a JSON header; the header's length as 8 bytes.
+Layout: the arrays, each aligned to 64 bytes; a JSON header; the header's length as 8 bytes, little-endian.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from sslzoo.errors import UserError
 
 _ALIGN, _CHUNK = 64, 1 << 16
 
-Rows = slice | np.ndarray  # places in a file's arrays: a stretch, or int64 [N]
+Rows = slice | np.ndarray  # indices into a file's arrays: a slice, or int64 [N]
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The arrays of a file that `write` made, mapped for reading. meta: what was stored beside them.
+    """The arrays of a file written by `write`, memory-mapped. meta: the JSON stored with them.
 
-    mode: "r+" lets the arrays be written to. Raises OSError where there is no such file, ValueError where it
-    is not one of these.
+    mode: "r+" makes the arrays writable. Raises OSError if the file does not exist, ValueError if it is not such a
+    file.
     """
 
     def __init__(self, path: Path, mode: str = "r"):
@@ -35,13 +35,13 @@ class Arrays(Mapping[str, np.ndarray]):
 
     @property
     def ident(self) -> str:
-        """Stands for the content, where `write` was given one."""
+        """The hash of the content that was passed to `write`, or ""."""
         return self._header["ident"]
 
     def __getitem__(self, name: str) -> np.ndarray:
         dtype, shape, offset = self._header["arrays"][name]
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        # asarray: an element of a `memmap` is an object of that class, which takes a microsecond each
+        # asarray: indexing a `memmap` returns a `memmap` scalar, a microsecond slower per element
         return np.asarray(self._map[offset : offset + size]).view(dtype).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _again(path: Path, ident: str) -> Arrays:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], meta: dict, ident: str = "") -> None:
-    """Store arrays and what is to be known of them (plain JSON) in one file."""
+    """Write arrays and `meta` (JSON) to one file. ident: a hash of the content."""
     places = {}
     with open(path, "wb") as file:
         for name, array in arrays.items():
@@ -74,7 +74,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], meta: dict, ident: str =
 
 
 def rewrite_meta(path: Path, meta: dict, ident: str) -> None:
-    """Put another `meta` and `ident` into a file of arrays, which stay as they are."""
+    """Replace `meta` and `ident` of a file; its arrays are unchanged."""
     header = _header(path) | {"meta": meta, "ident": ident}
     with open(path, "r+b") as file:
         file.seek(-8, 2)
@@ -100,15 +100,15 @@ def _header(path: Path) -> dict:
 
 
 def encode(field: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays that hold `names` for `Names(arrays, field)`: each with a line's end behind it, and where it begins."""
-    encoded = [name.encode(errors="surrogateescape") for name in names]  # a file's name may be of any bytes
+    """Arrays for `Names(arrays, field)`: the names joined, each followed by a newline, and their start offsets."""
+    encoded = [name.encode(errors="surrogateescape") for name in names]  # file names may be any bytes
     ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1)
     blob = b"\n".join(encoded) + b"\n" if encoded else b""
     return {field: np.frombuffer(blob, np.uint8), f"{field}.starts": np.concatenate([[0], ends]).astype(np.int64)}
 
 
 class Names(Sequence[str]):
-    """Strings [N] that `encode` put into a file of arrays as `field`; of them those at `rows`."""
+    """Strings [N] stored by `encode` as `field` in a file of arrays; rows: a subset of them."""
 
     def __init__(self, arrays: Arrays, field: str = "names", rows: Rows | None = None):
         self.arrays, self.field = arrays, field
@@ -125,7 +125,7 @@ class Names(Sequence[str]):
         return self._blob[self._starts[row] : self._starts[row + 1] - 1].tobytes().decode(errors="surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), _CHUNK):  # the bounds of many at once: a tenth of the time
+        for first in range(0, len(self), _CHUNK):  # offsets in chunks: ten times faster
             rows = narrowed(self.rows, slice(first, min(first + _CHUNK, len(self))))
             starts = self._starts[:-1][rows].tolist()
             for start, stop in zip(starts, self._starts[1:][rows].tolist(), strict=True):
@@ -147,7 +147,7 @@ class Names(Sequence[str]):
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """Label columns as codes of their kinds; a column is decoded, to strings [N] (object), when it is asked for."""
+    """Label columns stored as integer codes of distinct values; decoded on access, to strings [N] (object)."""
 
     def __init__(self, arrays: Arrays, names: Sequence[str], rows: Rows):
         self.arrays, self.names, self.rows = arrays, list(names), rows
@@ -165,7 +165,7 @@ class Columns(Mapping[str, np.ndarray]):
 
     @staticmethod
     def encode(name: str, values: Sequence[str]) -> dict[str, np.ndarray]:
-        """The arrays of a column for a file of arrays: int32 [N], and the kinds, sorted."""
+        """Arrays of a column to store: codes int32 [N], and the sorted distinct values."""
         values = [str(value) for value in values]
         kinds = sorted(set(values))
         code = {kind: i for i, kind in enumerate(kinds)}
@@ -174,7 +174,7 @@ class Columns(Mapping[str, np.ndarray]):
 
 
 def narrowed(rows: Rows, part: Rows) -> Rows:
-    """The rows at the places `part` of `rows`."""
+    """`rows` indexed by `part`."""
     if isinstance(rows, np.ndarray):
         return rows[part]
     if isinstance(part, np.ndarray):
@@ -184,7 +184,7 @@ def narrowed(rows: Rows, part: Rows) -> Rows:
 
 
 def joined(names: Sequence[str]) -> Iterator[bytes]:
-    """The pieces of "\\n".join(names) in UTF-8, for a hash."""
+    """"\\n".join(names) in UTF-8, in pieces, for hashing."""
     if isinstance(names, Names) and isinstance(names.rows, slice) and len(names):
         first, last = (int(names._starts[row]) for row in (names.rows.start, names.rows.stop))
         yield names._blob[first : last - 1].data
@@ -194,7 +194,7 @@ def joined(names: Sequence[str]) -> Iterator[bytes]:
 
 
 def digest(*parts) -> str:
-    """20 characters that stand for arrays and strings."""
+    """A hash of arrays and strings, 20 hex digits."""
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

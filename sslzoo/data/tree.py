@@ -1,7 +1,7 @@
-"""The files under a folder, remembered by folder: at the next start a folder is listed again only if it changed.
+"""Cached listings of the files under a folder: at the next start only folders whose mtime changed are listed again.
 
-A folder's time of change says that a file in it was added, removed, renamed or replaced; it does not say that
-one was written to in place.
+A folder's mtime changes if a file in it is added, removed, renamed or replaced, but not if a file is modified in
+place.
 """
 
 import heapq
@@ -19,17 +19,17 @@ from sslzoo.data.stored import Arrays, Names
 from sslzoo.errors import UserError
 from sslzoo.run import write_atomic
 
-_SETTLED = 2 * 10**9  # ns: a folder that changed later than that before it was listed may change again unseen
-_VERSION = "2"  # of what a walk leaves out: another one walks anew
-UNSETTLED, _ELSEWHERE = -1, -2  # the time of change of such a folder; of one that is in the set by another name
+_SETTLED = 2 * 10**9  # ns: a folder modified less than this before it was listed may change again with the same mtime
+_VERSION = "2"  # increase when a walk omits other files: invalidates old listings
+UNSETTLED, _ELSEWHERE = -1, -2  # mtimes that mark such a folder; a folder already in the set by another path
 
 
 class Tree:
-    """Folders under a root, and the files in them with one of some suffixes.
+    """The folders under a root, and their files with one of some suffixes.
 
-    folders: relative to the root, sorted; changed [F]: ns, the time of each's last change. first [F + 1]: where
-    each's files begin in `files`, base names. linked [F], link [N]: whether a folder, a file is a symbolic link.
-    version: stands for all names.
+    folders [F]: relative to the root, sorted; changed [F]: mtimes in ns. files [N]: base names; first [F + 1]: the
+    offset of each folder's files in them. linked [F], link [N]: whether a folder or file is a symbolic link.
+    version: a hash of all names.
     """
 
     def __init__(self, arrays: Arrays):
@@ -38,13 +38,13 @@ class Tree:
         self.linked, self.link, self.root = arrays["linked"], arrays["link"], arrays.meta["root"]
 
     def names(self) -> list[str]:
-        """Every file relative to the root, sorted, without `copies`."""
+        """All files relative to the root, sorted, without `copies`."""
         found = self._all()
         copies = set(self.copies(found))
         return sorted(name for name in found if name not in copies) if copies else sorted(found)
 
     def copies(self, names: Sequence[str] | None = None) -> list[str]:
-        """Links to files that are in the set by another name. names: `_all()`, where it is at hand."""
+        """Links to files that are also in the set by another path. names: `_all()`, if already computed."""
         if not self.link.any():
             return []
         names = self._all() if names is None else names
@@ -59,7 +59,7 @@ class Tree:
         return found
 
     def notes(self) -> list[str]:
-        """What should be said of links."""
+        """Warnings about links to files that are already in the set."""
         again = [folder for folder, at in zip(self.folders, self.changed.tolist(), strict=True) if at == _ELSEWHERE]
         found = [*again, *self.copies()]
         if not found:
@@ -74,7 +74,7 @@ class Tree:
         return found
 
     def _has_file(self, folder: int | None, name: str) -> bool:
-        """Whether a folder, by its place, has a file of that name that is no link."""
+        """Whether folder number `folder` has a file of that name that is not a link."""
         if folder is None:
             return False
         first, last = int(self.first[folder]), int(self.first[folder + 1])
@@ -84,7 +84,7 @@ class Tree:
 
 @dataclass
 class _Folder:
-    """What is known of a folder: files and whether each is a link, as lists or as places in an earlier tree."""
+    """A folder: its files and whether each is a link, as lists or as slices of an earlier `Tree`."""
 
     changed: int
     files: list[str] | slice
@@ -93,7 +93,7 @@ class _Folder:
 
 
 def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
-    """`files.walk`, remembered: every file under `root` with one of `suffixes`, relative to it, sorted."""
+    """Files under `root` with one of `suffixes`, relative to it, sorted; cached. Raises UserError if none."""
     names = look(root, suffixes).names()
     if not names:
         raise UserError(f"{root} has no {' '.join(suffixes)} files in it or under it")
@@ -101,9 +101,9 @@ def walk(root: Path, suffixes: Sequence[str]) -> list[str]:
 
 
 def look(root: Path, suffixes: Sequence[str]) -> Tree:
-    """The files under `root` as they are now; hidden ones are left out. One call of `stat` for each folder.
+    """The files under `root` as they are now, without hidden ones. One `stat` per folder.
 
-    Links are followed, to each folder once: to none that is in the set already, or that the set is in.
+    Links to folders are followed, except to folders already visited and to ancestors of `root`.
     """
     suffixes = tuple(suffixes)
     path = place(root, suffixes)
@@ -134,12 +134,12 @@ def look(root: Path, suffixes: Sequence[str]) -> Tree:
 
 
 def place(root: Path, suffixes: Sequence[str]) -> Path:
-    """Where what is known of a root lies."""
+    """The path of a root's cached listing."""
     return cache.folder() / f"tree-{stored.digest(_VERSION, str(Path(root).resolve()), *suffixes)}"
 
 
 def _visited(root: Path, suffixes: tuple[str, ...], known: Tree | None) -> tuple[dict[str, _Folder], bool]:
-    """What is in each folder, and whether anything is not as it was known."""
+    """The content of each folder, and whether anything differs from `known`."""
     before, inside = {}, {}
     if known is not None:
         bounds = zip(known.changed.tolist(), known.first.tolist(), known.first[1:].tolist(), strict=False)
@@ -150,7 +150,7 @@ def _visited(root: Path, suffixes: tuple[str, ...], known: Tree | None) -> tuple
     found, news = {}, known is None
     home = os.path.realpath(root)
     real, seen = {"": home}, set()
-    left, links = [("", False)], []  # links come after all that is there without them
+    left, links = [("", False)], []  # links are visited after all real folders
     while left or links:
         folder, linked = left.pop() if left else (heapq.heappop(links), True)
         path, then = os.path.join(root, folder), before.get(folder)
@@ -174,7 +174,7 @@ def _visited(root: Path, suffixes: tuple[str, ...], known: Tree | None) -> tuple
         else:
             settled = time.time_ns() - changed > _SETTLED
             children, names, link = _listed(path, suffixes)
-            # one that was not settled, is not yet, and is as it was is no news
+            # still unsettled with the same content: nothing new
             same = then is not None and (UNSETTLED, linked) == (then.changed, then.linked)
             same = same and names == known.files[then.files] and link == known.link[then.link].tolist()
             news = news or settled or not same
@@ -189,21 +189,21 @@ def _visited(root: Path, suffixes: tuple[str, ...], known: Tree | None) -> tuple
 
 
 def _listed(path: str, suffixes: tuple[str, ...]) -> tuple[list[tuple[str, bool]], list[str], list[bool]]:
-    """The folders in a folder, and whether each is a link; its files with one of `suffixes`, and whether each is;
-    both sorted, without hidden ones."""
+    """Subfolders [(name, is link)], files with one of `suffixes`, and whether each file is a link; sorted, without
+    hidden ones."""
     folders, names = [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if (
                     entry.name.startswith(".") or entry.name == "__MACOSX"
-                ):  # of archives made on a Mac: no files of a set
+                ):  # metadata in archives made on macOS
                     continue
                 if entry.is_dir():
                     folders.append((entry.name, entry.is_symlink()))
                 elif entry.name.lower().endswith(suffixes):
                     names.append((entry.name, entry.is_symlink()))
-    except OSError:  # a folder that may not be read is as if it were empty, as for os.walk
+    except OSError:  # an unreadable folder counts as empty, as in os.walk
         pass
     names.sort()
     return sorted(folders), [name for name, _ in names], [is_link for _, is_link in names]
