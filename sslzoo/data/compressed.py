@@ -1,4 +1,4 @@
-"""Files read by block; of gzip (.gz) and zstandard (.zst) ones, what they hold. Nothing is held whole."""
+"""Reads files in blocks, decompressing gzip (.gz) and zstandard (.zst); no file is held in memory."""
 
 import gzip
 import zlib
@@ -8,22 +8,22 @@ from pathlib import Path, PurePath
 from sslzoo.errors import UserError
 
 SUFFIXES = (".gz", ".zst")
-_PART = 1 << 16  # compressed bytes that are taken at a time, as they may become many times as many
+_PART = 1 << 16  # compressed bytes decompressed at a time; they may expand many times
 
 
 def packed(*suffixes: str) -> tuple[str, ...]:
-    """These suffixes, and those of the same files compressed."""
+    """These suffixes, also with .gz and .zst appended."""
     return tuple(suffix + end for suffix in suffixes for end in ("", *SUFFIXES))
 
 
 def kind(name: str | PurePath) -> str:
-    """The suffix, in small letters, of a file or of what is compressed in it: ".jsonl" of "a.jsonl.gz"."""
+    """A file's lowercase suffix without compression: ".jsonl" for "a.jsonl.gz"."""
     path = PurePath(str(name).lower())
     return PurePath(path.stem).suffix if path.suffix in SUFFIXES else path.suffix
 
 
 def blocks(path: Path, size: int) -> Iterator[bytes]:
-    """The bytes of a file, uncompressed, about `size` at a time. Raises UserError where it ends early, or is damaged."""
+    """Decompressed bytes of a file, about `size` at a time. Raises UserError if it is cut off or damaged."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".zst":
@@ -50,7 +50,7 @@ def _zstandard(path: Path) -> Iterator[bytes]:
     try:
         with open(path, "rb") as file:
             while part := file.read(_PART):
-                while part:  # frames may follow each other
+                while part:  # a file may have several frames
                     if frame.eof:
                         frame = zstandard.ZstdDecompressor().decompressobj()
                     begun = True

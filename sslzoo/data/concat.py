@@ -1,4 +1,4 @@
-"""Several sets of one modality as one."""
+"""Concatenation of several data sets of one modality."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from sslzoo.errors import ConfigError
 
 
 class _Names(Sequence[str]):
-    """The names of several splits' items, each with its split's before it; made when they are asked for."""
+    """Item names of several splits, "set: item", made on access."""
 
     def __init__(self, parts: dict[str, Split]):
         self.parts = {name: part.names for name, part in parts.items()}
@@ -35,9 +35,9 @@ class _Names(Sequence[str]):
 
 
 class _Columns(Mapping[str, np.ndarray]):
-    """The label columns of several splits, and `column`, the name of an item's; joined when they are asked for.
+    """The label columns of several splits, and `column`, the name of each item's set; concatenated on access.
 
-    An item of a split that lacks a column has none of its labels: "", or NaN among floats.
+    Items of a split without a column have the label "", or NaN if the column is float.
     """
 
     def __init__(self, parts: dict[str, Split], column: str):
@@ -67,11 +67,11 @@ class _Columns(Mapping[str, np.ndarray]):
 
 
 class ConcatSplit(Split):
-    """The items of several splits, one after the other, each read as its own split reads it.
+    """The items of several splits, concatenated; each is read by its own split.
 
-    Label columns are those of all parts, without labels where a part lacks one, and `column`, the name of the part;
-    time-aligned labels likewise. An item may be left out in mid-run only if every part allows it. mixture: how often
-    training draws the items of each part; None for each once.
+    Label columns are those of all parts (empty labels where a part has none) and `column`, the name of the part;
+    time-aligned labels likewise. Unreadable items are skipped during a run only if all parts have on_error="skip".
+    mixture: how often training draws the items of each part; None: once per epoch.
     """
 
     def __init__(self, parts: dict[str, Split], column: str = "set", mixture: Mixture | None = None):
@@ -112,10 +112,10 @@ class ConcatSplit(Split):
 
 
 class Concat(Data):
-    """Data sets of one modality, by name, batched together by `batch`; their own batching is not used.
+    """Data sets of one modality, by name, batched together by `batch`; their own `batch` is ignored.
 
-    shape: what all of them must agree on, by name. Raises ConfigError where they do not. Texts are
-    joined by `text_mix`, in one vocabulary.
+    shape: {attribute: value} that all sets must have. Raises ConfigError otherwise. For texts, which share a
+    vocabulary, see `text_mix`.
     """
 
     def __init__(self, sets: dict[str, Data], batch: ByCount | BySeconds, shape: dict[str, object]):

@@ -1,6 +1,6 @@
-"""Rows of fields in text files: TSV, CSV and what is like them, read by line, whatever the size of a field.
+"""Reads rows of TSV, CSV and similar text files, with fields of any size.
 
-A row ends at a newline (\\n, \\r\\n, \\r) and nowhere else, in a CSV only outside quotes; a blank one is nothing.
+Rows end at \\n, \\r\\n or \\r only, in a CSV only outside quotes; blank rows are skipped.
 """
 
 import csv
@@ -13,15 +13,15 @@ from sslzoo.data import compressed, text_files
 from sslzoo.errors import UserError, nearest
 
 SUFFIXES = (".tsv", ".csv")
-_LIMIT = 2**31 - 1  # characters of a field; the csv module's own limit is 128 KiB
+_LIMIT = 2**31 - 1  # maximum characters of a field; the csv module's default is 128 KiB
 
-Row = tuple[int, list[str] | str]  # the line that a row begins on, from 1; its fields, or what is wrong with it
+Row = tuple[int, list[str] | str]  # line number of the row's start, from 1; its fields, or an error message
 
 
 def rows(path: Path, delimiter: str, quoted: bool) -> Iterator[Row]:
-    """The rows of a UTF-8 file that are not blank. quoted: whether fields may stand in double quotes, as a CSV's do.
+    """The non-blank rows of a UTF-8 file. quoted: whether fields may be in double quotes, as in CSV.
 
-    Raises UserError where the file cannot be read or is not UTF-8.
+    Raises UserError if the file cannot be read or is not UTF-8.
     """
     ended = False
 
@@ -39,18 +39,17 @@ def rows(path: Path, delimiter: str, quoted: bool) -> Iterator[Row]:
                 row = next(reader)
         except StopIteration:
             return
-        if ended:  # a row that is whole asks for no further line
+        if ended:  # a complete row reads no further line
             yield line, "a quote is opened in this row and never closed"
         elif any(field and not field.isspace() for field in row):
             yield line, row
 
 
 def table(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """Of each row of a .tsv (no quotes) or .csv file the line it begins on, and its fields by column, or what is wrong.
-    A .txt is read as a .tsv.
+    """(line number, {column: field} or error message) of each row of a .csv, or of a .tsv or .txt (no quoting).
 
-    columns: their names, for a table without a header. Names are stripped of blanks, fields are not. Raises UserError
-    where two columns have one name.
+    columns: their names, for a table without a header. Names are stripped of whitespace, fields are not. Raises
+    UserError if two columns have the same name.
     """
     tab = compressed.kind(path) != ".csv"
     header = None if columns is None else list(columns)
@@ -68,10 +67,10 @@ def table(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[in
 
 
 def manifest(path: Path, roles: Sequence[str] = ("path", "split")) -> tuple[dict[str, list[str]], list[int]]:
-    """A table with a header by column, names and fields stripped of blanks, and the line that each row begins on.
+    """The columns of a table with a header, names and fields stripped of whitespace, and the line number of each row.
 
-    roles: columns that mean something. Raises UserError where the first is missing, where another is missing and a
-    header nearly names it, and for a row that is not like the header.
+    roles: columns with a meaning. Raises UserError if the first is missing, if another is missing and a column has a
+    similar name, and for a row that does not fit the header.
     """
     lines, found = [], {}
     for line, row in table(path):
@@ -112,7 +111,7 @@ def _check_roles(path: Path, names: list[str], roles: Sequence[str]) -> None:
 
 
 def _alike(name: str, role: str) -> bool:
-    """Whether a name is a role's but for case, an s, two letters swapped, or words beside it."""
+    """Whether a name is a role up to case, a plural s, two swapped letters, or additional words."""
     words = re.findall(r"[^\W_]+", name.lower())
     swapped = {role[:i] + role[i + 1] + role[i] + role[i + 2 :] for i in range(len(role) - 1)}
     return not {role, f"{role}s", *swapped}.isdisjoint([*words, "".join(words)])
@@ -120,7 +119,7 @@ def _alike(name: str, role: str) -> bool:
 
 @contextmanager
 def _long_fields():
-    """The limit is the whole process's, so that it is put back between rows."""
+    """Raise the csv field size limit; it is global to the process, so it is restored between rows."""
     before = csv.field_size_limit(_LIMIT)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Labels that stand in the names of files, read by a pattern such as {speaker:2}{text:3}{emotion:1}{version}."""
+"""Labels parsed from file names by a pattern such as {speaker:2}{text:3}{emotion:1}{version}."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,10 @@ _FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 class FileLabels:
     """Label columns from the names of files.
 
-    pattern: of a file's name, without its suffix unless the pattern ends in one; each slash in it takes in a folder
-    more. {name} is a field of one character or more, up to the sign that stands beside it in the pattern ("-" in
-    {speaker}-{emotion}), which it does not hold; {name:3} is three characters; {name:*} may hold any sign. A field
-    called _ is no label. Raises ConfigError for a pattern that cannot be read, or in which it cannot be told where a
-    field ends.
+    pattern: matches a file's name, without its suffix unless the pattern ends in one; with n slashes, the name and its
+    last n folders. {name} is a field of one or more characters, except the punctuation next to it in the pattern ("-"
+    in {speaker}-{emotion}); {name:3} is three characters; {name:*} matches any characters. The field _ is ignored.
+    Raises ConfigError for an invalid pattern, or one in which the end of a field is ambiguous.
     """
 
     def __init__(self, pattern: str):
@@ -54,8 +53,8 @@ class FileLabels:
         return ConfigError(f"data.labels_from='{self.pattern}' {why}")
 
     def columns(self, names: Sequence[str], where: str) -> tuple[dict[str, list[str]], str]:
-        """Of each file (relative to the set's root) the fields [N], "" where its name does not fit; and what to say
-        of those, or "". Raises UserError, naming `where`, if none fits."""
+        """The fields [N] of each file (relative to the set's root), "" for files that do not match, and a warning about
+        those, or "". Raises UserError, naming `where`, if none matches."""
         columns: dict[str, list[str]] = {field: [] for field in self.fields}
         misfits, first = 0, ""
         for name in names:
@@ -76,18 +75,18 @@ class FileLabels:
         tail = "/".join(name.split("/")[-1 - self.slashes :])
         path = PurePosixPath(tail)
         stem = tail.removesuffix(path.suffix)
-        if path.suffix.lower() in compressed.SUFFIXES:  # of "1_pos.txt.gz", too
+        if path.suffix.lower() in compressed.SUFFIXES:  # both suffixes of "1_pos.txt.gz"
             stem = stem.removesuffix(PurePosixPath(stem).suffix)
         return self._regex.fullmatch(tail if self._with_suffix else stem)
 
 
 def read(pattern: str | None) -> FileLabels | None:
-    """The labels of `data.labels_from`, if it is set."""
+    """The `FileLabels` of `data.labels_from`, or None if it is not set."""
     return None if pattern is None else FileLabels(pattern)
 
 
 def tolerated(misfits: str, on_error: str) -> list[str]:
-    """What is to be said of names that do not fit, if any. Raises UserError with on_error="raise"."""
+    """The warning about names that do not match, as a list. Raises it as UserError if on_error="raise"."""
     if misfits and on_error == "raise":
         raise UserError(f"{misfits} — mend the pattern, or keep them without labels by data.on_error=skip")
     return [misfits] if misfits else []

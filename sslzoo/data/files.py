@@ -25,7 +25,7 @@ def rooted(path: str, *inside: str) -> Path:
 
 
 def elsewhere(path: Path) -> str:
-    """ A hint " — …" at where a missing file may be, or ""."""
+    """A hint " — …" at where a missing file may be, or ""."""
     near = sorted(str(found.relative_to(path.parent)) for found in path.parent.glob(f"*/{path.name}"))
     if near:
         some = ", ".join(near[:SHOWN]) + (" …" if len(near) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""JSON lines: an object a line, read line by line; or one array of objects, as pandas writes records."""
+"""Reads JSON lines (one object per line) or one array of objects (pandas' orient="records")."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ _log = logging.getLogger("sslzoo")
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict | str]]:
-    """(line number, the object, or what is wrong) of each line that is not blank; of an array the number is its item's."""
+    """(line number, object or error message) of each non-blank line; for an array, the number of the item."""
     halves = 0
     for number, row in _read(path):
         whole = row if isinstance(row, str) else {key: _whole(value) for key, value in row.items()}
@@ -27,7 +27,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict | str]]:
 
 
 def _whole(value: Any) -> Any:
-    """A value without halves of characters: JSON may hold one of a character's two escapes, which stands for nothing."""
+    """Replace lone surrogates, which JSON escapes may contain, by U+FFFD."""
     return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
 
 
@@ -54,19 +54,19 @@ def _read(path: Path) -> Iterator[tuple[int, dict | str]]:
 
 
 def _array(path: Path) -> list | None:
-    """The items of a file that is one array; None of another."""
+    """The items of a file that is one JSON array; None for other files."""
     lines = text_files.rows(text_files.decoded(path))
     first = next((line for line in lines if line.strip()), "")
     if not first.lstrip().startswith("["):
         return None
     try:
         return json.loads("".join([first, *lines]), object_pairs_hook=_object)
-    except (ValueError, RecursionError):  # such as a list a line
+    except (ValueError, RecursionError):  # such as one list per line
         return None
 
 
 def texts(path: Path, field: str, fault: Callable[[str], None]) -> Iterator[tuple[int, str]]:
-    """(line number, text) of each object that has one. fault: is told of the others, "FILE, line N: …"."""
+    """(line number, text) of each object that has one. fault: called with "FILE, line N: …" for the others."""
     for number, row in rows(path):
         try:
             if isinstance(row, str):

@@ -1,4 +1,4 @@
-"""Labels by value: what a table's cell or a JSON value is called as a class."""
+"""Converts cells of tables and JSON values to class labels."""
 
 import math
 import re
@@ -8,14 +8,14 @@ import numpy as np
 
 from sslzoo.errors import UserError
 
-_NO_VALUE = ("", "nan", "NaN", "<NA>")  # what pandas and numpy write where there is no value
-_INTEGER = re.compile(r"[+-]?\d+\.0+")  # an integer in a column that was float because of a gap
+_NO_VALUE = ("", "nan", "NaN", "<NA>")  # missing values as pandas and numpy write them
+_INTEGER = re.compile(r"[+-]?\d+\.0+")  # an integer in a column that pandas made float because of missing values
 
 
 def name(value) -> str:
-    """What a label is called, "" where there is none (None, NaN, blanks): 1, 1.0, "1" and "1.0" are all "1".
+    """A value as a label string; "" if missing (None, NaN, whitespace). 1, 1.0, "1" and "1.0" are all "1".
 
-    Raises ValueError, saying what it is, for what is no single value (a list, an object).
+    Raises ValueError, naming the type, for a list or an object.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -36,19 +36,19 @@ def name(value) -> str:
 
 
 def kind(value) -> str:
-    """A value's type in the words of JSON."""
+    """A value's JSON type, for messages."""
     kinds = {dict: "an object", list: "a list", tuple: "a list", bool: "a boolean", type(None): "null"}
     kinds |= {int: "a number", float: "a number", str: "a string"}
     return next((words for known, words in kinds.items() if isinstance(value, known)), f"a {type(value).__name__}")
 
 
 def column(names: Iterable[str]) -> np.ndarray:
-    """Strings as an array [N] of references: a long one does not widen the others."""
+    """Strings as an object array [N], so that one long string does not widen all items."""
     return np.array(list(names), dtype=object)
 
 
 def check_alike(names: Iterable[str], where: str) -> None:
-    """Refuse classes that are one value written in two ways: True and 1, or True and true."""
+    """Raise UserError if two labels are the same boolean written differently: True and 1, or True and true."""
     seen: dict[str, str] = {}
     for label in sorted(names):
         value = {"true": "1", "false": "0"}.get(label.lower(), label)

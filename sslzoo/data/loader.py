@@ -115,7 +115,7 @@ def train_loader(
 
 
 def ordered_batches(lengths: np.ndarray, indices: np.ndarray, units: float, smallest: int = 1) -> list[list[int]]:
-    """Each of `indices` once, sorted by length, in batches of at most `units`, padding included, and at least `smallest`
+    """Each of `indices` once, sorted by length, in batches of at most `units` (with padding) and at least `smallest`
     items; a smaller remainder joins the last batch. lengths: of all items [N]."""
     batches, batch = [], []
     for i in indices[np.argsort(lengths[indices], kind="stable")].tolist():

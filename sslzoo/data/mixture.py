@@ -1,4 +1,4 @@
-"""How often the items of several sets are drawn, so that small ones are seen more often than their size would have it."""
+"""Sampling shares of several sets: smoothing upsamples small sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from sslzoo import rng
 
 def smoothed(sizes: Sequence[float] | np.ndarray, exponent: float) -> np.ndarray:
     """Shares [K] of sets of these sizes: p_k = n_k^exponent / sum_j n_j^exponent (Lample and Conneau 2019, section 3.1;
-    multilingual BERT has 0.7). 1 leaves them as they are, 0 makes them equal."""
+    multilingual BERT has 0.7). 1: proportional to size, 0: equal."""
     powers = np.asarray(sizes, np.float64) ** exponent
     return powers / powers.sum()
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """sizes int64 [K]: items of each set, one set after the other. counts int64 [K]: items of it in an epoch.
+    """sizes int64 [K]: items of each set; the sets are concatenated. counts int64 [K]: items drawn per epoch.
 
-    Each set is gone through in a new random order again and again, over the ends of epochs, so that its items are drawn
-    equally often; which ones an epoch has is a function of (seed, epoch).
+    Each set is traversed repeatedly, reshuffled each time, across the ends of epochs, so its items are drawn equally
+    often. The items of an epoch are a function of (seed, epoch).
     """
 
     sizes: np.ndarray
@@ -28,7 +28,7 @@ class Mixture:
 
     @classmethod
     def of(cls, sizes: Sequence[int], exponent: float) -> "Mixture":
-        """An epoch of as many items as there are, by `smoothed` shares, rounded by the largest remainders."""
+        """A mixture with sum(sizes) items per epoch and `smoothed` shares, rounded by largest remainder."""
         found = np.asarray(sizes, np.int64)
         exact = smoothed(found, exponent) * found.sum()
         counts = np.floor(exact).astype(np.int64)
@@ -40,7 +40,7 @@ class Mixture:
         return self.counts / self.counts.sum()
 
     def items(self, seed: int, epoch: int) -> np.ndarray:
-        """int64 [N], the places of an epoch's items, set by set."""
+        """int64 [N], indices of an epoch's items, set by set."""
         first, found = np.cumsum(self.sizes) - self.sizes, []
         for number, (size, count) in enumerate(zip(self.sizes.tolist(), self.counts.tolist(), strict=True)):
             place = epoch * count + np.arange(count)

@@ -1,5 +1,5 @@
-"""Several documents in one row, so that little of a batch is padding (Krell et al. 2021, 2107.02027; RoBERTa's and GPT's
-rows are as full, but attention there crosses documents)."""
+"""Packs several documents into one row to reduce padding (Krell et al. 2021, 2107.02027). Unlike in RoBERTa and GPT,
+attention does not cross documents."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,14 +13,14 @@ from sslzoo.data.base import Split
 from sslzoo.data.text_splits import TextSplit
 from sslzoo.data.token_store import open_arrays, row_starts, stored
 
-_VERSION = 1  # of what is cached: another one makes it anew
+_VERSION = 1  # of the cached format: increasing it invalidates old caches
 
 
 class PackedSplit(Split):
-    """Rows of several items of a text split, one after the other. Each begins with [CLS]: by that an encoder knows them
-    apart (`encoders.text.WordPieces.packed`). There are no labels, for those were of items.
+    """Rows that concatenate several items of a text split. Each item begins with [CLS], by which an encoder separates
+    them (`encoders.text.WordPieces.packed`). Labels of items are dropped.
 
-    order int64 [N]: the items, row by row. starts int64 [R + 1]: where each row begins in it.
+    order int64 [N]: the items, row by row. starts int64 [R + 1]: offset of each row in it.
     """
 
     def __init__(self, split: TextSplit, order: np.ndarray, starts: np.ndarray, room: int):
@@ -32,7 +32,7 @@ class PackedSplit(Split):
 
     @classmethod
     def open(cls, split: TextSplit, room: int, name: str) -> "PackedSplit":
-        """The rows of a split, from the cache, made if they are not there. name: stands for the split's content."""
+        """The rows of a split, read from the cache or written to it. name: a hash of the split's content."""
         found = open_arrays(stored(f"packed-{_VERSION}-{room}-{name}", partial(_write, split, room)))
         return cls(split, found["order"], found["starts"], room)
 
@@ -50,7 +50,7 @@ class PackedSplit(Split):
 
 
 class PackedNames(Sequence):
-    """What rows of several items are called, made when asked for."""
+    """Names of rows of several items, made on access."""
 
     def __init__(self, names: Sequence[str], order: np.ndarray, starts: np.ndarray):
         self.names, self.order, self.starts = names, order, starts
@@ -67,12 +67,12 @@ class PackedNames(Sequence):
 
 
 def fitted(lengths: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Items in rows of at most `room`: their order int64 [N], and where rows begin in it, int64 [R + 1].
+    """Pack items into rows of at most `room` tokens: order int64 [N], and row offsets in it, int64 [R + 1].
 
-    Best fit, the longest first: each item goes to the open row that it leaves the least of. A function of the lengths
-    alone. The rooms that open rows have left are bits of one number, so an item costs no search.
+    Best-fit decreasing: longest items first, each into the open row with the least room left that fits. A function of
+    the lengths alone. The room left in open rows is a bit set in one integer, so no search is needed.
     """
-    open_rows: list[list[int]] = [[] for _ in range(room + 1)]  # by the room that they have left
+    open_rows: list[list[int]] = [[] for _ in range(room + 1)]  # by the room left
     rooms = 0
     row_of = np.empty(len(lengths), np.int64)
     count, longest_first = 0, np.argsort(-lengths, kind="stable")

@@ -1,4 +1,4 @@
-"""Decoded pictures, kept in memory that a process and the workers it starts have in common."""
+"""An in-memory cache of decoded images, shared by a process and its forked workers."""
 
 import mmap
 import weakref
@@ -6,16 +6,16 @@ import zlib
 
 import numpy as np
 
-LIMIT = 1 << 30  # bytes that all of a process's caches may take together
+LIMIT = 1 << 30  # bytes of all caches of a process together
 _taken = [0]
 
 
 class PixelCache:
-    """Pictures uint8 [N, *] of a split; nothing is kept of a split that does not fit in what is left of `LIMIT`.
+    """Images uint8 [N, *] of a split; caches nothing if the split does not fit in what is left of `LIMIT`.
 
-    Workers that are forked read and fill the same memory, so that it is taken once, however many there are;
-    memory grows as pictures are put into it. To a process that is started otherwise it goes empty, and stays so.
-    A picture is trusted only if its checksum is right: another worker may be writing it.
+    Forked workers read and fill the same memory, so it is used once for any number of them, and grows as images are
+    added. A pickled copy (spawned workers) is empty and caches nothing. An image is returned only if its checksum
+    matches: another worker may be writing it.
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -29,7 +29,7 @@ class PixelCache:
             self._pixels = memory[4 * shape[0] :].reshape(shape)
 
     def get(self, index: int) -> np.ndarray | None:
-        """A copy of picture `index`, if it was put here."""
+        """A copy of image `index` if it is cached, else None."""
         if self._pixels is None or not (checksum := self._sums[index]):
             return None
         found = self._pixels[index].copy()
@@ -45,7 +45,7 @@ class PixelCache:
 
 
 def _checksum(picture: np.ndarray) -> int:
-    """Never 0, which stands for a picture that is not there."""
+    """CRC-32, but never 0, which marks a missing image."""
     return zlib.crc32(picture) or 1
 
 

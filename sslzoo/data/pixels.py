@@ -1,4 +1,4 @@
-"""A picture of any kind as a square of bytes."""
+"""Decodes image files of any mode to squares of uint8 pixels."""
 
 import math
 from pathlib import Path
@@ -11,16 +11,16 @@ from PIL import Image, ImageOps
 from sslzoo.data.pointers import unfetched
 from sslzoo.errors import UserError
 
-MOST_PIXELS = 1 << 28  # of a picture, as it is stored: 16,384 a side
-_DEPTHS = (8, 10, 12, 14, 16, 20, 24, 32)  # bits that a picture's whole numbers may have
+MOST_PIXELS = 1 << 28  # of an image file: 16,384 x 16,384
+_DEPTHS = (8, 10, 12, 14, 16, 20, 24, 32)  # possible bit depths of integer pixels
 _lock = Lock()
 
 
 def opened(path: Path, least: int | None = None, most: int = MOST_PIXELS) -> Image.Image:
-    """A picture file, read to its end and turned upright. Raises UserError naming it.
+    """Decode an image file fully and apply its EXIF orientation. Raises UserError, naming the file.
 
-    least: pixels that its shorter side must keep. A JPEG is decoded to the half, quarter or eighth of its size that
-    is the smallest to do so, which takes a fraction of the time. most: pixels that it may have.
+    least: minimum pixels of the shorter side; a JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) that keeps
+    them, in a fraction of the time. most: maximum number of pixels in the file.
     """
     try:
         with _header(path, most) as image:
@@ -31,13 +31,13 @@ def opened(path: Path, least: int | None = None, most: int = MOST_PIXELS) -> Ima
             return ImageOps.exif_transpose(image)
     except UserError:
         raise
-    except Exception as error:  # the formats' decoders raise errors of every kind for corrupt bytes
+    except Exception as error:  # decoders raise any exception for corrupt bytes
         raise _unread(path, error) from error
 
 
 def _header(path: Path, most: int) -> Image.Image:
-    """A picture of which only the header is read. Raises UserError where it says more than `most` pixels."""
-    with _lock:  # Pillow's own limit, of 179 million pixels, is the whole process's
+    """Open an image, reading only its header. Raises UserError if it has more than `most` pixels."""
+    with _lock:  # Pillow's own limit (179 million pixels) is global to the process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(path)
@@ -53,7 +53,7 @@ def _header(path: Path, most: int) -> Image.Image:
 
 
 def _unread(path: Path, error: Exception) -> UserError:
-    """What to say of a picture that cannot be read."""
+    """The UserError for an unreadable image."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"there is no file {path}")
     with open(path, "rb") as file:
@@ -64,9 +64,9 @@ def _unread(path: Path, error: Exception) -> UserError:
 
 
 def inspect(path: Path, check: Literal["headers", "whole"] = "whole", most: int = MOST_PIXELS) -> tuple[int, int]:
-    """(width, height) of a picture that `square` can use, read from end to end, or its header as it is stored."""
+    """(width, height) from the header. check="whole" also decodes the file and its mode, as `square` needs."""
     if check == "whole":
-        image = opened(path, 1, most)  # of a JPEG all is read, whatever size it is decoded to
+        image = opened(path, 1, most)  # a JPEG is read fully at any scale
         _bytes(image, 3, path)
     try:
         with _header(path, most) as image:
@@ -78,7 +78,7 @@ def inspect(path: Path, check: Literal["headers", "whole"] = "whole", most: int 
 
 
 def square(image: Image.Image, size: int, channels: int, name) -> np.ndarray:
-    """uint8 [C, size, size]: the middle square, resized with antialiasing, as grey (1) or RGB (3)."""
+    """uint8 [C, size, size]: the center square, resized with antialiasing, as grey (C = 1) or RGB (C = 3)."""
     image = _bytes(image, channels, name)
     side = min(image.size)
     if image.size != (size, size):
@@ -89,7 +89,7 @@ def square(image: Image.Image, size: int, channels: int, name) -> np.ndarray:
 
 
 def _bytes(image: Image.Image, channels: int, name) -> Image.Image:
-    """Grey or RGB with 8 bits a channel; what is transparent becomes white."""
+    """Convert to grey or RGB, 8 bits a channel; transparent areas become white."""
     if image.mode.startswith(("I", "F")):  # which convert() would clip at 255
         image = Image.fromarray(_by_range(np.asarray(image), name))
     if image.has_transparency_data:
@@ -103,10 +103,10 @@ def _bytes(image: Image.Image, channels: int, name) -> Image.Image:
 
 
 def _by_range(values: np.ndarray, name) -> np.ndarray:
-    """Whole numbers or floats [H, W] as uint8 [H, W].
+    """Scale integers or floats [H, W] to uint8 [H, W].
 
-    Whole numbers have the fewest bits of `_DEPTHS` that hold them, floats up to 1 reach from 0 to 1 and others are as
-    whole numbers are; what is negative somewhere reaches from its least value to its greatest.
+    The input range is 0 to 1 for floats of at most 1; otherwise that of the smallest bit depth in `_DEPTHS` that holds
+    the maximum. With negative values it is from minimum to maximum.
     """
     floats = values.dtype.kind == "f"
     if floats and not np.isfinite(values).all():

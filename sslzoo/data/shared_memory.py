@@ -1,5 +1,5 @@
-"""Room for the batches that loader workers hand over: they lie in /dev/shm, and where it is full a worker dies or waits
-for ever, so what fits is reckoned beforehand."""
+"""Limits loader workers to the space in /dev/shm, through which they pass batches: if it is full, a worker crashes or
+hangs."""
 
 import shutil
 import sys
@@ -9,20 +9,20 @@ from pathlib import Path
 from sslzoo import distributed
 
 PLACE = Path("/dev/shm")
-PREFETCH = 2  # batches a worker is ahead, as torch's loader has it
+PREFETCH = 2  # batches that a worker loads ahead; torch's default
 
 
 def free() -> int | None:
-    """Bytes that are free where workers hand over; None where that is no folder of limited size."""
+    """Free bytes in /dev/shm; None if it does not exist."""
     return shutil.disk_usage(PLACE).free if PLACE.is_dir() else None
 
 
 def fitting_workers(workers: int, batch_bytes: int) -> int:
-    """`workers`, or as many of them as have room for batches of so many bytes, which is then said once."""
+    """At most `workers` workers, as many as /dev/shm has room for; prints a note once if it is fewer."""
     room = free()
     if not workers or not batch_bytes or room is None:
         return workers
-    fit = max(0, (room // batch_bytes - 1) // PREFETCH)  # one batch more is being learned from
+    fit = max(0, (room // batch_bytes - 1) // PREFETCH)  # one more batch is in use by the training step
     if fit >= workers:
         return workers
     if distributed.rank() == 0:

@@ -1,4 +1,4 @@
-"""An audio file of any rate and channel count as mono float32 at one rate: all of it, or a stretch."""
+"""Decodes and resamples audio files, or segments of them, to mono float32."""
 
 import math
 import os
@@ -13,39 +13,39 @@ from sslzoo.data import codings
 from sslzoo.data.index import Check
 from sslzoo.errors import UserError
 
-# libsndfile reads a cut WAV, AIFF or AU file as a short one, and says so only here
+# libsndfile reads a truncated WAV, AIFF or AU file as a short one and reports it only in extra_info
 _DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
-# soxr's filter at its default quality reaches less than 128 samples of the lower rate to either side: found by trying
-# from 1:12 to 2:1, where at 128 a stretch is the whole's within 3e-7 and at 64 it differs by 1e-4
+# soxr's filter at default quality extends less than 128 samples of the lower rate to each side. Measured for ratios
+# 1:12 to 2:1: with a margin of 128 a segment equals the whole file's within 3e-7, with 64 within 1e-4
 _MARGIN = 256
 _MP3_FRAMES, _LAST_PAGE = 10, 30  # frames of 1152 samples; seconds
-_STREAMED = 0x7FFFF000  # a size from here on was written by a program that did not know it
+_STREAMED = 0x7FFFF000  # sizes from here on are placeholders for an unknown size
 
 
 class _SoundFile(soundfile.SoundFile):
     def __init__(self, path: Path):
-        super().__init__(os.fsencode(path))  # a name may be of any bytes
+        super().__init__(os.fsencode(path))  # file names may be any bytes
 
     def seekable(self) -> bool:
-        """Whether it can be read from any place: libsndfile says so of DWVW, too, which it only reads from the start."""
+        """False also for DWVW, which libsndfile reports as seekable but reads only from the start."""
         return super().seekable() and not self.subtype.startswith("DWVW")
 
 
 def resampled(frames, rates, sample_rate: int) -> np.ndarray:
-    """Samples that `frames` at `rates` become, rounded to the nearest as soxr does it."""
+    """Number of samples after resampling `frames` from `rates`, rounded to nearest as in soxr."""
     return (2 * np.asarray(frames, np.int64) * sample_rate + rates) // (2 * np.asarray(rates, np.int64))
 
 
 def decode_at(path: Path, rate: int, sample_rate: int, start: int, stop: int) -> np.ndarray:
-    """float32 [N], samples `start` to `stop` at `sample_rate` of a file at `rate`, as of the whole file resampled.
+    """float32 [N]: samples `start` to `stop`, counted at `sample_rate`, of a file at `rate` after resampling.
 
-    Only the stretch and `_MARGIN` around it are decoded, beginning where a sample of either rate falls on one of
-    the other; so that, resampled, it has the whole's phase.
+    Decodes only the segment and `_MARGIN` around it, starting where samples of both rates coincide, so that the phase
+    is that of the whole file resampled.
     """
     if rate == sample_rate:
         return decode(path, start, stop)
     common = math.gcd(rate, sample_rate)
-    ours, theirs = sample_rate // common, rate // common  # so many samples of each take the same time
+    ours, theirs = sample_rate // common, rate // common  # this many samples of each last equally long
     margin = -(-_MARGIN * sample_rate // min(rate, sample_rate))
     before = max(start - margin, 0) // ours
     samples = decode(path, before * theirs, -(-(stop + margin) * theirs // ours))
@@ -54,7 +54,7 @@ def decode_at(path: Path, rate: int, sample_rate: int, start: int, stop: int) ->
 
 
 def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """float32 [N], the mean of a file's channels from sample `start` to `stop`, or to its end if that is nearer."""
+    """float32 [N], the mean over channels of samples `start` to `stop`, or to the end of the file."""
     try:
         with _SoundFile(path) as file:
             start, stop, _ = slice(start, stop).indices(file.frames)
@@ -68,18 +68,18 @@ def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
 
 
 def _seekable(file: soundfile.SoundFile, start: int) -> int:
-    """From where to read a file, so that sample `start` is what it is when all of it is read."""
+    """The sample to seek to so that sample `start` decodes as in a full read."""
     if not file.seekable():
         return 0
-    if file.format in ("MP3", "MPEG"):  # a frame borrows bits of those before it, nine at the most
+    if file.format in ("MP3", "MPEG"):  # a frame uses bits of at most nine earlier frames (bit reservoir)
         return max(start - _MP3_FRAMES * 1152, 0)
-    if file.subtype == "VORBIS":  # libsndfile 1.2 misses a place in the last page, which may last seconds
+    if file.subtype == "VORBIS":  # libsndfile 1.2 seeks wrongly within the last page, which may last seconds
         return max(min(start, file.frames - _LAST_PAGE * file.samplerate), 0)
     return start
 
 
 def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
-    """(frames, rate) of an audio file, read from end to end, or its header. Raises UserError if it is not whole."""
+    """(frames, rate) of an audio file, decoded fully or from its header. Raises UserError if it is damaged."""
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty (0 bytes)")
@@ -87,7 +87,7 @@ def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
             frames, finite = 0, True
             if check != "whole":
                 frames = file.frames
-            # file.blocks() would fill up what a cut file lacks
+            # file.blocks() would pad a truncated file
             while check == "whole" and len(block := file.read(1 << 18, dtype="float32")):
                 frames += len(block)
                 finite = finite and bool(np.isfinite(block).all())

@@ -184,7 +184,7 @@ def narrowed(rows: Rows, part: Rows) -> Rows:
 
 
 def joined(names: Sequence[str]) -> Iterator[bytes]:
-    """"\\n".join(names) in UTF-8, in pieces, for hashing."""
+    """The pieces of "\\n".join(names) in UTF-8, for hashing."""
     if isinstance(names, Names) and isinstance(names.rows, slice) and len(names):
         first, last = (int(names._starts[row]) for row in (names.rows.start, names.rows.stop))
         yield names._blob[first : last - 1].data

@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, with labels, from tables: TSV, CSV, JSON lines."""
+"""Labelled texts or text pairs from tables: TSV, CSV, JSON lines."""
 
 import copy
 from pathlib import Path
@@ -18,14 +18,14 @@ _KINDS = (".tsv", ".csv", ".jsonl", ".json", ".txt")
 
 
 class TextTable(TextData):
-    """A table with a line an item.
+    """A table with one item per line.
 
-    files: the table of each split, relative to `path`: .tsv or .txt (fields between tabs, no quoting), .csv, .jsonl or
-    .json (an object a line), each of them also with .gz or .zst. valid and test, where they are not named, are taken from train by a hash of the texts.
-    text, pair, label: columns. columns: their names, for tables without a header.
-    labels: the labels there may be; scores: [lowest, highest], for labels that are numbers.
-    on_error: "skip" leaves out lines with a missing field or with a label that may not be.
-    Label: label, a string (see `labels.name`), or a float where `scores` is given.
+    files: the table of each split, relative to `path`: .tsv or .txt (tab-separated, no quoting), .csv, .jsonl or
+    .json (one object per line), each also with .gz or .zst. valid and test default to parts of train, by a hash of the
+    texts. text, pair, label: names of columns. columns: names of all columns, for tables without a header.
+    labels: the allowed labels; scores: [lowest, highest], for labels that are numbers.
+    on_error: "skip" leaves out lines with a missing field or a label that is not allowed.
+    Label: label, a string (see `labels.name`), or a float if `scores` is given.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TextTable(TextData):
         self.path, self.files, self.columns, self.on_error = path, dict(files), columns, on_error
         self.text, self.pair, self.label = text, pair, label
         self.labels, self.scores = _names(labels) if labels else None, scores
-        self._tables: dict[Path, Texts] = {}  # what files held that were read
+        self._tables: dict[Path, Texts] = {}  # cache of files already read
 
     def fingerprint(self, split: str) -> str:
         path = self._path(self.files.get(split, self.files["train"]))
@@ -80,7 +80,7 @@ class TextTable(TextData):
         found = self._tables[path]
         if split in self.files and (split != "train" or not lacking):
             return found
-        # the same sentence twice stays on one side
+        # duplicate sentences stay in one split
         names = [f"{a}\t{b}" for a, b in zip(found.texts, found.pairs or found.texts, strict=True)]
         given = ["train"] * len(names) + [name for name in ("valid", "test") if name not in lacking]
         filled = splits.fill(given, names + [""] * (len(given) - len(names)), str(self._path(self.files["train"])))
@@ -93,9 +93,9 @@ class TextTable(TextData):
         )
 
     def unlabelled(self, file: str, key: str) -> Texts:
-        """The items of another file, relative to `path`, that has a header and no labels, such as a test split that is
-        scored elsewhere: an item for every row, and its `key` as column "id", where there is none its place. Raises
-        UserError for a row that has no text."""
+        """The items of an unlabelled file with a header, relative to `path`, such as a test split that is scored by a
+        server: one item per row, with the field `key` (default: the row's index) as column "id". Raises UserError for
+        a row without text."""
         sheet, path = copy.copy(self), self._path(file)
         sheet.label = sheet.columns = None
         found: dict[str, list] = {"text": [], "pair": [], "name": [], "id": []}
@@ -118,11 +118,11 @@ class TextTable(TextData):
         return Texts(found["text"], found["name"], None if self.pair is None else found["pair"], columns)
 
     def labelled(self, file: str) -> Texts:
-        """The items of another file, relative to `path`, that is as those of the splits are."""
+        """The items of another file, relative to `path`, in the format of the splits."""
         return self._read(self._path(file))
 
     def _path(self, file: str) -> Path:
-        """Where a file lies. Raises UserError where it does not, saying which do."""
+        """The path of a file. Raises UserError, listing the files that exist, if it does not."""
         path = files.rooted(self.path) / file
         if not path.exists():
             others = sorted(other.name for other in path.parent.glob("*") if compressed.kind(other) in _KINDS)
@@ -133,7 +133,7 @@ class TextTable(TextData):
         return path
 
     def fields(self, row: dict) -> dict:
-        """A row as `text`, `pair` and `label` name its fields; a subclass makes them of what else is there. Raises
+        """A row with the fields that `text`, `pair` and `label` name; subclasses compute them from other fields. Raises
         Fault."""
         return row
 
@@ -159,7 +159,7 @@ class TextTable(TextData):
         return Texts(list(texts), names, None if self.pair is None else list(pairs), columns)
 
     def _item(self, row: dict) -> tuple[str, str | None, str | None]:
-        """A row's text, second text and label. Raises Fault, saying what is wrong with it."""
+        """A row's text, second text and label. Raises Fault if the row is bad."""
         text, pair = (None if name is None else text_fields.text(name, row) for name in (self.text, self.pair))
         if self.label is None:
             return text, pair, None
@@ -176,7 +176,7 @@ class TextTable(TextData):
         return text, pair, label
 
     def _rows(self, path: Path):
-        """(line number, fields by name, or what is wrong) of each line of a table."""
+        """(line number, {field: value} or an error message) of each line of a table."""
         if compressed.kind(path) in (".jsonl", ".json"):
             yield from json_lines.rows(path)
             return

@@ -1,8 +1,8 @@
-"""Labels of frames that `sslzoo label` made, joined to the data that they were made from.
+"""Frame labels made by `sslzoo label`, joined to the data that they were made from.
 
-<folder>/label.json          what they are: clusters, hop, sample_rate, a hash of every split; written last
+<folder>/label.json          clusters, hop, sample_rate, a hash of each split; written last
 <folder>/<split>.codes.npy   uint16 or int32 [sum of frames], item after item, signed
-<folder>/<split>.starts.npy  int64 [N + 1], where each item's begin, signed
+<folder>/<split>.starts.npy  int64 [N + 1], offset of each item's labels, signed
 <folder>/codebook.safetensors
 """
 
@@ -20,11 +20,11 @@ from sslzoo.data.base import Data, Split, WrappedData
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import check_signed
 
-CODES = "codes"  # the name of the targets in a batch
+CODES = "codes"  # key in `Batch.targets`
 
 
 def fingerprint(split: Split) -> str:
-    """16 characters that stand for a split's items: their names and lengths."""
+    """A hash of a split's item names and lengths, 16 hex digits."""
     found = hashlib.sha256()
     for piece in stored.joined(split.names):
         found.update(piece)
@@ -34,7 +34,7 @@ def fingerprint(split: Split) -> str:
 
 @dataclass(frozen=True)
 class PlannedTargets:
-    """What can be said of targets that are not made yet; see `Targets`."""
+    """The attributes of `Targets` that are not made yet."""
 
     folder: Path
     clusters: int
@@ -43,8 +43,8 @@ class PlannedTargets:
 
 
 class Targets:
-    """A folder of labels. clusters: how many kinds there are. hop: samples from one label to the next, at
-    `sample_rate`. Raises ConfigError where there is no such folder or it is not finished."""
+    """A folder of labels. clusters: number of classes. hop: samples between labels, at `sample_rate`.
+    Raises ConfigError if the folder does not exist or is not finished."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -62,7 +62,7 @@ class Targets:
             ) from error
 
     def join(self, name: str, split: Split) -> "LabelledSplit":
-        """A split with its labels. Raises UserError where they were made from other data, or are damaged."""
+        """Add its labels to a split. Raises UserError if they were made from other data or are damaged."""
         if name not in self.splits:
             some = ", ".join(self.splits)
             raise UserError(f"{self.folder} has targets of {some}, but not of the {name} split: label that split too")
@@ -86,7 +86,7 @@ class Targets:
 
 
 class LabelledSplit(Split):
-    """A split whose items carry labels. A cut begins at a label's first sample, and its labels move with it."""
+    """A split with frame labels. Crops start at a label's first sample; labels are cropped with the items."""
 
     def __init__(self, split: Split, codes: np.ndarray, starts: np.ndarray, hop: int):
         self.split, self.codes, self.starts, self.hop = split, codes, starts, hop
@@ -116,7 +116,7 @@ class LabelledSplit(Split):
         start, stop = self.window(index, seed)
         mine, length = self.codes[self.starts[index] : self.starts[index + 1]], int(self.lengths[index])
         if stop - start < length:
-            # a frame begins at every hop whose whole width is inside: a cut lacks as many at its end as the item does
+            # frames must lie within the input: a crop has as many fewer than length // hop as the whole item has
             lacking = length // self.hop - len(mine)
             first = start // self.hop
             mine = mine[first : first + max((stop - start) // self.hop - lacking, 1)]
@@ -124,7 +124,7 @@ class LabelledSplit(Split):
 
 
 class Labelled(WrappedData):
-    """A data set with targets: in all else the data set itself."""
+    """A data set with targets; all other attributes are those of the data set."""
 
     def __init__(self, data: Data, targets: Targets | PlannedTargets):
         super().__init__(data)

@@ -195,9 +195,7 @@ def _listed(path: str, suffixes: tuple[str, ...]) -> tuple[list[tuple[str, bool]
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if (
-                    entry.name.startswith(".") or entry.name == "__MACOSX"
-                ):  # metadata in archives made on macOS
+                if entry.name.startswith(".") or entry.name == "__MACOSX":  # metadata in archives made on macOS
                     continue
                 if entry.is_dir():
                     folders.append((entry.name, entry.is_symlink()))
