@@ -1,4 +1,4 @@
-"""Validation chooses what is kept of a training: by the task's own score, at which step."""
+"""Keeping the weights of the step with the best score on validation."""
 
 import math
 
@@ -13,8 +13,8 @@ from sslzoo.train.validate import Validate
 
 
 def trained(encoder: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
-    """All that training may have changed, by the trainer's names: the task's state, the encoder's parameters that
-    learn and, where there are any, its buffers (batch norm's statistics)."""
+    """The tensors that training may have changed, by their names in the trainer: the task's state dict and, if any of
+    the encoder's parameters require gradients, these and its buffers (batch norm's statistics)."""
     found = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
     learns = {name: p.requires_grad for name, p in encoder.named_parameters()}
     if any(learns.values()):
@@ -23,11 +23,11 @@ def trained(encoder: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
 
 
 class KeepBest(Validate):
-    """Every so often, and at the last step, the task's scores on the whole validation split are logged, and what was
-    trained is kept if its score is higher than at every step before. It is in every checkpoint: a run that was stopped
-    chooses as one that was not.
+    """Logs the task's scores on the whole validation split, at the given cadence and at the last step, and keeps a copy
+    of the trained tensors if the score is the highest so far. The copy is in every checkpoint, so that a resumed run
+    chooses the same step.
 
-    history: (step, score) of each time. best: the step that was kept, and its score.
+    history: (step, score) of each validation. best: the step that was kept, and its score.
     """
 
     def __init__(self, data, split, seed: int, every: Cadence, workers: int = 0):
@@ -44,7 +44,7 @@ class KeepBest(Validate):
         self.history, self.best, self.kept = [tuple(x) for x in state["history"]], state["best"], state["kept"]
 
     def measure(self, module) -> dict[str, float]:
-        """The task's scores, by their names after `val_`. Each rank measures all of them; the first one's choose."""
+        """The task's scores, as `val_<name>`. Each rank evaluates the whole split; the first rank's score decides."""
         batches = ordered_loader(self.split, units(self.data), workers=self.workers)
         with distributed.alone():
             found = module.objective.evaluate(

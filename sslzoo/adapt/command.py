@@ -1,4 +1,4 @@
-"""`sslzoo adapt`: a finished run's encoder, trained further to name the labels of a task."""
+"""`sslzoo adapt`: fine-tunes a finished run's encoder on a task's labels."""
 
 import json
 from collections.abc import Collection
@@ -16,14 +16,14 @@ from sslzoo.run import Run, checked_name, write_json
 from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
-FREE = build.FREE - {"trainer.val_every"}  # by which validation chooses what is kept
+FREE = build.FREE - {"trainer.val_every"}  # it decides which steps can be kept
 
 
 def run_adapt(
     config: dict, choices: dict[str, str], overrides: Collection[str] = (), given: Collection[str] = ()
 ) -> Path | None:
-    """Train, evaluate, print the scores, and return the result's file; None on a rank other than the first.
-    overrides: as the user wrote them, which the run's folder keeps; given: their dotted keys."""
+    """Train, evaluate, print the scores, and return the path of the result; None on ranks other than the first.
+    overrides: as the user wrote them, recorded in the run's folder; given: their dotted keys."""
     root, name, out = Path(str(config.pop("root"))), config.pop("name"), config.pop("submit", None)
     run = Run.find(config.pop("run"), root)
     config, changed = put_to_data(config, choices, run, given)
@@ -61,13 +61,13 @@ def run_adapt(
 
 
 def on_device(run: Run, name: str, device: str) -> tuple:
-    """An adapted encoder, its task and the task's data, and the device that they are on."""
+    """(adapted encoder, task objective, the task's data, device), with both modules on the device."""
     encoder, objective, data = load_adapted(run, name)
     return encoder.to(device), objective.to(device), data, device
 
 
 def submitted(task: dict, out: str, run: Run, name: str) -> str:
-    """What `submit` wrote of a finished adaptation, in lines."""
+    """Write a finished adaptation's submission files, and return `submit`'s report."""
     return submit(task, out, *on_device(run, name, chosen_device("auto")))
 
 
@@ -92,14 +92,14 @@ def summary(folder: Run) -> str:
     if chosen := found.get("chosen"):
         rate = f"lr={chosen['lr']:g}, " if "lr" in chosen else ""
         lines.append(f"  validation chose {rate}step {chosen['step']}")
-    if "saved" in said:  # an older run's was not written down
+    if "saved" in said:  # older runs have none
         more = " (with buffers)" if said["saved"].keys() - said["trained"].keys() else ""
         lines += [f"  trained: {grouped(said['trained'])}", f"  saved{more}: {grouped(said['saved'])}"]
     return "\n".join(lines)
 
 
 def grouped(numbers: dict[str, int]) -> str:
-    """Names of tensors and how many numbers each has, by the first two parts of their names."""
+    """The total number of elements of tensors, grouped by the first two parts of their names."""
     groups: dict[str, list[int]] = {}
     for name, count in sorted(numbers.items()):
         groups.setdefault(".".join(name.split(".")[:2]), []).append(count)

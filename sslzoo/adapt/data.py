@@ -1,4 +1,4 @@
-"""A data set with the labels of one task: what a downstream objective is trained on."""
+"""A data set with the labels of one task, for training a downstream objective."""
 
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -17,9 +17,9 @@ from sslzoo.probe.tasks import Task, TaskData
 
 
 class SupervisedSplit(Split):
-    """Items of one or several splits, with what a task asks of each as `targets["label"]`.
+    """Items of one or several splits, each with a task's label as `targets["label"]`.
 
-    splits: where the items lie. source: [M], which of the splits an item is of. places: [M], its place in there.
+    splits: the splits with the items. source: [M], the index of each item's split. places: [M], its index in there.
     """
 
     def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray):
@@ -58,7 +58,7 @@ class SupervisedSplit(Split):
 
 
 class LabelledItems(SupervisedSplit):
-    """Items with a label each, an int64 or a float32 a row: labels [M]."""
+    """Items with one label each: labels [M], int64 or float32."""
 
     def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray, labels: np.ndarray):
         super().__init__(splits, source, places)
@@ -69,11 +69,11 @@ class LabelledItems(SupervisedSplit):
 
 
 class TaggedItems(SupervisedSplit):
-    """Items with a label a token, int64 [T] a row: of a text's words each at its first piece, the other pieces have
-    none (IGNORE); of speech each frame has the label at its middle.
+    """Items with one label per token, int64 [T]. Text: a word's label is at its first piece, its other pieces have
+    IGNORE. Speech: each frame has the label at its middle.
 
-    label: the splits' time-aligned labels of this name. classes: what is learned, by number. stride: samples between
-    frames, rate: samples a second; None for text.
+    label: the name of the time-aligned labels. classes: the classes to learn, by number. stride: samples between
+    frames. rate: samples per second, None for text.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class TaggedItems(SupervisedSplit):
 
     @cached_property
     def label_numbers(self) -> np.ndarray:
-        """The class of each word or frame that has one, of all items [M]."""
+        """The class numbers of all labelled words or frames of all items, concatenated."""
         numbers = np.concatenate([self.targets(i)["label"].numpy() for i in range(len(self))])
         return numbers[numbers != IGNORE]
 
 
 class Names(Sequence):
-    """What a `SupervisedSplit`'s items are called where they lie."""
+    """The names of a `SupervisedSplit`'s items in their own splits."""
 
     def __init__(self, split: SupervisedSplit):
         self.split = split
@@ -124,10 +124,10 @@ class Names(Sequence):
 
 
 class Supervised(WrappedData):
-    """A data set with a task's labels, parts and classes: in all else the data set itself, which is opened when the
-    first split, or the classes, are asked for. stride: of the encoder.
+    """A data set with a task's labels, parts and classes; otherwise the wrapped data set, which is opened when a split
+    or the classes are first needed. stride: of the encoder.
 
-    classes: names by number, of a head that was trained; data with others are then refused. None for the data's own.
+    classes: names by number, of a trained head; UserError if the data has others. None for the data's own.
     """
 
     def __init__(self, data: Data, task: Task, stride: int, classes: list[str] | None = None):
@@ -138,7 +138,7 @@ class Supervised(WrappedData):
 
     @property
     def classes(self) -> list[str] | None:
-        """By number; None of a regression. Of questions: whether some that are learned from have no answer."""
+        """Names by number; None for a regression. For questions: ["answer"], and "none" if some of train have none."""
         if self._classes is not None or self.task.kind == "regression":
             return self._classes
         if self.task.kind == "answers":
@@ -147,7 +147,7 @@ class Supervised(WrappedData):
 
     @property
     def unseen(self) -> list[str]:
-        """The classes that validation or test has, and that nothing could be learned of."""
+        """The classes that occur in validation or test but not in train."""
         return self.tags[3] if self.task.kind == "frames" else []
 
     @cached_property
@@ -156,26 +156,26 @@ class Supervised(WrappedData):
 
     @cached_property
     def task_data(self) -> TaskData:
-        """Of a task about items."""
+        """Labels and parts of a task about items."""
         task_data = self.task.prepare(self.pool, self.stride)
         self._check(task_data.classes)
         return task_data
 
     @cached_property
     def tags(self) -> tuple[str, dict[str, np.ndarray], list[str], list[str]]:
-        """Of a task about frames: see `Task.prepare_tags`."""
+        """Labels and parts of a task about frames: see `Task.prepare_tags`."""
         tags = self.task.prepare_tags(self.pool)
         self._check(tags[2])
         return tags
 
     def cut_texts(self, part: str) -> int:
-        """How many texts of a part of the data lost their end, for they are longer than the encoder reads."""
+        """How many texts of a part were truncated, being longer than the encoder's input."""
         if self.task.kind == "answers":
             return self.split(part).cut_questions
         return int(getattr(self.pool.splits[part], "cut_texts", 0))
 
     def left_out(self, part: str) -> int:
-        """How many questions of a part are left out, for they have an answer that does not stand where it is said to."""
+        """How many questions of a part are left out because their answer is not at its given position."""
         return self.split(part).left_out if self.task.kind == "answers" else 0
 
     def _check(self, classes: list[str] | None) -> None:
@@ -198,7 +198,7 @@ class Supervised(WrappedData):
         return LabelledItems(*self._located(part.items), part.labels)
 
     def _located(self, items: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
-        """The data's splits, and which of them, and where in it, each of these places in the pool is."""
+        """(the data's splits, the split's index [M], the index in it [M]) of places [M] in the pool."""
         order = list(self.pool.splits)
         number = {split: i for i, split in enumerate(order)}
         source = np.array([number[split] for split in self.pool.part[items]], np.int64)

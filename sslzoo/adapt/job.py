@@ -1,5 +1,5 @@
-"""From a config of `sslzoo adapt` and a finished run to a job that the trainer takes, and from what it saved back to
-an encoder and a head."""
+"""Building a job for the trainer from a config of `sslzoo adapt` and a finished run, and loading the adapted encoder
+and head."""
 
 import json
 from collections.abc import Collection
@@ -32,7 +32,7 @@ MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
 
 @dataclass
 class AdaptJob(build.Job):
-    """The parts of fine-tuning; data is a `Supervised`. best: what validation kept, where there is a validation."""
+    """The parts of fine-tuning; data is a `Supervised`. best: what validation kept, None without validation."""
 
     best: KeepBest | None = None
     validates_all = True
@@ -42,7 +42,8 @@ class AdaptJob(build.Job):
         return self.best
 
     def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
-        """Write what was trained, as validation chose it or, without validation, as it is now; and how much that is."""
+        """Write the trained tensors, of the best step on validation or, without validation, of the last; and their
+        sizes."""
         modules = {"encoder": encoder, "objective": objective}
         learns = {
             f"{part}.{name}": p.numel()
@@ -71,8 +72,8 @@ class AdaptJob(build.Job):
 
 
 def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
-    """The task, and the data that it is put to, which read as the run's did. Raises ConfigError, before any data is
-    read, where they do not go together."""
+    """(the task, its data, with the run's input settings and tokenizer). Raises ConfigError, before any data is read,
+    if they do not fit each other."""
     node, runs = config["task"], build.described(run)["data"]
     if config["batch"] is not None:
         runs = {**runs, "batch": config["batch"]}
@@ -82,7 +83,7 @@ def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
         check(node, "task")
     task, data = make(node), make(runs)
     if getattr(data, "pack", False):
-        data.pack = False  # a label is of a text, not of a row of them
+        data.pack = False  # labels are per text, not per packed row
     task.check(encoder, data)
     if task.data is not None:
         return task, with_run_tokenizer(task.data, data, run.folder)
@@ -91,22 +92,22 @@ def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
 
 
 def put_to_data(config: dict, choices: dict[str, str], run: Run, given: Collection[str] = ()) -> tuple[dict, str]:
-    """The config with its `data` put to its task, and set to be read as the run's encoder reads; and what that
-    changed, in a line, or "". given: the settings that the user wrote, by their dotted keys."""
+    """(the config with `data` moved into its task, with the input settings of the run's encoder; a line that says what
+    changed, or ""). given: dotted keys of the settings that the user wrote."""
     task = task_node(config, choices, given)
     check(task, "task")
     changed = ""
     if isinstance(task, dict) and task.get("data") is not None:
         saved = build.described(run)
-        with torch.device("meta"):  # its weights are not needed
+        with torch.device("meta"):  # without weights
             encoder = make(saved["encoder"])
         task, changed = agreeing_task(task, encoder, make(saved["data"]), config, given)
     return {**{name: node for name, node in config.items() if name != "data"}, "task": task}, changed
 
 
 def begun(config: dict, run: Run, classes: list[str] | None = None):
-    """Encoder, task objective and data before the first step: (encoder, objective, data). The weights of the head, and of
-    what the method adds to the encoder, depend on the seed alone. classes: None for those of the data, which is then opened."""
+    """(encoder, objective, data) before the first step. The initial weights of the head and of what the method adds to
+    the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
     kind = target(config["objective"]["_target_"], "objective")
     if not (isinstance(kind, type) and issubclass(kind, TaskObjective)):
         raise ConfigError(f"objective: {getattr(kind, '__name__', kind)} is no task: choose one of sslzoo.tasks")
@@ -128,7 +129,7 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
 
 
 def build_adapt(config: dict, run: Run) -> AdaptJob:
-    """All parts of `sslzoo adapt`, from its plain config. The data is opened, for its labels size the head."""
+    """All parts of `sslzoo adapt`, from its plain config. Opens the data, whose classes give the size of the head."""
     for name in NODES:
         if not isinstance(config[name], dict) or "_target_" not in config[name]:
             raise ConfigError(f"{name} has no _target_: choose one of `sslzoo list` with {name}=…")
@@ -145,8 +146,8 @@ def build_adapt(config: dict, run: Run) -> AdaptJob:
 
 
 def load_adapted(run: Run, name: str):
-    """An encoder that was adapted to a task, and the task with its head, in eval mode, and the task's data, which is
-    not opened: (encoder, objective, data). name: "<task>-<method>", as the folder in the run's `adapted` is called."""
+    """(adapted encoder, task objective with its head, the task's data, not opened), the modules in eval mode. name: of
+    the folder in the run's `adapted`, such as "<task>-<method>"."""
     folder = adapted_run(run, name)
     config, said = (
         yaml.safe_load(folder.config.read_text(encoding="utf-8")),
@@ -164,13 +165,13 @@ def load_adapted(run: Run, name: str):
 
 
 def default_name(config: dict, method: str) -> str:
-    """<task>-<method>, and what differs from a first run of them."""
+    """<task>-<method>, then "untrained" if so and s<seed> unless the seed is 0."""
     more = ["untrained"] * config["untrained"] + ([f"s{config['seed']}"] if config["seed"] else [])
     return "-".join([str(config["task"]["name"]), method, *more])
 
 
 def weights_of(run: Run) -> str:
-    """The signature of a finished run's encoder."""
+    """The signature (SHA-256) of a finished run's encoder weights."""
     build.described(run)
     if not Path(f"{run.weights}.sha256").exists():
         raise UserError(f"{run.weights} has no signature beside it: was it copied without it?")

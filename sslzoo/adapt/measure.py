@@ -1,4 +1,4 @@
-"""What a finished adaptation is worth and what it costs, as result.json has it."""
+"""The scores and costs of a finished adaptation: the content of result.json."""
 
 import json
 import time
@@ -18,14 +18,14 @@ from sslzoo.progress import Progress, quiet
 from sslzoo.run import Run, commit
 from sslzoo.tasks.base import TaskObjective
 
-ROUNDS, ROWS = 9, (1, 32)  # of latency: how often, and at which batches
+ROUNDS, ROWS = 9, (1, 32)  # latency: repetitions, batch sizes
 
 
 def evaluated(
     run: Run, name: str, data: Supervised, device: str = "cpu", workers: int = 0, progress: Progress = quiet
 ) -> dict:
-    """What the weights that were saved score on validation and test, ready for JSON; test is read here alone. data: with
-    the task's labels."""
+    """The saved weights' scores on validation and test, and costs, ready for JSON. The only place where test is read.
+    data: with the task's labels."""
     folder = Run(run.folder / "adapted" / name)
     said, spent = (
         json.loads(folder.adapted.read_text(encoding="utf-8")),
@@ -67,8 +67,8 @@ def evaluated(
 
 
 def latency(encoder: nn.Module, objective: TaskObjective, split, device: str, rows: int) -> float:
-    """Milliseconds from a batch in host memory to its logits, the median of `ROUNDS` after a first: of the first `rows`
-    items of a split, again from its beginning where it has fewer."""
+    """Milliseconds from a batch on the CPU to its logits: the median of `ROUNDS` after one warm-up. The batch is the
+    first `rows` items of a split, repeated if it has fewer."""
     batch: Batch = read_rows(split, Rows(np.arange(rows) % len(split), np.full(rows, -1)))
     taken = []
     for _ in range(ROUNDS + 1):

@@ -1,4 +1,4 @@
-"""An adapted encoder with its head, for use in Python: what `sslzoo.load(run, adapted=…)` gives."""
+"""An adapted encoder with its head, for use in Python: the object that `sslzoo.load(run, adapted=…)` returns."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ from sslzoo.tasks.base import TaskObjective
 
 
 class AdaptedEncoder(PretrainedEncoder):
-    """A `PretrainedEncoder` as `sslzoo adapt` left it, that says what its task asks.
+    """A `PretrainedEncoder` fine-tuned by `sslzoo adapt`, with the head of its task.
 
         enc = sslzoo.load("my_run", adapted="sst2-full")
         enc.predict(["a fine film", "a dull one"])         # ["1", "0"]
 
-    objective: the task with its head. classes: the names that it knows, by number; None where it gives values.
+    objective: the task's objective with its head. classes: names by number; None for a regression.
     """
 
     def __init__(self, encoder, objective: TaskObjective, data: Supervised, run: Run, device: str = "auto"):
@@ -32,16 +32,16 @@ class AdaptedEncoder(PretrainedEncoder):
         self.objective, self.task, self.classes = objective.to(self.device).eval(), data.task, data.classes
 
     def to(self, device: str | torch.device) -> "AdaptedEncoder":
-        """Move encoder and head to a device, "auto" for an accelerator where there is one, and return this."""
+        """Move encoder and head to a device, "auto" for a GPU if available, and return self."""
         super().to(device)
         self.objective.to(self.device)
         return self
 
     @torch.no_grad()
     def predict(self, inputs: Any, lengths: Any = None, rate: int | None = None) -> list:
-        """What each item is, in the order of the items, which are given as to the encoder itself: the name of its class,
-        or its value; of tags a list, with a name for each word that stands between spaces, or for each frame of speech; of
-        questions, given as pairs of a question and a paragraph, the answer, "" for none.
+        """The prediction for each item, in order; inputs are as for the encoder. Classification: the class name;
+        regression: the value; tagging: a list of class names, one per word (split at spaces) or frame of speech;
+        questions, given as pairs of a question and a paragraph: the answer's text, "" for none.
 
         Raises InputError and InputTypeError as the encoder does.
         """
@@ -58,7 +58,7 @@ class AdaptedEncoder(PretrainedEncoder):
         return [self._named(x) for x in found]
 
     def _in_batches(self, tensors: list[torch.Tensor]) -> list:
-        """What the objective says of each item, read alike long ones together."""
+        """The objective's prediction for each item, in batches of similar lengths."""
         sizes, found = np.array([len(x) if x.ndim == 1 else 1 for x in tensors]), [None] * len(tensors)
         for places in ordered_batches(sizes, np.arange(len(tensors)), units(self.data)):
             batch: Batch = collate([(tensors[i], i, -1, {}) for i in places]).to(self.device)
@@ -72,8 +72,8 @@ class AdaptedEncoder(PretrainedEncoder):
         return [self.classes[i] for i in said] if isinstance(said, list) else self.classes[said]
 
     def _words(self, inputs: Any) -> list[list[str]]:
-        """A class for each word, by its first piece. A text that is too long for the encoder is refused: its last words
-        would have none."""
+        """The class of each word, from its first piece. Raises InputError for a text that is too long for the encoder,
+        whose last words would have no class."""
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         items, firsts = [], []
         for place, text in enumerate(texts):
@@ -97,7 +97,7 @@ class AdaptedEncoder(PretrainedEncoder):
         return [[names[tags[i]] for i in first] for tags, first in zip(said, firsts, strict=True)]
 
     def _answers(self, inputs: Any) -> list[str]:
-        """A pair is a question and its paragraph; one alone may be given as a tuple."""
+        """inputs: a list of (question, paragraph), or one such tuple."""
         pairs = [inputs] if isinstance(inputs, tuple) else list(inputs)
         questions = []
         for place, pair in enumerate(pairs):

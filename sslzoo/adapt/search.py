@@ -1,4 +1,4 @@
-"""A choice among a few learning rates, by validation: a run each, in a folder of its own."""
+"""Choosing among a few learning rates by validation, with one run per rate."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from sslzoo.train import launch
 
 
 def rates(config: dict) -> list[float]:
-    """The learning rates to choose among, none where search.lr is null. Raises ConfigError for what are none."""
+    """The learning rates to choose among, [] if search.lr is null. Raises ConfigError for invalid ones."""
     node = config.get("search") or {}
     if not isinstance(node, dict) or set(node) - {"lr"}:
         raise ConfigError(f"search has lr, learning rates to choose among, and nothing else; got {node}")
@@ -28,8 +28,8 @@ def rates(config: dict) -> list[float]:
 
 
 def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> bool:
-    """Train once for each rate, each in `folder`/lr=…, where it goes on if it was stopped, and put what validation
-    likes best in `folder` itself. True on the first rank, when that is done."""
+    """Train once for each rate, in `folder`/lr=…, resuming what was stopped, and copy the results of the rate with the
+    best validation score to `folder`. Returns True on the first rank, when done."""
     scores: dict[float, float] = {}
     for lr in learning_rates:
         own = {**config, "optim": {**config["optim"], "lr": lr}, "search": {"lr": None}}
@@ -37,7 +37,7 @@ def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> 
         build.write_config(mine, own)
         with mine.attempt():
             if not mine.done and not launch.pretrain(build_adapt(own, run), mine):
-                continue  # a rank other than the first trains, and chooses nothing
+                continue  # ranks other than the first only train
         scores[lr] = json.loads(mine.adapted.read_text(encoding="utf-8"))["chosen"]["score"]
     if len(scores) < len(learning_rates):
         return False

@@ -1,5 +1,5 @@
-"""What an adapted encoder says of test splits whose labels are not public, in the files that GLUE's and CLUE's servers
-take (1804.07461, gluebenchmark.com/faq; 2004.05986, the submission rules of CLUE 1.1)."""
+"""Predictions of an adapted encoder for test splits without public labels, in the file formats of GLUE's and CLUE's
+servers (1804.07461, gluebenchmark.com/faq; 2004.05986, the submission rules of CLUE 1.1)."""
 
 import json
 import zipfile
@@ -30,9 +30,9 @@ from sslzoo.tasks.base import TaskObjective
 
 @dataclass(frozen=True)
 class Sheet:
-    """A file of an archive. file: what it is called there. sources: where its rows are, relative to the data's folder: the
-    first of them that is there. rows: how many there are officially, where it is known. optional: left out where
-    there is no source. key: the column that numbers the rows."""
+    """A file of a submission. file: its name. sources: candidate test files, relative to the data's folder; the first
+    that exists is used. rows: the official number of rows, None if unknown. optional: skip the file if no source
+    exists. key: the column with the rows' numbers."""
 
     file: str
     sources: tuple[str, ...]
@@ -59,7 +59,7 @@ GLUE = {
     "rte": (Sheet("RTE.tsv", ("test.tsv",), 3000),),
     "wnli": (Sheet("WNLI.tsv", ("test.tsv",), 146),),
 }
-CLUE = {  # CLUE 1.1 has other test splits of two sets than 1.0, whose files are test1.0.json
+CLUE = {  # for two sets, CLUE 1.1 replaced the test split of 1.0, now test1.0.json
     "clue_tnews": (
         Sheet("tnews11_predict.json", ("test.json",)),
         Sheet("tnews10_predict.json", ("test1.0.json",), optional=True),
@@ -76,12 +76,12 @@ CLUE = {  # CLUE 1.1 has other test splits of two sets than 1.0, whose files are
     "cmrc2018": (Sheet("cmrc2018_predict.json", ("test.json",)),),
 }
 SHEETS = GLUE | CLUE
-ALSO = {"mnli": {"mismatched": "dev_mismatched.tsv"}}  # labelled files that are scored beside test
+ALSO = {"mnli": {"mismatched": "dev_mismatched.tsv"}}  # further labelled files to score
 
 
 def planned(task: dict, out: str) -> list[tuple[Sheet, str]]:
-    """The files that are asked for of a task, by its node, and where their rows are. Raises ConfigError for a task that
-    has none, UserError where rows are not there, both before anything is trained."""
+    """The files to submit for a task's config node, each with its source. Raises ConfigError for a task without any,
+    UserError if a source is missing; called before training."""
     name, data = task.get("name"), task.get("data")
     if name not in SHEETS or not isinstance(data, dict):
         raise ConfigError(f"submit is for the test splits of GLUE and CLUE: task={', '.join(SHEETS)}; got {name}")
@@ -101,7 +101,7 @@ def planned(task: dict, out: str) -> list[tuple[Sheet, str]]:
 
 
 def submit(task: dict, out: str, encoder: nn.Module, objective: TaskObjective, data: Supervised, device: str) -> str:
-    """Write what is asked for into a folder, or into an archive that may hold other tasks' files, and say what."""
+    """Write a task's files into a folder or a zip archive, which may hold other tasks' files, and return a report."""
     lines, target = [], Path(out)
     for sheet, source in planned(task, out):
         cut = 0
@@ -128,7 +128,7 @@ def submit(task: dict, out: str, encoder: nn.Module, objective: TaskObjective, d
 
 
 def also(task: dict, encoder: nn.Module, objective: TaskObjective, data: Supervised, device: str) -> dict[str, dict]:
-    """Scores on further labelled files of a task, by what they are called; those that are there."""
+    """{name: scores} on a task's further labelled files, as far as they exist."""
     found = {}
     for name, file in ALSO.get(task["name"], {}).items():
         if not (files.rooted(task["data"]["path"]) / file).is_file():
@@ -145,7 +145,7 @@ def also(task: dict, encoder: nn.Module, objective: TaskObjective, data: Supervi
 
 
 def _table(data: Supervised) -> TextTable:
-    """The table that a task is put to. Raises ConfigError where it is put to something else."""
+    """The table that is a task's data. Raises ConfigError for other data."""
     if not isinstance(data.data, TextTable):
         raise ConfigError(
             f"task {data.task.name}: the rows of a test split are those of tables, not of {type(data.data).__name__}"
@@ -154,7 +154,7 @@ def _table(data: Supervised) -> TextTable:
 
 
 def _split(data: Supervised, texts: Texts) -> tuple[TextSplit, int]:
-    """Texts as items of the data's tokenizer, one without any token as one unknown; and how many lost their end."""
+    """(texts as token ids, an empty text as one UNK; how many were truncated)."""
     ids, cut = data.tokenizer.encode_batch_counted(texts.texts, texts.pairs, data.max_tokens)
     ids = [np.asarray(item if len(item) else [UNK], np.int64) for item in ids]
     return TextSplit(np.concatenate(ids), row_starts([len(item) for item in ids]), texts.names), cut
@@ -167,7 +167,7 @@ def _batches(split: Split, data: Supervised, device: str) -> Iterator:
 def _predictions(
     encoder: nn.Module, objective: TaskObjective, data: Supervised, split: TextSplit, device: str
 ) -> list[str]:
-    """What is said of each text: the name of a class, or a number within the data's scores."""
+    """The prediction for each text: a class name, or a number clipped to the range of the data's scores."""
     found: list[str] = [""] * len(split)
     for batch in _batches(split, data, device):
         for place, value in zip(batch.index.tolist(), objective.predict(encoder, batch), strict=True):
@@ -180,7 +180,7 @@ def _predictions(
 
 
 def _tsv(sheet: Sheet, ids: np.ndarray, said: list[str]) -> str:
-    """GLUE's: a header, and a row for each index in rising order."""
+    """GLUE's format: a header, then a row per index in ascending order."""
     try:
         numbers = [int(i) for i in ids]
     except ValueError as error:
@@ -193,20 +193,20 @@ def _tsv(sheet: Sheet, ids: np.ndarray, said: list[str]) -> str:
 
 
 def _json_lines(ids: np.ndarray, said: list[str]) -> str:
-    """CLUE's: an object a line, in the order of the test split."""
+    """CLUE's format: a JSON object per line, in the order of the test split."""
     rows = ({"id": i, "label": label} for i, label in zip(ids.tolist(), said, strict=True))
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _answers(encoder: nn.Module, objective, data: Supervised, split: QuestionWindows, device: str) -> tuple[str, int]:
-    """One object: the answer to each question, by its id."""
+    """(a JSON object {question's id: answer}, the number of answers)."""
     found, _ = objective.answers(encoder, _batches(split, data, device), split)
     said = {q.id: objective.chosen(a) for q, a in zip(split.questions, found, strict=True)}
     return json.dumps(said, ensure_ascii=False, indent=1), len(said)
 
 
 def _put(target: Path, name: str, text: str) -> None:
-    """Write a file into a folder or an archive, over what it was."""
+    """Write a file into a folder or a zip archive, replacing one of the same name."""
     if target.suffix.lower() != ".zip":
         write_atomic(target / name, lambda path: path.write_text(text, encoding="utf-8"))
         return
@@ -221,7 +221,7 @@ def _put(target: Path, name: str, text: str) -> None:
 
 
 def _there(target: Path) -> dict[str, bytes]:
-    """The files of an archive, or the names of those of a folder."""
+    """{name: content} of an archive's files, or {name: b""} of a folder's."""
     if target.suffix.lower() != ".zip":
         return {path.name: b"" for path in target.glob("*")}
     if not target.exists():

@@ -20,8 +20,8 @@ DEPTHS = (1, 3, 4)  # grey, RGB, RGBA
 def split_images(inputs: Any, channels: int) -> list[Any]:
     """One image, a batch or a list as a list of images: paths, PIL images, or arrays [H, W], HWC or CHW.
 
-    channels: of the encoder's images. [3, H, W] is one colour image. With channels=1, and for [4, H, W] always, it could
-    also be a batch of grey images, and InputError is raised.
+    channels: of the encoder's images. [3, H, W] is one colour image. With channels=1, and for [4, H, W] always, it
+    could also be a batch of grey images, and InputError is raised.
     """
     if is_path(inputs) or isinstance(inputs, Image.Image):
         return [inputs]

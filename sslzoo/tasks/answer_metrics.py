@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers to questions, as the official scripts of SQuAD and of CMRC 2018 have them."""
+"""Exact match and F1 of answers to questions, as in the official scripts of SQuAD and CMRC 2018."""
 
 import re
 import string
@@ -22,7 +22,7 @@ def squad_exact(answer: str, prediction: str) -> float:
 
 
 def squad_f1(answer: str, prediction: str) -> float:
-    """Of the words in common, however often each; where one side has none, whether the other has none too."""
+    """F1 of the multisets of words; if one side is empty, 1 if both are, else 0."""
     a, b = (normalized(text).split() for text in (answer, prediction))
     if not a or not b:
         return float(a == b)
@@ -38,8 +38,8 @@ def cmrc_exact(answer: str, prediction: str) -> float:
 
 
 def cmrc_f1(answer: str, prediction: str) -> float:
-    """Of the longest stretch in common (`find_lcs` of cmrc2018_evaluate.py), counted in Chinese characters and in words
-    of other scripts, punctuation left out."""
+    """F1 of the longest common substring (`find_lcs` of cmrc2018_evaluate.py), in Chinese characters and words of other
+    scripts, without punctuation."""
     a, b = (
         [piece for piece in _CMRC_PIECES.findall(text.lower()) if piece not in _CMRC_PUNCTUATION]
         for text in (answer, prediction)
@@ -63,24 +63,24 @@ RULES: dict[str, tuple[Callable[[str, str], float], Callable[[str, str], float]]
 
 
 def exact_and_f1(answers: Sequence[str], prediction: str, rule: str = "squad") -> tuple[float, float]:
-    """The better of all right answers, for each; none stands for a question that has no answer, which is right if
-    nothing is said."""
+    """(exact match, F1), each the maximum over the reference answers. No answers: an unanswerable question, for which
+    an empty prediction scores 1."""
     exact, f1 = RULES[rule]
-    # an article alone is no answer, as the official script has it
+    # an answer of articles only is dropped, as in the official script
     kept = [a for a in answers if rule != "squad" or normalized(a)] or [""]
     return max(exact(a, prediction) for a in kept), max(f1(a, prediction) for a in kept)
 
 
 def best_threshold(scores: Sequence[float], right: Sequence[float], answerable: Sequence[bool]) -> tuple[float, float]:
-    """The mean score at the best threshold, and that threshold, above which a question's no-answer score means that
-    nothing is said (`find_best_thresh` of evaluate-v2.0.py).
+    """(mean score at the best threshold, that threshold): questions with a no-answer score above it are predicted
+    unanswerable (`find_best_thresh` of evaluate-v2.0.py).
 
-    scores: of no answer, the higher the less likely is one. right: what the answer that is not none would score. Equal
-    scores cannot be told apart, and cross the threshold together.
+    scores: no-answer scores, higher if an answer is less likely. right: the score of the best non-empty answer. Equal
+    scores cross the threshold together.
     """
     order = sorted(range(len(scores)), key=lambda i: scores[i])
     found = float(sum(not has for has in answerable))
-    best, threshold = found, -1e9  # nothing is ever said
+    best, threshold = found, -1e9  # always predict no answer
     for place, i in enumerate(order):
         found += right[i] if answerable[i] else -1
         if place + 1 < len(order) and scores[order[place + 1]] == scores[i]:

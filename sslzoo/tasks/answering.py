@@ -1,4 +1,4 @@
-"""Extractive question answering: where in a paragraph the answer stands."""
+"""Extractive question answering: predicting the span of a paragraph that is the answer."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,28 +22,28 @@ from sslzoo.tasks.base import TaskObjective
 
 @dataclass
 class Answers:
-    """What may answer a question: (score, text), the best first, and the least score over its windows of there being no
-    answer. A score is the sum of the logits of start and end."""
+    """Candidate answers to a question, (score, text) by falling score, and its no-answer score, the minimum over its
+    windows. A score is the sum of the logits of start and end."""
 
     candidates: list[tuple[float, str]] = field(default_factory=list)
     no_answer: float = np.inf
 
     @property
     def margin(self) -> float:
-        """By how much no answer is more likely than the best one."""
+        """The no-answer score minus the best candidate's."""
         return self.no_answer - (self.candidates[0][0] if self.candidates else -np.inf)
 
 
 class Answering(TaskObjective):
-    """A linear layer gives each token t of an item the logits of being an answer's first and its last (Devlin et al. 2019,
-    section 4.2), of B windows:
+    """A linear layer gives each token t of a window the logits of being an answer's first and last token (Devlin et al.
+    2019, section 4.2). Over B windows:
 
     loss = -1/2B sum_b (log softmax_t(w_1 h_bt + c_1)_{start_b} + log softmax_t(w_2 h_bt + c_2)_{end_b})
 
-    where start and end are 0, [CLS], if the answer is not in the window (section 4.3). The answer to a question is the
-    span of at most `max_answer` tokens of highest score over all windows; where some questions to learn from have no
-    answer (`data.classes` has a second), none if `margin` is above null_threshold. n_best: spans of a window that are looked at. dropout: of h. rule: of exact
-    match and F1, SQuAD's, or CMRC 2018's for Chinese.
+    where start and end are 0, [CLS], if the answer is not in the window (section 4.3). The predicted answer is the span
+    of at most `max_answer` tokens with the highest score over all windows; if some questions of train have no answer
+    (`data.classes` has a second), it is empty if `margin` is above null_threshold. n_best: candidate spans per window.
+    dropout: of h. rule: for exact match and F1, SQuAD's, or CMRC 2018's for Chinese.
     """
 
     modalities = ("text",)
@@ -71,14 +71,14 @@ class Answering(TaskObjective):
         self.head = nn.Linear(encoder.dim, 2)
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
-        """Of start and of end, [B, 2, T]; -inf where a row has ended."""
+        """The logits of start and end [B, 2, T]; -inf in the padding."""
         encoded = encoder(batch.inputs, batch.lengths)
         found = self.head(self.dropout(encoded.last, batch.row_seeds)).transpose(1, 2).float()
         inside = valid_mask(encoded.lengths, found.shape[2], found.device)
         return found.masked_fill(~inside[:, None], -torch.inf)
 
     def loss(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss, and where start and end are, [B, 2], on the logits' device."""
+        """(the loss, the positions of start and end [B, 2] on the logits' device)."""
         places = torch.stack([batch.targets["start"], batch.targets["end"]], 1)
         places = places.to(logits.device, non_blocking=True)
         return F.cross_entropy(logits.flatten(0, 1), places.flatten()), places
@@ -91,7 +91,7 @@ class Answering(TaskObjective):
     def answers(
         self, encoder: nn.Module, batches: Iterable[Batch], split: QuestionWindows
     ) -> tuple[list[Answers], float]:
-        """What answers each question of a split, and the mean loss of its windows."""
+        """(the candidate answers to each question of a split, the mean loss over its windows)."""
         found, loss, rows = [Answers() for _ in split.questions], 0.0, 0
         for batch in batches:
             logits = self.logits(encoder, batch)
@@ -104,14 +104,14 @@ class Answering(TaskObjective):
         return found, loss / max(rows, 1)
 
     def _add(self, answers: Answers, split: QuestionWindows, index: int, start: np.ndarray, end: np.ndarray) -> None:
-        """A window's best spans, and its score of no answer."""
+        """Add a window's best spans and its no-answer score."""
         answers.no_answer = min(answers.no_answer, float(start[0] + end[0]))
         offsets, place = split.offsets(index)
         if not len(offsets):
             return
         context = split.questions[split.question[index]].context
         count = min(self.max_answer, len(offsets))
-        # [M, count]: spans by their first token and their length
+        # [M, count]: scores of spans by first token and length
         ends = np.pad(end[place : place + len(offsets)], (0, count - 1), constant_values=-np.inf)
         scores = start[place : place + len(offsets), None] + np.lib.stride_tricks.sliding_window_view(ends, count)
         for flat in np.argsort(-scores, axis=None, kind="stable")[: self.n_best]:
@@ -121,7 +121,7 @@ class Answering(TaskObjective):
                 answers.candidates.append((float(scores[first, more]), text))
 
     def chosen(self, answers: Answers) -> str:
-        """The text that answers a question, "" for none."""
+        """The predicted answer's text, "" for none."""
         if not answers.candidates or (self.may_be_none and answers.margin > self.null_threshold):
             return ""
         return answers.candidates[0][1]
@@ -129,8 +129,8 @@ class Answering(TaskObjective):
     def evaluate(
         self, encoder: nn.Module, batches: Iterable[Batch], split: QuestionWindows
     ) -> Iterator[tuple[str, float]]:
-        """F1 and exact match over questions; where some have no answer, over each kind too, and the best F1 that another
-        null_threshold would reach (best_f1), as SQuAD 2.0's script has it."""
+        """F1 and exact match over questions; if some have no answer, also over each kind, and the best F1 over all
+        values of null_threshold (best_f1), as in SQuAD 2.0's script."""
         found, loss = self.answers(encoder, batches, split)
         truth = [[text for text, _ in question.answers] for question in split.questions]
         answerable = np.array([bool(answers) for answers in truth])
@@ -149,11 +149,11 @@ class Answering(TaskObjective):
         yield "questions", len(found)
 
     def predict(self, encoder: nn.Module, batch: Batch) -> list[tuple[int, int]]:
-        """Of each window alone, the likeliest first and last place; see `answers` for questions."""
+        """The likeliest start and end of each window on its own; see `answers` for questions."""
         return list(map(tuple, self.logits(encoder, batch).argmax(2).tolist()))
 
     def chance(self, train: Any, test: Any) -> float:
-        """Of one who never answers."""
+        """The score of always predicting no answer."""
         return float(np.mean([not question.answers for question in test.questions]))
 
 
@@ -163,5 +163,5 @@ def _best(answers: Answers) -> str:
 
 @torch.no_grad()
 def _logs(logits: Tensor, places: Tensor) -> dict[str, Tensor | float]:
-    """accuracy: windows of which both ends are right."""
+    """accuracy: the share of windows with both start and end right."""
     return {"accuracy": (logits.argmax(2) == places).all(1).float().mean()}

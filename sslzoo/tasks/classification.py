@@ -1,4 +1,4 @@
-"""Classification: the one class that an item is of."""
+"""Classification: predicting the class of an item."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -17,12 +17,12 @@ from sslzoo.tasks.metrics import score
 
 
 class Classification(ItemTask):
-    """A linear layer names the class of an item x from one vector f(x) (Devlin et al. 2019, section 4.1):
+    """A linear layer predicts the class of an item x from one vector f(x) (Devlin et al. 2019, section 4.1):
 
     loss = -1/B sum_b log softmax(W f(x_b) + c)_{y_b}
 
     features, pooler, dropout: see `ItemTask`. label_smoothing: the share of the target that is spread over all classes
-    (Szegedy et al. 2016, section 7); validation's loss has it as well.
+    (Szegedy et al. 2016, section 7), in training only.
     """
 
     kinds = ("classification",)

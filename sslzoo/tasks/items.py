@@ -1,4 +1,4 @@
-"""What tasks about whole items share: one vector of an item, and a linear layer on it."""
+"""Base class of tasks about whole items: one vector per item, and a linear layer on it."""
 
 from typing import Any, Literal
 
@@ -14,11 +14,11 @@ from sslzoo.tasks.base import TaskObjective
 
 
 class ItemTask(TaskObjective):
-    """W f(x) + c of an item x (Devlin et al. 2019, section 4.1).
+    """W f(x) + c for an item x (Devlin et al. 2019, section 4.1).
 
-    outputs: rows of W. features: what f(x) is: "pooled", the encoder's own vector of an item, or "layers", a weighted
-    sum of all layers averaged over an item's tokens, as s3prl has it. pooler: f(x) goes through a dense layer and tanh
-    first, BERT's pooler. dropout: of what W is given.
+    outputs: rows of W. features: f(x) is "pooled", the encoder's pooled vector, or "layers", a weighted sum of all
+    layers averaged over the item's tokens, as in s3prl. pooler: a dense layer with tanh before W, as BERT's pooler.
+    dropout: of the input of W.
     """
 
     modalities = ("image", "speech", "text")

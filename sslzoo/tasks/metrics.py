@@ -1,4 +1,4 @@
-"""What a task's score is. Every metric is higher-is-better, 1 at best."""
+"""Metrics of tasks. For all of them higher is better and 1 is the best."""
 
 import numpy as np
 from scipy import stats
@@ -6,7 +6,7 @@ from sklearn import metrics
 
 CLASSIFICATION = ("accuracy", "f1", "matthews", "accuracy_f1")
 REGRESSION = ("pearson_spearman", "pearson", "spearman")
-BY_KIND = {  # of task
+BY_KIND = {  # the metrics of each kind of task
     "classification": CLASSIFICATION,
     "frames": CLASSIFICATION,
     "regression": REGRESSION,
@@ -15,7 +15,7 @@ BY_KIND = {  # of task
 
 
 def f1(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Of two classes, the F1 of the second (GLUE's "1"); of more, the mean over the classes."""
+    """For two classes, the F1 of the second (GLUE's "1"); for more, the mean over the classes."""
     if max(truth.max(), prediction.max()) <= 1:
         return metrics.f1_score(truth, prediction, average="binary", zero_division=0)
     return metrics.f1_score(truth, prediction, average="macro", zero_division=0)
@@ -27,7 +27,7 @@ def accuracy_f1(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def _constant(truth: np.ndarray, prediction: np.ndarray) -> bool:
-    """Whether nothing can be correlated."""
+    """Whether a correlation is undefined: fewer than 2 items, or one side is constant."""
     return len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(prediction) == 0
 
 
@@ -37,7 +37,7 @@ def pearson(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Spearman's rho: Pearson's r of the ranks, of which tied values share the mean; 0 where one side is constant."""
+    """Spearman's rho: Pearson's r of the ranks, ties at their mean rank; 0 where one side is constant."""
     return 0.0 if _constant(truth, prediction) else stats.spearmanr(truth, prediction).statistic
 
 
@@ -58,5 +58,5 @@ METRICS = {
 
 
 def score(metric: str, truth: np.ndarray, prediction: np.ndarray) -> float:
-    """`metric` of guesses [N] against the truth [N]: class numbers, or values."""
+    """`metric` of predictions [N] against the truth [N]: class numbers, or values."""
     return float(METRICS[metric](truth, prediction))

@@ -1,4 +1,4 @@
-"""Regression: the number that an item has."""
+"""Regression: predicting a number for an item."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from sslzoo.tasks.metrics import REGRESSION, score
 
 
 class Regression(ItemTask):
-    """A linear layer gives the number of an item x, or of a pair of texts, from one vector f(x) (Devlin et al. 2019,
+    """A linear layer predicts the number of an item x, or of a pair of texts, from one vector f(x) (Devlin et al. 2019,
     STS-B in section 4.1):
 
     loss = 1/B sum_b (w f(x_b) + c - y_b)^2

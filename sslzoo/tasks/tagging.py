@@ -1,4 +1,4 @@
-"""Tagging: the class that each word of a text, or each frame of speech, is of."""
+"""Tagging: predicting the class of each word of a text or each frame of speech."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -21,12 +21,12 @@ from sslzoo.tasks.metrics import score
 
 
 class Tagging(TaskObjective):
-    """A linear layer names the class of each token h_t that has one (Devlin et al. 2019, section 5.3: of a word's pieces
-    the first, and no other), of M in a batch:
+    """A linear layer predicts the class of each labelled token h_t (Devlin et al. 2019, section 5.3: only the first
+    piece of a word). Over the M labelled tokens of a batch:
 
     loss = -1/M sum_{t with a label} log softmax(W h_t + c)_{y_t}
 
-    features: what h_t is: "last", the last layer's, or "layers", a weighted sum of all layers. dropout: of h_t.
+    features: h_t is "last", the last layer's output, or "layers", a weighted sum of all layers. dropout: of h_t.
     """
 
     modalities = ("speech", "text")
@@ -43,7 +43,7 @@ class Tagging(TaskObjective):
         self.head = nn.Linear(encoder.dim, len(data.classes))
 
     def tokens(self, encoder: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the head is given, [B, T, D], without the encoder's prefix; and how many of the T a row has [B]."""
+        """(the head's input [B, T, D], without the encoder's prefix; the number of valid tokens in each row [B])."""
         encoded = encoder(batch.inputs, batch.lengths)
         mixed = encoded.last if self.layers is None else self.layers(encoded.hidden)
         return self.dropout(mixed[:, self.prefix :], batch.row_seeds), encoded.lengths - self.prefix
@@ -53,11 +53,11 @@ class Tagging(TaskObjective):
         return self.head(self.tokens(encoder, batch)[0])
 
     def labelled(self, encoder: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The logits of the M tokens that have a label [M, classes], and their labels [M], on the host."""
+        """(the logits of the M labelled tokens [M, classes], their labels [M] on the CPU)."""
         (tokens, lengths), labels = self.tokens(encoder, batch), batch.targets["label"]
         size = tokens.shape[1]
         labels = F.pad(labels, (0, max(size - labels.shape[1], 0)), value=IGNORE)[:, :size]
-        # the last samples of an utterance may be a labelled frame, and too few for a token
+        # the last samples of an utterance may be a labelled frame but too few for a token
         at = indices((labels != IGNORE) & valid_mask(lengths, size))
         return self.head(take(tokens, at)), labels.flatten()[at]
 
@@ -82,7 +82,7 @@ class Tagging(TaskObjective):
         yield "labelled", len(truth)
 
     def predict(self, encoder: nn.Module, batch: Batch) -> list[list[int]]:
-        """The class of each of a row's tokens; of a text's, [CLS] and [SEP] among them."""
+        """The class number of each token of each row; for text including [CLS] and [SEP]."""
         tokens, lengths = self.tokens(encoder, batch)
         best = self.head(tokens).argmax(2).tolist()
         return [row[:length] for row, length in zip(best, lengths.tolist(), strict=True)]
