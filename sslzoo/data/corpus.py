@@ -1,4 +1,4 @@
-"""Running text, cut into blocks."""
+"""Running text, in blocks of tokens."""
 
 import hashlib
 import logging
@@ -22,30 +22,31 @@ from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import InputError, UserError
 from sslzoo.progress import track
 
-_VERSION = 2  # of the cached tokens: another one makes them anew
-_MANY = 20  # files, from which on short ones are not divided
+_VERSION = 2  # of the cached format: increasing it invalidates old caches
+_MANY = 20  # from this many files on, splits take whole files if these are short
 _log = logging.getLogger("sslzoo")
 
 
 class PlainText(TextData):
-    """A text file, or every text under a folder, in blocks of `max_tokens`: .txt, or .jsonl, an object a line whose
-    `field` is a document, after which a line is blank; each of them also with .gz or .zst.
+    """A text file, or all text files under a folder, in blocks of `max_tokens`: .txt, or .jsonl with one document per
+    line in `field` (a blank line is put between documents); each also with .gz or .zst.
 
     files: the file of each split, relative to `path`, such as {train: a.txt, test: b.txt}; without it, all files are
-    read, and folders (see `splits.layout`) or files (`splits.by_file`) may be splits. A split without files takes the
-    last twentieth of each training file: text is divided by place, not at random, as neighbours say too much of each
-    other. Of many short texts (`_MANY`, of which most have twentieths below `max_tokens` characters) it takes whole
-    files, by a hash of their names. Pieces stand between [CLS] and
-    [SEP], characters alone. shares: instead, the exact share of each training file that its end gives to
-    valid and to test, cut between any characters; {valid: 0.1} is nanoGPT's split. on_error: "skip" leaves out a
-    file that is not UTF-8 or is cut off, and a line of JSON without the field.
+    read, and folders (see `splits.layout`) or files (`splits.by_file`) may be splits. A split without files gets the
+    last twentieth of each training file: not random parts, as adjacent text is too similar. With at least `_MANY`
+    files, if a twentieth of the median file is shorter than `max_tokens` characters, it gets whole files instead, by a
+    hash of their names. Blocks stand between [CLS] and [SEP], except with tokens=characters.
+
+    shares: exact shares of each training file, taken from its end for valid and test and cut at any character;
+    {valid: 0.1} is nanoGPT's split. on_error: "skip" leaves out files that are not UTF-8 or are truncated, and
+    lines of JSON without the field.
 
     sentences_by, documents_by: where sentences and documents end, for objectives that read them; see
     `sentences.split_sentences`. By default a document is a file, or an object of JSON lines.
     """
 
     has_sentences = True
-    documents: DocumentsBy = "file"  # by default
+    documents: DocumentsBy = "file"  # default of documents_by
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class PlainText(TextData):
         self._found: dict[Portion, tuple[int, int]] = {}
 
     def texts(self, split: str) -> Texts:
-        """All of a split's text in memory, a file an item; `split` and the tokenizer read it by line."""
+        """All text of a split in memory, one item per file; `split` and the tokenizer stream it instead."""
         portions = self._portions(split)
         return Texts(["".join(self._pieces(portion)) for portion in portions], [portion.name for portion in portions])
 
@@ -109,16 +110,16 @@ class PlainText(TextData):
         write_ids(folder, len(portions), chunks, self.stream, len(self.tokenizer), total, what)
 
     def stream(self, texts: list[str]) -> np.ndarray:
-        """int64 [N], the ids of the texts one after the other."""
+        """int64 [N]: the ids of the texts, concatenated."""
         lines = [line for text in texts for line in text_files.split_lines(text)]
         return np.concatenate([np.zeros(0, np.int64), *self.encode_apart(lines)])
 
     def encode_apart(self, texts: list[str]) -> list[np.ndarray]:
-        """int64 [T] of each text, without specials."""
+        """int64 [T] of each text, without special tokens."""
         return self.tokenizer.encode_apart(texts)
 
     def open_sentences(self, name: str) -> Sentences:
-        """The sentences and documents of a split. Raises UserError where there is no text."""
+        """The sentences and documents of a split. Raises UserError if there is no text."""
         portions, what = self._portions(name), f"finding the sentences of {self.path} ({name})"
         found = cached_sentences(
             f"{self.path} ({name})",
@@ -151,7 +152,7 @@ class PlainText(TextData):
         return np.concatenate([[CLS], ids, [SEP]]).astype(np.int64) if self._wraps else ids
 
     def _portions(self, split: str) -> list[Portion]:
-        """What a split takes of each file that it reads, found once."""
+        """The portion of each file that belongs to a split, cached."""
         if split not in self._planned:
             self._planned[split] = self._plan(split)
         return self._planned[split]
@@ -179,7 +180,7 @@ class PlainText(TextData):
         return [Portion(root, names[i], int(sizes[i]), part, len(lacking), shares) for i in kept]
 
     def _bounds(self, portion: Portion) -> tuple[int, int]:
-        """The characters that a portion begins and ends at, found once."""
+        """(start, stop) of a portion in characters, cached."""
         if portion not in self._found:
             self._found[portion] = portion.bounds(self._whole(portion.root / portion.name))
         return self._found[portion]
@@ -188,7 +189,7 @@ class PlainText(TextData):
         return text_files.stretch(self._whole(portion.root / portion.name), *self._bounds(portion))
 
     def _whole(self, path: Path, fault: Callable[[str], None] | None = None) -> Iterator[str]:
-        """A file's text in pieces. fault: is told of bad lines of JSON; else those that `on_error` allows are nothing."""
+        """A file's text in pieces. fault: called for bad lines of JSON; default: raise or skip them, by `on_error`."""
         if not corpus_files.is_json_lines(path.name):
             return text_files.decoded(path)
         documents = json_lines.texts(path, self.field, fault or self._left_out)
@@ -199,7 +200,7 @@ class PlainText(TextData):
             raise UserError(fault)
 
     def _characters(self, root: Path, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
-        """The characters of each file [N], counted once and kept in an index; and what is wrong with the bad ones."""
+        """Characters of each file [N], counted once and cached in an index; and error messages of bad files."""
         listing = index.Listing(root, names, ["train"] * len(names), {}, [])
         how = [self.field, self.on_error] if any(map(corpus_files.is_json_lines, names)) else []
         which = "\n".join([str(root.resolve()), *names, *how]).encode(errors="surrogateescape")
@@ -223,7 +224,7 @@ class PlainText(TextData):
         return found.arrays["characters"][rows], found.faults(rows)
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
-        """A folder, and the files in it of every split that has files of its own."""
+        """(folder, {split: files in it}), of splits that have their own files."""
         return corpus_files.listed(self.path, self.files)
 
 
@@ -233,7 +234,7 @@ class WikiText(PlainText):
     documents = "heading"
 
     def encode_apart(self, texts: list[str]) -> list[np.ndarray]:
-        known = [text.split("<unk>") for text in texts]  # [UNK] stands between the parts of a text
+        known = [text.split("<unk>") for text in texts]  # [UNK] goes between the parts of a text
         ids = iter(self.tokenizer.encode_apart([part for parts in known for part in parts]))
         found = []
         for parts in known:

@@ -1,4 +1,4 @@
-"""The files of a corpus of texts, and which split each is of."""
+"""Lists the files of a text corpus, by split."""
 
 import logging
 from pathlib import Path
@@ -18,10 +18,10 @@ def is_json_lines(name: str) -> bool:
 
 
 def listed(path: str, given: dict[str, str] | None) -> tuple[Path, dict[str, list[str]]]:
-    """A folder, and the files in it of every split that has files of its own. given: the file of each split, if any."""
+    """(folder, {split: files in it}), of splits that have their own files. given: the file of each split, or None."""
     if given:
         root = files.rooted(path)
-        file_stamps(root / file for file in given.values())  # refuses one that is not there
+        file_stamps(root / file for file in given.values())  # raises UserError if one is missing
         return root, {name: [file] for name, file in given.items()}
     if Path(path).is_file():
         return Path(path).parent, {"train": [Path(path).name]}

@@ -1,4 +1,4 @@
-"""A corpus of documents, each an item, or several items where it is long."""
+"""A corpus of documents; a document is one item, or several if it is long."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,21 +30,21 @@ from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import UserError
 from sslzoo.progress import track
 
-_VERSION = 1  # of what is cached: another one makes it anew
+_VERSION = 1  # of the cached format: increasing it invalidates old caches
 _log = logging.getLogger("sslzoo")
 
 
 class Documents(TextData):
-    """The documents of a corpus: each .txt file under a folder, and each object of .jsonl files, by its `field`; also
-    with .gz or .zst. One that is longer than `max_tokens` is read in pieces, as items after each other.
+    """The documents of a corpus: each .txt file under a folder, and `field` of each object of .jsonl files; also with .gz or
+    .zst. Documents longer than `max_tokens` are split into consecutive items.
 
-    A corpus is read as a stream, document by document, and its ids are kept in memory-mapped files, which one process
-    writes while others wait; killed, it goes on where it was.
+    The corpus is read as a stream, document by document. Ids are cached in memory-mapped files, which one process
+    writes while others wait; an interrupted write is resumed.
 
-    files: the file of each split, relative to `path`; without it folders (see `splits.layout`) or files
-    (`splits.by_file`) may be splits. A split without files takes a tenth of the training documents, by a hash of
-    their file's name and line. on_error: "skip" leaves out documents that are empty or have no such field, and what
-    cannot be read of a file from there on. sentences_by: where sentences end; see `sentences.split_sentences`.
+    files: the file of each split, relative to `path`; without it, folders (see `splits.layout`) or files
+    (`splits.by_file`) may be splits. A split without files gets a tenth of the training documents, by a hash of file
+    name and line. on_error: "skip" leaves out documents that are empty or lack the field, and the rest of a file after
+    a read error. sentences_by: where sentences end; see `sentences.split_sentences`.
     """
 
     has_sentences = True
@@ -69,11 +69,11 @@ class Documents(TextData):
         if files is not None:
             check_files(files)
         self.path, self.files, self.on_error, self.field = path, dict(files) if files else None, on_error, field
-        self._faults: list[str] = []  # of documents that were left out, the first in words
+        self._faults: list[str] = []  # error messages of documents left out; "" after the first few
         self._own: tuple[Path, dict[str, list[str]]] | None = None
 
     def texts(self, split: str) -> Texts:
-        """All of a split's documents in memory; `split` and the tokenizer read them one by one."""
+        """All documents of a split in memory; `split` and the tokenizer stream them instead."""
         found = [
             (f"{name}:{line}", text) for name in self._sources(split) for line, text in self._documents(split, name)
         ]
@@ -99,7 +99,7 @@ class Documents(TextData):
         return split, folder.name
 
     def open_sentences(self, name: str) -> Sentences:
-        """The sentences and documents of a split, whole. Raises UserError where there is no text."""
+        """The sentences and documents of a split, without truncation. Raises UserError if there is no text."""
         sources, what = self._sources(name), f"finding the sentences of {self.path} ({name})"
 
         def documents() -> Iterator[list[str]]:
@@ -173,12 +173,12 @@ class Documents(TextData):
         return self._own
 
     def _sources(self, split: str) -> list[str]:
-        """The files that a split's documents are in."""
+        """The files with a split's documents."""
         _, own = self._files()
         return own.get(split, own["train"])
 
     def _documents(self, split: str, name: str) -> Iterator[tuple[int, str]]:
-        """(line, text) of each document of a file that is of the split."""
+        """(line, text) of each document of a file that belongs to the split."""
         root, own = self._files()
         lacking = [part for part in SPLITS if part not in own]
         shared = bool(lacking) and (split == "train" or split in lacking)
@@ -207,7 +207,7 @@ class Documents(TextData):
 
 
 class DocumentNames(Sequence):
-    """What the items of documents are called, made when asked for: by file and line, and the part of it."""
+    """Names of items, "file:line" or "file:line, part n", made on access."""
 
     def __init__(self, sources: Sequence[str], source: np.ndarray, line: np.ndarray, part: np.ndarray):
         self.text, self.starts = Strings.pack(sources)
@@ -225,7 +225,7 @@ class DocumentNames(Sequence):
 
 
 def _place(name: str, lacking: Sequence[str]) -> str:
-    """The split of a training document, by a hash of its name."""
+    """The split of a training document, by a hash of its name; lacking: splits without files."""
     for part in lacking:
         if rng.derive_seed(part, name) / 2**63 < splits.SHARE:
             return part

@@ -1,4 +1,4 @@
-"""Text sets: a subclass says what the texts are, the base class makes ids of them."""
+"""Base class of text sets: subclasses return texts, which it tokenizes and caches."""
 
 import logging
 import math
@@ -26,14 +26,14 @@ from sslzoo.data.tokenizer_training import check_vocab_size, train
 from sslzoo.errors import ConfigError, UserError
 
 _FILE = "tokenizer.json"
-MOST_UNKNOWN = 0.05  # of a text's tokens, above which a run says so
+MOST_UNKNOWN = 0.05  # share of [UNK] tokens above which a warning is logged
 _log = logging.getLogger("sslzoo")
-_VERSION = 6  # of what is cached: another one makes it anew
+_VERSION = 6  # of the cached format: increasing it invalidates old caches
 
 
 @dataclass
 class Texts:
-    """The items of one split: texts [N], what each is called, second texts [N] or None, label columns [N]."""
+    """The items of one split: texts [N], names [N], second texts [N] or None, label columns [N]."""
 
     texts: list[str]
     names: list[str]
@@ -42,12 +42,12 @@ class Texts:
 
 
 class TextData(Data):
-    """Text whose tokenizer is learned from its training split, once, or taken from a run by `restore`.
+    """Text whose tokenizer is learned from its training split and cached, or loaded from a run by `restore`.
 
-    A subclass implements `texts`. vocab_size: ids at most; the first five are [PAD] [UNK] [CLS] [SEP]
-    [MASK]. max_tokens: ids of an item at most, [CLS] and [SEP] included. tokens: what an id stands for; see
-    `tokenizer_training`. lowercase, strip_accents: whether case and whether accents are dropped (of word pieces and
-    unigram pieces). pack: whether rows are several texts, filled up to max_tokens (see `packing`).
+    A subclass implements `texts`. vocab_size: maximum number of ids; the first five are [PAD] [UNK] [CLS] [SEP]
+    [MASK]. max_tokens: maximum ids of an item, with [CLS] and [SEP]. tokens: the kind of tokenizer; see
+    `tokenizer_training`. lowercase, strip_accents: whether to remove case and accents (wordpiece and unigram only).
+    pack: whether to pack several texts into rows of up to max_tokens (see `packing`).
     """
 
     modality = "text"
@@ -69,37 +69,34 @@ class TextData(Data):
         self.tokens, self.lowercase, self.strip_accents = tokens, lowercase, strip_accents
         self.pack = pack
         self._told: set[str] = set()
-        self._train_counts: np.ndarray | None = None  # of the training split's tokens, once it is open
+        self._train_counts: np.ndarray | None = None  # token counts of the training split, once it is open
         self._tokenizer: Tokenizer | None = None
         self._texts: dict[str, Texts] = {}
-        self._hashes: dict[
-            str, tuple[np.ndarray, Sequence[str]]
-        ] = {}  # of the splits that were opened, and their names
+        self._hashes: dict[str, tuple[np.ndarray, Sequence[str]]] = {}  # of opened splits: text hashes and item names
 
     def texts(self, split: str) -> Texts:
-        """The items of "train", "valid" or "test". Raises UserError where there are none."""
+        """The items of "train", "valid" or "test". Raises UserError if there are none."""
         raise NotImplementedError
 
     def fingerprint(self, split: str) -> str:
-        """Stands for all that decides what `texts(split)` is. Without reading the texts, where a subclass can."""
+        """A hash of everything that `texts(split)` depends on. Subclasses avoid reading the texts if they can."""
         texts = self.opened(split)
         columns = {name: (str(x.dtype), x.tolist()) for name, x in texts.columns.items()}
         return digest(texts.texts, texts.names, texts.pairs, columns)
 
     def lines(self, split: str) -> Iterable[str]:
-        """The texts of a split, whole or by line, as often as they are gone through."""
+        """The texts of a split, whole or by line, for training a tokenizer; can be iterated repeatedly."""
         texts = self.opened(split)
         return [*texts.texts, *(texts.pairs or ())]
 
     def open(self, name: str) -> tuple[TextSplit, str]:
-        """The items of a split, from the cache, where they are written if they are not there yet; and the name of what
-        is there."""
+        """The items of a split, read from the cache or first written to it, and the name of the cached folder."""
         kind = (_VERSION, type(self).__qualname__, self.tokenizer.digest, self.max_tokens)
         folder = stored(f"texts-{digest(*kind, self.fingerprint(name))}", partial(self.write, name))
         return TextSplit.open(folder), folder.name
 
     def split(self, name: str) -> Split:
-        """The items of a split, or rows of several of them."""
+        """The items of a split, or packed rows of them."""
         split, ident = self.open(name)
         self.tell(name, split)
         self._tell_shared(name, split)
@@ -113,7 +110,7 @@ class TextData(Data):
         return PackedSplit.open(split, self.max_tokens, ident)
 
     def _tell_shared(self, name: str, split: TextSplit) -> None:
-        """Say, once, how many texts of a split are in one that was opened before, too."""
+        """Warn, once, about texts that are also in a split opened before."""
         if split.hashes is None or name in self._hashes:
             return
         self._hashes[name] = split.hashes, split.names
@@ -123,8 +120,7 @@ class TextData(Data):
                 _log.warning("%s", note)
 
     def tell(self, name: str, split: Any) -> None:
-        """Say, once, how many texts of a `TextSplit`, `TextBlocks` or `Sentences` lose their end, and that a vocabulary
-        knows too little of them."""
+        """Warn, once, about truncated texts of a `TextSplit`, `TextBlocks` or `Sentences`, and about too many [UNK]."""
         if split.cut_texts and "cut" not in self._told:
             self._told.add("cut")
             share = split.cut_texts / len(split)
@@ -152,7 +148,7 @@ class TextData(Data):
                 )
 
     def write(self, name: str, folder: Path) -> None:
-        """Write the items of a split to a folder."""
+        """Tokenize the items of a split and write them to a folder."""
         texts, size, cut = self.opened(name), 10_000, 0
 
         def encoded() -> Iterable[np.ndarray]:
@@ -168,7 +164,7 @@ class TextData(Data):
         np.save(folder / "hashes.npy", duplicates.text_hashes(texts.texts, texts.pairs))
 
     def opened(self, name: str) -> Texts:
-        """`texts(name)`, read once."""
+        """`texts(name)`, cached in memory."""
         if name not in self._texts:
             self._texts[name] = self.texts(name)
         return self._texts[name]
@@ -194,13 +190,13 @@ class TextData(Data):
         return unigram_entropy(self.train_counts())
 
     def train_counts(self) -> np.ndarray:
-        """How often each id occurs in the training split; see `token_counts`."""
+        """Counts of ids in the training split; see `token_counts`."""
         if self._train_counts is None:
             self.split("train")
         return self._train_counts
 
     def use(self, tokenizer: Tokenizer) -> None:
-        """Read with another tokenizer than one's own."""
+        """Use another tokenizer than the one learned from this data."""
         self._tokenizer, self.vocab_size = tokenizer, max(self.vocab_size, len(tokenizer))
 
     def save(self, folder: Path) -> None:
@@ -216,7 +212,7 @@ class TextData(Data):
         self.use(Tokenizer.load(folder / _FILE))
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
-        """int64 [T], a text as an item of this data would be, without its end where it has more than `max_tokens`."""
+        """int64 [T]: a text, or a pair, tokenized as the items of this data, truncated to `max_tokens`."""
         return self.tokenizer.encode(text, pair, max_tokens)
 
     def describe(self, inputs: Tensor) -> str:
@@ -227,11 +223,11 @@ class TextData(Data):
 
 
 def token_counts(tokens: np.ndarray, most: int = 2**22) -> np.ndarray:
-    """How often each id occurs that stands for text, [UNK] among them, int64 [V]; of more than `most` tokens, every
-    n-th is looked at."""
+    """Counts of ids, int64 [V], with 0 for special ids except [UNK]; of more than `most` tokens, only every n-th is
+    counted."""
     some = tokens[:: max(1, len(tokens) // most)]
     counts, chunk = np.zeros(SPECIALS, np.int64), 1 << 13
-    for start in range(0, len(some), chunk):  # numpy counts in int64: four times the tokens' memory
+    for start in range(0, len(some), chunk):  # in chunks, as bincount converts tokens to int64
         found = np.bincount(some[start : start + chunk], minlength=len(counts))
         found[: len(counts)] += counts
         counts = found
@@ -240,13 +236,13 @@ def token_counts(tokens: np.ndarray, most: int = 2**22) -> np.ndarray:
 
 
 def unigram_entropy(counts: np.ndarray) -> float:
-    """-sum_v p_v log p_v, in nats, of ids that occur so often; infinite where none does."""
+    """-sum_v p_v log p_v in nats, with p proportional to `counts`; infinite if all are 0."""
     share = counts[counts > 0] / max(counts.sum(), 1)
     return float(-(share * np.log(share)).sum()) if len(share) else math.inf
 
 
 def file_stamps(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of each file. Raises UserError where one cannot be read."""
+    """(path, size, mtime in ns) of each file. Raises UserError if one cannot be read."""
     found = []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""The fields of a row of a table, or of an object of JSON lines, that are texts."""
+"""Reads text fields from rows of tables and JSON objects."""
 
 import math
 
@@ -7,11 +7,11 @@ from sslzoo.errors import nearest
 
 
 class Fault(Exception):
-    """What is wrong with a row."""
+    """An error in a row."""
 
 
 def text(name: str, row: dict) -> str:
-    """A text of a row. Raises Fault where there is none."""
+    """The text in field `name` of a row. Raises Fault if it is missing, empty or not a text."""
     value = row.get(name)
     if isinstance(value, bool | list | dict):
         raise Fault(f"'{name}' is {labels.kind(value)}, not a text")

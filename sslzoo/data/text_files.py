@@ -1,4 +1,4 @@
-"""Text files read piece by piece: what is held in memory does not grow with a file."""
+"""Reads text files in pieces, in constant memory."""
 
 import codecs
 import io
@@ -19,17 +19,17 @@ UNREAD = (
     ".html", ".htm",
 )  # fmt: skip
 MEND = "unpack or convert them to .txt"
-_BLOCK = 1 << 20  # bytes that are read at a time
-_LONGEST = 1 << 20  # characters of a line at most; a longer one is cut, at a space where it has one
-_MARKS = {  # the longer ones first: one begins with another
+_BLOCK = 1 << 20  # bytes read at a time
+_LONGEST = 1 << 20  # maximum characters of a line; longer ones are split, at a space if possible
+_MARKS = {  # longer marks first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
 _log = logging.getLogger("sslzoo")
-_LINES, CHARACTERS = 20_000, 1 << 20  # of a chunk, give or take its last line
+_LINES, CHARACTERS = 20_000, 1 << 20  # maximum lines and characters of a chunk, exceeded by its last line at most
 
 
 class Repeatable(Iterable):
-    """What `make()` yields, made anew each time it is gone through."""
+    """An iterable that calls `make()` for each iteration."""
 
     def __init__(self, make: Callable[[], Iterator]):
         self._make = make
@@ -39,10 +39,10 @@ class Repeatable(Iterable):
 
 
 def decoded(path: Path) -> Iterator[str]:
-    """A UTF-8 file in pieces, without its byte order mark; UTF-16 and UTF-32 are read, and that is said, where they have
-    one, as what Excel and Notepad write as "Unicode" has.
+    """Decode a UTF-8 file in pieces, without its byte order mark. UTF-16 and UTF-32 are read, with a warning, if they
+    have a byte order mark (Excel's and Notepad's "Unicode").
 
-    Raises UserError, naming the first byte that is of no character and its line.
+    Raises UserError, naming the first invalid byte and its line.
     """
     decoder, encoding, begun, line, at = None, "utf-8", False, 1, 0
     try:
@@ -50,7 +50,7 @@ def decoded(path: Path) -> Iterator[str]:
             if decoder is None:
                 encoding = _encoding(path, block)
                 decoder = codecs.getincrementaldecoder(encoding)()
-            held = len(decoder.getstate()[0])  # of a character that the last block broke off
+            held = len(decoder.getstate()[0])  # bytes of a character that the last block split
             if text := decoder.decode(block, final=not block):
                 yield text if begun else text.removeprefix("\ufeff")
                 begun = True
@@ -66,7 +66,7 @@ def decoded(path: Path) -> Iterator[str]:
 
 
 def _encoding(path: Path, block: bytes) -> str:
-    """The encoding of a file that begins with a block. Refuses what begins as those do that are not read."""
+    """The encoding of a file, from its first block. Raises UserError for LFS pointers and UTF-16 without a mark."""
     for mark, name in _MARKS.items():
         if block.startswith(mark):
             _say_encoding(path, name)
@@ -93,11 +93,11 @@ def _convert(encoding: str, path: Path) -> str:
 
 
 def rows(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text in pieces, with their ends, which are \\n, \\r\\n or \\r; none is cut."""
+    """The lines of a text in pieces, with their ends (\\n, \\r\\n or \\r), of any length."""
     held, end = [], ""
     for piece in pieces:
         piece = end + piece
-        end = "\r" if piece.endswith("\r") else ""  # the next piece may begin with its newline
+        end = "\r" if piece.endswith("\r") else ""  # the next piece may begin with \n
         for line in io.StringIO(piece.removesuffix("\r"), newline=""):
             held.append(line)
             if line.endswith(("\n", "\r")):
@@ -108,8 +108,7 @@ def rows(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def after_line_ends(pieces: Iterable[str], places: Sequence[int]) -> list[int]:
-    """For each place in a text, in characters, the one after the first newline from there on; itself where there is
-    none."""
+    """For each character offset in a text, the offset after the next newline; unchanged if there is none."""
     found, missing, at = list(places), set(range(len(places))), 0
     for piece in pieces if places else ():
         for i in sorted(missing):
@@ -124,7 +123,7 @@ def after_line_ends(pieces: Iterable[str], places: Sequence[int]) -> list[int]:
 
 
 def stretch(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """The characters from `start` to `stop` of a text, in pieces."""
+    """Characters `start` to `stop` of a text, in pieces."""
     at = 0
     for piece in pieces:
         if part := piece[max(start - at, 0) : max(stop - at, 0)]:
@@ -135,17 +134,17 @@ def stretch(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a text with their ends, which are \\n, \\r\\n and \\r: `str.splitlines` ends them at form feeds, U+0085,
-    U+2028 and the like too, which stand within a line."""
+    """The lines of a text with their ends (\\n, \\r\\n or \\r). `str.splitlines` also splits at form feeds, U+0085,
+    U+2028 and others."""
     return list(io.StringIO(text, newline=""))
 
 
 def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text in pieces, with their ends (see `split_lines`); one of a million characters is cut."""
+    """The lines of a text in pieces, with their ends (see `split_lines`), split after a million characters."""
     held = ""
     for piece in pieces:
         parts = split_lines(held + piece)
-        held = parts.pop() if parts else ""  # the next piece may go on with it
+        held = parts.pop() if parts else ""  # the next piece may continue it
         yield from parts
         while len(held) > _LONGEST:
             cut = held.rfind(" ", 0, _LONGEST) + 1 or _LONGEST
@@ -156,7 +155,7 @@ def lines(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in lists that bound the memory of what is done with each."""
+    """Group texts into lists of bounded size."""
     chunk, characters = [], 0
     for text in texts:
         chunk.append(text)
@@ -169,5 +168,5 @@ def chunked(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def chunks_about(characters: int) -> int:
-    """How many chunks so many characters are, for a progress bar."""
+    """The approximate number of chunks of a text, for a progress bar."""
     return characters // CHARACTERS + 1

@@ -1,4 +1,4 @@
-"""Text files in folders that name their class, a file an item."""
+"""Text files in class folders, one item per file."""
 
 import logging
 from pathlib import Path
@@ -19,10 +19,10 @@ _log = logging.getLogger("sslzoo")
 class TextFolder(TextData):
     """Text files in <class>/, or in train/<class>/, test/<class>/ (see `splits.layout`), each an item (IMDb's layout).
 
-    Splits that are missing are taken from the training files by a hash of their names. Label: label, the class's
-    folder, "" in "unsup" or "unlabeled", which are trained on; and those that labels_from, a pattern of files'
-    names, finds (see `file_labels`). Files beside class folders are left out. on_error: "skip" leaves out a file that
-    is empty or not UTF-8, and keeps without labels one whose name does not fit labels_from.
+    Missing splits are taken from the training files by a hash of their names. Labels: label, the class folder ("" in
+    "unsup" or "unlabeled", which belong to train), and those parsed from file names by labels_from, a pattern (see
+    `file_labels`). Files outside class folders are left out. on_error: "skip" leaves out files that are empty or not
+    UTF-8, and keeps files that do not match labels_from, without labels.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TextFolder(TextData):
         return Texts([found[i] for i in kept], [names[split][i] for i in kept], None, labels)
 
     def _listing(self) -> tuple[Path, dict[str, list[str]], dict[str, dict[str, list[str]]]]:
-        """The root, and of each split its files and their label columns; found once."""
+        """(root, {split: files}, {split: label columns}), cached."""
         if self._listed is None:
             root = files.rooted(self.path)
             names, split, columns = self._list(root)
@@ -83,7 +83,7 @@ class TextFolder(TextData):
         found = splits.layout(names, str(root))
         labels = found.first_folders()
         classes = {part for part, label in zip(found.split, labels, strict=True) if label}
-        # IMDb has lists of addresses beside its classes
+        # IMDb has lists of URLs beside its class folders
         left = {i for i, part in enumerate(found.split) if part in classes and not labels[i] and not _free(names[i])}
         notes = found.notes if "train" in classes else found.said()
         if left:
@@ -102,5 +102,5 @@ class TextFolder(TextData):
 
 
 def _free(name: str) -> bool:
-    """Whether a file is in a folder of what is not labelled."""
+    """Whether a file is in a folder of unlabelled files."""
     return any(not splits.label(folder) for folder in name.split("/")[:-1])

@@ -1,4 +1,4 @@
-"""Text of which nothing lies on disk: what an imported encoder has for data."""
+"""The data of an imported encoder: a tokenizer without texts."""
 
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts
@@ -6,9 +6,9 @@ from sslzoo.errors import UserError
 
 
 class TextInputs(TextData):
-    """A tokenizer, taken from a run by `restore`, for the texts that are given to an encoder; no splits."""
+    """A tokenizer, loaded from a run by `restore`, for texts passed to an encoder; no splits."""
 
-    has_sentences = True  # a head may have learned from rows of them, elsewhere
+    has_sentences = True  # its head may have been trained on sentence rows elsewhere
 
     def __init__(self, batch: ByCount | BySeconds, vocab_size: int, max_tokens: int):
         super().__init__(batch, vocab_size, max_tokens)

@@ -1,4 +1,4 @@
-"""Several sets of text as one, such as a language each: one tokenizer, and shares that are smoothed."""
+"""Several text sets, such as one per language, with one tokenizer and smoothed sampling."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -18,12 +18,12 @@ from sslzoo.errors import ConfigError
 
 
 class TextMix(TextData):
-    """Sets of text, by name, in one vocabulary (multilingual BERT; XLM, Lample and Conneau 2019, 1901.07291). Each item's
-    label "language" is the name of its set.
+    """Text sets, by name, with one vocabulary (multilingual BERT; XLM, Lample and Conneau 2019, 1901.07291). The label
+    "language" of each item is the name of its set.
 
-    smoothing: the exponent s of the shares, p_k ~ n_k^s, by which training items are drawn and by which the tokenizer
-    sees text; n_k are a set's training items, and for the tokenizer its characters. Validation and test are each set's
-    own, whole. How texts become ids and how long they may be is said here, for all of them.
+    smoothing: exponent s of the shares p_k ~ n_k^s of the sets, in drawing training items (n_k: a set's training
+    items) and in learning the tokenizer (n_k: its characters). valid and test are those of all sets, unweighted.
+    vocab_size, max_tokens and tokens are those of the mixture, for all sets.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TextMix(TextData):
         return digest([(name, data.fingerprint(split)) for name, data in self._parts().items()], self.smoothing)
 
     def lines(self, split: str) -> Iterable[str]:
-        """The sets' lines, those of each as often, or as seldom, as its smoothed share of the characters has it."""
+        """Lines of all sets; those of each are repeated or thinned out to its smoothed share of characters."""
         lines = {name: data.lines(split) for name, data in self._parts().items()}
         sizes = np.array([max(sum(map(len, found)), 1) for found in lines.values()])
         times = smoothed(sizes, self.smoothing) * sizes.sum() / sizes
@@ -91,7 +91,7 @@ class TextMix(TextData):
         return unigram_entropy(mixed)
 
     def _parts(self, tokenizer=None) -> dict[str, TextData]:
-        """The sets, read as this one is."""
+        """The sets, with the settings and tokenizer of the mixture."""
         for data in self.sets.values():
             data.vocab_size, data.max_tokens, data.tokens = self.vocab_size, self.max_tokens, self.tokens
             if tokenizer is not None:
@@ -100,7 +100,7 @@ class TextMix(TextData):
 
 
 def _repeated(lines: Iterable[str], times: float) -> Iterator[str]:
-    """Each line `times` times on average, evenly."""
+    """Each line `times` times on average, evenly spread; below 1, some are left out."""
     for number, line in enumerate(lines):
         for _ in range(int((number + 1) * times) - int(number * times)):
             yield line

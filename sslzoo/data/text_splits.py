@@ -1,4 +1,4 @@
-"""The items of a text set as ids: short texts, each an item, and one long text in blocks."""
+"""Splits of token ids: short texts, one per item, or one long text in blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -15,11 +15,11 @@ from sslzoo.errors import UserError
 
 
 class TextSplit(Split):
-    """Items of ids, each int64 [T] with [CLS] and [SEP].
+    """Items of token ids, each int64 [T] with [CLS] and [SEP].
 
-    ids [M]: all items one after the other. starts [N + 1]: where each begins. The arrays may be memory-mapped files
-    (see `token_store`): then nothing of them is copied, and a pickled split holds their paths alone. cut_texts: how
-    many items lost their end. hashes [N]: of their texts (see `duplicates.text_hashes`), where they are kept.
+    ids [M]: all items concatenated. starts [N + 1]: their offsets. The arrays may be memory-mapped files (see
+    `token_store`), which are not copied and pickle as paths. cut_texts: number of truncated items. hashes [N]: of
+    their texts (see `duplicates.text_hashes`), or None.
     """
 
     cut_texts = 0
@@ -38,7 +38,7 @@ class TextSplit(Split):
 
     @classmethod
     def open(cls, folder: Path) -> "TextSplit":
-        """What `write` wrote, memory-mapped."""
+        """Open a folder written by `write`, memory-mapped."""
         arrays = open_arrays(folder)
         columns = {name: x for name, x in arrays.items() if name.startswith(("column.", "kinds.", "kind_starts."))}
         intervals = {}
@@ -61,7 +61,7 @@ class TextSplit(Split):
         columns: dict[str, np.ndarray],
         intervals: dict[str, Sequence[Intervals]] | None = None,
     ) -> None:
-        """Write items to a folder that `open` reads; ids: of each item, an array [T]."""
+        """Write items to a folder for `open`. ids: an array [T] for each item."""
         lengths, parts = [], []
         for item in ids:
             lengths.append(len(item))
@@ -78,7 +78,7 @@ class TextSplit(Split):
 
     @property
     def tokens(self) -> np.ndarray:
-        """All ids, [CLS] and [SEP] among them [M]."""
+        """All ids [M], with [CLS] and [SEP]."""
         return self.ids
 
     @cached_property
@@ -93,7 +93,7 @@ class TextSplit(Split):
 
 
 class BlockNames(Sequence):
-    """What `count` blocks of a text are called, made when asked for."""
+    """Names of `count` blocks of a text, made on access."""
 
     def __init__(self, text: str, count: int):
         self.text, self.count = text, count
@@ -110,9 +110,9 @@ class BlockNames(Sequence):
 class TextBlocks(Split):
     """One long text in blocks of `max_tokens`, each between [CLS] and [SEP] if `wrap`.
 
-    stream: the ids [N] of the text, an array or a memory-mapped one, of which nothing is copied. In training a block
-    starts anywhere within its place if `moving`, so that no two epochs cut the text alike; what
-    is left after the last whole block is out, unless it is all there is. Raises UserError for an empty text.
+    stream: the ids [N] of the text, in memory or memory-mapped (not copied). moving: in training, shift each block by
+    a random offset of less than a block, so that epochs cut the text differently. The remainder after the last whole
+    block is dropped; a text shorter than a block is one block. Raises UserError for an empty text.
     """
 
     cut_texts = 0
@@ -132,7 +132,7 @@ class TextBlocks(Split):
 
     @property
     def lengths(self) -> np.ndarray:
-        """[N], a single number in memory."""
+        """[N], broadcast from a single number."""
         return np.broadcast_to(np.int64(self.room + 2 * self.wrap), len(self.names))
 
     def __len__(self) -> int:

@@ -1,11 +1,11 @@
-"""Token ids in memory-mapped files of the cache: made once, shared by every rank and loader worker of a machine.
+"""Token ids in memory-mapped cache files, shared by all ranks and loader workers of a machine.
 
-<cache>/<name>/ids.npy       uint16 [M] where the vocabulary fits, else uint32
-<cache>/<name>/<array>.npy   whatever else is kept beside them
+<cache>/<name>/ids.npy       uint16 [M] if the vocabulary fits, else uint32
+<cache>/<name>/<array>.npy   other arrays
 
-A folder has its name only once everything in it is written; until then it is `.<name>.partial`, from which a
-killed `write_ids` goes on. One process of a machine writes it, on all of its cores, and the others wait: where an id
-lies depends on all texts before it, and ranks share the file in memory.
+A folder is written as `.<name>.partial`, from which an interrupted `write_ids` resumes, and renamed when complete.
+One process of a machine writes it, on all cores, while the others wait: the offset of an id depends on all texts
+before it.
 """
 
 import hashlib
@@ -29,25 +29,25 @@ from sslzoo.progress import track
 from sslzoo.run import write_json
 
 _PROGRESS = "progress.json"
-_SAVE_EVERY = 10.0  # seconds between notes of how far a file of ids has been written
-_HEADER = 128  # bytes of a .npy file before the ids, however many they are
+_SAVE_EVERY = 10.0  # seconds between checkpoints of the progress
+_HEADER = 128  # bytes of a .npy header, fixed for any number of ids
 
 
 class MappedArray(np.memmap):
-    """A .npy file as a read-only array that is pickled as its path; a part of it is pickled by value."""
+    """A read-only .npy file, memory-mapped and pickled as its path; slices of it are pickled by value."""
 
     path: Path | None = None
 
     def __array_finalize__(self, obj):
         super().__array_finalize__(obj)
-        self.path = None  # parts and copies are other arrays than the file's
+        self.path = None  # slices and copies are not the whole file
 
     def __reduce__(self):
         return (np.asarray(self).copy().__reduce__()) if self.path is None else (open_array, (self.path,))
 
 
 def open_array(path: Path) -> MappedArray:
-    """Map a .npy file. Raises UserError where it is damaged."""
+    """Memory-map a .npy file. Raises UserError if it is damaged."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False).view(MappedArray)
     except (OSError, ValueError, EOFError) as error:
@@ -66,15 +66,15 @@ def token_dtype(vocab_size: int) -> type:
 
 
 def digest(*parts) -> str:
-    """24 characters that stand for `parts`, which are told apart by their `repr`."""
+    """A hash of the `repr` of `parts`, 24 hex digits."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 def stored(name: str, make: Callable[[Path], None]) -> Path:
-    """The cached folder `name`, which `make` fills if it is not there yet.
+    """The path of the cached folder `name`, filled by `make` if it does not exist.
 
-    It is whole or not there; of two processes at the same time one makes it and the other waits. What a killed
-    `make` has written is still in the folder that the next one gets.
+    Creation is atomic, under a lock: of two processes one makes it and the other waits. After an interruption, the
+    next `make` gets the folder with what was written so far.
     """
     path = cache.folder() / name
     if not path.exists():
@@ -100,7 +100,7 @@ def write_ids(
     total: int,
     what: str,
 ) -> None:
-    """`write_arrays` of one array, `ids.npy`. encode: texts to ids [n]."""
+    """`write_arrays` for one array, `ids.npy`. encode: texts to ids [n]."""
     write_arrays(folder, inputs, chunks, lambda x: {"ids": encode(x)}, {"ids": token_dtype(vocab_size)}, total, what)
 
 
@@ -113,12 +113,11 @@ def write_arrays(
     total: int,
     what: str,
 ) -> None:
-    """Write `<name>.npy` for each name of `dtypes`: what `encode` makes of every chunk of every input, one after the
-    other.
+    """Write `<name>.npy` for each name of `dtypes`: the outputs of `encode` for every chunk of every input, concatenated.
 
-    inputs: how many there are. chunks(i): those of input i, the same each time. total: chunks there are about, for the
-    progress bar, labelled `what`. Goes on after the last chunk that was noted in the folder, and holds one in memory for
-    each core, which encodes it.
+    inputs: their number. chunks(i): the chunks of input i, the same each time. total: approximate number of chunks,
+    for the progress bar, labelled `what`. Resumes after the last chunk recorded in the folder. One chunk per core is
+    encoded, and held in memory, at a time.
     """
     sizes = {name: np.dtype(dtype).itemsize for name, dtype in dtypes.items()}
     first, skip, counts = _written(folder, sizes)
@@ -153,8 +152,7 @@ def write_arrays(
 
 
 def _encoded(chunks: Iterable[tuple], encode: Callable[..., dict], threads: int) -> Iterator[tuple]:
-    """(i, j, what is made of the chunk) of each (i, j, chunk), in their order, by so many threads: a tokenizer lets go of
-    Python's lock."""
+    """(i, j, encode(chunk)) of each (i, j, chunk), in order, with `threads` threads: tokenizers release the GIL."""
     if threads == 1:
         yield from ((i, j, encode(chunk)) for i, j, chunk in chunks)
         return
@@ -173,7 +171,7 @@ def _cores() -> int:
 
 
 def write_parts(path: Path, parts: Iterable[np.ndarray], dtype: type) -> None:
-    """Write arrays [n] one after the other as one .npy file, one of them in memory at a time."""
+    """Concatenate arrays [n] into one .npy file, with one of them in memory at a time."""
     count = 0
     with open(path, "w+b") as file:
         file.truncate(_HEADER)
@@ -200,7 +198,7 @@ def _flush(file) -> None:
 
 
 def _written(folder: Path, sizes: dict[str, int]) -> tuple[int, int, dict[str, int]]:
-    """The input and the chunk to go on with, and the numbers of each array that are there."""
+    """(input, chunk) to resume at, and the number of elements written of each array."""
     try:
         first, skip, counts = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         there = {name: (folder / f"{name}.npy").stat().st_size for name in sizes}
@@ -212,14 +210,14 @@ def _written(folder: Path, sizes: dict[str, int]) -> tuple[int, int, dict[str, i
 
 
 class Strings(Sequence):
-    """N strings in two arrays: their UTF-8 bytes, uint8 [M], and where each begins, int64 [N + 1]."""
+    """N strings in two arrays: their UTF-8 bytes, uint8 [M], and offsets, int64 [N + 1]."""
 
     def __init__(self, text: np.ndarray, starts: np.ndarray):
         self.text, self.starts = text, starts
 
     @staticmethod
     def pack(strings: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [string.encode(errors="surrogateescape") for string in strings]  # a file's name may be of any bytes
+        parts = [string.encode(errors="surrogateescape") for string in strings]  # file names may be any bytes
         return np.frombuffer(b"".join(parts), np.uint8), row_starts([len(part) for part in parts])
 
     def __len__(self) -> int:
@@ -233,7 +231,7 @@ class Strings(Sequence):
 
 
 class StringColumns(Mapping):
-    """Label columns in flat arrays; strings as codes of their kinds, decoded when they are asked for (object [N]).
+    """Label columns in flat arrays; strings as codes of distinct values, decoded on access (object [N]).
 
     arrays: column.<name>, and for strings kinds.<name> and kind_starts.<name>.
     """
@@ -268,7 +266,7 @@ class StringColumns(Mapping):
 
 
 class RaggedIntervals(Sequence):
-    """The `Intervals` of N items in flat arrays [M], and where each item's begin, int64 [N + 1]."""
+    """The `Intervals` of N items in flat arrays [M], with the offset of each item, int64 [N + 1]."""
 
     def __init__(self, starts: np.ndarray, start: np.ndarray, end: np.ndarray, label: np.ndarray):
         self.starts, self.start, self.end, self.label = starts, start, end, label
@@ -285,5 +283,5 @@ class RaggedIntervals(Sequence):
 
 
 def row_starts(lengths: ArrayLike) -> np.ndarray:
-    """int64 [N + 1]: where rows of these lengths begin, and at last where they end."""
+    """int64 [N + 1]: offsets of rows of these lengths, and the end of the last."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Text to ids and back. How a tokenizer is learned is in `tokenizer_training`."""
+"""Converts text to ids and back. Training is in `tokenizer_training`."""
 
 import hashlib
 import json
@@ -17,32 +17,32 @@ from sslzoo.data.base import CLS, PAD, SEP, SPECIALS
 from sslzoo.errors import UserError
 from sslzoo.run import write_atomic
 
-# its threads do not survive the fork of a loader's worker, which would warn and may hang
+# forking a loader worker after using its threads warns and may deadlock
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of the ids that `data.base` names
-Tokens = Literal["wordpiece", "byte_bpe", "unigram", "characters"]  # what an id may stand for
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4, as in `data.base`
+Tokens = Literal["wordpiece", "byte_bpe", "unigram", "characters"]  # kinds of tokenizer
 TOKENS: tuple[str, ...] = get_args(Tokens)
-_CHUNK = 10_000  # texts that are encoded at a time, to bound memory
-_SPACE = "\u2581"  # what stands for a space in pieces of a unigram model
+_CHUNK = 10_000  # texts encoded at a time, to bound memory
+_SPACE = "\u2581"  # the space in tokens of a unigram model
 
 
 class Tokenizer:
     """A tokenizer of any of `TOKENS`; ids 0 to 4 are `WORDS`. `save` writes the library's own tokenizer.json.
 
-    An imported one has a template of its own: what stands around texts (RoBERTa: two [SEP] between the two of a pair;
-    GPT-2: nothing).
+    An imported one has its own template of special tokens around texts (RoBERTa: two [SEP] between the texts of a
+    pair; GPT-2: none).
     """
 
     def __init__(self, backend: Backend):
         self._backend = backend
         self._before, self._between, self._after = _template(backend)
-        # "[MASK]" written in a text is six characters, not a mask
+        # "[MASK]" in a text is tokenized as six characters, not as the mask token
         self._backend.encode_special_tokens = True
 
     @property
     def kind(self) -> str:
-        """Which of `TOKENS` it is."""
+        """One of `TOKENS`."""
         model = self._backend.model
         if isinstance(model, models.WordPiece):
             return "wordpiece"
@@ -52,10 +52,10 @@ class Tokenizer:
 
     @staticmethod
     def load(path: Path) -> "Tokenizer":
-        """Read what `save` wrote. Raises UserError where the file is not a tokenizer of this project."""
+        """Load a file written by `save`. Raises UserError if it is not a tokenizer of sslzoo."""
         try:
             backend = Backend.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises plain Exception
             raise UserError(f"{path} is not a tokenizer: {error}") from error
         if [backend.token_to_id(word) for word in WORDS] != list(range(SPECIALS)):
             raise UserError(f"{path} is not a tokenizer of sslzoo: its first ids are not {' '.join(WORDS)}")
@@ -69,17 +69,17 @@ class Tokenizer:
 
     @property
     def wraps(self) -> bool:
-        """Whether there are specials around a text."""
+        """Whether special tokens are added around a text."""
         return bool(self._before or self._after)
 
     @property
     def digest(self) -> str:
-        """16 characters that stand for all that decides which ids a text has."""
+        """A hash of the tokenizer, 16 hex digits."""
         return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
-        """int64 [T]: [CLS] text [SEP] or [CLS] text [SEP] pair [SEP], or as the template has it; the longer loses its end
-        if it must."""
+        """int64 [T]: [CLS] text [SEP] or [CLS] text [SEP] pair [SEP], or as in the template; truncated to `max_tokens`,
+        of a pair the longer text first."""
         return self.encode_batch([text], None if pair is None else [pair], max_tokens)[0]
 
     def encode_batch(
@@ -91,7 +91,7 @@ class Tokenizer:
     def encode_batch_counted(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_tokens: int | None = None
     ) -> tuple[list[np.ndarray], int]:
-        """`encode` of many texts, and how many lost their end."""
+        """`encode` of many texts, and how many were truncated."""
         parts = [[ids] for ids in self.encode_apart(texts)]
         if pairs is not None:
             parts = [[*first, second] for first, second in zip(parts, self.encode_apart(pairs), strict=True)]
@@ -100,7 +100,7 @@ class Tokenizer:
         return [self._join(item, max_tokens) for item in parts], cut
 
     def encode_parts(self, texts: Sequence[str], max_tokens: int) -> list[list[np.ndarray]]:
-        """`encode` of many texts, each in as many parts of at most `max_tokens` as it has, one after the other."""
+        """`encode` of many texts, each as a list of consecutive parts of at most `max_tokens`."""
         room = max_tokens - self._specials(1)
         return [
             [self._join([ids[at : at + room]], None) for at in range(0, max(len(ids), 1), room)]
@@ -108,12 +108,12 @@ class Tokenizer:
         ]
 
     def encode_stream(self, texts: Iterable[str]) -> np.ndarray:
-        """int64 [N]: all texts one after the other, without specials."""
+        """int64 [N]: all texts concatenated, without special tokens."""
         parts = self.encode_apart(texts if isinstance(texts, list) else list(texts))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def encode_apart(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """int64 [T] of each text, without specials."""
+        """int64 [T] of each text, without special tokens."""
         found = []
         for start in range(0, len(texts), _CHUNK):
             encodings = self._backend.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False)
@@ -121,24 +121,23 @@ class Tokenizer:
         return found
 
     def encode_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """ids [T] of a text, without specials, and [T, 2] the first character of the text that each stands for and the one
-        after the last."""
+        """ids [T] of a text, without special tokens, and [T, 2], the (start, stop) characters of each."""
         encoding = self._backend.encode(text, add_special_tokens=False)
         return np.array(encoding.ids, np.int64), np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
     def pair(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
-        """The item [T] that two texts' ids make, with specials, and the place in it of the first id of the second."""
+        """The item [T] of two texts' ids, with special tokens, and the position of the second text in it."""
         return self._join([first, second], None), len(self._before) + len(first) + len(self._between)
 
     def pair_specials(self) -> int:
-        """How many specials an item of two texts has."""
+        """Number of special tokens of an item of two texts."""
         return self._specials(2)
 
     def encode_words(self, words: Sequence[str], max_tokens: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """ids [T] of the words joined by spaces, and [T] the word that each id belongs to (-1: none)."""
+        """ids [T] of the words joined by spaces, and the index [T] of each id's word (-1: none)."""
         encoding = self._backend.encode(" ".join(words), add_special_tokens=False)
-        ends = np.cumsum([len(word) + 1 for word in words])  # each word with the space after it
-        # a piece may begin with the space before its word
+        ends = np.cumsum([len(word) + 1 for word in words])  # of each word with the space after it
+        # a token may begin with the space before its word
         last = np.array([max(end - 1, start) for start, end in encoding.offsets], np.int64)
         word = np.searchsorted(ends, last, side="right")
         word[np.isin(last, ends - 1)] = -1  # the spaces themselves, where they are tokens
@@ -153,17 +152,16 @@ class Tokenizer:
         return self._backend.decode(kept, skip_special_tokens=False)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The piece of text that each id stands for, as the vocabulary spells it: word pieces that go on a word have
-        "##" before them; those of byte BPE and unigram that begin one have the sign of a space."""
+        """The token of each id, as in the vocabulary: "##" marks word pieces that continue a word; in byte BPE and
+        unigram, the space sign marks tokens that begin one."""
         return [self._backend.id_to_token(int(i)) for i in ids]
 
     @cached_property
     def is_continuation(self) -> np.ndarray:
-        """bool [V]: ids of pieces that go on the word before them; the first of a text begins one all the same.
+        """bool [V]: tokens that continue a word; the first token of a text begins a word in any case.
 
-        Word pieces say so ("##"). Pieces of byte BPE and unigram begin a word with its space; without one they go on a
-        word if they are letters or digits, but for Chinese characters, each of which is a word, as for BERT. So is
-        each of `characters`.
+        In wordpiece these have "##". In byte BPE and unigram they have no leading space and begin with a letter or
+        digit; Chinese characters are words of their own, as in BERT. In `characters` every token is a word.
         """
         found = np.zeros(len(self), bool)
         if self.kind != "characters":
@@ -172,13 +170,13 @@ class Tokenizer:
         return found
 
     def _text(self, token: str) -> str:
-        """What a piece of byte BPE or unigram stands for, its space as a space."""
+        """The text of a byte BPE or unigram token, with a plain space."""
         if self.kind == "unigram":
             return token.replace(_SPACE, " ")
         return self._backend.decoder.decode([token])
 
     def _specials(self, texts: int) -> int:
-        """How many specials an item of one text or of two has."""
+        """Number of special tokens of an item of one or two texts."""
         return len(self._before) + len(self._after) + (texts - 1) * len(self._between)
 
     def _join(self, parts: list[np.ndarray], max_tokens: int | None) -> np.ndarray:
@@ -186,7 +184,7 @@ class Tokenizer:
             room = max_tokens - self._specials(len(parts))
             if len(parts) == 1:
                 parts = [parts[0][:room]]
-            else:  # the shorter keeps up to half, the longer has what is left
+            else:  # the shorter text keeps up to half of the room, the longer gets the rest
                 first, second = (len(part) for part in parts)
                 first = min(first, max(room - second, room - room // 2))
                 parts = [parts[0][:first], parts[1][: room - first]]
@@ -196,8 +194,8 @@ class Tokenizer:
 
 
 def _template(backend: Backend) -> tuple[list[int], list[int], list[int]]:
-    """The ids before a text, between two texts and after the last: of the library's TemplateProcessing where the
-    tokenizer has one, else [CLS], [SEP] and [SEP]."""
+    """Special ids before a text, between two texts and after the last: from the tokenizer's TemplateProcessing, if it
+    has one, else [CLS], [SEP] and [SEP]."""
     state = {} if backend.post_processor is None else json.loads(backend.post_processor.__getstate__())
     found = [part for part in [state, *state.get("processors", [])] if part.get("type") == "TemplateProcessing"]
     if not found:
@@ -213,6 +211,6 @@ def _template(backend: Backend) -> tuple[list[int], list[int], list[int]]:
 
 
 def _goes_on(piece: str) -> bool:
-    """Whether a piece without a space before it belongs to a word; a part of a character does."""
+    """Whether a token without a leading space continues a word; part of a character (byte BPE) does."""
     first = piece[:1]
     return first == "\ufffd" or (first.isalnum() and "CJK UNIFIED" not in unicodedata.name(first, ""))

@@ -1,9 +1,9 @@
 """Tokenizers learned from texts by the `tokenizers` library: word pieces (Schuster and Nakajima 2012, as BERT uses
 them), byte-level byte pairs (GPT-2, RoBERTa), unigram pieces (Kudo 2018, XLM-R) and single characters.
 
-Training is a function of the texts alone. The library's own training of word pieces and unigram pieces is not: a hash
-map that is seeded anew in every process orders ties and sums. Here the alphabet is counted, cut and ordered before the
-library sees it, and the scores of unigram pieces are rounded.
+Training is deterministic. The library's own training of word pieces and unigram pieces is not: it breaks ties and sums
+in the order of a hash map with a per-process seed. Here the alphabet is counted, truncated and sorted beforehand, and
+the scores of unigram pieces are rounded.
 """
 
 import json
@@ -21,18 +21,18 @@ from sslzoo.data.tokenizer import WORDS, Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
 BYTES = 256
-_BREAKS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # blanks, which BERT's normalisation drops, joining the words
-_DIGITS = 6  # of a unigram piece's score: what the order of a sum changes is far below
+_BREAKS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # separators that BERT's normalizer deletes, which would join words
+_DIGITS = 6  # of a unigram score, far above the rounding error of sums
 
 
 def train(
     tokens: str, texts: Iterable[str], vocab_size: int, lowercase: bool = True, strip_accents: bool = False
 ) -> Tokenizer:
-    """Learn at most `vocab_size` ids, one of `tokenizer.TOKENS` each.
+    """Train a tokenizer with at most `vocab_size` ids. tokens: one of `tokenizer.TOKENS`.
 
-    texts: gone through several times, so no iterator; of a corpus, its lines. lowercase, strip_accents: of word pieces
-    and unigram pieces; BERT's uncased models have both on. What is held is distinct words or characters, not the texts.
-    Raises ConfigError where vocab_size has no room, UserError where all texts are empty.
+    texts: iterated several times, so not an iterator; the lines of a corpus. lowercase, strip_accents: for wordpiece
+    and unigram; both on in BERT's uncased models. Memory holds distinct words or characters, not the texts.
+    Raises ConfigError if vocab_size is too small, UserError if all texts are empty.
     """
     check_vocab_size(tokens, vocab_size)
     if tokens == "wordpiece":
@@ -51,13 +51,13 @@ def check_vocab_size(tokens: str, vocab_size: int) -> None:
 
 
 def _word_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool) -> Tokenizer:
-    """At most half of the ids are spent on single characters, the rarest of which become [UNK]. Chinese characters
-    stand apart, each a word (BERT's rule)."""
+    """At most half of the ids are single characters; rarer ones become [UNK]. Each Chinese character is a word (as in
+    BERT)."""
     normalizer: Any = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    if not strip_accents:  # a letter and the mark that follows it are the letter with the mark
+    if not strip_accents:  # compose letters and combining marks
         normalizer = normalizers.Sequence([normalizers.NFC(), normalizer])
     splitter = pre_tokenizers.BertPreTokenizer()
-    # a space always ends a word, so what stands between spaces is taken apart once however often it occurs
+    # words end at spaces, so each distinct string between spaces is split only once
     unsplit: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for line in _lines(texts):
@@ -73,7 +73,7 @@ def _word_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_a
     learner.normalizer, learner.pre_tokenizer = normalizer, splitter
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        special_tokens=[*WORDS, *pieces],  # what comes first has a fixed place, and so a fixed id
+        special_tokens=[*WORDS, *pieces],  # listed first, so that their ids are fixed
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         show_progress=False,
@@ -86,8 +86,7 @@ def _word_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_a
 
 
 def _byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Pairs of bytes, joined by how often they occur, within GPT-2's words (Radford et al. 2019, section 2.2): no text
-    has unknowns, and what is decoded is what was encoded, in every case and script."""
+    """Byte-level BPE with GPT-2's word splitting (Radford et al. 2019, section 2.2): no [UNK]; decoding is exact."""
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -103,9 +102,9 @@ def _byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def _unigram(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool) -> Tokenizer:
-    """Pieces whose product of chances is largest for a text, spaces among them (Kudo 2018, as SentencePiece and XLM-R
-    have it: compatible forms are one, and blanks are one space). At most half of the ids are single characters, the
-    rarest of which become [UNK]."""
+    """Unigram language model: a text's most probable segmentation, spaces included (Kudo 2018; as in SentencePiece and
+    XLM-R, after NFKC and with whitespace as one space). At most half of the ids are single characters; rarer ones
+    become [UNK]."""
     steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
     if strip_accents:
         steps += [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
@@ -133,8 +132,8 @@ def _unigram(texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accen
 
 
 def _characters(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """One id a character, nothing normalised: what is decoded is what was encoded. The most frequent characters have
-    ids; the others become [UNK]."""
+    """One id per character, without normalization. Only the most frequent characters have ids; the others become
+    [UNK]."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
@@ -146,13 +145,13 @@ def _characters(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def _lines(texts: Iterable[str], keep_ends: bool = False) -> Iterator[str]:
-    """By line: the pieces of a whole book at once would take all memory."""
+    """Lines of the texts, as pre-tokenizing a whole book at once takes too much memory."""
     lines = (line for text in texts for line in split_lines(text))
     return lines if keep_ends else (line.rstrip("\r\n") for line in lines)
 
 
 def _some(lines: Iterator[str]) -> Iterator[str]:
-    """The same lines. Raises UserError where all are blank."""
+    """The lines unchanged. Raises UserError if all are blank."""
     blank = True
     for line in lines:
         blank = blank and not line.strip()
@@ -177,7 +176,7 @@ def _by_count(counts: Counter) -> list[str]:
 
 
 def _alphabet(words: Counter, room: int) -> tuple[list[str], list[str]]:
-    """The most frequent characters, and "##" with each that goes on a word; together at most `room`."""
+    """The most frequent characters, and "##" + each that occurs inside words; at most `room` in all."""
     counts: Counter[str] = Counter()
     inside: set[str] = set()
     for word, count in words.items():
