@@ -45,18 +45,25 @@ def after_pretraining(run: Run, job, argv: list[str]) -> str:
 def fitting_task(data, encoder, folders: list[Path]) -> list[str] | None:
     """The overrides of `sslzoo probe` for a task that can be put to a data set: one of a name for one of its label
     columns, else the column itself; None where there is no label that train, valid and test have alike."""
-    from sslzoo import nodes
+    from omegaconf import OmegaConf
+
+    from sslzoo import config, nodes
     from sslzoo.probe.splits import ByItem, Pool
     from sslzoo.probe.tasks import Task
 
     pool = Pool(data)
     if len(pool) > MANY:
         return None
-    named: dict[str, list] = {}
+    options = []
     for path in sorted(path for folder in (CONF, *folders) for path in (folder / "task").glob("*.yaml")):
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if "defaults" not in node and node.get("label") in pool.columns() and node.get("kind") == "classification":
-            named.setdefault(node["label"], []).append(([f"task={path.stem}"], nodes.make(node)))
+        own_data = any("/data" in str(default) for default in node.get("defaults", []))
+        if not own_data and node.get("label") in pool.columns() and node.get("kind") == "classification":
+            options.append(path.stem)
+    named: dict[str, list] = {}
+    for option, node in config.choices("task", options, folders).items():
+        task = nodes.make(OmegaConf.to_container(node, resolve=True))
+        named.setdefault(task.label, []).append(([f"task={option}"], task))
     for column in pool.columns():
         chosen = [] if len(pool.columns()) == 1 else [f"task.label={column}"]
         anew = [*chosen, "task/split=by_item"]

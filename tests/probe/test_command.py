@@ -185,16 +185,17 @@ def test_a_run_of_the_built_in_speech_is_probed_on_other_speech(tmp_path, capsys
     saved = json.loads(run.encoder.read_text())
     write_json(run.encoder, {**saved, "data": compose("data=spoken", "encoder=tiny_speech")["data"]})
     assert build.load_encoder(run)[1].size == (30, 2, 12)
-    words = [f"root={run.folder.parent}", "run=one", "data=tiny_speech", "data.sample_rate=8000", "device=cpu"]
+    words = [f"root={run.folder.parent}", "run=one", "data=tiny_speech", "data.sample_rate=8000", "task.label=label"]
+    words.append("device=cpu")
     found = json.loads(run_probe(compose(*words, command="probe"), {"data": "tiny_speech"}).read_text())
-    assert found["pretrained"]["task"] == "tiny_speech" and found["pretrained"]["classes"] == list("0123")
+    assert found["pretrained"]["task"] == "tiny_speech-label" and found["pretrained"]["classes"] == list("0123")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "data is read at sample_rate 16000 instead of 8000, as the run's encoder reads"
     with pytest.raises(
         ConfigError, match="data.sample_rate=8000, but the run's encoder reads 16000 — leave out data.s"
     ):
         run_probe(compose(*words, command="probe"), {}, ["data.sample_rate"])
-    with pytest.raises(UserError, match="no labels 'lable'; it has: label — did you mean 'label'?"):
+    with pytest.raises(UserError, match="no labels 'lable'; it has: label, value — did you mean 'label'?"):
         run_probe(compose(*words, "task.label=lable", command="probe"), {})
     with pytest.raises(UserError, match="has no time-aligned labels 'label'; it has: half; 'label' is a label column"):
         run_probe(compose(*words, "task=frames", "task.label=label", command="probe"), {})

@@ -30,7 +30,8 @@ def html(tmp_path_factory):
         "entries": {entry: {"tasks": ["digit"]} for entry in scores},
         "runs": [{"run": run.name, "entry": run.name[:-3]} for run in runs],
     }
-    return page.write(runs, folder / "page.html", results)
+    page.write(runs, folder / "page.html", results)
+    return folder / "page.html"
 
 
 @pytest.fixture(scope="module")
@@ -135,5 +136,6 @@ def test_a_hostile_run_runs_nothing(browser, tmp_path):
     name = '"><img src=x onerror="window.hit=1"><script>window.hit = 1</script>'
     run.config.write_text(json.dumps({"seed": name, "objective": {"_target_": name}}))
     run.events.write_text(json.dumps({"step": 1, "kind": name, "message": name}) + "\n")
-    browser.open(page.write([run], tmp_path / "page.html"))
+    page.write([run], tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
     assert browser.js("window.hit === undefined") and browser.errors == []

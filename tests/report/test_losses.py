@@ -62,5 +62,6 @@ def test_without_losses_all_is_as_it_was(tmp_path):
 
 
 def test_the_page_leads_with_it(tmp_path):
-    html = page.write(runs(tmp_path, 1.5, 1.6), tmp_path / "page.html").read_text()
+    page.write(runs(tmp_path, 1.5, 1.6), tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
     assert "Validation loss:" in html and "1.550" in html and "No task has been probed" not in html

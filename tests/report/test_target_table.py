@@ -64,13 +64,15 @@ def test_measures_that_are_not_there_are_dashes(runs, tmp_path, splits):
 
 def test_without_targets_nothing_is_said(runs, tmp_path):
     assert targets.markdown([]) == "" and targets.html([]) == ""
-    assert "Targets" not in page.write([runs[0]], tmp_path / "page.html").read_text()
+    page.write([runs[0]], tmp_path / "page.html")
+    assert "Targets" not in (tmp_path / "page.html").read_text()
 
 
 def test_the_page_escapes_what_it_says(runs, tmp_path):
     label = tmp_path / "it1-s0-labels" / "label.json"
     said = json.loads(label.read_text()) | {"source": {"source": "<script>alert(1)</script>"}, "clusters": "<b>"}
     label.write_text(json.dumps(said))
-    html = page.write([runs[1]], tmp_path / "page.html").read_text()
+    page.write([runs[1]], tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
     table = html.split("Targets</h3>")[1].split("</table>")[0]
     assert html.count("<script>") == 1 and "<script>" not in table and "&lt;script&gt;" in table and "<b>" not in table
