@@ -1,4 +1,4 @@
-"""Whether a sentence has the answer to a question: GLUE's QNLI (1804.07461, section 3.3), made of SQuAD's JSON."""
+"""Does a sentence contain the answer to a question? GLUE's QNLI (1804.07461, section 3.3), made from SQuAD's JSON."""
 
 import logging
 import re
@@ -23,14 +23,14 @@ _log = logging.getLogger("sslzoo")
 
 
 class AnswerSentences(TextData):
-    """Pairs of a question and a sentence of its paragraph, two a question: the sentence that its answer lies in, and of
-    those without it the one that shares most words with the question (GLUE leaves out pairs that share few).
-    Label: label, one of `LABELS`.
+    """Pairs of a question and a sentence of its paragraph, two per question: the sentence with the answer, and the one
+    without it that shares the most words with the question (GLUE drops pairs that share few). Label: label, one of
+    `LABELS`.
 
-    files: the file of each split, relative to `path`; without it, the folder's one .json file, or its train*.json and
-    dev*.json, which is test where there is no test*.json. Splits that are missing are whole articles of train, by a
-    hash of their titles. Questions without an answer, with one that goes over a sentence's end, and those of
-    paragraphs of one sentence are left out.
+    files: the file of each split, relative to `path`; without it, the folder's only .json file, or its train*.json and
+    dev*.json; the latter is test if there is no test*.json. Missing splits are whole articles of train, by a hash of
+    their titles. Questions are left out if they have no answer, if it spans sentences, or if the paragraph has one
+    sentence.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class AnswerSentences(TextData):
 
 
 def _pair(question: Question) -> tuple[str, str] | None:
-    """The sentence of a paragraph that has the answer, and another; None where there are no such two."""
+    """(sentence with the answer, sentence without it) of a paragraph; None if it lacks one of them."""
     if not question.answers or question.fault() is not None:
         return None
     answer, start = question.answers[0]
@@ -114,9 +114,9 @@ def _pair(question: Question) -> tuple[str, str] | None:
     return own, max(others, key=lambda sentence: len(asked & _words(sentence)))
 
 
-@lru_cache(maxsize=8)  # several questions are about a paragraph
+@lru_cache(maxsize=8)  # several questions share a paragraph
 def _starts(text: str) -> list[int]:
-    """Where each sentence of a text begins, and at last where the text ends, in characters."""
+    """Character offsets of the sentences of a text, and its length."""
     found, at = [0], 0
     for piece, begins, _ in split_sentences(split_lines(text), "rule", "file"):
         if begins and at:

@@ -1,5 +1,4 @@
-"""A text in rows of sentences, as an objective asks for them: made once for a seed and a split, and kept in the cache as
-places in the text's token stream."""
+"""Rows of sentences that an objective asks for, cached per seed and split as offsets in the text's token stream."""
 
 import itertools
 from functools import partial
@@ -18,14 +17,14 @@ from sslzoo.data.text_splits import BlockNames
 from sslzoo.data.token_store import digest, open_arrays, stored
 from sslzoo.errors import ConfigError
 
-_VERSION = 1  # of what is cached: another one makes it anew
+_VERSION = 1  # of the cached format: increasing it invalidates old caches
 
 
 class SentenceRows(Split):
-    """Rows that are stretches of a text's token stream: [CLS], then each part and [SEP]; within a part, [SEP] where a
-    document ends.
+    """Rows made from spans of a text's token stream: [CLS], then each part followed by [SEP]; also [SEP] at document
+    ends within a part.
 
-    spans int64 [N, 2 P]: begins and ends of the parts. labels uint8 [N], or None. The arrays may be memory-mapped.
+    spans int64 [N, 2 P]: (start, stop) of the parts. labels uint8 [N], or None. The arrays may be memory-mapped.
     """
 
     def __init__(self, sentences: Sentences, spans: np.ndarray, labels: np.ndarray | None):
@@ -58,8 +57,8 @@ class SentenceRows(Split):
 
 
 class Arranged(WrappedData):
-    """A text in rows that an objective asks for: in all else the text itself. Validation and test rows are the same
-    whatever the seed is."""
+    """A text set with the rows that an objective asks for; all other attributes are those of the text set. Valid and
+    test rows do not depend on the seed."""
 
     def __init__(self, data: Data, rows: RowsOfSentences, seed: int):
         super().__init__(data)
@@ -78,9 +77,9 @@ class Arranged(WrappedData):
 
 
 def arranged(data: Data, objective, seed: int) -> Data:
-    """The data in the rows that an objective asks for; as it is where it asks for none.
+    """The data in the rows that an objective asks for, unchanged if it asks for none.
 
-    Raises ConfigError where the data knows no sentences."""
+    Raises ConfigError if the data has no sentences."""
     rows = getattr(objective, "rows", None)
     if rows is None:
         return data

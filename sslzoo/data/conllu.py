@@ -1,4 +1,4 @@
-"""Sentences whose every word is labelled: CoNLL-U (universaldependencies.org/format.html)."""
+"""Sentences with a label for each word: CoNLL-U (universaldependencies.org/format.html)."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,8 +24,8 @@ _FILES = {"train": "train", "valid": "dev", "test": "test"}
 class ConllU(TextData):
     """A Universal Dependencies treebank: *-ud-{train,dev,test}.conllu.
 
-    Time-aligned label, counted in ids: upos, the part of speech of the word that an id belongs to.
-    Multi-word tokens (1-2) and empty nodes (8.1) are left out: their words are in lines of their own.
+    Time-aligned label, in token positions: upos, the part of speech of each token's word.
+    Multi-word tokens (1-2), whose words have their own lines, and empty nodes (8.1) are left out.
     on_error: "skip" leaves out sentences with a line that is not CoNLL-U.
     """
 
@@ -72,7 +72,7 @@ class ConllU(TextData):
         words = [words for words, _ in self._sentences[name]]
         encoded = [self.tokenizer.encode_words(sentence, self.max_tokens) for sentence in words]
         upos = [_stretches(word, tags) for (_, word), (_, tags) in zip(encoded, self._sentences[name], strict=True)]
-        # a word whose first piece is past the end is not read
+        # words beyond max_tokens are not read
         cut = sum(len(np.unique(word[word >= 0])) < len(own) for (_, word), own in zip(encoded, words, strict=True))
         ids, dtype = (item for item, _ in encoded), token_dtype(len(self.tokenizer))
         TextSplit.write(folder, ids, dtype, texts.names, texts.columns, {"upos": upos})
@@ -98,7 +98,7 @@ def _blocks(text: str):
 
 
 def _sentence(lines: list[str]) -> tuple[list[str], list[str]]:
-    """Words and their parts of speech. Raises ValueError for what is not CoNLL-U."""
+    """Words and their parts of speech. Raises ValueError if a line is not CoNLL-U."""
     words, tags = [], []
     for line in lines:
         fields = line.split("\t")
@@ -116,7 +116,7 @@ def _sentence(lines: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _stretches(word: np.ndarray, labels: list[str]) -> Intervals:
-    """The places of each word's ids with its label; `word` [T] is the word of each id."""
+    """The token positions of each word with its label; word [T]: the word index of each token."""
     here = np.unique(word[word >= 0])
     places = [np.flatnonzero(word == number) for number in here]
     start, end = ([float(place[0]) for place in places], [float(place[-1] + 1) for place in places])

@@ -35,8 +35,8 @@ _log = logging.getLogger("sslzoo")
 
 
 class Documents(TextData):
-    """The documents of a corpus: each .txt file under a folder, and `field` of each object of .jsonl files; also with .gz or
-    .zst. Documents longer than `max_tokens` are split into consecutive items.
+    """The documents of a corpus: each .txt file under a folder, and `field` of each object of .jsonl files; also
+    with .gz or .zst. Documents longer than `max_tokens` are split into consecutive items.
 
     The corpus is read as a stream, document by document. Ids are cached in memory-mapped files, which one process
     writes while others wait; an interrupted write is resumed.

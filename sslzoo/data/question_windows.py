@@ -1,5 +1,5 @@
-"""Questions, each beside its paragraph in windows that overlap: what extractive question answering reads (Devlin et al.
-2019, section 4.2; `doc_stride` of BERT's run_squad.py)."""
+"""Inputs of extractive question answering: questions with overlapping windows of their paragraphs (Devlin et al. 2019,
+section 4.2; `doc_stride` of BERT's run_squad.py)."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,7 @@ from sslzoo.errors import ConfigError
 
 @dataclass(frozen=True)
 class Question:
-    """name: what it is called in a message. answers: (text, its first character in `context`) of each; none where there
-    is no answer."""
+    """name: for messages. answers: (text, its first character in `context`) of each; empty if unanswerable."""
 
     name: str
     id: str
@@ -24,7 +23,7 @@ class Question:
     answers: tuple[tuple[str, int], ...]
 
     def fault(self) -> str | None:
-        """What is wrong with it, in words."""
+        """The error message of a bad question, or None."""
         if not isinstance(self.text, str) or not self.text.strip() or not str(self.context).strip():
             return f"{self.name}: the {'question' if str(self.context).strip() else 'paragraph'} is empty"
         for text, start in self.answers:
@@ -34,12 +33,12 @@ class Question:
 
 
 class QuestionWindows(Split):
-    """Items [CLS] question [SEP] window [SEP], of at most `max_tokens`; windows of a paragraph begin `stride` tokens apart.
-    Targets: start and end, the places in the item of the first answer's first and last token, 0 (of [CLS]) for both
-    where the window does not hold all of it, or there is none.
+    """Items [CLS] question [SEP] window [SEP] of at most `max_tokens`; windows start `stride` tokens apart.
+    Targets: start and end, the positions in the item of the first answer's first and last token; both 0 ([CLS]) if
+    the window does not contain the whole answer or there is none.
 
-    question [N]: which of `questions` an item is about. first [N]: the first token of the paragraph that it holds.
-    cut_questions: how many questions are longer than `max_question` and lose their end. left_out: how many were refused.
+    question [N]: index into `questions`. first [N]: the paragraph token at which the window starts. cut_questions:
+    number of questions truncated to `max_question`. left_out: number of rejected questions.
     """
 
     on_error = "raise"
@@ -63,7 +62,7 @@ class QuestionWindows(Split):
                     f"paragraph in data.max_tokens={max_tokens}: set a smaller data.max_question or a longer max_tokens"
                 )
             total = len(self.contexts[question.context][0])
-            # no token is between two windows, whatever the stride
+            # no gap between windows, whatever the stride
             step, at = min(stride, room), 0
             while True:
                 rows.append((number, at, min(room, total - at)))
@@ -83,8 +82,8 @@ class QuestionWindows(Split):
         return self.tokenizer.pair(self.ids[number], ids[first : first + self.size[index]])
 
     def offsets(self, index: int) -> tuple[np.ndarray, int]:
-        """Of an item: the characters of the paragraph [M, 2] that each of its paragraph's tokens stands for, and the place
-        of the first of these tokens."""
+        """(start, stop) characters in the paragraph [M, 2] of each paragraph token of an item, and the position of the
+        first of these tokens in the item."""
         number, first = self.question[index], self.first[index]
         _, offsets = self.contexts[self.questions[number].context]
         return offsets[first : first + self.size[index]], self._item(index)[1]
@@ -94,7 +93,7 @@ class QuestionWindows(Split):
         return {"start": torch.tensor(start), "end": torch.tensor(end)}
 
     def span(self, index: int) -> tuple[int, int]:
-        """The places of the first answer's first and last token; (0, 0) where the window has not all of it."""
+        """Positions of the first answer's first and last token; (0, 0) if the window lacks part of it."""
         answers = self.questions[self.question[index]].answers
         if not answers:
             return 0, 0

@@ -1,4 +1,4 @@
-"""Which stretches of a text make a row: pairs of sentences (BERT, ALBERT) and rows full of them (RoBERTa)."""
+"""Builds rows from the sentences of a text: sentence pairs (BERT, ALBERT) and full sentences (RoBERTa)."""
 
 from array import array
 from typing import Protocol
@@ -9,26 +9,26 @@ from sslzoo import rng
 from sslzoo.data.sentences import Sentences
 from sslzoo.errors import ConfigError, UserError
 
-_BLOCK = 1 << 14  # rows that are drawn for at a time
+_BLOCK = 1 << 14  # rows whose random numbers are drawn at a time
 
 
 class RowsOfSentences(Protocol):
-    """Which stretches of a text make a row. pairs: what their label says, None of rows of one part."""
+    """Selects rows from a text. pairs: the name of the pairs' label; None for rows of one part."""
 
     pairs: str | None
 
     def spans(self, sentences: Sentences, max_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Rows of at most `max_tokens`, their specials included: begins and ends of their parts in the stream, int64
-        [N, 2 P]; and the labels of pairs, uint8 [N] (see `data.base.PAIR`). Raises UserError where the text does not
-        do."""
+        """Rows of at most `max_tokens`, with special tokens: (start, stop) of their parts in the token stream, int64
+        [N, 2 P]; and the labels of pairs, uint8 [N] (see `data.base.PAIR`). Raises UserError if there are
+        none."""
 
 
 class Pairs:
-    """What both kinds of pairs share (Devlin et al. 2019, appendix A.2, as their `create_pretraining_data.py` does it):
-    sentences of a document are taken until they fill the row, and cut at random into two parts.
+    """Base class of sentence pairs (Devlin et al. 2019, appendix A.2, as in their `create_pretraining_data.py`):
+    sentences of a document are taken until they fill the row, and split at random into two parts.
 
-    short: the chance that a row is filled to a random length only. The authors' code draws it once a document, which of
-    a book would make thousands of short rows; here each row draws.
+    short: probability that a row is filled to a random length only. The authors' code draws it once per document, so
+    that all rows of a book may be short; here it is drawn per row.
     """
 
     def __init__(self, short: float = 0.1):
@@ -37,16 +37,16 @@ class Pairs:
         self.short = short
 
     def take(self, draws: "Draws", starts: np.ndarray, room: int, first: int, end: int) -> tuple[int, int, int, bool]:
-        """The next row of a document: (first sentence of its second part, the first after it, length to fill, whether
-        by chance). first, end: the first sentence that is left, and the first of the next document."""
+        """The next row of a document: (first sentence of its second part, first sentence after it, length to fill, a
+        coin flip). first, end: the first remaining sentence, and the first of the next document."""
         target = room if draws.uniform("short") >= self.short else 2 + draws.integer("length", room - 1)
         stop = min(int(np.searchsorted(starts, starts[first] + target)), end)
         middle = first + 1 + (draws.integer("middle", stop - first - 1) if stop - first > 1 else 0)
         return middle, stop, target, draws.uniform("other") < 0.5
 
     def cut(self, draws: "Draws", spans: tuple[int, int, int, int], room: int) -> tuple[int, int, int, int]:
-        """Both parts without what is more than `room` ids: one at a time from the longer, of two alike from the second,
-        at its front or its back by a coin."""
+        """Truncate both parts to `room` ids together: one id at a time from the longer part (the second if equal), at
+        its front or back by a coin flip."""
         a, a_end, b, b_end = spans
         first, second = a_end - a, b_end - b
         excess = first + second - room
@@ -61,8 +61,9 @@ class Pairs:
 
 
 class NextSentence(Pairs):
-    """BERT's pairs: half of the second parts go on with the first; the others are sentences from anywhere in another
-    document, and those whose place they take begin the next row. A row of one sentence has another document's."""
+    """BERT's pairs: half of the second parts follow the first; the others are sentences from a random position in
+    another document, and the sentences that they replace begin the next row. After a single sentence, the second part
+    is always from another document."""
 
     pairs = "next_sentence"
 
@@ -83,7 +84,7 @@ class NextSentence(Pairs):
                 a, a_end = int(starts[first]), int(starts[middle])
                 if other:
                     number = draws.integer("document", len(documents) - 2)
-                    number += number >= document  # each of the others alike
+                    number += number >= document  # uniform over the other documents
                     begin, last = int(documents[number]), int(documents[number + 1])
                     begin += draws.integer("sentence", last - begin)
                     filled = int(np.searchsorted(starts, starts[begin] + max(target - (a_end - a), 1)))
@@ -96,8 +97,8 @@ class NextSentence(Pairs):
 
 
 class SentenceOrder(Pairs):
-    """ALBERT's pairs (Lan et al. 2020, section 3.1): two parts of a document, one after the other, exchanged in half of
-    the rows. A row of one sentence is left out."""
+    """ALBERT's pairs (Lan et al. 2020, section 3.1): two consecutive parts of a document, swapped in half of the rows.
+    Rows of one sentence are dropped."""
 
     pairs = "sentence_order"
 
@@ -124,18 +125,18 @@ class SentenceOrder(Pairs):
 
 
 class FullSentences:
-    """RoBERTa's rows (Liu et al. 2019, section 4.2): as many whole sentences, one after the other, as fit; where a
-    document ends, the next one goes on behind a separator. A sentence longer than a row is cut into rows."""
+    """RoBERTa's rows (Liu et al. 2019, section 4.2): as many consecutive whole sentences as fit, across documents, with
+    a separator between documents. A sentence longer than a row is split into rows."""
 
     pairs, crosses = None, True
 
     def spans(self, sentences: Sentences, max_tokens: int, seed: int) -> tuple[np.ndarray, None]:
         starts, documents, room = *sentences.places(), max_tokens - 2
-        # ids and separators before the end of each sentence, and before the beginning of each
+        # ids and separators before the end of each sentence, and before its beginning
         number = np.arange(len(sentences))
         separators = np.searchsorted(documents[1:-1], number, side="right")
         ends, begins = starts[1:] + separators, starts[:-1] + separators
-        limits = documents[np.searchsorted(documents, number, side="right")]  # the end of each one's document
+        limits = documents[np.searchsorted(documents, number, side="right")]  # the end of each sentence's document
         spans, first = array("q"), 0
         while first < len(sentences):
             stop = int(np.searchsorted(ends, begins[first] + room, side="right"))
@@ -152,14 +153,14 @@ class FullSentences:
 
 
 class DocSentences(FullSentences):
-    """The same within a document: a row that its end leaves short stays short, so that batches are best counted in
-    tokens (`data/batch=tokens`)."""
+    """As `FullSentences`, but rows do not cross documents; the last row of a document may be short, so batch by tokens
+    (`data/batch=tokens`)."""
 
     crosses = False
 
 
 class Draws:
-    """Random numbers of row after row, by name; of each name one a row."""
+    """Random numbers for consecutive rows: one per row and name."""
 
     def __init__(self, seed: int):
         self.seed, self.row = seed, -1
@@ -171,7 +172,7 @@ class Draws:
             self.blocks = {}
 
     def bits(self, name: str) -> int:
-        """63 of them."""
+        """63 random bits of the current row."""
         if name not in self.blocks:
             first = self.row // _BLOCK * _BLOCK
             rows = np.arange(first, first + _BLOCK)
@@ -185,7 +186,7 @@ class Draws:
         return self.bits(name) % high
 
     def heads(self, name: str, coins: int) -> int:
-        """How many of so many coins."""
+        """The number of heads in `coins` coin flips."""
         found, bits, number = 0, self.bits(name), 0
         while coins > 0:
             found += (bits & ((1 << min(coins, 63)) - 1)).bit_count()

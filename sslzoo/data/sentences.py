@@ -1,4 +1,4 @@
-"""Where the sentences and documents of running text end, as places in its stream of token ids."""
+"""Splits running text into sentences and documents, stored as offsets in its stream of token ids."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +15,8 @@ from sslzoo.errors import UserError
 DocumentsBy = Literal["file", "heading", "blank_line"]
 SentencesBy = Literal["rule", "line"]
 
-_VERSION = 2  # of what is cached: another one makes it anew
-_CHUNK = 10_000  # pieces of text that are encoded at a time
+_VERSION = 2  # of the cached format: increasing it invalidates old caches
+_CHUNK = 10_000  # pieces of text encoded at a time
 _OPENING, _CLOSING = "'\"“‘«‹([{„—–-", "'\"”’»›)\\]}"
 _STOP = re.compile(rf"[.!?…]+[{_CLOSING}]*(?=\s)|[。！？]+[{_CLOSING}」』）】]*")
 _ENDS = re.compile(rf"[.!?…。！？][{_CLOSING}」』）】]*\s*$")
@@ -40,11 +40,11 @@ _HEADING = re.compile(
 
 @dataclass
 class Sentences:
-    """A text's sentences, each a stretch of its token ids, and its documents, each a run of sentences.
+    """A text's sentences, as ranges of its token ids, and its documents, as ranges of sentences.
 
-    ids [M]: the whole text, an array or a memory-mapped one. starts int64 [S + 1]: where each sentence begins in it.
-    documents int64 [D + 1]: the first sentence of each document. name: what to call the text in a message. ident:
-    stands for the content; "" where nothing made of it is to be cached.
+    ids [M]: the whole text, in memory or memory-mapped. starts int64 [S + 1]: offset of each sentence in it.
+    documents int64 [D + 1]: the first sentence of each document. name: of the text, for messages. ident: a hash of the
+    content; "" if nothing derived from it is to be cached.
     """
 
     ids: np.ndarray
@@ -53,7 +53,7 @@ class Sentences:
     name: str
     ident: str = ""
 
-    cut_texts = 0  # none loses its end
+    cut_texts = 0  # never truncated
 
     def __len__(self) -> int:
         return max(len(self.starts) - 1, 0)
@@ -64,18 +64,18 @@ class Sentences:
         return self.ids
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """`starts` and `documents` as plain arrays, which are quicker to look at than memory-mapped ones."""
+        """`starts` and `documents` as plain arrays, faster to index than memory-mapped ones."""
         return np.asarray(self.starts), np.asarray(self.documents)
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "Sentences":
-        """What `write_sentences` wrote, memory-mapped."""
+        """Open a folder written by `write_sentences`, memory-mapped."""
         arrays = open_arrays(folder)
         return cls(arrays["ids"], arrays["starts"], arrays["documents"], name, folder.name)
 
     @classmethod
     def of_items(cls, items: Sequence[np.ndarray], document: Sequence, name: str, ident: str = "") -> "Sentences":
-        """Of items that are sentences, ids [T] each; neighbours of one `document` [S] are one document."""
+        """From items that are sentences, ids [T] each; consecutive items with equal `document` [S] form a document."""
         kept = [i for i, item in enumerate(items) if len(item)]
         starts = np.cumsum([0, *(len(items[i]) for i in kept)], dtype=np.int64)
         changes = [n for n, i in enumerate(kept) if n == 0 or document[i] != document[kept[n - 1]]]
@@ -86,19 +86,19 @@ class Sentences:
 def split_sentences(
     lines: Iterable[str], by: SentencesBy, documents_by: DocumentsBy
 ) -> Iterator[tuple[str, bool, bool]]:
-    """A document file's lines, with their ends, in pieces: (text, begins a sentence, begins a document).
+    """Split a file's lines (with their ends) into pieces: (text, begins a sentence, begins a document).
 
-    The pieces are the lines, cut where a sentence begins within one; a sentence may go on over line ends.
+    A piece is a line, or part of one if a sentence begins within it; sentences may span several lines.
 
-    by "line": a line is a sentence. "rule": a sentence ends at `. ! ? …` and the quotes or brackets that close there, if
-    white space follows and then no small letter, and the word is no title (Mr.), initial or like abbreviation; at `。！？`;
-    at a blank line; and around a heading.
+    by: "line": one sentence per line. "rule": a sentence ends after `. ! ? …` and closing quotes or brackets, if
+    whitespace and no lowercase letter follow and the word is no title (Mr.), initial or abbreviation; after `。！？`;
+    at a blank line; and before and after a heading.
 
-    documents_by "file": all lines are one document. "blank_line": a blank line ends it (BERT's input is that, by line).
-    "heading": it begins with a heading: "Chapter IV", "IV", "# …", WikiText's " = … = ".
+    documents_by: "file": all lines are one document. "blank_line": documents end at blank lines (with by="line",
+    BERT's input format). "heading": they begin with a heading: "Chapter IV", "IV", "# …", WikiText's " = … = ".
     """
-    fresh, begun = True, False  # the next line begins a document; there was text
-    ended, stopped = True, False  # the sentence has ended; or has, if the next line may begin one
+    fresh, begun = True, False  # fresh: the next line begins a document; begun: text was seen
+    ended, stopped = True, False  # stopped: ended, if the next line may begin a sentence
     for line in lines:
         if not line.strip():
             ended, fresh = True, fresh or (documents_by == "blank_line" and begun)
@@ -115,7 +115,7 @@ def split_sentences(
 
 
 def _ends_within(line: str) -> Iterator[int]:
-    """Where sentences end in a line, before the white space that follows."""
+    """Offsets in a line at which sentences end, before the following whitespace."""
     for stop in _STOP.finditer(line):
         rest = line[stop.end() : stop.end() + 20]
         if rest.strip() and (
@@ -126,13 +126,13 @@ def _ends_within(line: str) -> Iterator[int]:
 
 
 def _may_begin(text: str) -> bool:
-    """Whether a sentence may begin so: not with a small letter."""
+    """Whether a sentence may begin with this text: not with a lowercase letter."""
     first = text.lstrip().lstrip(_OPENING).lstrip()[:1]
     return not first.islower()
 
 
 def _abbreviated(text: str) -> bool:
-    """Whether the full stop at the end is a title's or an initial's."""
+    """Whether the final full stop belongs to a title or an initial."""
     found = _WORD.search(text[-20:])  # no abbreviation is longer
     if found is None:
         return False
@@ -143,8 +143,8 @@ def _abbreviated(text: str) -> bool:
 def encode_sentences(
     pieces: Iterable[tuple[str, bool, bool]], encode: Callable[[list[str]], list[np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pieces of `split_sentences` in parts: ids [n], and where in them sentences and documents begin, int64. A piece
-    without ids belongs to the sentence before it. encode: texts -> ids of each, without specials."""
+    """Encode pieces of `split_sentences` in parts: ids [n], and int64 offsets of sentences and of documents in them. A
+    piece without ids belongs to the previous sentence. encode: texts -> ids of each, without special tokens."""
     pieces = iter(pieces)
     while part := list(islice(pieces, _CHUNK)):
         found = encode([text for text, _, _ in part])
@@ -163,8 +163,8 @@ def cached_sentences(
     encode: Callable[[list[str]], list[np.ndarray]],
     vocab_size: int,
 ) -> Sentences:
-    """What `write_sentences` writes, from the cache, where it is written if it is not there yet. kind: stands for the
-    documents and for what `encode` makes of them. Raises UserError where there is no text."""
+    """The output of `write_sentences`, read from the cache or first written to it. kind: the cache key, for the
+    documents and `encode`. Raises UserError if there is no text."""
 
     def write(folder: Path) -> None:
         write_sentences(folder, documents(), by, documents_by, encode, vocab_size)
@@ -183,7 +183,7 @@ def write_sentences(
     encode: Callable[[list[str]], list[np.ndarray]],
     vocab_size: int,
 ) -> None:
-    """Write what `Sentences.open` reads. documents: the lines of each, which `documents_by` may divide further."""
+    """Write a folder for `Sentences.open`. documents: the lines of each; `documents_by` may split them further."""
     none = np.zeros(0, np.int64)
     starts, begun, total = [none], [none], 0
 
@@ -198,7 +198,7 @@ def write_sentences(
 
     write_parts(folder / "ids.npy", parts(), token_dtype(vocab_size))
     end = [total] if total else []
-    # a sentence or a document without ids begins where the next one does, and is none
+    # drop sentences and documents without ids: they have the offset of the next one
     first, begins = (np.unique(np.concatenate([*found, end]).astype(np.int64)) for found in (starts, begun))
     np.save(folder / "starts.npy", first, allow_pickle=False)
     np.save(folder / "documents.npy", np.searchsorted(first, begins).astype(np.int64), allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Questions about paragraphs: SQuAD's JSON, 1.1 (1606.05250) and 2.0 (1806.03822), which XQuAD and CMRC 2018 share."""
+"""Questions about paragraphs in SQuAD's JSON, 1.1 (1606.05250) and 2.0 (1806.03822); also XQuAD and CMRC 2018."""
 
 import json
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from sslzoo.errors import ConfigError, UserError
 
 
 class Squad(TextData):
-    """Pairs of a question and its paragraph. Label: answer, the first that is given, "" for a question that has none.
+    """Pairs of a question and its paragraph. Label: answer, the first one given, or "" for an unanswerable question.
 
-    files: the file of each split, relative to `path`; valid and test, where they are not named, are whole
-    articles of train, by a hash of their titles. For `windows`: window_stride, tokens of a paragraph between the
-    beginnings of two windows; max_question, tokens of a question that are read; wrong_answers: "skip" leaves out, and
-    counts, questions with an answer that does not stand where it is said to.
+    files: the file of each split, relative to `path`; valid and test default to whole articles of train, by a hash of
+    their titles. For `windows`: window_stride, tokens between the starts of two windows; max_question, tokens to which
+    questions are truncated; wrong_answers: "skip" leaves out, and counts, questions whose answer is not at its given
+    position.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Squad(TextData):
         )
 
     def windows(self, split: str, some: Callable[[int], np.ndarray] = np.arange) -> QuestionWindows:
-        """The questions of a split, each with its paragraph in windows of `max_tokens`. some: chooses places of so many.
-        Raises UserError where an answer does not stand in its paragraph, or a question or a paragraph is empty."""
+        """The questions of a split, each with its paragraph in windows of `max_tokens`. some: number of questions ->
+        indices to keep. Raises UserError if an answer is not at its position, or a question or paragraph is empty."""
         rows = self._questions(split)
         rows = [rows[i] for i in some(len(rows))]
         faults = {i: fault for i, row in enumerate(rows) if (fault := row.fault())}
@@ -79,8 +79,8 @@ class Squad(TextData):
         return found
 
     def unanswered(self, file: str) -> QuestionWindows:
-        """The questions of another file, relative to `path`, whose answers are not public. Raises UserError where a
-        question or a paragraph is empty."""
+        """The questions of another file, relative to `path`, without answers. Raises UserError if a question or
+        paragraph is empty."""
         rows = read_questions(files.rooted(self.path) / file, answered=False)[1]
         if faults := [fault for row in rows if (fault := row.fault())]:
             raise UserError(faults[0])
@@ -97,14 +97,14 @@ class Squad(TextData):
 
 
 def read_questions(path: Path, answered: bool = True) -> tuple[list[str], list[Question]]:
-    """The title of each question's article, and the question, of a file. answered: whether its answers are read. Raises
-    UserError where it is none of SQuAD's."""
+    """The article titles [N] and the questions [N] of a file. answered: whether to read answers. Raises UserError if
+    it is not SQuAD's JSON."""
     titles, rows = [], []
     try:
         for article in json.loads(files.read_text(path))["data"]:
             for paragraph in article["paragraphs"]:
                 for item in paragraph["qas"]:
-                    # 2.0 has answers that only seem right elsewhere ("plausible_answers")
+                    # 2.0 has wrong answers in "plausible_answers"
                     given = [] if not answered or item.get("is_impossible", False) else item["answers"]
                     answers = tuple((answer["text"], answer["answer_start"]) for answer in given)
                     titles.append(article["title"] if "title" in article else paragraph["context"])

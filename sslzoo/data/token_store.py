@@ -113,7 +113,7 @@ def write_arrays(
     total: int,
     what: str,
 ) -> None:
-    """Write `<name>.npy` for each name of `dtypes`: the outputs of `encode` for every chunk of every input, concatenated.
+    """Write `<name>.npy` for each name of `dtypes`: the outputs of `encode` for all chunks of all inputs, concatenated.
 
     inputs: their number. chunks(i): the chunks of input i, the same each time. total: approximate number of chunks,
     for the progress bar, labelled `what`. Resumes after the last chunk recorded in the folder. One chunk per core is

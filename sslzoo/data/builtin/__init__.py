@@ -1,4 +1,4 @@
-"""Sets that need no download: each is made once from what is installed here, and then read from the cache."""
+"""Data sets that need no download: each is made from installed packages and cached."""
 
 import hashlib
 import zipfile
@@ -14,16 +14,16 @@ from sslzoo.errors import UserError
 def cached_arrays(
     name: str, sources: Sequence[str], ingredients: tuple, make: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The arrays that `make` returns, made once for these `ingredients` and read from the cache after that.
+    """The arrays that `make` returns, cached under a hash of `ingredients` and of the `sources`.
 
-    sources: the files of the code that makes them, so that an edited recipe is made again. Raises UserError
-    where the cached file is damaged or cannot be written.
+    sources: source files of the code that makes them, so that edits invalidate the cache. Raises UserError if the
+    cached file is damaged or cannot be written.
     """
     code = b"".join(Path(source).read_bytes() for source in sources)
     digest = hashlib.sha256(code + repr(ingredients).encode()).hexdigest()[:16]
 
     def write(path: Path) -> None:
-        with open(path, "wb") as file:  # a name would be given an ending
+        with open(path, "wb") as file:  # np.savez would append .npz to a path
             np.savez(file, **make())
 
     path = cache.cached_file(f"{name}-{digest}.npz", write)

@@ -1,4 +1,4 @@
-"""Handwritten digits anywhere, at any size and colour, on textured clutter."""
+"""Handwritten digits at random positions, sizes and colours, on textured clutter."""
 
 import numpy as np
 from PIL import Image
@@ -12,17 +12,16 @@ from sslzoo.nn.images import LUMA
 from sslzoo.progress import track
 
 SEED = 1797
-SHARES = (0.70, 0.12, 0.18)  # of the scans that go to train, valid and test
+SHARES = (0.70, 0.12, 0.18)  # of the scans, for train, valid and test
 
 
 class Digits(ImageData):
     """The 1797 8 x 8 scans of scikit-learn's `load_digits`, each drawn several times into a cluttered scene.
 
-    A digit is upright to 15 degrees, half to four fifths of the picture high, lighter or darker than
-    what is behind it; colours are muted, so that colour jitter leaves little of them to tell pictures
-    apart by, and shape remains. Label: digit, 0 to 9.
+    A digit is rotated by up to 15 degrees, 50 to 82 % of the image high, and lighter or darker than the background.
+    Colours are muted, so that after colour jitter images differ in shape, not colour. Label: digit, 0 to 9.
 
-    train, valid, test: pictures of each split; a scan is in one split alone. size: pixels a side.
+    train, valid, test: number of images in each split; each scan is in one split only. size: pixels a side.
     """
 
     def __init__(
@@ -66,11 +65,11 @@ class _Scenes(ImageSplit):
 
 
 def make(counts: dict[str, int], size: int) -> dict[str, np.ndarray]:
-    """<split>_images uint8 [N, size, size, 3], _digits int64 [N] and _scans int64 [N], which scan each shows.
+    """<split>_images uint8 [N, size, size, 3], <split>_digits int64 [N] and <split>_scans int64 [N], the scan of each.
 
-    Picture i of a split depends on i alone: fewer pictures are the first of more.
+    Image i of a split depends on i alone, so a smaller split is a prefix of a larger one.
     """
-    from sklearn.datasets import load_digits  # takes a second, and only the first use needs it
+    from sklearn.datasets import load_digits  # slow to import, and needed only if nothing is cached
 
     scans = load_digits()
     shapes = np.pad(scans.images / 16, ((0, 0), (2, 2), (2, 2)))
@@ -93,7 +92,7 @@ def make(counts: dict[str, int], size: int) -> dict[str, np.ndarray]:
 
 
 def _shares(digits: np.ndarray) -> list[np.ndarray]:
-    """The scans of each split; every digit has its share of a split, and of any beginning of it."""
+    """The scans of each split; all digits have equal shares of a split and of any prefix of it."""
     rng, place = np.random.default_rng(SEED), np.empty(len(digits))
     for digit in np.unique(digits):
         rows = np.flatnonzero(digits == digit)
@@ -103,7 +102,7 @@ def _shares(digits: np.ndarray) -> list[np.ndarray]:
 
 
 def scene(shape: np.ndarray, others: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [size, size, 3]: texture, then strokes, then pieces of other digits, then the digit."""
+    """uint8 [size, size, 3]: texture, strokes, pieces of other digits, and the digit on top."""
     ink, paper = _colours(rng)
     texture = sum(_noise(size, rng)[..., None] * rng.uniform(-0.1, 0.1, 3) for _ in range(2))
     picture = paper + texture
@@ -122,7 +121,7 @@ def scene(shape: np.ndarray, others: np.ndarray, size: int, rng: np.random.Gener
 
 
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two muted colours that are far apart in lightness."""
+    """Two muted colours that differ strongly in lightness."""
     while True:
         ink, paper = rng.uniform(0, 1, (2, 1)) + rng.uniform(-0.18, 0.18, (2, 3))
         if abs((ink - paper) @ LUMA) > 0.3:
@@ -138,7 +137,7 @@ def _noise(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _drawn(shape: np.ndarray, size: int, height: float, degrees: float, centre: np.ndarray) -> np.ndarray:
-    """[size, size] in 0..1: a padded scan, turned; height and centre (x, y) are shares of the picture."""
+    """[size, size] in 0..1: a padded scan, rotated; height and centre (x, y) are fractions of the image."""
     scale = 8 / (height * size)
     c, s = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
     x, y = centre * size
@@ -146,11 +145,11 @@ def _drawn(shape: np.ndarray, size: int, height: float, degrees: float, centre: 
     inverse = (c, s, middle - c * x - s * y, -s, c, middle + s * x - c * y)
     image = Image.fromarray(shape.astype(np.float32))
     drawn = image.transform((size, size), Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC)
-    return np.clip((np.asarray(drawn) - 0.25) / 0.45, 0, 1)  # sharper than the blur that enlarging leaves
+    return np.clip((np.asarray(drawn) - 0.25) / 0.45, 0, 1)  # sharpens edges blurred by upscaling
 
 
 def _stroke(size: int, rng: np.random.Generator) -> np.ndarray:
-    """[size, size] in 0..1: a straight line anywhere, in any direction."""
+    """[size, size] in 0..1: a straight line at a random position and angle."""
     y, x = np.mgrid[:size, :size] - rng.uniform(0, size, (2, 1, 1))
     angle, length, width = (
         rng.uniform(0, np.pi),
@@ -162,7 +161,7 @@ def _stroke(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _window(size: int, rng: np.random.Generator) -> np.ndarray:
-    """[size, size]: 1 in a square of a quarter of the side, else 0."""
+    """[size, size]: 1 in a random square with a quarter of the side, else 0."""
     side = size // 4
     y, x = rng.integers(0, size - side, 2)
     window = np.zeros((size, size))

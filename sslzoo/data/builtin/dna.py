@@ -1,4 +1,4 @@
-"""Strings of symbols that are told apart by motifs, written in words of a run's vocabulary."""
+"""Strings of symbols, classified by motif and written in words of a run's vocabulary."""
 
 from itertools import islice, permutations
 
@@ -10,20 +10,21 @@ from sslzoo.data.text import TextData, Texts
 from sslzoo.data.tokenizer import Tokenizer
 from sslzoo.errors import ConfigError, UserError
 
-SHORTEST = 3  # letters of a word that a symbol is written as
+SHORTEST = 3  # minimum letters of a word for a symbol
 SPLIT_SEEDS = {"train": 0, "valid": 1, "test": 2}
 
 
 class DNA(TextData):
-    """Random strings of symbols, such as of DNA, with a motif at random places; each symbol is written as a word of a
-    run's vocabulary, the same everywhere. What is asked of an encoder of words is what it learned beyond them (Kao and
-    Lee 2021, 2103.07162). Label: motif, the number of the class.
+    """Random strings of symbols, such as DNA, with a motif at random positions; each symbol is always written as the
+    same word of a run's vocabulary. Tests whether a text encoder learned more than its language (Kao and Lee 2021,
+    2103.07162). Label: motif, the number of the class.
 
-    The motifs of the classes are orders of the same symbols, and the rest is alike: no count of symbols tells them
-    apart. It is read by a run that has a vocabulary: `sslzoo probe run=… task=dna`.
+    The motifs of the classes are permutations of the same symbols, so symbol counts do not separate them. Needs a run
+    with a vocabulary: `sslzoo probe run=… task=dna`.
 
-    symbols: of the alphabet. classes: motifs. length: symbols of a string. motif: symbols of a motif. copies: how often
-    a string has its motif. count: strings of train; valid and test have a quarter. seed: of the strings, motifs and words.
+    symbols: the alphabet. classes: number of motifs. length: symbols per string. motif: symbols per motif. copies:
+    occurrences of the motif per string. count: strings of train; valid and test have a quarter. seed: of strings,
+    motifs and words.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class DNA(TextData):
         self.motifs = self._motifs()
 
     def _motifs(self) -> list[str]:
-        """One a class: orders of the same symbols."""
+        """One motif per class: distinct permutations of the same symbols."""
         drawn = np.random.default_rng(rng.derive_seed(self.seed, "motif"))
         for _ in range(1000):
             base = "".join(drawn.choice(list(self.symbols), self.motif))
@@ -62,13 +63,13 @@ class DNA(TextData):
         raise ConfigError(f"data.motif={self.motif} symbols have too few orders for data.classes={self.classes}")
 
     def strings(self, split: str) -> tuple[list[str], np.ndarray]:
-        """The strings of a split, and the number of each one's motif [N]."""
+        """The strings of a split, and their motif numbers [N]."""
         count = self.count if split == "train" else self.count // 4
         classes = np.arange(count) % self.classes
         found = []
         for number, kind in enumerate(classes.tolist()):
             drawn = np.random.default_rng(rng.derive_seed(self.seed, "string", SPLIT_SEEDS[split], number))
-            # the free symbols are cut at random places, where the motifs stand
+            # motifs are inserted at random positions between the free symbols
             free = list(drawn.choice(list(self.symbols), self.length - self.copies * self.motif))
             places = np.sort(drawn.integers(0, len(free) + 1, self.copies))[::-1]
             for place in places.tolist():
@@ -77,7 +78,7 @@ class DNA(TextData):
         return found, classes
 
     def words(self) -> dict[str, str]:
-        """By symbol, the word that it is written as: by a fixed hash, of the whole words of the vocabulary."""
+        """{symbol: word}, chosen from the vocabulary's whole words by a fixed hash."""
         words = whole_words(self.tokenizer)
         if len(words) < len(self.symbols):
             raise UserError(
@@ -108,7 +109,7 @@ class DNA(TextData):
 
 
 def whole_words(tokenizer: Tokenizer) -> list[str]:
-    """The words of letters that are one id each wherever they stand, in the order of the alphabet."""
+    """Words (letters only) that are always encoded as one id, sorted."""
     begins = [int(i) for i in np.flatnonzero(~tokenizer.is_continuation)]
     words = sorted({w for i in begins if (w := tokenizer.decode([i]).strip()).isalpha() and len(w) >= SHORTEST})
     twice = tokenizer.encode_apart([f"{word} {word}" for word in words])

@@ -1,4 +1,4 @@
-"""English prose from the documentation inside the Python packages that this project brings with it."""
+"""English sentences from the docstrings of Python packages that sslzoo depends on."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ from sslzoo.data.tokenizer import Tokens
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.progress import track
 
-# by what is imported, its distribution: those of the project's dependencies that say the most
+# {import name: distribution} of the dependencies with the most documentation
 PACKAGES = {
     "fontTools": "fonttools",
     "lightning": "lightning",
@@ -38,18 +38,18 @@ PACKAGES = {
     "torchmetrics": "torchmetrics",
 }
 SHARES = {"train": 0.75, "valid": 0.1, "test": 0.15}  # of each package's sentences
-_PER_MODULE = 0.024  # of a package's sentences, so that no module speaks for it
-# folders of tests, and of what a package has copied from others
+_PER_MODULE = 0.024  # maximum share of a module in a package's sentences
+# folders of tests and of vendored code
 _NO_PROSE = {"test", "tests", "testing", "_vendor", "externals", "_external", "extern", "vendored"}
 
 
 class Docstrings(TextData):
-    """Sentences from the docstrings of the packages installed here, read from their source, not imported.
+    """Sentences from the docstrings of installed packages, parsed from their source without importing them.
 
-    A module's sentences are all in one split, and no sentence occurs twice. Label: package, of ten. Another
-    version of a package is another text; with the same versions it is the same everywhere.
+    A module's sentences are in one split, and no sentence occurs twice. Label: package, one of ten. The text depends
+    only on the versions of the packages.
 
-    per_package: sentences of each package at most.
+    per_package: maximum sentences of each package.
     """
 
     has_sentences = True
@@ -70,7 +70,7 @@ class Docstrings(TextData):
         self.per_package = per_package
 
     def open_sentences(self, name: str) -> Sentences:
-        """The sentences of a split; a module's are a document."""
+        """The sentences of a split; each module is a document."""
         items = self.split(name)
         modules = [item.rpartition(", sentence ")[0] for item in items.names]
         ids = [items.read(i).numpy() for i in range(len(items))]
@@ -95,8 +95,8 @@ class Docstrings(TextData):
 
 
 class SwappedDocstrings(Docstrings):
-    """`Docstrings`, with two neighbouring words exchanged in half of the sentences. Labels: swapped, 1 or 0;
-    package. The words are plain ones within the sentence, so that both kinds have the same bags of words."""
+    """`Docstrings`, with two adjacent words swapped in half of the sentences. Labels: swapped, 1 or 0; package.
+    Only plain words inside the sentence are swapped, so a bag of words cannot tell."""
 
     def texts(self, split: str) -> Texts:
         texts = super().texts(split)
@@ -112,7 +112,7 @@ class SwappedDocstrings(Docstrings):
 
 
 def exchanged(sentence: str, seed: int) -> str:
-    """The sentence with two neighbouring words exchanged, at a place that `seed` chooses."""
+    """The sentence with two adjacent words swapped, at a position chosen by `seed`."""
     words = sentence.split()
     places = _exchangeable(words)
     i = places[seed % len(places)]
@@ -121,27 +121,27 @@ def exchanged(sentence: str, seed: int) -> str:
 
 
 def _exchangeable(words: list[str]) -> list[int]:
-    """Places of words that can change places with the next unseen by a count of words: neither the first
-    word nor a name, as they are capitals, nor with a comma or a full stop."""
+    """Indices of words that can be swapped with the next without changing the bag of words: lowercase words without
+    punctuation, not the first."""
     plain = [word.isalpha() and word.islower() for word in words]
     return [i for i in range(1, len(words) - 1) if plain[i] and plain[i + 1] and words[i] != words[i + 1]]
 
 
 def make(packages: dict[str, Path], per_package: int) -> dict[str, np.ndarray]:
-    """sentences: UTF-8 bytes, a line a sentence; split, package and name [N] of each."""
+    """sentences: UTF-8 bytes, one per line; split, package and name [N] of each."""
     table = {"sentences": [], "split": [], "package": [], "name": []}
     seen: set[str] = set()
     most = ceil(_PER_MODULE * per_package)
-    # the bar counts packages, as which modules will be read is not known before
+    # the progress bar counts packages: the number of modules read is not known in advance
     for package, folder in track(packages.items(), "reading docstrings", len(packages)):
         taken = Counter()
         modules = {f"{package}/{path.relative_to(folder).as_posix()}": path for path in _modules(folder)}
-        for module in sorted(modules, key=rng.derive_seed):  # in no order that means anything
-            # of what several modules say, the first has it
+        for module in sorted(modules, key=rng.derive_seed):  # in pseudo-random order
+            # a sentence of several modules belongs to the first
             new = [s for s in dict.fromkeys(_sentences(modules[module])) if s.lower() not in seen]
             new = new[: min(most, per_package - taken.total())]
             seen.update(s.lower() for s in new)
-            # a module goes where its package is furthest from its share
+            # to the split in which the package is furthest below its share
             split = max(SHARES, key=lambda name: SHARES[name] * (taken.total() + len(new)) - taken[name])
             taken[split] += len(new)
             table["sentences"] += new
@@ -158,7 +158,7 @@ def make(packages: dict[str, Path], per_package: int) -> dict[str, np.ndarray]:
 
 
 def _folder(package: str) -> Path | None:
-    spec = find_spec(package)  # which imports nothing
+    spec = find_spec(package)  # imports nothing for a top-level package
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
@@ -168,10 +168,10 @@ def _modules(folder: Path) -> list[Path]:
 
 def _sentences(module: Path) -> Iterator[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the module's own, such as invalid escapes
+        warnings.simplefilter("ignore")  # SyntaxWarnings of the parsed module, such as invalid escapes
         try:
             tree = ast.parse(module.read_bytes())
-        except (SyntaxError, ValueError):  # templates, and code for other versions of Python
+        except (SyntaxError, ValueError):  # templates, or code for other Python versions
             return
     nodes = [tree]
     for node in nodes:
@@ -180,8 +180,8 @@ def _sentences(module: Path) -> Iterator[str]:
 
 
 _DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_RULE = re.compile(r"(\W)\1\1+$")  # what underlines a heading
-_ITEM = re.compile(r"([-*+\u2022]|\d+[.)]|[*\w]+( ?\([^)]*\))?:)\s+(?=[A-Z])")  # of a list, or an argument
+_RULE = re.compile(r"(\W)\1\1+$")  # the underline of a heading
+_ITEM = re.compile(r"([-*+\u2022]|\d+[.)]|[*\w]+( ?\([^)]*\))?:)\s+(?=[A-Z])")  # a list item, or an argument
 _NO_LINE = re.compile(r"\.\. |:\w|\||[*\w][\w, *]* ?:( |$)|@|[-*+] ")
 _ROLE = re.compile(r":[\w:]+:(?=`)")
 _CITATION = re.compile(r"\s*\[\w+\]_")
@@ -192,8 +192,8 @@ _ENGLISH = set("the a an of to is are in for with by and or if as on be this tha
 
 
 def prose(docstring: str) -> Iterator[str]:
-    """The plain English sentences of a docstring: 5 to 30 words each, without code, tables, formulas, links
-    and names that only code has."""
+    """The plain English sentences of a docstring: 5 to 30 words each, without code, tables, formulas, links and
+    identifiers."""
     for paragraph in _paragraphs(docstring):
         text = _CITATION.sub("", _LINK.sub(r"\1", _ROLE.sub("", paragraph))).replace("``", "`")
         text = re.sub(r"[`*\"]", "", re.sub(r"`~?([\w.]*\.)?(\w+)`", r"\2", text))
@@ -206,14 +206,14 @@ def prose(docstring: str) -> Iterator[str]:
 
 
 def _paragraphs(docstring: str) -> Iterator[str]:
-    """Runs of lines that belong together: of one indent, or an item of a list with what hangs under it."""
+    """Paragraphs: consecutive lines of one indent, or a list item with its indented continuation."""
     lines, run, depth = cleandoc(docstring).split("\n"), [], 0
     hangs, session, code = False, False, None
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         indent, text = len(line) - len(line.lstrip()), line.strip()
         if code is not None and text and indent <= code:
-            code = None  # what is indented under "::" or a directive is over
-        session = text.startswith(">>>") or (session and text != "")  # with what is printed there
+            code = None  # the indented block under "::" or a directive has ended
+        session = text.startswith(">>>") or (session and text != "")  # with its output
         item = _ITEM.match(text)
         heading = _RULE.match(text) or _RULE.match(after.strip())
         skipped = code is not None or session or not text or heading or (not item and _NO_LINE.match(text))

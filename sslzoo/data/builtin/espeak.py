@@ -1,7 +1,7 @@
-"""eSpeak NG by ctypes: text to samples and time-aligned phones, the same bytes every time.
+"""eSpeak NG through ctypes: text to samples and time-aligned phones, deterministically.
 
-The library keeps state from one utterance to the next and seeds its noise with the clock. So the seed is
-set before every utterance, and a list of utterances is spoken by a fresh process: a function of the list.
+The library keeps state between utterances and seeds its noise with the clock. So the seed is set before every
+utterance, and each list of utterances is spoken in a new process: the output is a function of the list.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ import numpy as np
 
 from sslzoo.errors import UserError
 
-RATE = 22050  # of every voice
+RATE = 22050  # Hz, of every voice
 # speak_lib.h: modes, options, parameters, events
 _SYNCHRONOUS, _UTF8 = 2, 1
 _PHONEME_EVENTS, _IPA, _NO_EXIT = 1, 2, 0x8000
@@ -28,8 +28,8 @@ _END_OF_LIST, _PHONEME = 0, 7
 
 @dataclass(frozen=True)
 class Line:
-    """What to say and how. voice: a language, "+" and a variant. speed: words a minute. pitch, range: 0 to
-    99, 50 being the voice's own."""
+    """An utterance to synthesize. voice: a language, "+" and a variant. speed: words a minute. pitch, range: 0 to 99;
+    50 is the voice's default."""
 
     text: str
     voice: str
@@ -40,8 +40,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Utterance:
-    """samples: int16 [N] at `RATE`. starts: [P] the sample at which each phone begins. phones: [P] in IPA,
-    without stress; "" is a pause, and the last one is the end."""
+    """samples: int16 [N] at `RATE`. starts: [P], the first sample of each phone. phones: [P], in IPA without stress;
+    "" is a pause; the last one marks the end."""
 
     samples: np.ndarray
     starts: np.ndarray
@@ -49,7 +49,7 @@ class Utterance:
 
 
 def installed() -> str:
-    """The version of the package that brings eSpeak NG. Raises UserError where there is none."""
+    """The version of the package with eSpeak NG. Raises UserError if it is not installed."""
     try:
         return version("espeakng-loader")
     except PackageNotFoundError as error:
@@ -59,12 +59,12 @@ def installed() -> str:
 
 
 def speak(lines: Sequence[Line]) -> Iterator[Utterance]:
-    """Say the lines, in a process of their own. Raises UserError where the library fails."""
+    """Synthesize the lines in a subprocess. Raises UserError if the library fails."""
     installed()
     root = str(Path(__file__).parents[3])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
     asked = json.dumps([list(vars(line).values()) for line in lines]).encode()
-    # -P: a file of the folder that the user is in must not stand in for a module
+    # -P: files in the current folder must not shadow modules
     command = [sys.executable, "-P", "-m", __name__]
     answer = subprocess.run(command, input=asked, capture_output=True, env=environment, check=False)
     if answer.returncode:
@@ -104,7 +104,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def _main() -> None:
-    """The child: lines as JSON on stdin; for each, on stdout, a line of JSON and then its samples."""
+    """The subprocess: reads lines as JSON from stdin; writes for each a line of JSON and the samples to stdout."""
     import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -121,7 +121,7 @@ def _main() -> None:
         i = 0
         while events[i].type != _END_OF_LIST:
             if events[i].type == _PHONEME:
-                # the bytes of the union, as a name of all 8 bytes has no zero at its end
+                # raw bytes of the union: a name of 8 bytes has no terminating zero
                 name = bytes(events[i].id)[:8].split(b"\0")[0].decode()
                 phones.append((events[i].sample, name.strip("ˈˌ")))
             i += 1

@@ -1,4 +1,4 @@
-"""Words and sentences spoken by eSpeak NG, with everything that is said of them known exactly."""
+"""Words and sentences synthesized by eSpeak NG, with exact labels."""
 # ruff: noqa: SIM905 (a list of words is easier to read as words)
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from sslzoo.progress import track
 
 SEED = 1995  # the year of eSpeak's ancestor
 
-# pairs of the same phones in another order: an average over time does not tell the two apart
+# pairs with the same phones in another order, which a mean over time cannot distinguish
 WORDS = (
     "keep peak team meet time might feel leaf fine knife ten net tap pat kiss sick back cab cheap peach "
     "safe face late tale note tone gum mug top pot"
 ).split()
 ACCENTS = "en-us en en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split()
-# eSpeak's variants that differ enough to be speakers; one of every row has the same accent
+# eSpeak's variants that differ enough to count as speakers; accents rotate over them
 VARIANTS = {
     "train": (
         "m1 f1 Andy Annie Gene Jacky Marco linda Alex Andrea m2 f3 Michael antonio boris steph "
@@ -42,18 +42,18 @@ ASKED = {
 }
 INTENTS = [f"{action} {thing}" for action in ASKED for thing in THINGS]
 SILENCE = "sil"
-_COLOUR, _LOWEST = 4.0, 60.0  # dB, and the Hz below which a microphone's response is level
-_QUICK = 256  # samples: lengths are multiples of it, for the sake of the Fourier transform
+_COLOUR, _LOWEST = 4.0, 60.0  # dB; Hz, below which a microphone's response is flat
+_QUICK = 256  # samples: lengths are multiples of it, for a fast FFT
 
 
 class Spoken(Data):
-    """Words and sentences in 48 voices of eight accents of English, with noise, at any level.
+    """Words and sentences in 48 voices with eight accents of English, with noise and random level.
 
-    Every voice says each of `WORDS` `takes` times and `sentences` sentences, by turns of each intent. A
-    voice is in one split alone. Labels: voice; word ("" for a sentence) and intent ("" for a word), which
-    an average over time tells poorly; transcript. Time-aligned: phone, in IPA, from first sample to last.
+    Each voice says each of `WORDS` `takes` times, and `sentences` sentences, cycling through the intents. A voice is
+    in one split only. Labels: voice; word ("" for a sentence) and intent ("" for a word), which a mean over time
+    predicts poorly; transcript. Time-aligned label: phone, in IPA, covering the whole item.
 
-    words: of how many of `WORDS`. max_seconds: training reads at most that much of an item at a time.
+    words: how many of `WORDS` to use. max_seconds: training crops longer items to this length.
     """
 
     modality = "speech"
@@ -90,7 +90,7 @@ class Spoken(Data):
 
 
 class _Items(Split):
-    """One split, out of the arrays that `make` returns."""
+    """One split of the arrays that `make` returns."""
 
     def __init__(self, name: str, arrays: dict[str, np.ndarray], sample_rate: int, cut: int | None):
         rows = np.flatnonzero(arrays["split"] == name)
@@ -111,7 +111,7 @@ class _Items(Split):
 
 @dataclass(frozen=True)
 class _Item:
-    """One item before it is spoken. seed: of all that is random about its recording."""
+    """One item before synthesis. seed: of all random draws of its recording."""
 
     split: str
     word: str
@@ -121,8 +121,8 @@ class _Item:
 
 
 def make(sample_rate: int, words: int, takes: int, sentences: int) -> dict[str, np.ndarray]:
-    """The set as arrays: samples int16, one item after the other; by item split, length, the label columns
-    and its number of phones; by phone its start and end in samples of the item and its label."""
+    """The set as arrays: samples int16, items concatenated; per item its split, length, label columns and number of
+    phones; per phone its start and end, in samples of the item, and its label."""
     items = list(_items(words, takes, sentences))
     utterances = espeak.speak([item.line for item in items])
     table = {key: [] for key in ("samples", "starts", "ends", "labels")}
@@ -154,7 +154,7 @@ def _items(words: int, takes: int, sentences: int):
         utterances = [(word, "", word) for _ in range(takes) for word in WORDS[:words]]
         rng = np.random.default_rng([SEED, number])
         for turn in range(sentences):
-            # every voice begins with another intent, so that a few sentences each make a balanced set
+            # voices start with different intents, so that few sentences per voice are balanced
             intent = INTENTS[(turn + number) % len(INTENTS)]
             action, thing = intent.split()
             utterances.append(("", intent, str(rng.choice(ASKED[action])).format(thing=thing, room=rng.choice(ROOMS))))
@@ -166,11 +166,10 @@ def _items(words: int, takes: int, sentences: int):
 def recorded(
     utterance: Utterance, sample_rate: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """An utterance as if it had been recorded: int16 samples [N], and of its phones the starts in samples
-    and the labels.
+    """Simulate a recording of an utterance: samples int16 [N], and the starts (in samples) and labels of its phones.
 
-    Random: silence before and after, a microphone whose response is smooth but far from flat, level, and
-    noise between white and pink 10 to 25 dB below the speech.
+    Random: silence before and after, a smooth microphone response that is not flat, level, and noise between white and
+    pink, 10 to 25 dB below the speech.
     """
     starts, labels = _phones(utterance)
     before, after = (rng.uniform(0.03, 0.12, 2) * sample_rate).astype(int)
@@ -178,7 +177,7 @@ def recorded(
     speech = soxr.resample(utterance.samples.astype(np.float32) / 32768, espeak.RATE, sample_rate)
     speech = np.pad(speech, (before, after + -(before + len(speech) + after) % _QUICK))
     size = len(speech)
-    # from the first bin on, as f = 0 cannot be divided by
+    # at least the first bin's, to avoid dividing by 0
     frequency = np.maximum(np.fft.rfftfreq(size), 1 / size)
     place = np.log(np.maximum(frequency * sample_rate / _LOWEST, 1)) / np.log(sample_rate / 2 / _LOWEST)
     decibels = sum(rng.normal(0, _COLOUR) * np.cos(np.pi * waves * place) for waves in range(1, 5))
@@ -190,9 +189,9 @@ def recorded(
 
 
 def _phones(utterance: Utterance) -> tuple[np.ndarray, list[str]]:
-    """Where each phone starts in the utterance's samples, and its label, pauses being `SILENCE`.
+    """The start of each phone in the utterance's samples, and its label; pauses are `SILENCE`.
 
-    eSpeak says when a stop bursts; its closure, which is silent, is here the stop's and not the vowel's.
+    eSpeak reports the burst of a stop; its silent closure is assigned here to the stop, not to the vowel before.
     """
     sound = abs(utterance.samples.astype(np.int32))
     loud = np.flatnonzero(sound > 0.01 * sound.max())
@@ -201,7 +200,7 @@ def _phones(utterance: Utterance) -> tuple[np.ndarray, list[str]]:
         before = np.searchsorted(loud, starts[i])
         if before and utterance.phones[i]:
             starts[i] = max(starts[i - 1], min(starts[i], loud[before - 1] + 1))
-    # what is over within a millisecond is not said; the last is a pause, which padding makes longer
+    # drop phones shorter than a millisecond; the last is a pause, which padding extends
     length = np.diff(starts, append=np.iinfo(np.int64).max)
     kept = [i for i in range(len(labels)) if length[i] > espeak.RATE // 1000]
     kept = [i for at, i in enumerate(kept) if at == 0 or labels[i] != SILENCE or labels[kept[at - 1]] != SILENCE]
