@@ -1,4 +1,4 @@
-"""The user's own callbacks and loggers: nodes of a config under names of their own, made when a run is launched.
+"""The user's own callbacks and loggers: config nodes under names chosen by the user, built when a run is launched.
 
 callbacks: {mine: {_target_: module.Class, …}}      # a lightning.pytorch.Callback
 logger: {tensorboard: {_target_: …}}                # a lightning.pytorch.loggers.Logger
@@ -17,12 +17,12 @@ from sslzoo.run import Run
 
 KINDS = {"callbacks": L.Callback, "logger": Logger}
 NAMES = {"callbacks": "lightning.pytorch.Callback", "logger": "lightning.pytorch.loggers.Logger"}
-EXTRAS = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb"}  # of sslzoo, by the class that needs one
+EXTRAS = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb"}  # extras of sslzoo, by class
 PLAIN = (str, bytes, bool, int, float, type(None), torch.Tensor)
 
 
 def nodes(config: dict, kind: str) -> dict[str, dict]:
-    """The nodes of a kind, by the user's names; those set to null are left out."""
+    """The nodes of a kind, by the user's names, without those set to null."""
     found = config.get(kind) or {}
     example = f"{kind}: {{mine: {{_target_: module.Class}}}}"
     if not isinstance(found, dict) or "_target_" in found:
@@ -34,7 +34,8 @@ def nodes(config: dict, kind: str) -> dict[str, dict]:
 
 
 def check(config: dict) -> None:
-    """Refuse, before any data is read, what is no callback or logger, or has settings that its class does not take."""
+    """Raise ConfigError, before any data is read, for a class that is no callback or logger, or settings that it does
+    not take."""
     for kind, base in KINDS.items():
         for name, node in nodes(config, kind).items():
             where, cls = f"{kind}.{name}", target(node["_target_"], f"{kind}.{name}")
@@ -56,7 +57,7 @@ def check(config: dict) -> None:
 
 
 def settings_of(cls, node: dict, kind: str, run: Run | None = None) -> dict:
-    """What a class is made with: the node's settings and, of a logger, the run's folder and name where it says none."""
+    """The arguments for a class: the node's settings and, for a logger, the run's folder and name by default."""
     given = {key: value for key, value in node.items() if not key.startswith("_")}
     if kind == "logger":
         own = {"save_dir": run and run.folder, "name": run and run.name}
@@ -65,7 +66,7 @@ def settings_of(cls, node: dict, kind: str, run: Run | None = None) -> dict:
 
 
 def made(config: dict, kind: str, run: Run) -> list:
-    """The objects of a kind. Raises ConfigError where one cannot be made."""
+    """The objects of a kind. Raises ConfigError if one cannot be built."""
     found = []
     for name, node in nodes(config, kind).items():
         more = settings_of(target(node["_target_"], f"{kind}.{name}"), node, kind, run)
@@ -83,7 +84,8 @@ def made(config: dict, kind: str, run: Run) -> list:
 
 
 def check_states(states: dict) -> None:
-    """Refuse to save a callback's state that could not be read again: a checkpoint holds plain values and tensors."""
+    """Raise UserError if a callback's state has anything but plain values and tensors: `torch.load` with
+    weights_only=True could not read it."""
 
     def foreign(value):
         if isinstance(value, dict):

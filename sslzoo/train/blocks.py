@@ -1,4 +1,4 @@
-"""What a run may have each block of a transformer do: keep less, or be compiled."""
+"""Activation checkpointing and compilation of a transformer's blocks."""
 
 import importlib.util
 import os
@@ -13,17 +13,17 @@ from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
 
 BACKEND = "inductor"
-SHAPES = 64  # of batches that a block may be compiled for; torch's own limit is 8
+SHAPES = 64  # of batches that a block may be compiled for; torch's default limit is 8
 
 
 def trunks(*modules: nn.Module) -> Iterator[Transformer]:
-    """The transformers in these, teachers and decoders included."""
+    """The transformers in these modules, including teachers and decoders."""
     for module in modules:
         yield from (part for part in module.modules() if isinstance(part, Transformer))
 
 
 def check(settings, encoder: nn.Module, objective: nn.Module) -> None:
-    """Refuse, before any data is read, settings that would change nothing or that this machine cannot carry out."""
+    """Raise ConfigError, before any data is read, for settings without effect or that this machine does not support."""
     for name in ("activation_checkpointing", "compile"):
         if getattr(settings, name) and next(trunks(encoder, objective), None) is None:
             raise ConfigError(
@@ -44,16 +44,16 @@ def check(settings, encoder: nn.Module, objective: nn.Module) -> None:
 
 
 def recompute(*modules: nn.Module) -> None:
-    """Let a block keep its input alone, and compute the rest again in the backward pass (Chen et al. 2016,
-    1604.06174), with the same dropout."""
+    """Activation checkpointing: a block stores only its input, and recomputes the rest in the backward pass (Chen et
+    al. 2016, 1604.06174), with the same dropout."""
     for trunk in trunks(*modules):
         trunk.recompute = True
 
 
 def compile_blocks(*modules: nn.Module, ragged: bool, backend=None) -> None:
-    """Compile each block by itself, in place: names of weights stay. A block without a graph break, for each shape of
-    batch once; so batches must have few shapes (see `data.sampler`). ragged: whether batches are padded: then a mask
-    is given even to one that is not, for a block with none is another graph."""
+    """Compile each block on its own, in place, so that parameter names stay: without graph breaks, once per batch
+    shape, so batches must have few shapes (see `data.sampler`). ragged: whether batches are padded; then an unpadded
+    batch gets a mask too, since a block without one is another graph."""
     limit = torch._dynamo.config
     limit.recompile_limit = max(limit.recompile_limit, SHAPES)
     for trunk in trunks(*modules):

@@ -1,4 +1,4 @@
-"""How often something is done in a run: every so many steps, seconds or epochs."""
+"""How often something is done in a run: every N steps, seconds or epochs."""
 
 import re
 import time
@@ -22,7 +22,7 @@ class Cadence:
     @staticmethod
     def parse(said: int | str, name: str, epoch_steps: int = 1) -> "Cadence":
         """500: steps. "30s", "10m", "1.5h": seconds, minutes, hours. "2ep", "0.5ep": epochs of `epoch_steps` steps.
-        name: of the setting. Raises ConfigError for all else."""
+        name: of the setting. Raises ConfigError for anything else."""
         found = re.fullmatch(r"(\d+|\d*\.\d+)(s|m|h|ep|)", str(said).replace(" ", ""))
         number, unit = found.groups() if found else ("0", "")
         if float(number) <= 0 or (not unit and "." in number):
@@ -35,16 +35,16 @@ class Cadence:
 
 
 class Timer:
-    """Says when it is time again. By steps: at multiples of them. By seconds: at the first logged step after so many
-    seconds since the last time, by the first rank's clock, so that all ranks do it at one step; between logged steps
-    nobody asks the others, for that is to wait for them."""
+    """Says when something is due. By steps: at multiples. By seconds: at the first logged step after that many seconds
+    since the last time, by the first rank's clock, so that it is the same step on all ranks; it is checked at logged
+    steps only, because the broadcast synchronises the ranks."""
 
     def __init__(self, cadence: Cadence):
         self.cadence = cadence
         self.start()
 
     def start(self, since: float = 0.0) -> None:
-        """Count from now on. since: seconds that have passed already."""
+        """Start counting. since: seconds that have already passed."""
         self.begun = time.monotonic() - since
 
     @property
@@ -53,7 +53,7 @@ class Timer:
         return time.monotonic() - self.begun
 
     def due(self, step: int, module) -> bool:
-        """Whether it is time, after `step` steps. By seconds this starts to count anew."""
+        """Whether it is due after `step` steps. By seconds, a True restarts the clock."""
         if self.cadence.steps is not None:
             return step % self.cadence.steps == 0
         if not module.logged:

@@ -1,4 +1,4 @@
-"""A callback that is told of steps: updates of the weights, however many batches they are made of."""
+"""A callback with hooks per optimiser step, however many batches are accumulated in it."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import lightning as L
 
 
 class StepCallback(L.Callback):
-    """Lightning calls back for every batch; with gradient accumulation a step has several."""
+    """Lightning's hooks run per batch; with gradient accumulation a step has several batches."""
 
     def before_step(self, trainer: L.Trainer, module: Any) -> None:
         """Before the first batch of a step."""
 
     def after_step(self, trainer: L.Trainer, module: Any) -> None:
-        """Once the weights were updated; `trainer.global_step` counts that step."""
+        """After the update of the weights; `trainer.global_step` counts this step."""
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         if module.part == 0:

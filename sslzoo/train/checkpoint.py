@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, signed and read without running what is in them."""
+"""Checkpoints: written atomically, signed with SHA-256, and loaded without running pickled code."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sslzoo.train.callback import StepCallback
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict:
-    """A checkpoint's contents. A damaged file or a pickle that asks to run code is refused."""
+    """A checkpoint's contents. Raises UserError for a damaged file or a pickle with anything but plain values."""
     check_signed(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
@@ -23,7 +23,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict:
 
 
 class SignedIO(CheckpointIO):
-    """How Lightning reads and writes a checkpoint here."""
+    """Lightning's reading and writing of checkpoints, with signatures."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
         check_states(checkpoint.get("callbacks", {}))
@@ -43,7 +43,7 @@ def latest_checkpoint(run: Run) -> Path | None:
 
 
 class Checkpoints(StepCallback):
-    """A checkpoint every so often, the last `keep` of them, and one wherever training stops."""
+    """Saves a checkpoint at the given cadence and where training stops, and keeps the last `keep`."""
 
     def __init__(self, run: Run, every: Cadence, keep: int):
         self.run, self.timer, self.keep = run, Timer(every), keep
@@ -56,8 +56,8 @@ class Checkpoints(StepCallback):
         step = trainer.global_step
         if step == self.saved:
             return
-        trainer.lightning_module.look()  # nothing is saved that is not finite
-        for path in (self.run.metrics, self.run.events):  # a run that goes on from here lacks none of their lines
+        trainer.lightning_module.look()  # raises if not finite: never save NaN
+        for path in (self.run.metrics, self.run.events):  # a run resumed from here has all lines
             if trainer.is_global_zero and path.exists():
                 to_disk(path)
         trainer.save_checkpoint(self.run.checkpoints / f"step={step:08d}.ckpt")

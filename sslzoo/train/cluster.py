@@ -1,4 +1,4 @@
-"""Which rank of a launch this process is, and who starts the others: SLURM only where it plainly has."""
+"""Which rank this process is, and what starts the others: SLURM only if it has started a task per rank."""
 
 import os
 
@@ -8,7 +8,7 @@ from sslzoo.train.settings import Settings
 
 
 class JobStep(SLURMEnvironment):
-    """A step of a job (`srun`) whose tasks are the ranks. What the job around it was asked for does not count."""
+    """A SLURM job step (`srun`) whose tasks are the ranks. The allocation of the job around it is ignored."""
 
     def __init__(self):
         super().__init__(auto_requeue=False)
@@ -17,16 +17,16 @@ class JobStep(SLURMEnvironment):
         return int(os.environ["SLURM_STEP_NUM_TASKS"])
 
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
-        """`is_job_step` has."""
+        """Done by `is_job_step`."""
 
     @staticmethod
     def _validate_srun_variables() -> None:
-        """They are the job's."""
+        """Skipped: these variables are the job's, not the step's."""
 
 
 def is_job_step(settings: Settings) -> bool:
-    """Whether SLURM has started a task for each rank. An interactive shell, a batch script and what is begun in them
-    have its variables too, and no such tasks."""
+    """Whether SLURM has started a task for each rank. An interactive shell, a batch script and their children also
+    have SLURM's variables, but no such tasks."""
     said = os.environ
     return (
         "SLURM_PROCID" in said
@@ -37,14 +37,14 @@ def is_job_step(settings: Settings) -> bool:
 
 
 def environment(settings: Settings) -> ClusterEnvironment | None:
-    """Where Lightning finds the ranks; None where it is to look for itself, for SLURM has not been here."""
+    """The cluster environment for Lightning; None to let it detect one, outside SLURM or under torchrun."""
     if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         return None
     return JobStep() if settings.ranks > 1 and is_job_step(settings) else LightningEnvironment()
 
 
 def left_over(settings: Settings) -> str:
-    """What is to be said of SLURM's variables where its tasks are not the ranks; "" for nothing."""
+    """A message if SLURM's tasks do not match the ranks; "" if they do."""
     tasks = os.environ.get("SLURM_NTASKS", "1")
     if tasks in ("1", str(settings.ranks)) or "LOCAL_RANK" in os.environ:
         return ""
@@ -55,7 +55,7 @@ def left_over(settings: Settings) -> str:
 
 
 def first_rank(settings: Settings) -> bool:
-    """Whether this is the first of the processes that train together."""
+    """Whether this process is rank 0 of the launch."""
     if settings.ranks == 1:
         return True
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun

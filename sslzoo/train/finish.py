@@ -1,4 +1,4 @@
-"""What a run leaves behind: what was learned, a look at the task, a summary, DONE."""
+"""The end of a run: stopping on signals; writing the weights, a visualization, a summary, DONE."""
 
 import os
 import resource
@@ -12,13 +12,13 @@ from sslzoo.run import Run, commit, machine, write_atomic, write_json
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.visualization import portable, sounds
 
-NOTICES = {signal.SIGHUP, signal.SIGUSR1}  # a closed terminal, often twice; SLURM, of the end of the job's time
+NOTICES = {signal.SIGHUP, signal.SIGUSR1}  # a closed terminal (often sent twice); SLURM, near the time limit
 URGENT = {signal.SIGTERM, signal.SIGINT}
 
 
 class GracefulStop(StepCallback):
     """On SIGTERM, SIGINT, SIGHUP or SIGUSR1: finish the step, save, stop. A second SIGTERM or SIGINT ends the process
-    at once. A SIGHUP that was ignored, as under nohup, stays so."""
+    at once. An ignored SIGHUP, as under nohup, stays ignored."""
 
     def __init__(self):
         self.signal: int | None = None
@@ -29,21 +29,21 @@ class GracefulStop(StepCallback):
         def note(number, _):
             if number in URGENT and self.signal in URGENT:
                 os._exit(128 + number)
-            if number == signal.SIGHUP:  # to write to a closed terminal is an error
+            if number == signal.SIGHUP:  # writing to a closed terminal fails
                 for terminal in terminals:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
             if self.signal not in URGENT:
                 self.signal = number
 
-        # after Lightning's own, which would end the run without a checkpoint of ours
+        # replaces Lightning's handlers, which would end the run without our checkpoint
         ignored = {n for n in (signal.SIGHUP,) if signal.getsignal(n) == signal.SIG_IGN}
         self.before = {number: signal.signal(number, note) for number in (URGENT | NOTICES) - ignored}
 
     def after_step(self, trainer, module) -> None:
         asked = self.signal is not None
-        if trainer.world_size > 1:  # one rank stopping alone would leave the others waiting
+        if trainer.world_size > 1:  # all ranks must stop at the same step
             if module.device.type != "cpu" and not module.logged:
-                return  # to ask the others is to wait for the device
+                return  # the reduction synchronises with the device
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
             trainer.should_stop = True
@@ -54,10 +54,10 @@ class GracefulStop(StepCallback):
 
 
 class Finish(StepCallback):
-    """Counts a run's time over all its parts, and writes its results when the last step is done."""
+    """Measures a run's time, over all resumed parts, and writes its results after the last step."""
 
     def __init__(self, run: Run, save, example, describe, about: dict | None = None, sample_rate: int | None = None):
-        # save(encoder, objective) writes what was learned; describe: ids in words; about: more of the summary;
+        # save(encoder, objective) writes the weights; describe: ids to text; about: more entries of summary.json;
         # sample_rate: of speech
         self.run, self.save, self.example, self.describe, self.sample_rate = run, save, example, describe, sample_rate
         self.about = about or {}
@@ -82,7 +82,7 @@ class Finish(StepCallback):
         self.logs = module.logged or self.logs
 
     def on_fit_end(self, trainer, module) -> None:
-        # not on_train_end: a run that was killed after its last checkpoint has no step left to train
+        # not on_train_end: a run killed after its last checkpoint resumes with no step left to train
         if trainer.global_step < module.total_steps:
             return
         visualization = self.visualize(module)
@@ -118,7 +118,7 @@ class Finish(StepCallback):
         self.run.finish()
 
     def visualize(self, module) -> dict:
-        """The objective's own look at its task, the same on every rank: each takes part where weights are sharded."""
+        """The objective's visualization of a batch. Every rank computes it, as sharded weights need all ranks."""
         module.eval()
         try:
             with distributed.alone():

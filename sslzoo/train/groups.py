@@ -1,6 +1,6 @@
-"""Parameter groups: which parameters share a learning rate and a weight decay. Names decide, as the
-LightningModule has them (`encoder.trunk…`, `objective.…`), so the layout is a function of the model and the
-config alone, and an optimiser's state can be loaded again."""
+"""Parameter groups: which parameters share a learning rate and a weight decay. They are chosen by the parameters' names
+in the LightningModule (`encoder.trunk…`, `objective.…`), so the layout depends on the model and the config only, and an
+optimiser's state can be loaded again."""
 
 import re
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sslzoo.errors import ConfigError, nearest
 
-GAIN = re.compile(r"(^|\.)(parametrizations\.\w+\.original0|weight_g)$")  # of weight norm, new and old
+GAIN = re.compile(r"(^|\.)(parametrizations\.\w+\.original0|weight_g)$")  # weight norm: torch's new and old
 EMBEDDING = re.compile(r"(^|\.)(position_embedding|pos_embed|decoder_pos_embed|cls_token|mask_token)$")
 WRAPPER = re.compile(
     r"\b_(fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\."
@@ -17,21 +17,21 @@ BLOCK = re.compile(r"^encoder\.(?:trunk\.)?(?:layers|blocks)\.(\d+)\.")
 
 
 def no_decay(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is left out of weight decay (and of LARS's adaptation).
+    """Whether a parameter is excluded from weight decay (and from LARS's adaptation).
 
-    Left out: all of at most one dimension (biases, norms, class and mask tokens; DINO's and MAE's code), the gains
-    of weight norm, which are a norm's scale of another shape, and an image encoder's learned positions (timm's and
-    BEiT's `no_weight_decay`). Decayed: every other matrix and kernel, the direction `original1` of weight norm, and
-    text's embeddings of tokens, positions and segments, as BERT's and GPT-2's code has it.
+    Excluded: parameters with at most one dimension (biases, norms, class and mask tokens; DINO's and MAE's code), the
+    gains of weight norm, which may have more, and an image encoder's learned positions (timm's and BEiT's
+    `no_weight_decay`). Decayed: all other matrices and kernels, the direction `original1` of weight norm, and the
+    embeddings of text tokens, positions and segments, as in BERT's and GPT-2's code.
     """
     return parameter.ndim <= 1 or bool(GAIN.search(name) or EMBEDDING.search(name))
 
 
 def layer_number(name: str, depth: int, norm_last: bool = True) -> int:
-    """The layer of a parameter for layer-wise decay, as MAE's `get_layer_id_for_vit` counts: 0 for the front end,
-    its tokens and positions, i + 1 for the encoder's block i of `depth`, depth + 1 for what comes after the blocks
-    (the norm of a pre-norm trunk, and all outside the encoder). norm_last: whether `trunk.norm` comes after the
-    blocks, and not, as with post-norm, before them."""
+    """The layer index of a parameter for layer-wise decay, as in MAE's `get_layer_id_for_vit`: 0 for the front end, its
+    tokens and positions, i + 1 for the encoder's block i of `depth`, depth + 1 for what comes after the blocks (the
+    norm of a pre-norm trunk, and everything outside the encoder). norm_last: whether `trunk.norm` comes after the
+    blocks (pre-norm) or before them (post-norm)."""
     if found := BLOCK.match(name):
         return int(found[1]) + 1
     if name.startswith("encoder.") and not (norm_last and name.startswith("encoder.trunk.norm.")):
@@ -52,8 +52,8 @@ def layer_scales(module: nn.Module, names: list[str], decay: float) -> dict[str,
 
 
 def prefix_scales(names: list[str], factors: dict[str, float]) -> dict[str, float]:
-    """name -> the factor of the longest of the prefixes that it starts with, whole words only; 1 without one."""
-    prefixes = {}  # of each name, the longest first
+    """name -> the factor of its longest prefix in `factors`, matched by whole words between dots; 1 without one."""
+    prefixes = {}  # of each name, longest first
     for name in names:
         words = name.split(".")
         prefixes[name] = [".".join(words[:count]) for count in range(len(words), 0, -1)]
@@ -73,11 +73,11 @@ def param_groups(
     factors: dict[str, float] | None = None,
     layer_decay: float | None = None,
 ) -> list[dict]:
-    """Groups for a torch optimiser, of all parameters that learn: {params, weight_decay, lr_scale, decays}.
+    """Groups for a torch optimiser, of all parameters with requires_grad: {params, weight_decay, lr_scale, decays}.
 
-    factors: of the base rate, by prefix of the name. lr_scale: the product of a parameter's factor and its layer's.
-    decays: whether weight decay and LARS's adaptation apply. Groups and their members are in the order of
-    `module.named_parameters()`, those that decay before those that do not.
+    factors: of the learning rate, by prefix of the name. lr_scale: the product of a parameter's factor and its
+    layer's. decays: whether weight decay and LARS's adaptation apply. Groups and their members are in the order of
+    `module.named_parameters()`; for each lr_scale, the decayed group comes first.
     """
     named = {WRAPPER.sub("", name): p for name, p in module.named_parameters() if p.requires_grad}
     if not named:

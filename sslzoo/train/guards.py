@@ -1,8 +1,7 @@
-"""Collapse and learning by heart, named as they happen, with what usually causes them.
+"""Warnings of collapse and overfitting during training, with their usual causes.
 
-Watched among an objective's logs: feature_std, feature_rank, code_perplexity, accuracy with chance and with
-val_accuracy, loss with uniform_loss (that of one who guesses) and with unigram_loss (that of one who knows only how
-frequent each token is).
+Read from an objective's logs: feature_std, feature_rank, code_perplexity, accuracy against chance and val_accuracy,
+loss against uniform_loss (of a uniform prediction) and unigram_loss (of predicting token frequencies).
 """
 
 import json
@@ -12,7 +11,7 @@ from sslzoo.errors import UserError
 from sslzoo.run import Run
 from sslzoo.train.callback import StepCallback
 
-WATCHED = {  # what each symptom is read from
+WATCHED = {  # the log that each symptom is read from
     "constant features": "feature_std",
     "features on a line": "feature_rank",
     "one code": "code_perplexity",
@@ -23,7 +22,7 @@ WATCHED = {  # what each symptom is read from
 
 
 def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
-    """What is wrong, by kind. `late`: enough steps have passed that the model should beat guessing."""
+    """{symptom: message}. late: whether enough steps have passed for the model to beat chance."""
     found = {}
     std, rank, codes = (logs.get(k, math.inf) for k in ("feature_std", "feature_rank", "code_perplexity"))
     if std < 0.05:
@@ -69,8 +68,8 @@ def record(run: Run, step: int, kind: str, message: str) -> None:
 
 
 class CollapseGuard(StepCallback):
-    """Writes each new symptom into events.jsonl and to the terminal once it held at three measurements in a
-    row; with stop=True ends the run there."""
+    """Writes a symptom to events.jsonl and the terminal when it has held for three measurements in a row; with
+    stop=True also ends the run."""
 
     def __init__(self, run: Run, every: int, total_steps: int, stop: bool, say):
         self.run, self.every, self.stop, self.say = run, every, stop, say
@@ -89,7 +88,7 @@ class CollapseGuard(StepCallback):
             return
         found = symptoms(module.logged, step >= self.late)
         for kind, name in WATCHED.items():
-            if name in module.logged:  # some are measured less often than they are looked at
+            if name in module.logged:  # some are not measured at every logged step
                 self.held[kind] = self.held.get(kind, 0) + 1 if kind in found else 0
         for kind, message in found.items():
             if self.held[kind] != 3:
@@ -102,9 +101,9 @@ class CollapseGuard(StepCallback):
 
 
 class OverfitGuard(StepCallback):
-    """Says, and writes into events.jsonl, once a run, that the accuracy on what is trained on lies far above
-    validation's: at two validations in a row by more than `gap`. The former is the mean over the logged steps since
-    the last validation."""
+    """Warns, once per run, in events.jsonl and on the terminal, if training accuracy exceeds validation accuracy by
+    more than `gap` at two validations in a row. Training accuracy is the mean over the logged steps since the last
+    validation."""
 
     kind = "learned by heart"
 

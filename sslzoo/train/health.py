@@ -1,4 +1,4 @@
-"""The health of what an encoder makes of a batch, over all ranks."""
+"""Statistics of a batch's representations, over all ranks, that show collapse."""
 
 from sslzoo import distributed
 from sslzoo.nn import health
@@ -6,8 +6,8 @@ from sslzoo.train.callback import StepCallback
 
 
 class FeatureHealth(StepCallback):
-    """Logs `feature_std` and `feature_rank` of the representations that an objective returns. They are those of the
-    whole batch: of the few rows of one rank the rank would be low whatever they are."""
+    """Logs `feature_std` and `feature_rank` of the representations that an objective returns, gathered over ranks: with
+    the few rows of one process, feature_rank would always be low."""
 
     def after_step(self, trainer, module) -> None:
         if module.logged and module.features is not None:

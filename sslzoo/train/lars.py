@@ -1,4 +1,4 @@
-"""LARS as a torch optimiser, over lists of tensors."""
+"""LARS as a torch optimiser, with foreach kernels."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,11 @@ from torch import Tensor
 
 class LARSOptimizer(torch.optim.Optimizer):
     """v <- m v + lr * local * (g + decay w); w <- w - v (You et al. 2017, algorithm 1, with the rate inside the
-    momentum, as SimCLR's code has it). local = trust |w| / |g + decay w| in groups with `decays`, else 1; 1 too
-    where either norm is 0. No result is copied to the host.
+    momentum, as in SimCLR's code). local = trust |w| / |g + decay w| in groups with `decays`, else 1; also 1
+    if either norm is 0. Nothing is copied to the CPU.
 
-    A group's weights are updated together: seven kernels for all of them on a GPU, but for the product with
-    `local`, one a weight, whose operands differ in shape.
+    A group's weights are updated together with seven kernels on a GPU, except for the product with `local`, whose
+    operands differ in shape: one kernel per weight.
     """
 
     def __init__(self, groups, lr: float, momentum: float, trust: float):

@@ -1,4 +1,4 @@
-"""From built parts to a trained run: Lightning's trainer, our callbacks, and where it goes on from."""
+"""Training a run from its built parts: Lightning's trainer, our callbacks, and resuming from a checkpoint."""
 
 import logging
 import sys
@@ -37,7 +37,7 @@ from sslzoo.train.validate import AUTO_TIMES, some_items
 
 
 class Loaders(L.LightningDataModule):
-    """A loader that begins at the trainer's step, for its rank."""
+    """The training loader of this rank, starting at the trainer's step."""
 
     def __init__(self, data, split, seed: int, stop: int, smallest: int, workers: int, parts: int, to_bucket: bool):
         super().__init__()
@@ -53,12 +53,13 @@ class Loaders(L.LightningDataModule):
 
 
 def epoch_steps(split, batching, smallest: int, parts: int = 1) -> int:
-    """Steps in which every item of a split is drawn once."""
+    """Steps per epoch: to draw every item of a split once."""
     return StepSampler(batching, split.cut_lengths, 0, 0, 1, smallest=smallest, parts=parts).steps_per_epoch
 
 
 def check_lengths(split, encoder, objective, data) -> None:
-    """Refuse a training split of which an item, as it is read, is too short for the objective, naming the item."""
+    """Raise UserError, naming the item, if the shortest item of the training split, as it is cut, is too short for the
+    objective."""
     least = objective.min_tokens
     if least <= 1 or data.modality == "image":
         return
@@ -74,7 +75,7 @@ def check_lengths(split, encoder, objective, data) -> None:
     if data.modality == "speech":
         least_s = (least + 2) * encoder.stride / data.sample_rate
         size = f"{length / data.sample_rate:.3f} s"
-        mend = ""  # a built-in set has nothing to leave out
+        mend = ""  # built-in sets have no such settings
         if cut:
             mend = f"data.max_seconds={least_s:.2f}, or "
         elif hasattr(data, "min_seconds"):
@@ -91,14 +92,14 @@ def check_lengths(split, encoder, objective, data) -> None:
 
 
 def alone_in_parts(encoder, objective) -> str:
-    """In words, what of a step in several parts is computed over each part by itself; "" for nothing."""
+    """What is computed per part, not per batch, with gradient accumulation, in words; "" for nothing."""
     normed = any(isinstance(x, _BatchNorm) for x in [*encoder.modules(), *objective.modules()])
     return " and ".join(term for term in (objective.batch_terms, "batch norm" if normed else "") if term)
 
 
 def held_out(job, splits: dict, say) -> np.ndarray | None:
-    """Add the validation split to `splits`; the places of the items to measure, None for all of them. Where nobody
-    asked for a validation (trainer.val_every=auto) and there is nothing to do it on, that is said, and it is left out."""
+    """Add the validation split to `splits`; return the indices of the items to measure, None for all. With
+    trainer.val_every=auto, a missing or too small split is left out with a message."""
     if job.trainer.val_every != "auto" or job.validates_all:
         splits["valid"] = job.data.split("valid")
         return None
@@ -119,7 +120,7 @@ def held_out(job, splits: dict, say) -> np.ndarray | None:
 
 
 def pretrain(job, run: Run) -> bool:
-    """Train a run to its end, from where it is. True on the first rank, when the last step is done."""
+    """Train a run to its end, resuming from its last checkpoint. True on the first rank, when the last step is done."""
     settings, config, smallest = job.trainer, job.config, job.objective.min_batch
     workers, parts = settings.workers, settings.accumulate
     splits = {"train": job.data.split("train")}
@@ -127,10 +128,10 @@ def pretrain(job, run: Run) -> bool:
     def say(line: str) -> None:
         print(f"{run.name}: {line}", file=sys.stderr, flush=True)
 
-    measured = None  # the places of the items to validate on, None for all
+    measured = None  # indices of the items to validate on, None for all
     if settings.val_every is not None:
         measured = held_out(job, splits, say)
-    # what the objective's batches are made of; a refresh, as a probe, sees images at their own size
+    # the splits for the objective's batches; a refresh, like a probe, reads images at their own size
     shown = {name: split.for_views() if job.objective.crops else split for name, split in splits.items()}
     if cluster.first_rank(settings):
         recover(run, say)
@@ -188,7 +189,7 @@ def pretrain(job, run: Run) -> bool:
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback], loggers)
     resume = latest_checkpoint(run)
     if resume is not None:
-        load(resume)  # a damaged one is refused here, in one line, before any rank starts
+        load(resume)  # raises UserError if damaged, before any rank starts
         say(f"continuing from {resume.name}")
     loaders = Loaders(
         job.data, shown["train"], config["seed"], settings.max_steps, smallest, workers, parts, settings.compile
@@ -197,7 +198,7 @@ def pretrain(job, run: Run) -> bool:
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
-        except MisconfigurationException as error:  # such as a callback's that needs a logger
+        except MisconfigurationException as error:  # such as a callback that needs a logger
             more = " (logger=tensorboard gives one)" if "no logger" in str(error) else ""
             raise ConfigError(f"{str(error).strip()}{more}") from error
     if stop.signal is not None and not run.done:
@@ -212,17 +213,17 @@ def pretrain(job, run: Run) -> bool:
 
 
 def strategy_of(name: str) -> str | Strategy:
-    """The strategy of a Lightning name. Those that average gradients (ddp, ddp_fork, ddp_spawn, …) are made here,
-    without the broadcast of every buffer (a queue, a label an image) from the first rank at each step: buffers are
-    made by the seed and changed by what all ranks gathered, so they are equal already. Gradients live in the buckets
-    that are reduced, not beside them. The graph is not promised to be the same each step: layer drop changes it."""
+    """The strategy of a Lightning name. DDP strategies (ddp, ddp_fork, ddp_spawn, …) are built here with
+    broadcast_buffers=False: buffers (a queue, a label per image) are initialised from the seed and updated with
+    gathered values, so they are equal on all ranks already. gradient_as_bucket_view=True saves a copy of the gradients.
+    No static_graph: layer drop changes the graph."""
     if name not in StrategyRegistry or StrategyRegistry[name]["strategy"] is not DDPStrategy:
-        return name  # "auto", or what Lightning makes of it
+        return name  # "auto", or another that Lightning builds
     return DDPStrategy(**StrategyRegistry[name]["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def lightning_trainer(settings, run: Run, callbacks: list, loggers: list) -> L.Trainer:
-    """Raises ConfigError where Lightning has none of the callbacks, such as two of one class that keep a state."""
+    """Raises ConfigError if Lightning refuses the callbacks, such as two stateful ones of one class."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     plugins, arithmetic, device = [SignedIO()], settings.arithmetic, "cuda" if settings.on_gpu else "cpu"
     if arithmetic != "32-true":

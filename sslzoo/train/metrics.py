@@ -1,4 +1,4 @@
-"""metrics.csv: a row every few steps, continued where a run is."""
+"""metrics.csv: a row per logged step, continued when a run is resumed."""
 
 import csv
 
@@ -7,7 +7,7 @@ from sslzoo.train.callback import StepCallback
 
 
 class MetricsFile(StepCallback):
-    """Writes the module's logs of every step that it logs. A continued run drops the rows that the lost steps had written."""
+    """Writes the module's logs of each logged step. A resumed run drops the rows of steps after its checkpoint."""
 
     def __init__(self, run: Run):
         self.path = run.metrics
@@ -23,7 +23,7 @@ class MetricsFile(StepCallback):
 
     @staticmethod
     def before(row: dict, step: int) -> bool:
-        """Whether a row is one of a step before this one."""
+        """Whether a row belongs to an earlier step."""
         said = row.get("step") or ""
         return said.isdecimal() and int(said) < step
 

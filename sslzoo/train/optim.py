@@ -1,6 +1,6 @@
-"""Optimisers as a config names them: what they are made of, and `build` for a model's weights.
+"""Optimisers as config nodes: their settings, and `build` for a module's parameters.
 
-What decays is said by `groups.no_decay`: matrices and kernels; not biases, norms, tokens, gains.
+`groups.no_decay` decides on weight decay: matrices and kernels decay; biases, norms, tokens, gains do not.
 """
 
 import copy
@@ -15,19 +15,19 @@ from sslzoo.errors import ConfigError
 from sslzoo.train.groups import param_groups
 from sslzoo.train.lars import LARSOptimizer
 
-FUSED = {"cpu", "cuda", "mps", "xpu"}  # devices for which torch has fused steps of AdamW and SGD
+FUSED = {"cpu", "cuda", "mps", "xpu"}  # devices with fused AdamW and SGD in torch
 
 
 @dataclass
 class Optim:
     """Settings of an optimiser.
 
-    lr: the highest rate; schedule(step, total) scales it. weight_decay_end: what weight decay ends at, along half a
-    cosine over the run (Caron et al. 2021, DINO, section 3.2), or None for a constant one. groups: factors of the
-    rate for parameters by the start of their name, such as {encoder: 0.1}; the longest start counts. layer_decay:
-    the rate of a block over that of the block above it (BEiT, MAE: 0.65 to 0.75 to fine-tune), or None for one rate.
-    scale_from: the batch that lr was chosen for, in the units of data.batch (items, seconds or tokens over all
-    ranks); then `scaled` gives lr * batch / scale_from, or by the root of that (scale_rule), or None for lr as it is.
+    lr: the peak learning rate; schedule(step, total) scales it. weight_decay_end: the final weight decay, reached along
+    half a cosine over the run (Caron et al. 2021, DINO, section 3.2), or None for a constant one. groups: factors of
+    lr by prefix of the parameters' names, such as {encoder: 0.1}; the longest prefix counts. layer_decay: the ratio of
+    a block's rate to that of the block above it (BEiT, MAE: 0.65 to 0.75 for fine-tuning), or None for one rate.
+    scale_from: the global batch that lr was chosen for, in the units of data.batch (items, seconds or tokens over all
+    ranks); `scaled` multiplies lr by batch / scale_from, or its square root (scale_rule); None to use lr as it is.
     """
 
     schedule: object
@@ -57,9 +57,9 @@ class Optim:
             raise ConfigError(f"optim.scale_from is the batch that optim.lr is for, above 0; got {self.scale_from}")
 
     def scaled(self, batch: float | None) -> Self:
-        """These settings with the rate for a global batch of so many units, `scale_from` being what lr is for:
-        linear (Goyal et al. 2017, section 2.1) or by the square root (Krizhevsky 2014, section 5), as SimCLR has
-        either (Chen et al. 2020, appendix B.1). batch: None where the batches have no such number."""
+        """These settings with lr scaled from `scale_from` to a global batch of `batch` units: linearly (Goyal et al.
+        2017, section 2.1) or by the square root (Krizhevsky 2014, section 5), both in SimCLR (Chen et al. 2020,
+        appendix B.1). batch: None if batches have no fixed size, a ConfigError with scale_from."""
         if self.scale_from is None:
             return self
         if batch is None:
@@ -73,8 +73,8 @@ class Optim:
         return new
 
     def param_groups(self, module: nn.Module) -> list[dict]:
-        """The groups of `groups.param_groups` with these settings. Raises ConfigError where a prefix fits no
-        parameter of the module, or there are no layers for layer_decay."""
+        """The groups of `groups.param_groups` with these settings. Raises ConfigError if a prefix matches no
+        parameter of the module, or layer_decay finds no blocks."""
         found = param_groups(module, self.weight_decay, self.groups, self.layer_decay)
         return [{**group, "lr": self.lr * group["lr_scale"]} for group in found]
 
@@ -89,8 +89,7 @@ class Optim:
         return end + (self.weight_decay - end) * 0.5 * (1 + math.cos(math.pi * step / total))
 
     def set_rate(self, optimizer: torch.optim.Optimizer, step: int, total: int) -> float:
-        """Give every group its learning rate and weight decay of `step`; returns the rate of a group whose
-        lr_scale is 1."""
+        """Set every group's learning rate and weight decay for `step`; return the rate for lr_scale 1."""
         lr, decay = self.lr * self.schedule(step, total), self.decay(step, total)
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
@@ -99,14 +98,14 @@ class Optim:
 
 
 def fastest(kind: type[torch.optim.Optimizer], groups: list[dict], **settings) -> torch.optim.Optimizer:
-    """An optimiser of torch, fused where torch has kernels for the parameters, else over lists of tensors. (torch's
-    own test comes at the first step, too late to choose.)"""
+    """A torch optimiser, fused if torch has fused kernels for the parameters, else foreach. (torch's own check comes
+    at the first step, too late to choose.)"""
     parameters = [p for group in groups for p in group["params"]]
     if not all(type(p) is nn.Parameter and p.is_floating_point() and p.device.type in FUSED for p in parameters):
         return kind(groups, foreach=True, **settings)  # type: ignore[call-arg]
     optimizer = kind(groups, fused=True, **settings)  # type: ignore[call-arg]
-    # a fused step would divide by fp16's loss scale itself: too late for the gradient's norm and clipping, which
-    # come before it. So the scaler divides, as for any other optimiser
+    # a fused step would unscale fp16 gradients itself, after their norm and clipping; let the scaler unscale them
+    # before, as for any other optimiser
     optimizer._step_supports_amp_scaling = False
     return optimizer
 
@@ -155,8 +154,8 @@ class SGD(Optim):
 
 @dataclass
 class LARS(Optim):
-    """Layer-wise adaptive rates (You et al. 2017, algorithm 1): what SimCLR and BYOL use on large batches. What
-    does not decay does not adapt."""
+    """Layer-wise adaptive rates (You et al. 2017, algorithm 1), which SimCLR and BYOL use with large batches.
+    Parameters without weight decay are not adapted."""
 
     lr: float = 0.3
     weight_decay: float = 1e-6

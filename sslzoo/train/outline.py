@@ -1,4 +1,4 @@
-"""What a run is, said before its first step: parameters by part, the splits that are read, the batch, the device."""
+"""The outline of a run, printed before its first step: parameters by part, splits, batch, device."""
 
 import os
 from typing import Any
@@ -16,13 +16,13 @@ FLOATS = {"32-true": "32-bit floats", "bf16-mixed": "bf16", "16-mixed": "fp16"}
 
 
 def parameters(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """(parameters that learn, parameters that do not) of each child of a module, and of its own under ""."""
+    """{child: (trained parameters, fixed parameters)} of a module; its own parameters are under ""."""
     parts = {"": list(module.parameters(recurse=False))}
     parts |= {name: list(child.parameters()) for name, child in module.named_children()}
     seen: set[int] = set()
     found = {}
     for name, mine in parts.items():
-        new = [p for p in mine if id(p) not in seen]  # tied ones count once
+        new = [p for p in mine if id(p) not in seen]  # count tied ones once
         seen.update(map(id, new))
         learn, rest = (sum(p.numel() for p in new if p.requires_grad is wanted) for wanted in (True, False))
         if learn or rest:
@@ -31,7 +31,7 @@ def parameters(module: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def amount(split: Split, data: Data) -> dict:
-    """How much a split holds: items, and hours of speech or tokens of text."""
+    """The size of a split: items, and hours of speech or tokens of text."""
     found: dict = {"items": len(split)}
     if data.modality == "speech":
         found["hours"] = round(float(split.lengths.sum()) / data.sample_rate / 3600, 4)
@@ -46,7 +46,7 @@ def amount(split: Split, data: Data) -> dict:
 
 
 def outline(job, splits: dict[str, Split], measured: int | None, epoch_steps: int) -> dict:
-    """What of a run's outline is kept in summary.json. measured: items of valid that are measured, None for all."""
+    """The outline as stored in summary.json. measured: number of validation items that are measured, None for all."""
     found = {name: amount(split, job.data) for name, split in splits.items()}
     if measured is not None and "valid" in found:
         found["valid"]["measured"] = measured
@@ -63,7 +63,7 @@ def outline(job, splits: dict[str, Split], measured: int | None, epoch_steps: in
 
 
 def lines(job, about: dict, folder, save_every: Cadence, val_every: Cadence | None) -> list[str]:
-    """A run's outline in aligned lines. about: what `outline` gives. folder: where the run writes."""
+    """A run's outline in aligned lines. about: the result of `outline`. folder: the run's."""
     settings: Settings = job.trainer
     epochs = settings.max_steps / about["epoch_steps"]
     validation = f", validation {_often(val_every)}" if val_every else ", no validation"
@@ -80,7 +80,7 @@ def lines(job, about: dict, folder, save_every: Cadence, val_every: Cadence | No
 
 
 def _counts(about: dict, owner: str) -> str:
-    """The parameters of the encoder or of the objective, in all and by part."""
+    """The parameters of the encoder or the objective, in total and by part."""
     mine = {k: v for k, v in about["parts"].items() if k.split(".")[0] == owner}
     if not mine:
         return "no parameters"
@@ -116,7 +116,7 @@ def _amount(found: dict, modality: str) -> str:
 
 
 def _batch(batch, modality: str) -> str:
-    if isinstance(batch, BySeconds):  # tokens are its seconds, too
+    if isinstance(batch, BySeconds):  # a BySeconds of tokens has them in `seconds`
         return f"up to {batch.seconds:g} {'s of audio' if batch.unit == 'seconds' else batch.unit}"
     if isinstance(batch, ByCount):
         return f"{batch.size} {'images' if modality == 'image' else 'items'}"

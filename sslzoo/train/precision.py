@@ -1,9 +1,9 @@
-"""Half precision by one rule: encoder and heads compute in it, and nothing else does.
+"""Mixed precision by one rule: only encoders and heads compute in half precision.
 
-Autocast is off for a step as a whole. It is on inside the stages of every encoder, an objective's copies included,
-and inside the `forward` of every network that an objective has as a child: these are the regions. What leaves one is
-float32. So whatever an objective computes itself (logits of normalised vectors, targets, masks, losses, health) is
-float32, and so is what a child that declares `full_precision = True` computes: views and quantisers.
+Autocast is off around a step. It is on inside the stages of every encoder, including an objective's copies, and inside
+the `forward` of every network that is a child of the objective: these are the regions. Their outputs are cast to
+float32. So an objective's own computations (logits of normalised vectors, targets, masks, losses, health) are in
+float32, as are those of a child with `full_precision = True`: views and quantisers.
 """
 
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ from sslzoo.errors import UserError
 
 STAGES = ("features", "normalize", "project", "embed", "contextualize", "forward")
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-MOST_SKIPPED = 40  # in a row: the scale has then fallen from 2^16 to 2^-24, and no overflow is to blame
+MOST_SKIPPED = 40  # in a row: the scale has fallen from 2^16 to 2^-24, so overflow is not the cause
 
 
 def allow_tf32(allow: bool) -> None:
-    """Whether a GPU may compute float32 products and convolutions in TF32; torch alone lets convolutions."""
+    """Whether a GPU may compute float32 matmuls and convolutions in TF32; torch's default is convolutions only."""
     torch.backends.cuda.matmul.allow_tf32 = allow
     torch.backends.cudnn.allow_tf32 = allow
 
 
 def to_float32(x: Any) -> Any:
-    """Half-precision tensors in `x` as float32, through tuples, lists, dicts and dataclasses; all else as it is."""
+    """Cast half-precision tensors in `x` to float32, inside tuples, lists, dicts and dataclasses too."""
     if isinstance(x, Tensor):
         return x.float() if x.dtype in HALF.values() else x
     if isinstance(x, tuple) and hasattr(x, "_fields"):
@@ -45,11 +45,11 @@ def to_float32(x: Any) -> Any:
 
 
 class Region:
-    """A method of a module, called under autocast to `dtype` (None: autocast off). Set on the instance in the
-    method's place.
+    """A method of a module, called under autocast to `dtype` (None: autocast off). It replaces the method on the
+    instance.
 
-    It refers to the module and to the method's name, not to a bound method: a deep copy of the module, such as a
-    teacher, gets a region of its own. It is neither a module nor a tensor: a state dict does not hold it.
+    It stores the module and the method's name, not a bound method, so that a deep copy of the module, such as a
+    teacher, gets its own region. It is neither a module nor a tensor, so it is not in a state dict.
     """
 
     def __init__(self, module: nn.Module, name: str, dtype: torch.dtype | None, device_type: str):
@@ -65,15 +65,15 @@ class Region:
                 return self.call(*to_float32(args), **to_float32(kwargs))
         if torch.is_autocast_enabled(self.device_type) and torch.get_autocast_dtype(self.device_type) == self.dtype:
             return self.call(*args, **kwargs)  # inside another region, whose result is cast
-        # without the cache of cast weights, which what runs under no_grad would fill for what does not
+        # no cache of cast weights: entries made under no_grad would be reused where gradients are needed
         with torch.autocast(self.device_type, self.dtype, cache_enabled=False):
             found = self.call(*args, **kwargs)
         return to_float32(found)
 
 
 def apply(encoder: nn.Module, objective: nn.Module, dtype: torch.dtype, device_type: str) -> None:
-    """Make the stages of `encoder`, and of all encoders and networks that `objective` owns, compute in `dtype`.
-    Idempotent; the last call holds."""
+    """Make the stages of `encoder`, and of all encoders and networks in `objective`, compute in `dtype`. Idempotent;
+    the last call's dtype holds."""
     for module in [*encoder.modules(), *objective.modules()]:
         if isinstance(module, Encoder):
             for name in STAGES:
@@ -85,12 +85,12 @@ def apply(encoder: nn.Module, objective: nn.Module, dtype: torch.dtype, device_t
 
 
 def networks(module: nn.Module) -> Iterator[nn.Module]:
-    """The children that are called as networks: those of a child that only holds others, such as a ModuleList, in
-    its stead; without encoders and what is to stay in full precision."""
+    """The children with a `forward`, or their children for containers such as a ModuleList; without encoders and
+    modules with full_precision."""
     for child in module.children():
         if isinstance(child, Encoder) or getattr(child, "full_precision", False):
             continue
-        if type(child).forward is nn.Module.forward:  # none of its own: it cannot be called
+        if type(child).forward is nn.Module.forward:  # a container: it has no forward
             yield from networks(child)
         else:
             yield child
@@ -99,10 +99,10 @@ def networks(module: nn.Module) -> Iterator[nn.Module]:
 class HalfPrecision(MixedPrecision):
     """Lightning's mixed precision ("bf16-mixed", or "16-mixed" with a scaled loss) by the rule above.
 
-    skipped: whether the last step of the optimiser was left out because a gradient, once unscaled, was not finite.
-    That is how the scaler of "16-mixed" finds its scale, and no error: whoever checks gradients leaves it to the
-    scaler where `is_scaled`, and whoever follows the weights (a teacher) waits where `skipped`. Every rank skips
-    the same steps, for gradients are averaged before they are looked at.
+    skipped: whether the last optimiser step was skipped because an unscaled gradient was not finite. This is how the
+    scaler of "16-mixed" finds its scale, not an error: checks of gradients are off if `is_scaled`, and updates
+    that follow the weights (a teacher) are skipped too. Every rank skips the same steps, because gradients are
+    averaged before the check.
     """
 
     skipped: bool = False
@@ -118,7 +118,7 @@ class HalfPrecision(MixedPrecision):
 
     @contextmanager
     def forward_context(self) -> Iterator[None]:
-        """Of a step as a whole: nothing, for regions turn autocast on themselves."""
+        """Around a step: nothing, as regions turn on autocast themselves."""
         yield
 
     def convert_module(self, module: nn.Module) -> nn.Module:
@@ -128,7 +128,7 @@ class HalfPrecision(MixedPrecision):
     def optimizer_step(self, optimizer, model, closure, **kwargs) -> Any:
         if not self.is_scaled:
             return super().optimizer_step(optimizer, model=model, closure=closure, **kwargs)
-        # a fused optimiser would skip on the device, unseen, and would take gradients that clipping cannot read
+        # a fused optimiser would unscale and skip on the device, after clipping and without a sign of it
         optimizer._step_supports_amp_scaling = False
         stepped: list[bool] = []
         hook = optimizer.register_step_post_hook(lambda *_: stepped.append(True))

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -10,9 +10,10 @@ from sslzoo.train.callback import StepCallback
 
 
 class ProgressReport(StepCallback):
-    """Loss, items or seconds of audio a second, time left. rate: samples a second, for speech."""
+    """Loss, throughput (images, seconds of audio or tokens per second), time left. rate: samples per second of
+    speech."""
 
-    EVERY = 15.0  # seconds between lines where there is no terminal
+    EVERY = 15.0  # seconds between lines without a terminal
 
     def __init__(self, name: str, modality: str, rate: float | None):
         self.name, self.rate = name, rate
@@ -52,7 +53,7 @@ class ProgressReport(StepCallback):
             )
 
     def reading(self, what: str, done: int, total: int) -> None:
-        """Say how far this rank is with what is done between two steps."""
+        """Report the progress of work between two steps, such as a refresh, on this rank."""
         if self.bar is not None:
             self.bar.update(self.task, info=f"{what} {done:,}/{total:,}")
         elif self.first_rank and time.monotonic() - self.marked > self.EVERY:

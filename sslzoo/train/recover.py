@@ -1,4 +1,4 @@
-"""What a kill or a power cut left in a run's folder, put right before the run goes on."""
+"""Repairing a run's folder after a kill or a power cut, before the run is resumed."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from sslzoo.run import Run
 
 
 def recover(run: Run, say) -> None:
-    """Remove files that were being written, and cut what is no whole line from the end of those that grow, saying so."""
+    """Remove unfinished files, and cut an incomplete last line from files that are appended to, with a message."""
     for folder in (run.folder, run.checkpoints):
         remove_unfinished(folder)
     for path in (run.metrics, run.events):
@@ -16,8 +16,8 @@ def recover(run: Run, say) -> None:
 
 
 def cut_torn_end(path: Path) -> int:
-    """Keep a text file up to the end of its last whole line before any NUL (what a file system puts where a length was
-    stored, and not yet the content) or byte that is no UTF-8. Returns the bytes that are gone."""
+    """Truncate a text file after its last whole line before any NUL (which a file system leaves if the length was
+    stored but not the content) or invalid UTF-8. Returns the number of bytes removed."""
     held = path.read_bytes()
     whole = held.partition(b"\0")[0]
     try:

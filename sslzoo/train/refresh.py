@@ -1,4 +1,4 @@
-"""What changes during a run: an objective's `refresh`, with the training set's features."""
+"""Calling an objective's `refresh` during a run, with the training set's features."""
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from sslzoo.train.validate import evaluating
 def pooled_features(
     encoder, split, units: float, device, workers: int = 0, progress: Progress = quiet
 ) -> tuple[Tensor, Tensor]:
-    """One vector an item of this rank's share of a split, float32 [n, D], and the items' places in the split,
-    int64 [n], ascending; on the CPU. units: what a batch may hold; see `ordered_loader`."""
+    """(pooled features of this rank's share of a split, float32 [n, D]; the items' indices in the split, int64 [n],
+    ascending), on the CPU. units: the batch size; see `ordered_loader`."""
     mine = np.arange(len(split))[distributed.rank() :: distributed.world_size()]
     found, done = torch.zeros(len(mine), encoder.dim, dtype=torch.float32), 0
     with evaluating(encoder):
@@ -30,8 +30,8 @@ def pooled_features(
 
 class RefreshFeatures(StepCallback):
     """Calls `objective.refresh` before every `refresh_every`-th step, and drops the optimiser's state of the
-    parameters that it made anew. A checkpoint of that step holds what was before; a run that continues from it
-    refreshes again, from the same weights."""
+    parameters that it reset. A checkpoint of that step is from before the refresh; a run resumed from it refreshes
+    again, from the same weights."""
 
     def __init__(self, data, split, workers: int = 0, progress: Progress = quiet):
         self.data, self.split, self.workers, self.progress = data, split, workers, progress

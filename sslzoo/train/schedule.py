@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step: nothing to save, nothing to resume."""
+"""Learning rate schedules as stateless functions of the step."""
 
 import math
 
@@ -12,7 +12,7 @@ def _share(name: str, value: float) -> float:
 
 
 class Constant:
-    """Up in a straight line over the first `warmup` of the steps, then level."""
+    """Linear warm-up over a share `warmup` of the steps, then constant."""
 
     def __init__(self, warmup: float = 0.0):
         self.warmup = _share("warmup", warmup)
@@ -23,7 +23,7 @@ class Constant:
 
 
 class Cosine(Constant):
-    """Warm-up, then half a cosine down to `final` (Loshchilov and Hutter 2017, eq. 5, no restarts)."""
+    """Linear warm-up, then half a cosine down to `final` (Loshchilov and Hutter 2017, eq. 5, no restarts)."""
 
     def __init__(self, warmup: float = 0.1, final: float = 0.0):
         super().__init__(warmup)
@@ -38,7 +38,7 @@ class Cosine(Constant):
 
 
 class Linear(Constant):
-    """Warm-up, then a straight line down to `final`: BERT's and wav2vec 2.0's schedule."""
+    """Linear warm-up, then linear decay to `final`: BERT's and wav2vec 2.0's schedule."""
 
     def __init__(self, warmup: float = 0.1, final: float = 0.0):
         super().__init__(warmup)
@@ -52,9 +52,9 @@ class Linear(Constant):
 
 
 class WarmupStableDecay(Constant):
-    """Warm-up, level, and over the last `decay` of the steps down to `final`: by 1 - sqrt(x), x the part of the decay
-    that is done (Hägele et al. 2024, arXiv 2405.18392, their (1-sqrt) cooldown; the name is Hu et al.'s, 2024). What
-    comes before the decay does not depend on the length of the run."""
+    """Linear warm-up, constant, then over the last share `decay` of the steps down to `final` by 1 - sqrt(x), where x
+    is the fraction of the decay done (Hägele et al. 2024, arXiv 2405.18392, the (1-sqrt) cooldown; named by Hu et al.
+    2024). The rate of the constant phase does not depend on the length of the run."""
 
     def __init__(self, warmup: float = 0.05, decay: float = 0.2, final: float = 0.0):
         super().__init__(warmup)

@@ -1,4 +1,4 @@
-"""How a run is carried out, as conf/trainer says it."""
+"""The settings of a run's trainer: conf/trainer."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from sslzoo.errors import ConfigError, nearest
 from sslzoo.train.cadence import Cadence
 
-PRECISIONS: dict[str | int, str] = {  # and Lightning's names of them
+PRECISIONS: dict[str | int, str] = {  # -> Lightning's name
     "auto": "",
     **dict.fromkeys((32, "32", "32-true"), "32-true"),
     **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
@@ -19,17 +19,17 @@ PRECISIONS: dict[str | int, str] = {  # and Lightning's names of them
 
 @dataclass
 class Settings:
-    """max_steps: optimiser steps. devices, nodes: ranks a host and hosts. strategy: Lightning's name; "auto"
-    is one process, "ddp" one a rank. precision: of encoder and heads; "auto" is bf16 where the accelerator computes
-    in it and 32 bits elsewhere; Lightning's names do too (see `train.precision`). tf32: whether a GPU may round
-    the factors of float32 products and convolutions to 10 bits. save_every, val_every: how often a checkpoint is
-    written and the validation loss measured, in steps, seconds or epochs (see `train.cadence`); both also at the last
-    step; val_every=None for no validation, "auto" for about ten times a run on a few batches (see `train.validate`). keep: checkpoints that are kept. accumulate: parts in which a step's batch
-    is read, each forward and backward by itself; the gradient is that of the whole batch, except where rows of a
-    batch are compared (negatives, batch norm), which see those of their part. activation_checkpointing: whether the
-    blocks of a transformer compute again in the backward pass what they would have kept. compile: whether they are
-    compiled; then a batch is padded to the longest item of its bucket. on_collapse: warn, or stop. workers:
-    loader processes a rank.
+    """max_steps: optimiser steps. devices, nodes: ranks per host and number of hosts. strategy: Lightning's name;
+    "auto" is one process, "ddp" one per rank. precision: of encoder and heads; "auto" is bf16 if the accelerator
+    supports it, else 32 bits; Lightning's names work too (see `train.precision`). tf32: whether a GPU may round the
+    inputs of float32 matmuls and convolutions to 10 bits. save_every, val_every: how often a checkpoint is written and
+    the validation loss measured, in steps, seconds or epochs (see `train.cadence`); both also at the last step;
+    val_every=None for no validation, "auto" for about ten times a run on a few batches (see `train.validate`). keep:
+    number of checkpoints to keep. accumulate: number of micro-batches that a step's batch is split into; the gradient
+    is that of the whole batch, except for terms that compare rows (negatives, batch norm), which see one micro-batch.
+    activation_checkpointing: whether transformer blocks recompute their activations in the backward pass. compile:
+    whether they are compiled; then a batch is padded to the longest item of its bucket. on_collapse: warn, or stop.
+    workers: loader processes per rank.
     """
 
     max_steps: int = 1000

@@ -1,20 +1,21 @@
-"""Items that could not be read, for which others were read: counted over a run, and said."""
+"""Counting and reporting items that could not be read and were replaced by others."""
 
 from sslzoo import distributed
 from sslzoo.train.callback import StepCallback
 
 
 class SkippedItems(StepCallback):
-    """Counts them over all ranks and all parts of a run, for its summary, and warns at the first logged step after one
-    was met and when the run is done, naming three at most. Ranks tell each other where a step is logged or saved."""
+    """Counts skipped items over all ranks and resumed parts of a run, for its summary, and warns at the first logged
+    step after one and at the end of the run, naming three at most. Ranks exchange counts when a step is logged or
+    saved."""
 
     def __init__(self, say):
         self.say = say
         self.count, self.errors = 0, []  # of all ranks
-        self.new: tuple[int, list[str]] = (0, [])  # of this rank, which the others do not know of yet
+        self.new: tuple[int, list[str]] = (0, [])  # of this rank, not shared yet
 
     def state_dict(self) -> dict:
-        self.share()  # a checkpoint's state is made on every rank, and the first rank's is kept
+        self.share()  # state_dict runs on every rank, and the first rank's is saved
         return {"count": self.count, "errors": self.errors}
 
     def load_state_dict(self, state: dict) -> None:

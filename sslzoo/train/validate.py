@@ -1,4 +1,4 @@
-"""The loss and accuracy on the validation split: as a run goes on, and at its last step."""
+"""The loss and accuracy on the validation split, during a run and at its last step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from sslzoo.errors import UserError
 from sslzoo.train.cadence import Cadence, Timer
 from sslzoo.train.callback import StepCallback
 
-AUTO_TIMES, AUTO_BATCHES = 10, 8  # trainer.val_every=auto: how often in a run, and on how much each time
+AUTO_TIMES, AUTO_BATCHES = 10, 8  # trainer.val_every=auto: times per run, and batches each time at most
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Inside, a module is in eval mode; then each part is in the mode that it was in."""
-    training = [part for part in module.modules() if part.training]  # not all: a teacher may be at rest
+    """A context with a module in eval mode; afterwards each submodule is in its former mode."""
+    training = [part for part in module.modules() if part.training]  # not all: a teacher may be in eval mode
     module.eval()
     try:
         yield
@@ -29,11 +29,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def some_items(lengths: np.ndarray, batching, total_steps: int, smallest: int, shortest: int, seed: int) -> np.ndarray:
-    """Places in a validation split, drawn by the seed, of the items that `trainer.val_every=auto` measures: a batch
-    for fifty steps of the run, up to eight, so that validation costs a few per cent of the training.
+    """Indices of the validation items that `trainer.val_every=auto` measures, drawn by the seed: one batch per fifty
+    steps of the run, eight at most, so that validation costs a few per cent of the training.
 
-    lengths [N]: as training reads them. smallest: the fewest items of a batch. shortest: the length that the
-    training split's items have at least, and so an objective can use. Empty where there are fewer than `smallest`.
+    lengths [N]: of the items, cut as in training. smallest: the fewest items of a batch. shortest: the smallest length
+    in the training split, which the objective can use. Empty if fewer than `smallest` items are long enough.
     """
     usable = np.flatnonzero(lengths >= shortest)
     if len(usable) < max(smallest, 1):
@@ -45,15 +45,15 @@ def some_items(lengths: np.ndarray, batching, total_steps: int, smallest: int, s
 
 
 class Validate(StepCallback):
-    """Every so often, and at the last step, the mean loss over the validation split's items is logged as `val_loss`,
-    and the accuracy, if the objective logs one, as `val_accuracy`: without dropout, and with the same draws every time.
-    (Lightning's own validation leaves out a last step that its interval does not divide, and adds one where a signal
-    stops the run.)
+    """At the given cadence and at the last step, logs the mean loss over the validation split's items as `val_loss`,
+    and the accuracy, if the objective logs one, as `val_accuracy`: in eval mode, with the same random draws every time.
+    (Lightning's own validation skips a last step that its interval does not divide, and adds one when a signal stops
+    the run.)
 
-    indices: the places of the items that are measured, None for all.
+    indices: of the items that are measured, None for all.
 
-    A batch is a whole one of training, and one rank measures it by itself: so a loss that compares a batch's rows
-    has as many to compare with, whatever the number of ranks, and none is left out.
+    A batch has the size of a global training batch and is measured by one rank alone, so that a loss that compares the
+    rows of a batch does not depend on the number of ranks.
     """
 
     def __init__(self, data, split, seed: int, every: Cadence, workers: int = 0, indices: np.ndarray | None = None):
@@ -64,7 +64,7 @@ class Validate(StepCallback):
         return {"since": self.timer.since}
 
     def load_state_dict(self, state: dict) -> None:
-        self.since = state["since"]  # or a run that is stopped more often than it is measured never would be
+        self.since = state["since"]  # else a run that is stopped often would never validate
 
     def on_train_start(self, trainer, module) -> None:
         self.timer.start(self.since)
@@ -84,20 +84,20 @@ class Validate(StepCallback):
             module.logged |= self.measure(module)
 
     def measure(self, module) -> dict[str, float]:
-        """val_loss and, where the objective logs an accuracy, val_accuracy."""
+        """val_loss and, if the objective logs an accuracy, val_accuracy."""
         units, seed = self.data.batch.units(self.split.cut_lengths), rng.derive_seed(self.seed, "valid")
         batches = ordered_loader(
             self.split, units, seed, self.workers, self.indices,
             rank=distributed.rank(), world=distributed.world_size(), smallest=module.objective.min_batch,
         )  # fmt: skip
-        # of losses and of what they are over; of accuracies and of what those are over
+        # sum of losses, their count, sum of accuracies, their count
         sums = torch.zeros(4, dtype=torch.float64, device=module.device)
         with distributed.alone():
             for batch in batches:
                 sums += self.sums(module.objective(module.encoder, batch.to(module.device), module.global_step))
         total, items, right, asked = distributed.all_reduce_sum(sums).tolist()
         if not items:
-            if self.indices is not None:  # nobody asked for it
+            if self.indices is not None:  # val_every=auto
                 return {}
             raise UserError("the validation split is too small to measure a loss on: set trainer.val_every=null")
         return {"val_loss": total / items} | ({"val_accuracy": right / asked} if asked else {})
