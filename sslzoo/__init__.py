@@ -2,16 +2,16 @@
 
     import sslzoo
 
-    enc = sslzoo.load("my_run")        # a finished run; adapted="digit-full" for what `sslzoo adapt` made of it
+    enc = sslzoo.load("my_run")        # a finished run; adapted="digit-full" for its encoder after `sslzoo adapt`
     out = enc(waves)                   # arrays, tensors, lists, files, texts: out.hidden, out.lengths, out.pooled
     vectors = enc.features(waves, layer=4, what="items")    # [B, D]
 
-`load` gives an encoder that takes what one has at hand (`sslzoo.features.pretrained.PretrainedEncoder`), `load_encoder`
-the torch module alone, for one's own training loop. An objective, an encoder, a data set or a task of one's own extends
-`Objective`, `Encoder` (of a front end: `Frontend`), `Data` (of its splits: `Split`) or `TaskObjective`. What a user did
-wrong is a `UserError`; a config that cannot be built is a `ConfigError`. All else is reached by its module.
+`load` returns an encoder for arrays, tensors, files and texts (`sslzoo.features.pretrained.PretrainedEncoder`),
+`load_encoder` the plain torch module, for your own training loop. Your own objective, encoder, front end, data set,
+split or task extends `Objective`, `Encoder`, `Frontend`, `Data`, `Split` or `TaskObjective`. Users' mistakes raise
+`UserError`; a config that cannot be built raises `ConfigError`. Everything else is imported from its module.
 
-torch is imported when something here needs it, not before.
+torch is imported only when needed.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LATE = {  # public names, by the modules that are imported when they are asked for
+_LATE = {  # public name -> the module to import on first access
     "Batch": "data.base",
     "Data": "data.base",
     "Split": "data.base",
@@ -77,19 +77,19 @@ def load(
 ) -> "PretrainedEncoder":
     """A finished run's encoder, frozen, for arrays, tensors, lists, files and texts.
 
-    run: its folder, its name under `root`, or the start of its name; or "hf:FOLDER" for an encoder that transformers
-    wrote, which is imported into `root`. device: "auto" is an accelerator where there is one,
-    and the CPU elsewhere; or torch's name of one ("cpu", "cuda:1"). adapted: the encoder as `sslzoo adapt` left it, by
-    the name of its folder in the run's `adapted/`, such as "digit-full"; `enc.predict(inputs)` then says what the task
-    asks (`sslzoo.adapt.predict.AdaptedEncoder`).
+    run: its folder, its name under `root`, or the start of its name; or "hf:FOLDER" for an encoder saved by
+    transformers, which is imported into `root`. device: "auto" for a GPU if available, else the CPU; or torch's name of
+    a device ("cpu", "cuda:1"). adapted: load the encoder after `sslzoo adapt`, by the name of its folder in the run's
+    `adapted/`, such as "digit-full"; `enc.predict(inputs)` then returns the task's predictions
+    (`sslzoo.adapt.predict.AdaptedEncoder`).
 
         enc = sslzoo.load("speech", root="runs", device="cpu")
         out = enc([first_wave, second_wave])           # out.hidden, out.lengths, out.pooled
         frames = enc.features("speech.flac", layer=2)  # a list of one [T, D]
-        mixed = enc.weighted_sum(waves, "word")        # as the probe of the task `word` weighs its layers
+        mixed = enc.weighted_sum(waves, "word")        # by the layer weights of the probe on the task `word`
 
-    Raises UserError, in one line, where there is no such run or it is not finished. What may be given to the encoder is
-    said in `sslzoo.features.pretrained.PretrainedEncoder`.
+    Raises UserError if there is no such run or it is not finished. For the encoder's inputs see
+    `sslzoo.features.pretrained.PretrainedEncoder`.
     """
     found = _found(run, root)
     if adapted is None:
@@ -109,10 +109,10 @@ def load(
 
 
 def load_encoder(run: str | PathLike[str], adapted: str | None = None, root: str | PathLike[str] = "runs") -> "Encoder":
-    """A finished run's encoder as a torch module in eval mode: `encoder(inputs, lengths)` gives an `Encoded`. Its inputs
-    are those of a `Batch`: padded, at the encoder's own size, rate and vocabulary. `load` takes what one has at hand.
+    """A finished run's encoder as a torch module in eval mode: `encoder(inputs, lengths)` returns an `Encoded`. Its
+    inputs are those of a `Batch`: padded, at the encoder's own size, rate and vocabulary. See `load` for other inputs.
 
-    adapted: as `sslzoo adapt` left it, by the name of its folder, such as "digit-full".
+    adapted: load the encoder after `sslzoo adapt`, by the name of its folder, such as "digit-full".
     """
     found = _found(run, root)
     if adapted is None:
@@ -126,7 +126,7 @@ def load_encoder(run: str | PathLike[str], adapted: str | None = None, root: str
 
 
 def _found(run: Any, root: Any) -> "Run":
-    """A finished run, looked for before torch is imported, which takes seconds."""
+    """A finished run, found without importing torch, which takes seconds."""
     from sslzoo.run import Run
 
     for name, value in (("run", run), ("root", root)):
@@ -142,7 +142,7 @@ def _found(run: Any, root: Any) -> "Run":
 
 
 def _adapted(run: "Run", name: Any) -> "Run":
-    """The run of what a run was adapted to, looked for before torch is imported."""
+    """The run of an adaptation, found without importing torch."""
     if not isinstance(name, str):
         raise InputTypeError(f"adapted must be the name of a folder such as 'digit-full', got {type(name).__name__}")
     from sslzoo.adapt.find import adapted_run

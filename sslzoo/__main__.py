@@ -2,10 +2,10 @@ import sys
 
 if (
     not sys.flags.safe_path
-):  # `python -m` has put the current folder first, whose random.py would be the standard library's
+):  # `python -m` puts the current folder first, so that its random.py would hide the standard library's
     sys.path.append(sys.path.pop(0))
 
 from sslzoo.cli import main
 
-if __name__ == "__main__":  # a spawned process imports this file
+if __name__ == "__main__":  # spawned processes import this file
     main()

@@ -1,11 +1,11 @@
-"""What numbers a setting may have, by its name: the same name bounds the same thing in every class of sslzoo."""
+"""Bounds of numeric settings, by name: a name means the same in every class of sslzoo."""
 
 import math
 import re
 
 from sslzoo.errors import ConfigError
 
-COUNTS = (  # at least 1: less makes a layer of nothing, or none
+COUNTS = (  # at least 1
     r"depths?|heads|dim|\w+_dim|hidden|width|bottleneck|channels|entries|clusters|negatives|groups|kernel|patch|queue|"
     r"r|n_mels|stack|splits|ahead|epochs|length|frames|vocab_size|max_tokens|sample_rate|accumulate|min_count"
 )
@@ -15,8 +15,8 @@ ABOVE = r"temperature|eps|trust|gumbel|hop_ms|win_ms|max_gb|seconds|max_seconds|
 
 
 def check_number(name: str, value, where: str) -> None:
-    """Refuse a number that the setting `name` cannot have, or that is none (nan, inf); of a list or a mapping, every
-    one. where: the setting's whole name."""
+    """Raise ConfigError if a number, or one in a list or mapping, is out of the bounds of the setting `name` or not
+    finite. where: the setting's dotted key."""
     if isinstance(value, dict) and "_target_" in value:
         return  # checked as a node of its own
     for number in value if isinstance(value, list) else ():

@@ -1,5 +1,5 @@
-"""The one place where a composed config becomes objects, and where misfits are refused (see `nodes` for what one
-node is held to); and where what a run has learned becomes objects again."""
+"""Building a job from a composed config, with checks that its parts fit each other (see `nodes` for the checks of one
+node), and loading a finished run's encoder and objective."""
 
 import dataclasses
 import inspect
@@ -28,15 +28,15 @@ OFFERED = {
     "causal": "a causal trunk",
     "frames": "log-mel frames",
     "documents": "documents kept apart",
-}  # how it is said of an encoder
-UNITS = {"seconds": "speech", "tokens": "text"}  # of what a batch counts: the data that it is for
+}  # Encoder.offers in words, for messages
+UNITS = {"seconds": "speech", "tokens": "text"}  # unit of data.batch -> modality
 FREE = {
     "trainer.workers",
     "trainer.progress",
     "trainer.val_every",
     "trainer.loggers",
     "init.run",
-}  # settings that change nothing that is learned
+}  # settings that do not affect the trained weights
 
 
 @dataclasses.dataclass
@@ -50,14 +50,14 @@ class Job:
     optim: Any
     trainer: Any
 
-    validates_all = False  # of trainer.val_every=auto: whether that is on the whole split, and not on some batches
+    validates_all = False  # whether trainer.val_every=auto measures the whole split, not a few batches
 
     def validation(self, split, every: Cadence, workers: int, indices) -> Validate:
-        """What measures the validation split, or its items at these places, as the run goes on."""
+        """The callback that measures the validation split, or its items at `indices`, during the run."""
         return Validate(self.data, split, self.config["seed"], every, workers, indices)
 
     def save(self, run: Run, prepared: dict, encoder: torch.nn.Module, objective: torch.nn.Module) -> None:
-        """Write what was learned, and what builds it again. prepared: what `objective.prepare` was given."""
+        """Write the weights, and the configs to rebuild the modules. prepared: the arguments of `objective.prepare`."""
         saved = {name: self.config[name] for name in ("encoder", "data", "seed")}
         saved["own"] = own.folders_of([self.config[name] for name in ("encoder", "data", "objective")])
         if (run.folder / TOKENIZER).exists():
@@ -75,7 +75,7 @@ class Job:
 
 
 def matching_encoders(fit) -> list[str]:
-    """The names in conf/encoder of the encoders that `fit`, made without memory."""
+    """The names in conf/encoder of encoders for which fit(encoder) is true, built on the meta device."""
     images = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.5]}
     data, found = {**images, "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}, []
     for name, composed in choices("encoder", options("encoder")).items():
@@ -89,7 +89,7 @@ def matching_encoders(fit) -> list[str]:
 
 
 def check_fit(data, encoder, objective: type) -> None:
-    """Refuse what does not go together, naming what would."""
+    """Raise ConfigError if data, encoder and objective do not fit each other, naming choices that would."""
     name = objective.__name__
     if data.modality not in objective.modalities:
         raise ConfigError(
@@ -133,9 +133,9 @@ def check_fit(data, encoder, objective: type) -> None:
 
 
 def build(config: dict, planned: PlannedTargets | None = None) -> Job:
-    """All parts of `sslzoo pretrain`, from its plain config. Weights depend on config.seed alone.
+    """All parts of `sslzoo pretrain`, from its plain config. Initial weights depend on config.seed only.
 
-    planned: to check a config whose targets are not made yet; its data cannot be read.
+    planned: stands for targets that do not exist yet, to check a config; its data cannot be read.
     """
     parts = {name: config[name] for name in ("data", "encoder", "objective", "optim", "trainer")}
     for name, node in parts.items():
@@ -154,7 +154,7 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "weights"))
         encoder = make(config["encoder"])
-        if source is not None:  # before the objective, which may copy it
+        if source is not None:  # before the objective, which may copy the encoder
             restore_data(data, source, encoder)
             encoder.load_state_dict(compat.translate_weights(weights.load(source.weights, MEND.format(source.folder))))
         objective = target(config["objective"]["_target_"], "objective")
@@ -170,18 +170,17 @@ def build(config: dict, planned: PlannedTargets | None = None) -> Job:
 
 
 def batched(data, encoder, objective, optim, trainer):
-    """The optimiser's settings for the data's batches, held to the parameters; refused, before any data is read, are
-    batches too small for the objective and the ranks, and settings that fit no parameter."""
+    """The optimiser's settings, with lr scaled to the data's batch. Raises ConfigError, before any data is read, for
+    batches too small for the objective and the ranks, and optimiser settings that match no parameter."""
     data.batch.check(max(objective.min_batch, trainer.ranks) * trainer.accumulate)
-    # tokens are `seconds`, too
+    # BySeconds holds tokens in `seconds`, too
     optim = optim.scaled(getattr(data.batch, "size", getattr(data.batch, "seconds", None)))
     optim.param_groups(torch.nn.ModuleDict({"encoder": encoder, "objective": objective}))
     return optim
 
 
 def load_encoder(run: Run, untrained: bool = False):
-    """A finished run's encoder in eval mode, and its data set: (encoder, data). untrained: the same
-    encoder as it was before the first step."""
+    """(a finished run's encoder in eval mode, its data set). untrained: with the encoder's initial weights."""
     saved = described(run)
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
@@ -190,22 +189,22 @@ def load_encoder(run: Run, untrained: bool = False):
         encoder.load_state_dict(compat.translate_weights(weights.load(run.weights, MEND.format(run.folder))))
     data = make(saved["data"])
     if getattr(data, "pack", False):
-        data.pack = False  # rows were for training: what an encoder is asked of now are texts
+        data.pack = False  # packed rows are for training only
     restore_data(data, run, encoder)
     return encoder.eval(), data
 
 
 def restore_data(data, run: Run, encoder) -> None:
-    """Let data read as a run's did: with its tokenizer, in the vocabulary that its encoder embeds, of which no token may
-    have the last ids."""
+    """Set data up as the run's: with its tokenizer and the vocabulary size of its encoder, which may exceed the
+    tokenizer's."""
     data.restore(run.folder)
     if "vocab_size" in encoder.reads:
         data.vocab_size = encoder.reads["vocab_size"]
 
 
 def load_objective(run: Run):
-    """A finished run's objective and encoder in eval mode, and its data set: (objective, encoder, data). All that the
-    objective had learned is there, its teacher too, but for buffers with an entry for each training item."""
+    """(a finished run's objective in eval mode, its encoder, its data set). The objective has all its weights,
+    including a teacher's, except buffers with an entry per training item."""
     encoder, data = load_encoder(run)
     if not run.objective.exists():
         raise UserError(f"{run.folder} has no objective.json: it was trained when only encoders were kept")
@@ -223,14 +222,14 @@ def load_objective(run: Run):
 
 
 def joined(saved: dict) -> Targets | PlannedTargets:
-    """The targets that a run learned, where they still are; else what is known of them."""
+    """A run's targets if their folder still exists, else their stored description."""
     if (Path(saved["folder"]) / "label.json").exists():
         return Targets(saved["folder"])
     return PlannedTargets(Path(saved["folder"]), *(saved[k] for k in ("clusters", "hop", "sample_rate")))
 
 
 def with_defaults(node):
-    """A config node, and all below it, with the plain defaults of its classes for the settings that it lacks."""
+    """A config node and those below it, with missing settings filled in from their classes' defaults."""
     if not isinstance(node, dict):
         return node
     found = {name: with_defaults(value) for name, value in node.items()}
@@ -246,9 +245,9 @@ def with_defaults(node):
 
 
 def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
-    """Write the config of a new run; refuse to go on with a run of another config, but for settings that are `free`. A
-    setting of the trainer, of the optimiser, of the objective or of the data that the older config lacks, for it was not
-    there yet, has its default."""
+    """Write the config of a new run; for an existing run, raise ConfigError if its config differs in settings that are
+    not `free`. Settings of trainer, optimiser, objective or data that were added since the run began count as their
+    defaults."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:

@@ -1,7 +1,7 @@
-"""Runs made before modules and settings were renamed: their configs and weights under today's names.
+"""Compatibility with older runs: translating renamed modules, settings and weights.
 
-Only what a finished run is read by is translated: `encoder.json`, `config.yaml` and `encoder.safetensors`. The
-checkpoints of an unfinished one are refused (see `build.write_config`).
+Only the files that finished runs are read from are translated: `encoder.json`, `config.yaml` and `encoder.safetensors`.
+Checkpoints of unfinished older runs are refused (see `build.write_config`).
 """
 
 import re
@@ -20,7 +20,7 @@ SETTINGS = {  # by `_target_`: old setting -> new
     "sslzoo.objectives.byol.BYOL": {"decay": "momentum"},
     "sslzoo.objectives.moco.MoCo": {"decay": "momentum"},
 }
-WEIGHTS = (  # names of an encoder's parameters and buffers, in this order
+WEIGHTS = (  # (pattern, replacement) for names of an encoder's parameters and buffers, applied in this order
     (r"^front\.", "frontend."),
     (r"^frontend\.pieces\.", "frontend.token_embedding."),
     (r"^frontend\.places\.", "frontend.position_embedding."),
@@ -32,7 +32,7 @@ WEIGHTS = (  # names of an encoder's parameters and buffers, in this order
 
 
 def translate(node):
-    """A config, or a node of one, with today's `_target_`s and settings; what is new already stays as it is."""
+    """A config, or a node of one, with current `_target_`s and settings; idempotent."""
     if isinstance(node, list):
         return [translate(item) for item in node]
     if not isinstance(node, dict):
@@ -46,12 +46,12 @@ def translate(node):
 
 
 def is_old(config: dict) -> bool:
-    """Whether a config was written under names that have changed since."""
+    """Whether a config uses names that have been renamed since."""
     return translate(config) != config
 
 
 def translate_weights(weights: dict) -> dict:
-    """An encoder's state dict with today's names; what is new already stays as it is."""
+    """An encoder's state dict with current names; idempotent."""
     found = {}
     for name, value in weights.items():
         for old, new in WEIGHTS:

@@ -1,4 +1,4 @@
-"""conf/: where it is, what is in it, and what a composed config says. Imports no torch."""
+"""conf/: its path, its groups and options, and reading composed configs. Imports no torch."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from sslzoo.errors import ConfigError
 
 CONF = Path(__file__).parent / "conf"
-if not CONF.exists():  # a checkout or an editable install; a wheel carries its own
+if not CONF.exists():  # a checkout or an editable install; a wheel contains conf/
     CONF = Path(__file__).parent.parent / "conf"
 
 GROUPS = {  # what `sslzoo list` lists: the plural and its folder
@@ -46,7 +46,7 @@ FURTHER = (
 
 
 def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B006 (read, never written)
-    """The configs of a group, by name, with the first comment of each."""
+    """{name: first comment} of the configs of a group."""
     found = {}
     for folder in [CONF, *folders]:
         for path in sorted((folder / group).glob("*.yaml")):
@@ -57,7 +57,7 @@ def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B0
 
 
 def explain(name: str) -> str:
-    """What a composed command does, and its config with the comments that say what each setting is."""
+    """The --help text of a composed command: usage, and its config file with comments."""
     settings = (CONF / f"{name}.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0].rstrip()
     lines = [line for line in settings.splitlines() if "override hydra/" not in line]
     return "\n".join(
@@ -73,7 +73,7 @@ def explain(name: str) -> str:
 
 
 def plain(config) -> dict:
-    """A composed config as plain containers; what is still missing is named."""
+    """A composed config as plain containers. Raises ConfigError for missing values and broken references."""
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
@@ -93,7 +93,7 @@ def plain(config) -> dict:
         ) from error
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    found.pop("paths", None)  # what refers to it has it by now, and a run is the same wherever its data lies
+    found.pop("paths", None)  # resolved above, and not part of a run's config
     for key, value in leaves(found):
         if str(value).startswith("???/"):
             raise ConfigError(f"{key} is required: set {key}=…, or SSLZOO_DATA to the folder that holds {value[4:]}/")
@@ -101,7 +101,7 @@ def plain(config) -> dict:
 
 
 def leaves(node, path: str = ""):
-    """Every value of a plain config, with its dotted key."""
+    """Yield (dotted key, value) of a plain config."""
     for name, value in node.items() if isinstance(node, dict) else ():
         if isinstance(value, dict):
             yield from leaves(value, f"{path}{name}.")
@@ -110,7 +110,7 @@ def leaves(node, path: str = ""):
 
 
 def choices(group: str, names, folders: list[Path] = []) -> dict:  # noqa: B006 (read, never written)
-    """The nodes that options of a group compose, by name, their references not resolved."""
+    """{name: composed node, references not resolved} of options of a group."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -123,7 +123,7 @@ def choices(group: str, names, folders: list[Path] = []) -> dict:  # noqa: B006 
 
 
 def readers_of(data: dict) -> list[str]:
-    """The encoders whose config refers to nothing that this data does not say."""
+    """The encoders whose config refers only to settings that this data has."""
     from omegaconf import OmegaConf
 
     found = []
@@ -144,46 +144,46 @@ LATER = {
     "max_question": 64,
     "window_stride": 128,
     "wrong_answers": "raise",
-}  # settings of data that names of runs are older than, as they were
+}  # data settings added after `fingerprint`, with the former behaviour's values
 
 
 def without_later(node):
-    """A plain config without the settings that were added to data later, where they are as it was before."""
+    """A plain config without the settings in `LATER` that have the values given there."""
     if not isinstance(node, dict):
         return node
     return {k: without_later(v) for k, v in node.items() if k not in LATER or v != LATER[k]}
 
 
 def fingerprint(config: dict) -> str:
-    """Six characters that stand for a config, leaving out what changes nothing that is learned. A setting that is new
-    leaves them as they were while it has its default: a command from before it was there continues its run."""
+    """A six-character hash of a config, without settings that do not affect the trained weights. A new setting with its
+    default does not change it, so that an older command still continues its run."""
     relevant = without_later(json.loads(json.dumps(config)))
     if relevant.get("trainer", {}).get("val_every") == "auto":
-        relevant["trainer"]["val_every"] = None  # the default once; validation changes nothing that is learned
+        relevant["trainer"]["val_every"] = None  # the former default; validation does not affect training
     for key in ("logger", "metric"):
         relevant.pop(key, None)
     if not relevant.get("callbacks"):
         relevant.pop("callbacks", None)
-    relevant.get("trainer", {}).setdefault("loggers", [])  # a setting once
+    relevant.get("trainer", {}).setdefault("loggers", [])  # a former setting
     for key in ("workers", "progress"):
         relevant.get("trainer", {}).pop(key, None)
     if relevant.get("init") is None:
-        relevant.pop("init", None)  # names of runs are older than this setting
+        relevant.pop("init", None)  # added after the first runs were named
     else:
-        relevant["init"].pop("run", None)  # whose weights are told apart, wherever they lie
+        relevant["init"].pop("run", None)  # the weights' signature identifies it
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def protocol(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> dict:
-    """What of `sslzoo probe`'s config decides a run's score: the task and the probe; see `task_node`."""
+    """The part of `sslzoo probe`'s config that determines a run's score: the task and the probe; see `task_node`."""
     return {"task": task_node(config, choices, given), "probe": config["probe"]}
 
 
 def task_node(config: dict, choices: dict[str, str], given: Collection[str] = ()) -> dict:
-    """config.task, put to config.data where that is set, and then named after both: by the data's folder, or the
-    choice of data where that stands for one set, and by the task's own name or its label ("RAVDESS-emotion").
+    """config.task; if config.data is set, with it as the task's data and a name made of both: the data's folder (or its
+    option, if that is a single data set) and the task's name or label, such as "RAVDESS-emotion".
 
-    given: the settings that the user wrote, by their dotted keys; a name among them stays.
+    given: dotted keys of the settings that the user wrote; a task.name among them is kept.
     """
     task, data = config["task"], config.get("data")
     if not isinstance(task, dict) or (data is None and task.get("name", "") is not None):
@@ -193,7 +193,7 @@ def task_node(config: dict, choices: dict[str, str], given: Collection[str] = ()
         task, choice = {**task, "data": data}, str(choices.get("data", "data"))
         general = choice.endswith(("_folder", "_table")) and "path" in data
         parts = [Path(str(data["path"])).resolve().name if general else choice, *parts]
-        # a table reads the one column that it is told of, and calls it label
+        # a table reads one label column and names it "label"
         table = data.get("_target_") == "sslzoo.data.table.TextTable"
         if table and task.get("label") is not None and data.get("label") in (None, task["label"]):
             task = {**task, "data": {**data, "label": task["label"]}, "label": "label"}

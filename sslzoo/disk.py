@@ -1,4 +1,4 @@
-"""Files that outlast a power cut: their content is on the disk before they have their names."""
+"""Durable writes: a file's content is synced to disk before it gets its final name."""
 
 import errno
 import fcntl
@@ -8,14 +8,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-UNFINISHED = ".unfinished"  # the end of a file's name while it is written
-_BEFORE = re.compile(r"\..+\.(ckpt|sha256|safetensors|json|csv|yaml|pt)\.[a-z0-9_]{8}")  # names that it had once
-_DAY = 86400.0  # seconds, after which nothing is written any more that is not locked
+UNFINISHED = ".unfinished"  # suffix of a file's name while it is written
+_BEFORE = re.compile(r"\..+\.(ckpt|sha256|safetensors|json|csv|yaml|pt)\.[a-z0-9_]{8}")  # the names in former versions
+_DAY = 86400.0  # seconds, after which an unlocked file of a former version is taken for abandoned
 
 
 def move_into_place(beside: Path, path: Path) -> None:
-    """Rename a file or folder once its content is on the disk, so that after a power cut too what has the name is whole:
-    a file system may keep a rename and lose what was written before it."""
+    """Sync a file or folder to disk, then rename it, so that it is complete even after a power cut: a file system may
+    keep a rename and lose the content written before it."""
     for part in (*beside.iterdir(), beside) if beside.is_dir() else (beside,):
         to_disk(part)
     os.replace(beside, path)
@@ -23,23 +23,23 @@ def move_into_place(beside: Path, path: Path) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on the disk."""
+    """fsync a file's content or a folder's entries."""
     try:
         held = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written to and not be read
+    except PermissionError:  # a folder that is writable but not readable
         return
     try:
         os.fsync(held)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # where the file system knows of no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without fsync
             raise
     finally:
         os.close(held)
 
 
 def remove_unfinished(folder: Path) -> int:
-    """Remove what killed processes had begun to write in a folder, and say how many files that were. What is being
-    written by one that lives is locked, and stays."""
+    """Remove the unfinished files of killed processes in a folder, and return their number. Files that a live process
+    is writing are locked, and stay."""
     removed = 0
     for path in folder.glob(".*"):
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Sums and gathers over ranks that gradients flow through; with one rank each is the identity.
+"""Differentiable sums and gathers over ranks; with one rank each is the identity.
 
-The trainer averages gradients over ranks. A rank's loss is weighed so that the average is the gradient
-of the global loss; hence the backward of a gather is the sum of what every rank asks of its rows.
+The trainer averages gradients over ranks. A rank's loss is weighted so that the average is the gradient
+of the global loss; hence the backward of a gather sums the gradients of all ranks for each rank's rows.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_alone = False  # whether this rank works by itself just now
+_alone = False  # inside `alone()`
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside, this rank is the only one: nothing is summed or gathered, so ranks may do different work."""
+    """A context in which world_size() is 1: nothing is summed or gathered, so ranks may do different work."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -80,7 +80,7 @@ def broadcast(x: Tensor) -> Tensor:
 
 
 def row_counts(count: int, device: torch.device | str) -> list[int]:
-    """How many rows each rank has, asked of them: the host waits for the answer."""
+    """The number of rows of each rank, by an all-reduce; blocks the host."""
     if world_size() == 1:
         return [count]
     counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
@@ -90,9 +90,9 @@ def row_counts(count: int, device: torch.device | str) -> list[int]:
 
 
 def all_gather(x: Tensor, rows: list[int] | None = None) -> tuple[Tensor, int]:
-    """Every rank's rows [sum of n, ...] in order of rank, with gradient, and where this rank's begin.
+    """(all ranks' rows [sum of n, ...] in order of rank, with gradient; the index of this rank's first row).
 
-    rows: how many each rank has, as `Batch.rows` says; None to ask for them, for which the host waits.
+    rows: the number of rows of each rank, as in `Batch.rows`; None to communicate them, which blocks the host.
     """
     if world_size() == 1:
         return x, 0
@@ -101,7 +101,7 @@ def all_gather(x: Tensor, rows: list[int] | None = None) -> tuple[Tensor, int]:
 
 
 def gather_objects(x: Any) -> list:
-    """What every rank has, in order of rank: any object that can be pickled. The host waits for it."""
+    """Every rank's `x`, a picklable object, in order of rank. Blocks the host."""
     if world_size() == 1:
         return [x]
     found = [None] * world_size()
@@ -110,7 +110,7 @@ def gather_objects(x: Any) -> list:
 
 
 def all_reduce_mean(sums: Tensor, count: Tensor | float) -> Tensor:
-    """The global mean, with gradient, from this rank's sums and how many items they are over."""
+    """The global mean, with gradient, from this rank's sums and their number of items."""
     return all_reduce_sum(sums) / all_reduce_sum(torch.as_tensor(count, dtype=sums.dtype, device=sums.device)).clamp(
         min=1
     )

@@ -1,4 +1,4 @@
-"""What Hydra complains of, in one line, with the setting that was meant. Imports no torch."""
+"""Hydra's errors in one line, with a suggestion of the right setting. Imports no torch."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ PATH = ("data.path", "data.sets.fsdd.path", "task.data.path")
 LOGGERS = ("logger",)
 SHARE = "a share of the steps"
 
-MEANT = {  # what people write elsewhere: the settings here of which one is meant, and what to know about it
+MEANT = {  # names of settings in other programs -> candidate settings here, and a note
     "lr learning_rate base_lr max_lr peak_lr": ("optim.lr",),
     "wd weight_decay l2": ("optim.weight_decay",),
     "warmup warmup_ratio warmup_steps warmup_epochs num_warmup_steps warmup_updates": (
@@ -87,8 +87,8 @@ WORDS = {word: value for words, value in MEANT.items() for word in words.split()
 
 
 def meant(key: str, here: set[str] | None) -> str:
-    """ " — did you mean 'x'?" for a name of other programs, among the keys that a composed config has (None: not
-    known), or ""."""
+    """ " — did you mean 'x'?" for a setting's name in other programs, or "". here: the composed config's keys, None if
+    unknown."""
     key = key.lower().replace("-", "_")
     first = key.partition(".")[0]  # model.name
     for word in (key, key.rpartition(".")[2], *([] if here is None or first in here else [first])):
@@ -111,7 +111,7 @@ def meant(key: str, here: set[str] | None) -> str:
 
 
 def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
-    """That there is no setting of this name, and which one was meant. here: the keys of the composed config."""
+    """The message for an unknown setting, with a suggestion. here: the keys of the composed config."""
     below = {k for k in here or () if k.endswith(f".{key}")}
     own = re.match(r"(callbacks|logger)\.\w+", key)
     if own and own[0] not in (here or ()):
@@ -145,7 +145,7 @@ def unknown(key: str, here: set[str] | None, folders: list[Path]) -> str:
 
 
 def keys_here(config) -> set[str]:
-    """Every dotted key of a composed config, of nodes and of values."""
+    """The dotted keys of all nodes and values of a composed config."""
     from omegaconf import DictConfig, OmegaConf
 
     return set(_walk(OmegaConf.to_container(config) if isinstance(config, DictConfig) else config, ""))
@@ -158,24 +158,24 @@ def _walk(node, path: str, depth: int = 0):
 
 
 def keys_without(name: str, overrides: list[str], folders: list[Path]) -> set[str] | None:
-    """The keys of conf/<name>.yaml composed with those of the overrides that it takes; None where it cannot be."""
+    """The keys of conf/<name>.yaml composed with its valid overrides; None if it cannot be composed."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     try:
         taken = first_of_sweep(overrides)
-        if GlobalHydra.instance().is_initialized():  # within a command, whose config folders hold
+        if GlobalHydra.instance().is_initialized():  # within a command, with its config folders
             return _tried(name, taken)
         if folders:
             taken.append(f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]")
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return _tried(name, taken)
-    except Exception:  # noqa: BLE001 (what is wrong was said before)
+    except Exception:  # noqa: BLE001 (already reported)
         return None
 
 
 def first_of_sweep(overrides: list[str]) -> list[str]:
-    """Overrides in which what is swept over has its first value."""
+    """Overrides with the first value of each sweep."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     found = []
@@ -186,7 +186,7 @@ def first_of_sweep(overrides: list[str]) -> list[str]:
 
 
 def _tried(name: str, overrides: list[str]) -> set[str]:
-    """The keys of a config without the overrides that it does not take."""
+    """The keys of a config, dropping overrides that Hydra refuses."""
     from hydra import compose
     from hydra.errors import HydraException
 
@@ -202,7 +202,7 @@ def _tried(name: str, overrides: list[str]) -> set[str]:
 
 
 def keys_of(folder: Path) -> list[str]:
-    """Every dotted key that the files of a config folder set, as an override names it."""
+    """Every dotted key that the files of a config folder set, as written in an override."""
     found = []
     for path in folder.rglob("*.yaml"):
         parts = path.relative_to(folder).parts
@@ -210,15 +210,15 @@ def keys_of(folder: Path) -> list[str]:
         try:
             node = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, OSError):
-            continue  # another program's: tags of its own, two documents, latin-1
+            continue  # another program's yaml: custom tags, two documents, latin-1
         if isinstance(node, dict):
             found += _walk({key: value for key, value in node.items() if key != "defaults"}, prefix)
     return sorted(set(found))
 
 
 def one_line(error: Exception, folders: list[Path], name: str = "", overrides: list[str] = []) -> str:  # noqa: B006
-    """What Hydra or OmegaConf complains of, and the nearest right name. name: of the command that was composed with
-    the overrides."""
+    """An error of Hydra or OmegaConf in one line, with the closest valid name. name: of the command composed with
+    `overrides`."""
     text = str(error)
     if found := re.search(r"Could not find '([\w/-]+)/([^'/]+)'", text):
         group, name = found.groups()

@@ -1,4 +1,4 @@
-"""With what a run may begin: the weights of a finished one, whose encoder and head it goes on from."""
+"""Initialising a run with the weights of a finished run's encoder and head (init=RUN)."""
 
 import json
 from collections.abc import Collection
@@ -13,12 +13,12 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import target
 from sslzoo.run import Run, check_signed, sha256
 
-TOKENIZER = "tokenizer.json"  # of a run on texts
-MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # of a damaged file of a run
+TOKENIZER = "tokenizer.json"  # in a run on text
+MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # advice for a damaged file of a run
 
 
 def described(run: Run) -> dict:
-    """What encoder.json of a finished run says, whose own classes can be imported from then on."""
+    """The content of a finished run's encoder.json; afterwards the user's classes in it can be imported."""
     run.check_finished()
     saved = compat.translate(json.loads(run.encoder.read_text(encoding="utf-8")))
     tokenizer = run.folder / TOKENIZER
@@ -32,14 +32,14 @@ def described(run: Run) -> dict:
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:
-    """Load tensors by name. Raises RuntimeError where others than those `absent` are missing."""
+    """Load tensors by name. Raises RuntimeError if any are missing, except those in `absent`."""
     mine = module.state_dict()
     module.load_state_dict({**{name: mine[name] for name in absent}, **tensors})
 
 
 def pinned(init: str | None, root: Path, objective: Any = None) -> dict | None:
-    """The setting `init` as a run's config has it: the run, the signature of its encoder's weights and, where the node
-    `objective` goes on from the head of the run's own, that of its objective's."""
+    """The setting `init` as stored in a run's config: the run, the signature of its encoder's weights and, if the node
+    `objective` inherits the run's head, that of its objective's weights."""
     if init is None:
         return None
     if not isinstance(init, str):
@@ -55,7 +55,8 @@ def pinned(init: str | None, root: Path, objective: Any = None) -> dict | None:
 
 
 def inherits(objective: Any, run: Run) -> list[str]:
-    """What of a head (`Objective.head_state`) an objective's node has alike with that of a run, which goes on from it."""
+    """The parts of a head (`Objective.head_state`) that an objective's node shares with the run's objective, to be
+    initialised from it."""
     if not (isinstance(objective, dict) and "_target_" in objective and run.objective.exists()):
         return []
     before = compat.translate(json.loads(run.objective.read_text(encoding="utf-8"))["objective"])
@@ -64,14 +65,15 @@ def inherits(objective: Any, run: Run) -> list[str]:
 
 
 def inherit_head(objective: torch.nn.Module, node: dict, run: Run) -> None:
-    """Let an objective, made of `node`, begin with what it has alike with the head of a run's."""
+    """Load the parts of the head that `objective`, built from `node`, shares with the run's objective."""
     found, heads = weights.load(run.objective_weights, MEND.format(run.folder)), inherits(node, run)
     names = [name for name in objective.state_dict() if name.split(".")[0] in heads]
     restore(objective, {name: found[name] for name in names}, objective.state_dict().keys() - set(names))
 
 
 def initial(config: dict) -> Run | None:
-    """The run that config.init names, held to what the config says of it, and its encoder to config.encoder."""
+    """The run that config.init names, or None. Raises ConfigError if its encoder differs from config.encoder, UserError
+    if its weights have changed."""
     if config.get("init") is None:
         return None
     run = Run(Path(config["init"]["run"]))
@@ -89,7 +91,7 @@ def initial(config: dict) -> Run | None:
 
 
 def differences(old: dict, new: dict, free: Collection[str] = ()) -> str:
-    """The settings in which two configs differ, without those that are `free`, in words; "" where none does."""
+    """The settings in which two configs differ, except those in `free`, in words; "" if none."""
 
     def flat(node, path=""):
         if not isinstance(node, dict):

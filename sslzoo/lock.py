@@ -1,4 +1,4 @@
-"""One process at a time writes in a folder, by a lock that ends with its process, however that ends."""
+"""File locks, so that one process at a time writes to a folder; a lock ends with its process."""
 
 import os
 import socket
@@ -10,17 +10,17 @@ from filelock import FileLock, Timeout
 
 from sslzoo.errors import UserError
 
-HELD = "SSLZOO_HELD"  # the folders that this process's ancestors hold
-PATIENCE = 30.0  # seconds in which what a killed process has begun, such as its loader's workers, ends too
+HELD = "SSLZOO_HELD"  # environment variable: the folders locked by this process's ancestors
+PATIENCE = 30.0  # seconds to wait for the children of a killed process, such as loader workers, to end
 
 
 @contextmanager
 def sole_writer(folder: Path, first: bool = True, name: str = "") -> Iterator[None]:
-    """Inside, no other process may write to the same folder, or of it to `name` alone: it would raise UserError, naming
-    host and process. The folder is made, and is gone again afterwards where nothing was written to it.
+    """A context that locks a folder, or only `name` in it: another process that enters it gets a UserError with host
+    and pid. The folder is created, and removed afterwards if still empty.
 
-    first: whether this is the first of a launch's ranks; it holds the folder for all of them. A process that was begun
-    within is let through.
+    first: whether this is the first rank of a launch, which locks for all ranks. Child processes started inside may
+    write too.
     """
     path = Path(folder) / (f".{name}.lock" if name else ".lock")
     said, here = path.with_name(f"{path.name}.holder"), str(path.resolve())
@@ -46,7 +46,7 @@ def sole_writer(folder: Path, first: bool = True, name: str = "") -> Iterator[No
 
 
 def holder(folder: Path) -> str | None:
-    """The process that writes to a folder, in words; None where none does."""
+    """The process that has locked a folder, in words; None if none has."""
     path = Path(folder) / ".lock"
     if not path.exists():
         return None
@@ -61,7 +61,7 @@ def holder(folder: Path) -> str | None:
 
 
 def _acquired(path: Path, said: Path, written: Path) -> FileLock | None:
-    """The lock, held; None where the file system has none, or lets nobody write."""
+    """The acquired lock; None if the file system has no locks or is read-only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,7 +96,7 @@ def _words(found: tuple[str, int] | None) -> str:
 
 
 def _ended(found: tuple[str, int] | None) -> bool:
-    """Whether a process of this host is no more."""
+    """Whether the process was on this host and has ended."""
     if found is None or found[0] != socket.gethostname():
         return False
     try:

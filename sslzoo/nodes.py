@@ -1,7 +1,7 @@
-"""A node of a config, and the object that its `_target_` makes of it.
+"""Checking and instantiating config nodes.
 
-Every node with a `_target_` is bound to the signature of what it names, and its values to the
-annotations, before anything is made; making them touches no data.
+The keys and values of every node with a `_target_` are checked against the signature and annotations of its
+class before anything is instantiated; instantiating reads no data.
 """
 
 import importlib
@@ -16,11 +16,11 @@ from sslzoo import compat
 from sslzoo.bounds import check_number
 from sslzoo.errors import ConfigError, UserError, nearest
 
-GIVEN = {"objective": ("encoder", "data")}  # what a node gets from its siblings
+GIVEN = {"objective": ("encoder", "data")}  # arguments that are passed, not configured
 
 
 def target(path: str, where: str):
-    """The class that `_target_` names."""
+    """The class or function that `_target_` names. Raises ConfigError if it cannot be imported."""
     if path in compat.TARGETS:
         raise ConfigError(f"{where}: {path} is {compat.TARGETS[path]} now: write that")
     module, _, name = str(path).rpartition(".")
@@ -37,13 +37,13 @@ def target(path: str, where: str):
 
 
 def fits(value, hint) -> bool:
-    """Whether a plain value is of an annotated type. An int passes for a float."""
+    """Whether a plain value matches a type annotation. An int matches float."""
     if hint is inspect.Parameter.empty or hint is typing.Any or hint is object:
         return True
     if isinstance(value, str) and (value == "???" or "${" in value):
-        return True  # of a config that is only shown: not known yet
+        return True  # not resolved yet, in a config to be shown
     if isinstance(value, dict) and "_target_" in value:
-        return True  # checked as a node of its own; its class may be an object of any kind
+        return True  # checked as a node; any class may match
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, arg) for arg in args)
@@ -66,11 +66,11 @@ def describe(hint) -> str:
     return getattr(hint, "__name__", None) if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
-Signature = tuple[str, dict[str, inspect.Parameter]]  # what a `_target_` is called, and what it takes
+Signature = tuple[str, dict[str, inspect.Parameter]]  # name and parameters of a `_target_`
 
 
 def imported_signature(path: str, where: str) -> Signature:
-    """The signature of what `_target_` names, which is imported."""
+    """The signature of the class that `_target_` names, by importing it."""
     cls = target(path, where)
     hints = typing.get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
     parameters = inspect.signature(cls).parameters
@@ -80,8 +80,8 @@ def imported_signature(path: str, where: str) -> Signature:
 def check(
     node: typing.Any, where: str = "", signature: Callable[[str, str], Signature | None] = imported_signature
 ) -> None:
-    """Refuse a config node, and all below it, whose keys or values its target does not take. signature: how that is
-    found out; what it does not know (None) is not looked at."""
+    """Raise ConfigError if the keys or values of a config node, or of one below it, do not fit its target. signature:
+    function that looks up a target's signature; None for unknown ones, which are not checked."""
     if isinstance(node, list):
         for number, item in enumerate(node):
             check(item, f"{where}[{number}]", signature)
@@ -102,7 +102,7 @@ def check(
                 raise ConfigError(f"{where}.path is empty: set {where}.path=FOLDER (. is the current one)")
             if not fits(value, hint):
                 raise ConfigError(f"{where}.{name} must be {describe(hint)}, got {value!r}")
-            if str(node["_target_"]).startswith("sslzoo."):  # what names mean in a user's own class is not known
+            if str(node["_target_"]).startswith("sslzoo."):  # names in users' classes may mean something else
                 check_number(name, value, f"{where}.{name}")
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node and name not in given:
@@ -112,7 +112,7 @@ def check(
 
 
 def make(node: dict, **given):
-    """The object that a checked node describes."""
+    """Instantiate a checked node. given: further arguments."""
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
     except Exception as error:

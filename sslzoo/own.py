@@ -1,4 +1,4 @@
-"""Classes of a user's own, which a run's config names: where they lay, so that a later command finds them again."""
+"""The user's own classes in a run's config: recording their folders, so that later commands can import them."""
 
 import importlib.util
 import os
@@ -11,8 +11,8 @@ from sslzoo.errors import UserError
 
 
 def folders_of(config) -> dict[str, str]:
-    """The folder of each module of one's own that a config's `_target_`s name, by the module's name; those that have
-    been imported. What is installed is found anyway."""
+    """{top-level module: its folder} of the user's imported modules in a config's `_target_`s. Installed packages are
+    left out, as they are found anyway."""
     found = {}
     for top in dict.fromkeys(path.split(".")[0] for path in _targets(config)):
         folder = _folder(top)
@@ -22,8 +22,8 @@ def folders_of(config) -> dict[str, str]:
 
 
 def find_again(found: dict[str, str], owner: Path) -> None:
-    """Let the modules that `folders_of` found be imported: from where they lay, after the config folders of this
-    command and before the folder that it runs in. Raises UserError where they are nowhere; owner: whose they are."""
+    """Make the modules of `folders_of` importable: add their folders to sys.path, after this command's config folders
+    and before the current folder. Raises UserError if one is not found; owner: the run's folder, for the message."""
     for top, folder in found.items():
         if os.path.isdir(folder) and folder not in sys.path:
             here = os.getcwd()
@@ -46,7 +46,7 @@ def _targets(node) -> Iterator[str]:
 
 
 def _folder(top: str) -> Path | None:
-    """The folder that an imported module or package lies in."""
+    """The parent folder of an imported module or package."""
     module = sys.modules.get(top)
     if module is None:
         return None

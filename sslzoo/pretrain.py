@@ -1,4 +1,4 @@
-"""Pretraining: an encoder, an objective and an optimiser, made elsewhere; no method is named here."""
+"""The LightningModule of pretraining, independent of the encoder, objective and optimiser."""
 
 from functools import cached_property
 
@@ -10,34 +10,34 @@ from sslzoo import distributed, rng
 from sslzoo.errors import UserError
 from sslzoo.nn.finite import FiniteCheck
 
-_NOTHING = 50  # steps with nothing to learn from, after which a run ends
-_NO_WEIGHT = 1e-12  # below it a total stands for 0, by which nothing can be divided
+_NOTHING = 50  # steps without any target, after which a run ends
+_NO_WEIGHT = 1e-12  # lower bound of a total weight, to avoid division by 0
 
 
 class Pretrain(L.LightningModule):
-    """A step is an update of the weights, from `parts` parts of the global batch. The loss is its mean over all that
-    is counted in the global batch: over ranks and parts. Dropout is seeded by (seed, step, rank, part), so that a
-    continued run draws what an uninterrupted one draws.
+    """A step is an update of the weights, from `parts` micro-batches of the global batch. The loss is the mean over all
+    counted elements of the global batch, over ranks and micro-batches. Dropout is seeded by (seed, step, rank, part),
+    so that a resumed run has the same draws as an uninterrupted one.
 
-    Between two logged steps nothing is read from the device: losses and gradient norms stay there until `look`.
+    Between two logged steps nothing is copied from the device: losses and gradient norms stay there until `look`.
     """
 
     def __init__(self, encoder, objective, optim, seed: int, total_steps: int, log_every: int = 1, parts: int = 1):
         super().__init__()
         self.encoder, self.objective, self.optim = encoder, objective, optim
         self.seed, self.total_steps, self.log_every, self.parts = seed, total_steps, log_every, parts
-        self.also_log: int | None = None  # where there is a validation
-        self.logged: dict[str, float] = {}  # of this step, if it is a logged one; for callbacks
+        self.also_log: int | None = None  # also log every so many steps, for validation
+        self.logged: dict[str, float] = {}  # of the last step if it is logged, else empty; for callbacks
         self.features: Tensor | None = None  # of a logged step
-        self.skipped = 0  # items that could not be read, in all; known at the end
-        self.part = 0  # of the step: 0 when an update has just been made
+        self.skipped = 0  # unreadable items in total; set at the end
+        self.part = 0  # of the step; 0 right after an update
         self.sums: list[tuple[list[str], Tensor]] = []  # of a logged step's parts
         self.unseen = FiniteCheck()  # of the steps since the last look
-        self.steps, self.counted = 0, 0.0  # of this process, and what their losses are means over, in all
+        self.steps, self.counted = 0, 0.0  # of this process; total count over which their losses are means
 
     @cached_property
     def layer_dropping(self) -> list[nn.Module]:
-        """The trunks that draw which layers a step skips."""
+        """The trunks with layer drop."""
         return [module for module in self.modules() if hasattr(module, "layer_drop_seed")]
 
     def configure_optimizers(self):
@@ -49,7 +49,7 @@ class Pretrain(L.LightningModule):
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         step, words = self.global_step, [self.part] if self.part else []
-        # dropout alone draws from torch's own generator; everything else from the batch's seeds
+        # only dropout draws from torch's global generator; everything else uses the batch's seeds
         torch.manual_seed(rng.derive_seed(self.seed, "dropout", step, self.global_rank, *words))
         for trunk in self.layer_dropping:
             trunk.layer_drop_seed = rng.derive_seed(self.seed, "layer drop", step)
@@ -67,11 +67,11 @@ class Pretrain(L.LightningModule):
         return value
 
     def weigh(self, loss) -> tuple[Tensor, Tensor]:
-        """This rank's loss of a part, so that the mean over ranks (and, as Lightning takes it, over parts) is the
-        mean over the global batch but for a factor that `on_before_optimizer_step` knows; and its weight."""
+        """(this rank's weighted loss of a part, its weight): the mean over ranks (and over parts, by Lightning) is the
+        mean over the global batch, up to a factor that `on_before_optimizer_step` applies."""
         count = torch.as_tensor(loss.count, dtype=torch.float32, device=loss.value.device)
         total = distributed.all_reduce_sum(count)
-        if self.part == 0:  # a part may be about nothing
+        if self.part == 0:  # a part may have no targets
             self.first_total, self.total = total.clamp(min=_NO_WEIGHT if self.parts == 1 else 1), _NO_WEIGHT
         self.total = (self.total + total).clamp(min=_NO_WEIGHT)
         self.counted = self.counted + total
@@ -79,7 +79,7 @@ class Pretrain(L.LightningModule):
         return loss.value * weight * distributed.world_size() * self.parts, weight
 
     def reduce(self, loss, weight: Tensor) -> tuple[list[str], Tensor]:
-        """Names, and the sums over ranks of the weighed loss and logs. A rank logs the same names as every other."""
+        """(names, sums over ranks of the weighted loss and logs). All ranks must log the same names."""
         logs = {"loss": loss.value.detach(), **loss.logs()}
         values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=weight.device) for v in logs.values()])
         return list(logs), distributed.all_reduce_sum(values.detach() * weight)
@@ -98,14 +98,13 @@ class Pretrain(L.LightningModule):
         self.part, self.steps = 0, self.steps + 1
         if self.logs_at(step):
             self.logged = self.look() | {"lr": lr}
-        # here, and not in a callback after the batch, whose work a checkpoint of this step would miss
+        # not in on_train_batch_end: a checkpoint of this step would have the old teacher
         if not getattr(self.trainer.precision_plugin, "skipped", False):
             self.objective.after_step(self.encoder, step, self.total_steps)
 
     def look(self) -> dict[str, float]:
-        """Read what the device knows of the steps since the last look: the logs of this one, without its loss where
-        that is a mean over nothing, and whether all of them were finite. Raises UserError naming the first that was
-        not, and its items, and where no step so far had anything to learn from."""
+        """The logs of this step, read from the device (gradient_norm only, if it had no targets). Raises UserError if a
+        step since the last look was not finite, naming the first and its items, or if no step so far had targets."""
         if not self.unseen.steps:
             return {}
         names, values = self.sums[0][0] if self.sums else [], self.first_total.new_zeros(0)

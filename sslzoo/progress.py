@@ -1,4 +1,4 @@
-"""Progress of long work: reported by what does it, shown by what called it, with one kind of bar."""
+"""Progress bars: workers report progress to a function that the caller passes."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+Progress = Callable[[str, int, int], None]  # (description, done, total)
 PATIENCE = 1.0  # seconds before `track` shows anything
 
 
@@ -15,8 +15,8 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def progress_bar(transient: bool = True, info: bool = False, disable: bool = False) -> Any:
-    """A rich bar on stderr: what, the bar, done of total, the time left. info: also `task.fields["info"]`.
-    transient: whether it is wiped when it is done."""
+    """A rich bar on stderr: description, bar, done/total, time left. info: also show `task.fields["info"]`.
+    transient: remove the bar at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,7 +30,7 @@ def progress_bar(transient: bool = True, info: bool = False, disable: bool = Fal
 
 
 def track(items: Iterable, what: str, total: int) -> Iterator:
-    """Go through `items`; if it takes longer than `PATIENCE`, with a bar on a terminal, a line elsewhere."""
+    """Iterate over `items`; after `PATIENCE` seconds show a bar on a terminal, or print a line elsewhere."""
     bar = progress_bar()
     begun, shown, task = time.monotonic(), False, bar.add_task(what, total=total)
     try:
@@ -51,7 +51,7 @@ def track(items: Iterable, what: str, total: int) -> Iterator:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """A function that shows a bar for each thing that it is told of, on a terminal only."""
+    """A context with a function that shows a bar for each description it is called with, on a terminal only."""
     with progress_bar(disable=not sys.stderr.isatty()) as bar:
         rows: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""A recipe's choices may be overridden like any: what it set within a choice that the user replaced goes with it.
+"""Overriding a recipe's choices: settings that it made within a choice that the user replaces are dropped.
 Imports no torch."""
 
 import contextlib
@@ -13,14 +13,14 @@ from sslzoo.config import CONF, choices, leaves, options
 from sslzoo.errors import ConfigError
 
 DEFAULT_DATA = "digits"  # in conf/pretrain.yaml
-WORD = re.compile(r"\+?([\w/]+)=([\w.,-]+)")  # a choice of an option, or of several to sweep over
+WORD = re.compile(r"\+?([\w/]+)=([\w.,-]+)")  # group=option, or several options to sweep over
 
 
 def settled(overrides: list[str], folders: list[Path]) -> list[str]:
-    """The overrides of `sslzoo pretrain`, with more of them where they replace a choice below the top (data/batch=…) of
-    which their recipe sets something: that has the value of the option chosen then, or is left out.
+    """The overrides of `sslzoo pretrain`, extended if they replace a nested choice (data/batch=…) in which their recipe
+    has settings: these are reset to the values of the chosen option, or removed.
 
-    Hydra composes a recipe last, so that its `data.batch.size` would stand in whatever batch is chosen.
+    Hydra composes a recipe last, so its `data.batch.size` would otherwise be set in any batch that is chosen.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -31,7 +31,7 @@ def settled(overrides: list[str], folders: list[Path]) -> list[str]:
     said, more = {word.lstrip("+~").partition("=")[0] for word in overrides}, []
     for kind in ("recipe", "experiment"):
         body = read(kind, chosen.get(kind, ""), folders) if below else {}
-        for group, option in below.items():  # an option that cannot be composed is refused when all is
+        for group, option in below.items():  # invalid options are reported at the final composition
             package = group.replace("/", ".")
             inside = {key for key, _ in leaves(body) if key.startswith(f"{package}.")} - said
             if not inside:
@@ -48,8 +48,8 @@ def settled(overrides: list[str], folders: list[Path]) -> list[str]:
 
 
 def natural(chosen: dict[str, str], folders: list[Path]) -> list[str]:
-    """The data and the encoder, where none are chosen, of an objective that is not for the default data (images): those
-    of its first recipe whose data are built in, so that `objective=…` alone is a run."""
+    """Default data and encoder for an objective that does not fit the default data (images): those of its first recipe
+    with built-in data, so that `objective=…` alone gives a run."""
     if {"recipe", "experiment"} & chosen.keys() or "objective" not in chosen:
         return []
     for recipe in options("recipe", folders):
@@ -63,12 +63,12 @@ def natural(chosen: dict[str, str], folders: list[Path]) -> list[str]:
 
 
 def read(kind: str, name: str, folders: list[Path]) -> dict:
-    """What a recipe sets itself."""
+    """The settings of a recipe, without its defaults list."""
     return {key: value for key, value in whole(kind, name, folders).items() if key != "defaults"}
 
 
 def whole(kind: str, name: str, folders: list[Path]) -> dict:
-    """An option's file; nothing where there is none of this name, or it is no yaml: Hydra says so."""
+    """The content of an option's file; {} if it is missing or not yaml, which Hydra reports."""
     path = next((p for folder in (*folders, CONF) if (p := folder / kind / f"{name}.yaml").exists()), None)
     try:
         node = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}

@@ -1,8 +1,8 @@
-"""Randomness without state: every draw is a function of (seed, step, place in the global batch).
+"""Stateless random numbers: every draw is a function of (seed, step, index in the global batch).
 
-A row of a batch carries one 64-bit seed. A draw hashes the seed, the name of what is drawn and a
-counter, so that a row draws the same numbers whichever rank, worker or device asks, however long its
-neighbours are, and element `i` of a row never depends on how many elements are asked for.
+Each row of a batch has a 64-bit seed. A draw hashes the seed, the draw's name and a counter, so a row gets
+the same numbers on any rank, worker or device and whatever the lengths of other rows, and element `i` of a
+row does not depend on the number of elements drawn.
 The hash is splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
@@ -25,7 +25,7 @@ def _mix(x: int) -> int:
 
 
 def _hash(words: tuple[int | str, ...]) -> int:
-    """64 bits of any integers and strings, in their order."""
+    """A 64-bit hash of a sequence of integers and strings."""
     h = _GOLDEN
     for word in words:
         value = crc32(word.encode(errors="surrogateescape")) if isinstance(word, str) else int(word)
@@ -34,12 +34,12 @@ def _hash(words: tuple[int | str, ...]) -> int:
 
 
 def derive_seed(*words: int | str) -> int:
-    """One non-negative 63-bit integer from any integers and strings."""
+    """A non-negative 63-bit integer from integers and strings."""
     return _hash(words) >> 1
 
 
 def derive_row_seeds(*words: int | str, rows: np.ndarray) -> np.ndarray:
-    """`derive_seed(*words, row)` of every row, int64 [N], without a loop."""
+    """`derive_seed(*words, row)` for each of `rows`, int64 [N], vectorised."""
     x = np.asarray(rows, np.int64).astype(np.uint64) + np.uint64((_hash(words) + _GOLDEN) & _WORD)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(_M1)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(_M2)
@@ -81,7 +81,7 @@ def uniform(seeds: Tensor, name: str, *shape: int, device: torch.device | str | 
 
 
 def fold_in(seeds: Tensor, places: Tensor) -> Tensor:
-    """A seed of its own for each place (int64 [B]) of each seed [B]: a frame's, say."""
+    """A new seed for each (seed, place) [B], for example one per frame."""
     return _mixed(seeds + (places + 1) * _signed(_M1))
 
 
@@ -95,11 +95,11 @@ def integers(
 
 def normal(seeds: Tensor, name: str, *shape: int, device: torch.device | str | None = None) -> Tensor:
     """Standard normal draws, float32 [B, *shape] (Box and Muller)."""
-    # the pair last, so that element i depends on i alone
+    # pairs in the last dimension, so that element i depends on i only
     radius, angle = uniform(seeds, name, *shape, 2, device=device).unbind(-1)
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(2 * math.pi * angle)
 
 
 def permutation(seed: int, *words: int | str, n: int) -> np.ndarray:
-    """A permutation of range(n) that depends on nothing but `seed` and `words`."""
+    """A permutation of range(n) that depends only on n, `seed` and `words`."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *words))).permutation(n)

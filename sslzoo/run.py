@@ -1,22 +1,22 @@
-"""A run's folder: what lies where, and how a file in it is written so that it is whole or not there.
+"""A run's folder: the layout, and writing files atomically.
 
 runs/<name>/
     config.yaml            the composed config
-    overrides.yaml         the overrides that it was composed with, as they were typed
-    metrics.csv            one row a logged step
-    events.jsonl           warnings as they happened (collapse), one JSON object a line
-    visualization.pt       what was masked and what was rebuilt or chosen on one batch (of older runs: show.pt)
+    overrides.yaml         the overrides as typed by the user
+    metrics.csv            one row per logged step
+    events.jsonl           warnings (collapse), one JSON object per line
+    visualization.pt       the objective's inputs and outputs on one batch (in older runs: show.pt)
     checkpoints/step=00000100.ckpt, .sha256
-    encoder.safetensors, encoder.json    the trained encoder, and what builds it again
-    objective.safetensors, objective.json    the same of the objective: its heads, its teacher
-    imported.json          of an encoder of another library: from where, and what of it has no place here
-    probe/<task>.json, analysis/<kind>.json    what a probe found, and what an analysis
-    adapted/<task>-<method>/             a run of its own: the encoder trained further, with a head
-        adapted.safetensors, adapted.json    what was trained of both, and the names of the classes
+    encoder.safetensors, encoder.json    the trained encoder, and the config to rebuild it
+    objective.safetensors, objective.json    the same for the objective: its heads, its teacher
+    imported.json          for an encoder of another library: the source, and the parts that were not imported
+    probe/<task>.json, analysis/<kind>.json    results of probes and analyses
+    adapted/<task>-<method>/             a run's folder for the fine-tuned encoder and its head
+        adapted.safetensors, adapted.json    the trained tensors of both, and the names of the classes
         result.json        the scores
     summary.json           steps, minutes, peak memory, machine
     FAILED                 why its command failed, until it is run again
-    DONE                   made last: only a run that has it is finished
+    DONE                   written last, marks a finished run
 """
 
 import fcntl
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def visualization(self) -> Path:
-        path, before = self.folder / "visualization.pt", self.folder / "show.pt"  # as it was called once
+        path, before = self.folder / "visualization.pt", self.folder / "show.pt"  # its former name
         return before if before.exists() and not path.exists() else path
 
     @property
@@ -124,7 +124,7 @@ class Run:
         return (self.folder / "DONE").exists()
 
     def check_finished(self) -> None:
-        """Refuse a run whose encoder is not there yet."""
+        """Raise UserError if the run has no trained encoder yet."""
         if not self.encoder.exists():
             raise UserError(f"{self.folder} has no finished encoder yet — finish it: run its `sslzoo pretrain` again")
 
@@ -132,7 +132,7 @@ class Run:
         write_atomic(self.folder / "DONE", Path.touch)
 
     def forget(self) -> None:
-        """Take the config away again where no step was taken, so that the command, mended, may have the name."""
+        """Remove the config if no step was made, so that the corrected command can use the same name."""
         if not (self.done or self.metrics.exists() or self.checkpoints.exists()):
             for path in (self.config, self.overrides, self.failure):
                 path.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ class Run:
 
     @contextmanager
     def attempt(self, overrides: Collection[str] = ()) -> Iterator[None]:
-        """Around its training: the overrides that it began with are kept and, where it fails, why."""
+        """A context around training: stores the overrides of the first attempt and, on failure, the reason."""
         try:
             if overrides and not self.overrides.exists():
                 text = yaml.safe_dump(list(overrides), sort_keys=False, allow_unicode=True)
@@ -157,7 +157,7 @@ class Run:
 
     @staticmethod
     def find(name: str | Path, root: Path = Path("runs")) -> "Run":
-        """A run by its folder, its name under `root`, or the start of its name if only one has it."""
+        """Find a run by its folder, its name under `root`, or a unique start of its name."""
         name = str(name)
         if not name.strip():
             raise UserError("the run's name is blank: give a run's folder, its name, or the start of its name")
@@ -176,7 +176,8 @@ class Run:
 
 
 def checked_name(name: object) -> str:
-    """The name of a new folder, as text; refused where no shell, file system or command could be given it."""
+    """The name of a new folder as a string. Raises ConfigError for names that shells, file systems or commands cannot
+    handle."""
     text = str(name)
     for part in text.split("/"):
         bad = not part.strip() or part != part.strip() or part[0] in "-." or part[-1] == "."
@@ -197,8 +198,7 @@ def sha256(path: Path) -> str:
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one move. It is as readable to others as any
-    file that the user makes."""
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`. Its mode follows the user's umask."""
     path, beside = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,11 +206,11 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         held = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         beside = made
         try:
-            with suppress(OSError):  # where it cannot be locked
-                fcntl.flock(held, fcntl.LOCK_EX)  # it is being written: see `remove_unfinished`
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)  # marks it as being written: see `remove_unfinished`
             mode = stat.S_IMODE(os.fstat(held).st_mode)
             write(beside)
-            beside.chmod(mode)  # some replace the file by one of their own
+            beside.chmod(mode)  # some `write` functions replace the file
             move_into_place(beside, path)
         finally:
             os.close(held)
@@ -222,7 +222,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values, a list of numbers on one line; NaN and infinities, which JSON has not, become null."""
+    """Write plain values as JSON, a list of numbers on one line; NaN and infinities become null."""
     value = json.loads(json.dumps(value), parse_constant=lambda _: None)
     text = json.dumps(value, indent=1)
     text = re.sub(r'\[\n[^][{}"]*\]', lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
@@ -235,7 +235,7 @@ def write_signed(path: Path, write: Callable[[Path], object]) -> None:
 
     def sign(beside: Path) -> None:
         write(beside)
-        # before the file itself is in its place: a full disk or a kill leaves no file without a signature
+        # before the file is renamed: a full disk or a kill leaves no file without a signature
         write_atomic(
             Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n", encoding="utf-8")
         )
@@ -244,7 +244,7 @@ def write_signed(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_signed(path: Path, mend: str = "delete both to go on without") -> None:
-    """Refuse a file that is not what was written: a flipped byte loads silently otherwise. mend: what to do then."""
+    """Raise UserError if a file does not match its SHA-256: a flipped byte would load silently. mend: the advice."""
     path, signature = Path(path), Path(f"{path}.sha256")
     if not path.exists():
         raise UserError(f"there is no {path}")
@@ -257,7 +257,7 @@ def check_signed(path: Path, mend: str = "delete both to go on without") -> None
 
 
 def machine() -> dict:
-    """Where a figure was measured."""
+    """The machine that a result was measured on."""
     return {
         "system": platform.system(),
         "arch": platform.machine(),
@@ -267,19 +267,18 @@ def machine() -> dict:
 
 
 def commit() -> str | None:
-    """The commit that sslzoo was run at, with "-dirty" where its source or configs differ from it (a stored
-    result does not make it so); None outside git."""
+    """sslzoo's git commit, with "-dirty" if tracked source or config files are modified; None outside git."""
 
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(
                 ["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True, check=False
             )
-        except OSError:  # no git here
+        except OSError:  # git is not installed
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None  # installed into an environment that lies in someone else's repository
+        return None  # installed in an environment inside another repository
     changed = git("status", "--porcelain", "--untracked-files=no", ".", "../conf")
     return f"{git('rev-parse', '--short=12', 'HEAD')}{'-dirty' if changed else ''}"

@@ -1,4 +1,4 @@
-"""What a command's config may have at its top: an override with a + puts anything there, and nobody would read it.
+"""Checking the top-level keys of a command's config: an override with + can add any key, which would be ignored.
 Imports no torch."""
 
 import re
@@ -12,14 +12,14 @@ from sslzoo.hints import keys_here, meant
 
 
 def groups(folders: list[Path]) -> list[str]:
-    """Every group that there is, deeper ones too."""
+    """All config groups, including nested ones."""
     found = (path.parent.relative_to(base) for base in (CONF, *folders) for path in base.rglob("*.yaml"))
     return sorted({path.as_posix() for path in found} - {"."})
 
 
 def top_level(name: str, folders: list[Path] = []) -> dict[str, bool]:  # noqa: B006 (read, never written)
-    """The keys at the top of a command's config, and whether each must be there. A group whose options lie at the
-    top themselves (`@package _global_`) is no key."""
+    """{top-level key of a command's config: whether it is required}. Groups whose options set top-level keys
+    (`@package _global_`) are not keys."""
     path = next(path for folder in (*folders, CONF) if (path := folder / f"{name}.yaml").exists())
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     found = {key: True for key in config if key not in ("defaults", "hydra")}
@@ -35,7 +35,7 @@ def top_level(name: str, folders: list[Path] = []) -> dict[str, bool]:  # noqa: 
 
 
 def at_the_top(group: str, folders: list[Path]) -> bool:
-    """Whether the options of a group set keys at the top of the config, and none of the group's own name."""
+    """Whether the options of a group set top-level keys, none of which has the group's name."""
     files = [path for folder in (CONF, *folders) for path in (folder / group).glob("*.yaml")]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
     own = any(re.search(rf"^{re.escape(group)}:", text, re.MULTILINE) for text in texts)
@@ -43,7 +43,7 @@ def at_the_top(group: str, folders: list[Path]) -> bool:
 
 
 def own_package(group: str, folders: list[Path]) -> str | None:
-    """The key that the options of a group say that they are put at (`# @package objective`); None where they do not."""
+    """The key that a group's options name in `# @package objective`, or None."""
     files = [path for folder in (CONF, *folders) for path in (folder / group).glob("*.yaml")]
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
     named = (re.search(r"^#\s*@package\s+(\w+)", text, re.MULTILINE) for text in texts)
@@ -51,15 +51,14 @@ def own_package(group: str, folders: list[Path]) -> str | None:
 
 
 def settings(name: str, config, folders: list[Path] = []) -> dict:  # noqa: B006
-    """A composed config of conf/<name>.yaml as plain containers, its top held to what the command reads; without what
-    is there only to be referred to (`width: 64`, then `${width}`). Raises ConfigError."""
+    """A composed config of conf/<name>.yaml as plain containers, with its top-level keys checked and without variables
+    that are only referred to (`width: 64`, then `${width}`). Raises ConfigError."""
     variables = check(name, config, folders)
     return {key: value for key, value in plain(config).items() if key not in variables}
 
 
 def check(name: str, config, folders: list[Path] = []) -> list[str]:  # noqa: B006
-    """The keys at the top of a config that are only referred to. Raises ConfigError where one is read by nobody, or
-    one is missing."""
+    """The top-level keys of a config that are only referred to. Raises ConfigError for an unused or a missing key."""
     from omegaconf import OmegaConf
 
     known = top_level(name, folders)
@@ -74,7 +73,7 @@ def check(name: str, config, folders: list[Path] = []) -> list[str]:  # noqa: B0
             raise ConfigError(f"there is no group '{key}'{nearest(key, groups(folders))}")
         hint = meant(key, keys_here(config)) or nearest(key, [*known, *groups(folders)])
         raise ConfigError(f"there is no setting '{key}'{hint}")
-    there = set(config)  # what is "???" too, which is not `in` it
+    there = set(config)  # includes keys that are "???", unlike `in config`
     for key in [key for key, needed in known.items() if needed and key not in there]:
         names = options(key, folders)
         shown = f" — `sslzoo list` shows: {', '.join(names)}" if names else ", or leave out the ~"

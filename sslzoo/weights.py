@@ -1,4 +1,4 @@
-"""Tensors by name in signed safetensors files, which hold no code."""
+"""Saving and loading tensors as safetensors files with SHA-256 signatures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from sslzoo.run import check_signed, write_signed
 
 
 def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as they are, from any device. Tied ones are written once a name."""
+    """Write tensors, from any device. Tied tensors are written once per name."""
     from safetensors.torch import save_file
 
     found: dict[str, Tensor] = {}
@@ -23,7 +23,8 @@ def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load(path: Path, mend: str) -> dict[str, Tensor]:
-    """What `save` wrote, on the CPU. Raises UserError, with `mend`, for a file that is damaged or not signed."""
+    """The tensors of `save`, on the CPU. Raises UserError, with the advice `mend`, if the file is damaged or
+    unsigned."""
     from safetensors.torch import load_file
 
     check_signed(path, mend)
@@ -31,5 +32,5 @@ def load(path: Path, mend: str) -> dict[str, Tensor]:
 
 
 def signature(path: Path) -> str:
-    """The SHA-256 that stands beside a file."""
+    """The SHA-256 in the `.sha256` file beside a file."""
     return Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]
