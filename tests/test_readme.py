@@ -1,4 +1,5 @@
-"""The README's example of one's own objective works as it is printed, and its tables are the stored ones."""
+"""The example of one's own objective works as docs/extend.md prints it; the pages' tables are the stored ones, their commands and
+links are there."""
 
 import re
 import sys
@@ -16,13 +17,14 @@ from sslzoo import cli
 from sslzoo.run import Run
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXTEND = (ROOT / "docs" / "extend.md").read_text()
 
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch) -> Path:
     """The page's two files, as they are printed, in a folder of one's own."""
-    blocks = re.findall(r"```(?:python|yaml)\n# (mine/\S+)\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```(?:python|yaml)\n# (mine/\S+)\n(.*?)```", EXTEND, re.DOTALL)
     assert [name for name, _ in blocks] == ["mine/ahead.py", "mine/objective/ahead.yaml"]
     for name, text in blocks:
         path = tmp_path / name
@@ -35,12 +37,12 @@ def mine(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_page_fits_on_a_screen():
-    [code] = re.findall(r"```python\n# mine/ahead.py\n(.*?)```", README, re.DOTALL)
+    [code] = re.findall(r"```python\n# mine/ahead.py\n(.*?)```", EXTEND, re.DOTALL)
     assert len(code.splitlines()) <= 40
 
 
 def test_own_objective(mine, tmp_path, monkeypatch):
-    [command] = re.findall(r"^sslzoo (pretrain --config-dir mine .*)$", README, re.MULTILINE)
+    [command] = re.findall(r"^sslzoo (pretrain --config-dir mine .*)$", EXTEND, re.MULTILINE)
     # tiny data, for the test's sake; all else as printed
     tiny_sets = f"hydra.searchpath=[file://{TINY}] data=tiny_speech encoder=tiny_gru name=own"
     kept = [word for word in command.split() if not word.startswith(("data=", "encoder="))]
@@ -89,6 +91,14 @@ def test_tables_are_the_stored_results(monkeypatch):
         assert readme.fill(page.read_text()) == page.read_text(), "run python benchmarks/readme.py"
 
 
-def test_commands_exist():
-    for command in re.findall(r"^(?:\.venv/bin/)?sslzoo (\w+)", README, re.MULTILINE):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_and_links_exist(page):
+    text = page.read_text()
+    for command in re.findall(r"^(?:\.venv/bin/)?sslzoo (\w+)", text, re.MULTILINE):
         assert command in cli.COMMANDS
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
