@@ -1,4 +1,4 @@
-"""What random views of a batch are."""
+"""Base class of random views of a batch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from sslzoo.errors import ConfigError
 
 
 class Views(nn.Module):
-    """Two random views of every item of a batch, and how an encoder is shown one.
+    """Draws two random views of each item of a batch, and encodes them.
 
-    modality: of the data that it is for. needs: what it asks of an encoder's `offers`. crops: whether it is given
-    images at `data.resolution` (`Split.for_views`).
-    full_precision: views are float32 in a run of half precision; see `train.precision`.
+    modality: of the data. needs: required entries of the encoder's `offers`. crops: whether to read images at
+    `data.resolution` (`Split.for_views`). full_precision: compute views in float32 in half-precision runs; see
+    `train.precision`.
     """
 
     full_precision = True
@@ -24,7 +24,7 @@ class Views(nn.Module):
     needs: frozenset[str] = frozenset()
 
     def check(self, encoder: Any, data: Data) -> None:
-        """Refuse data and encoders that these views are not for."""
+        """Raise ConfigError if the data or the encoder does not fit these views."""
         name = type(self).__name__
         if data.modality != self.modality:
             raise ConfigError(
@@ -37,18 +37,18 @@ class Views(nn.Module):
             )
 
     def draw(self, encoder: Any, batch: Batch) -> "Drawn":
-        """Two views or more of every item."""
+        """Two or more views of each item."""
         raise NotImplementedError
 
     def encode(self, encoder: Any, view: Tensor, lengths: Tensor) -> Any:
-        """What an encoder makes of a view [B, ...]."""
+        """The encoder's output for a view [B, ...]."""
         raise NotImplementedError
 
     def embed(self, encoder: Any, drawn: "Drawn", joint: bool = False) -> list[Tensor]:
-        """The pooled vector [B, D] of each item, view by view.
+        """Pooled vectors [B, D] of the items, one tensor per view.
 
-        joint: views of one shape go through the encoder as one batch, of which batch norm then takes its
-        statistics (SimCLR); else each view is a batch of its own (BYOL).
+        joint: encode views of equal shape as one batch, with joint batch-norm statistics (SimCLR); else each view is
+        a separate batch (BYOL).
         """
         groups: list[list[Tensor]] = []
         for view in drawn.views:
@@ -67,7 +67,7 @@ class Views(nn.Module):
 
 @dataclass
 class Drawn:
-    """views: [B, ...] each, row i of all of them of item i. lengths: int64 [B] on the host, of a row of any view."""
+    """views: tensors [B, ...]; row i of each is a view of item i. lengths: int64 [B] on the host, of all views."""
 
     views: list[Tensor]
     lengths: Tensor

@@ -1,5 +1,5 @@
-"""Random views of a batch of images, each row's drawn from its seed: SimCLR's augmentations, on the batch
-and on its device, so that no worker process is needed."""
+"""Random views of a batch of images, seeded per row: SimCLR's augmentations, on the batch and its device, without
+worker processes."""
 
 import math
 
@@ -12,8 +12,8 @@ from sslzoo.augment.base import Drawn, Views
 from sslzoo.errors import ConfigError
 from sslzoo.nn.images import LUMA, to_float
 
-VIEWS = 2  # of an item
-CPU_PIXELS = 2**19  # of the views that a CPU makes at a time: what they pass through then stays in its cache
+VIEWS = 2  # views per item
+CPU_PIXELS = 2**19  # pixels of views computed at a time on a CPU, so that intermediates stay in its cache
 
 
 def _column(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def gray(images: Tensor) -> Tensor:
 
 
 def shift_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """RGB in 0..1 with each row's hue turned by `turn` [B] of a circle, through HSV."""
+    """Shift the hue of RGB images in 0..1 by `turn` [B], as a fraction of the circle, through HSV."""
     high, low = images.amax(1), images.amin(1)
     chroma = (high - low).clamp(min=1e-8)
     r, g, b = images.unbind(1)
@@ -42,7 +42,7 @@ def shift_hue(images: Tensor, turn: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Gaussian blur with each row's own sigma [B]."""
+    """Gaussian blur with a sigma per row [B]."""
     x = torch.arange(kernel, device=images.device) - (kernel - 1) / 2
     weight = torch.exp(-x.square() / (2 * sigma[:, None].square()))
     weight = weight / weight.sum(1, keepdim=True)
@@ -54,20 +54,20 @@ def blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: float = 0.5) -> Tensor:
-    """Images in 0..1 with every value from the threshold on inverted (BYOL, 2006.07733, appendix B)."""
+    """Invert values of at least `threshold` in images in 0..1 (BYOL, 2006.07733, appendix B)."""
     return torch.where(images < threshold, images, 1 - images)
 
 
 class ImageViews(Views):
-    """Crop, flip, colour jitter, grey, blur and solarisation, rows at random (Chen et al. 2020, appendix A; Grill et
-    al. 2020, appendix B).
+    """Random crop, flip, colour jitter, grey, blur and solarization, drawn per row (Chen et al. 2020, appendix A; Grill
+    et al. 2020, appendix B).
 
-    scale, ratio: the crop's share of the image's area and its aspect. flip, gray, blur, solarize: chances, a number
-    or, where the views of a pair differ, a list of one number a view. brightness, contrast, saturation, hue: how much
-    each varies, times jitter: a factor of 1 - x to 1 + x, a turn of -x to x of the circle; the defaults are SimCLR's
-    at strength `jitter`. Colours are jittered with chance 0.8, in one order, where the papers shuffle theirs. Blur
-    has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a side of a view, None for
-    `data.size`.
+    scale, ratio: ranges of the crop's share of the image area and of its aspect ratio. flip, gray, blur, solarize:
+    chances, a number or, if the two views differ, a list with one number per view. brightness, contrast, saturation,
+    hue: strengths x, multiplied by jitter: a factor in 1 - x to 1 + x, or a hue shift of -x to x of the circle; the
+    defaults are SimCLR's at strength `jitter`. Colours are jittered with probability 0.8, in a fixed order (shuffled in
+    the papers). Blur has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a side of a
+    view, None for `data.size`.
     """
 
     modality = "image"
@@ -113,7 +113,7 @@ class ImageViews(Views):
         self.size = self.size or data.size  # the images may be larger
 
     def whole(self, inputs: Tensor) -> Tensor:
-        """Images [B, C, H, W] as they are seen without a view, at the views' size."""
+        """Images [B, C, H, W] without augmentation, resized to the views' size."""
         if not self.size or inputs.shape[-1] == self.size:
             return inputs
         return F.interpolate(to_float(inputs), self.size, mode="bilinear", antialias=True)
@@ -127,15 +127,15 @@ class ImageViews(Views):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, seeds: Tensor, name: str, number: int = 0) -> Tensor:
-        """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. `name` tells one view of a row from another, `number`
-        which of the chances are its own."""
+        """inputs [B, C, H, W] -> float [B, C, S, S] in 0..1. name: distinguishes the random draws of a row's views;
+        number: the index of the view in `chances`."""
         on_cpu = inputs.device.type == "cpu"
         rows = max(1, CPU_PIXELS // (self.size or inputs.shape[-1]) ** 2 if on_cpu else len(inputs))
         parts = zip(inputs.split(rows), seeds.split(rows), strict=True)
         return torch.cat([self.augment(some, their, name, number) for some, their in parts])
 
     def augment(self, inputs: Tensor, seeds: Tensor, name: str, number: int) -> Tensor:
-        """As `forward`, of all rows at once."""
+        """As `forward`, for all rows at once."""
         u = rng.uniform(seeds, name, 16, device=inputs.device)
         chance = {name: each[number] for name, each in self.chances.items()}
         images = self.crop(to_float(inputs), *[*u[:, :5].unbind(1), chance["flip"]])
@@ -152,7 +152,7 @@ class ImageViews(Views):
         return images
 
     def crop(self, images: Tensor, area: Tensor, aspect: Tensor, x: Tensor, y: Tensor, flip: Tensor, flips: float):
-        """A part of each image, stretched over the view, by bilinear sampling, mirrored with chance `flips`."""
+        """Crop a part of each image, resize it bilinearly to the view's size; mirror it with probability `flips`."""
         area = self.scale[0] + (self.scale[1] - self.scale[0]) * area
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         aspect = torch.exp(low + (high - low) * aspect)
@@ -166,7 +166,7 @@ class ImageViews(Views):
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def jittered(self, images: Tensor, u: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and hue, each by its own factor."""
+        """Jitter brightness, contrast, saturation and hue. u [B, 4]: uniform random numbers."""
         spread = 2 * u - 1
         bright, contrast, saturation = (
             _column((1 + x * spread[:, i]).clamp(min=0)) for i, x in enumerate(self.factors)

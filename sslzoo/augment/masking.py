@@ -1,6 +1,6 @@
-"""Which positions of a padded batch are masked, drawn row by row from the rows' seeds.
+"""Random masks over a padded batch, seeded per row.
 
-They are drawn on the host, where seeds and lengths are, so that Python knows how many there are.
+Masks are drawn on the host, where seeds and lengths are, so Python knows the number of masked positions.
 """
 
 import inspect
@@ -14,14 +14,14 @@ from sslzoo.nn.masked import valid_mask
 
 
 def ranks_among(scores: Tensor, allowed: Tensor) -> Tensor:
-    """int64 [B, T]: the place of each allowed position when its row is sorted by score; T if not allowed."""
+    """int64 [B, T]: the rank of each allowed position in its row by score; T if not allowed."""
     order = scores.masked_fill(~allowed, 2.0).argsort(dim=1, stable=True)
     places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).masked_fill(~allowed, scores.shape[1])
 
 
 def check_mask(mask, *given: str) -> None:
-    """Refuse a mask that is drawn of something else than what an objective gives it."""
+    """Raise ConfigError if a mask does not take the arguments that an objective passes."""
     try:
         inspect.signature(mask).bind(*given)
     except TypeError as error:
@@ -32,16 +32,16 @@ def check_mask(mask, *given: str) -> None:
 
 
 def rounded_counts(allowed: Tensor, prob: float) -> Tensor:
-    """max(1, round(prob n)) of the n allowed positions of each row of [B, T], int64 [B]; round is Python's, to even."""
+    """max(1, round(prob n)) of the n allowed positions of each row of [B, T], int64 [B]; rounded half to even."""
     return (allowed.sum(1).double() * prob).round().long().clamp(min=1)
 
 
 class SpanMask:
     """Spans of `length` tokens whose starts are drawn without replacement; spans may overlap
-    (wav2vec 2.0, section 3.1: `prob` 0.65 and `length` 10 leave about 49 % of the frames masked).
+    (wav2vec 2.0, section 3.1: `prob` 0.65 and `length` 10 mask about 49 % of the frames).
 
     The number of spans is prob * T / length, rounded up or down at random, and at least `min_spans`.
-    An utterance shorter than a span is masked nowhere; `shortest` says what to require.
+    An utterance shorter than a span is not masked; see `shortest`.
     """
 
     def __init__(self, prob: float = 0.65, length: int = 10, min_spans: int = 1):
@@ -53,7 +53,7 @@ class SpanMask:
 
     @property
     def shortest(self) -> int:
-        """Tokens that an utterance needs for one span and one token that is left."""
+        """Minimum tokens of an utterance: one span and one unmasked token."""
         return self.length + 1
 
     def __call__(self, seeds: Tensor, lengths: Tensor, size: int) -> Tensor:
@@ -72,7 +72,7 @@ class SpanMask:
 
 
 class TokenMask:
-    """Single positions: `prob` of a row's, rounded, at least one (BERT, section 3.1)."""
+    """Single positions: a share `prob` of each row's, rounded, at least one (BERT, section 3.1)."""
 
     shortest = 2
 
@@ -89,8 +89,8 @@ class TokenMask:
 
 class FrameCorruption:
     """Mockingjay's alteration of a spectrogram (Liu et al. 2020, section 2.2): spans of `length` frames, about
-    `prob` of all, become zero (chance `zero`), other frames of the utterance (chance `random`) or stay as
-    they are; which of the three is rolled once an utterance. The chosen frames count."""
+    `prob` of all, are set to zero (probability `zero`), replaced by random frames of the utterance (`random`) or left
+    unchanged; drawn once per utterance. The loss is over the chosen frames."""
 
     def __init__(self, prob: float = 0.15, length: int = 7, zero: float = 0.8, random: float = 0.1):
         if min(zero, random) < 0 or zero + random > 1:
@@ -101,14 +101,14 @@ class FrameCorruption:
 
     @property
     def shortest(self) -> int:
-        """Frames that an utterance needs."""
+        """Minimum frames of an utterance."""
         return self.spans.shortest
 
     def check(self, channels: int) -> None:
-        """Refuse frames of so many channels, if there is nothing in them to alter so."""
+        """Raise ConfigError if frames with this number of channels cannot be altered."""
 
     def __call__(self, seeds: Tensor, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """frames [B, T, F] -> altered frames and which values count, bool, both [B, T, F]."""
+        """frames [B, T, F] -> altered frames and a bool mask of the values in the loss, both [B, T, F]."""
         size, device = frames.shape[1], frames.device
         chosen = self.spans(seeds, lengths, size)[..., None].to(device, non_blocking=True)
         replacement = rng.uniform(seeds, "fate", 1, 1, device=device)
@@ -121,9 +121,9 @@ class FrameCorruption:
 
 
 class FrameChannelCorruption(FrameCorruption):
-    """TERA's alterations (Liu et al. 2021, section III): Mockingjay's, a block of 0 to `width` channels that
-    is zero throughout, and with chance `noisy` normal noise of deviation `noise` over everything. What was
-    altered counts; with noise, everything."""
+    """TERA's alterations (Liu et al. 2021, section III): Mockingjay's; a block of 0 to `width` channels set to zero
+    in all frames; and with probability `noisy`, Gaussian noise of standard deviation `noise` on all values. The loss
+    is over altered values; with noise, over all."""
 
     def __init__(
         self,

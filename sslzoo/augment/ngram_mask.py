@@ -1,4 +1,4 @@
-"""ALBERT's masks: runs of whole words. Drawn on the host, row by row from the rows' seeds; see `masking`."""
+"""ALBERT's n-gram masks of whole words. Drawn on the host, seeded per row; see `masking`."""
 
 import numpy as np
 import torch
@@ -10,12 +10,12 @@ from sslzoo.errors import ConfigError
 
 
 class NgramMask:
-    """Runs of n whole words, n <= `longest`, with p(n) proportional to 1/n (Lan et al. 2020, section 3.1).
+    """N-grams of whole words, n <= `longest`, with p(n) proportional to 1/n (Lan et al. 2020, section 3.1).
 
-    As the authors' code does it: the words of a row are gone through in random order, and each begins a run of a length
-    that is drawn for it, or of a shorter one if that is more than what is left of the row's count, which is `prob` of
-    its pieces, rounded, at least one, and is never exceeded. A run that meets another one is left out. A word is never
-    split, so of a text that has but words longer than its count, nothing is masked. Runs do not reach over a special.
+    As in the authors' code: the words of a row are visited in random order, and each begins an n-gram of random length,
+    shortened if it exceeds what is left of the row's budget: a share `prob` of its tokens, rounded, at least one, never
+    exceeded. N-grams that overlap an earlier one are dropped. Words are never split, so nothing is masked in a row
+    whose words are all longer than the budget. N-grams do not cross special tokens.
     """
 
     shortest = 2
@@ -26,26 +26,26 @@ class NgramMask:
         self.prob, self.longest = prob, longest
 
     def draw_lengths(self, seeds: Tensor, most: np.ndarray) -> np.ndarray:
-        """Of each word the length of the run that it would begin, int64 [B, W]: at least 1, and at most `longest` and
-        `most` [B, W], the words that there are up to the next special."""
+        """Random length of the n-gram that each word begins, int64 [B, W]: from 1 to the lesser of `longest` and `most`
+        [B, W], the number of words up to the next special token."""
         chances = np.cumsum(1 / np.arange(1, self.longest + 1))
         most = np.clip(most, 1, self.longest)
         draw = rng.uniform(seeds, "ngram", most.shape[1]).double().numpy() * chances[most - 1]
         return np.minimum(1 + (draw[..., None] > chances).sum(-1), most)
 
     def __call__(self, seeds: Tensor, allowed: Tensor, continues: Tensor) -> Tensor:
-        """seeds [B], allowed bool [B, T], continues bool [B, T]: pieces that go on the word before them -> bool [B, T]."""
+        """seeds [B], allowed bool [B, T], continues bool [B, T]: tokens that continue a word -> bool [B, T]."""
         room, here = rounded_counts(allowed, self.prob).numpy(), allowed.numpy()
         before = np.pad(here, ((0, 0), (1, 0)))[:, :-1]
         begins = here & ~(continues.numpy() & before)
-        count, number = begins.sum(1), np.maximum(begins.cumsum(1) - 1, 0)  # words of each row, and each piece's
+        count, number = begins.sum(1), np.maximum(begins.cumsum(1) - 1, 0)  # words per row; the word of each token
         words = int(count.max(initial=0))
         if not words:
             return torch.zeros_like(allowed)
         pieces = np.zeros((len(here), words), np.int64)
         np.add.at(pieces, (np.nonzero(here)[0], number[here]), 1)
         place = np.arange(words)
-        # the next word that begins behind a special, or the end
+        # the next word after a special token, or the end
         following = np.broadcast_to(count[:, None], (len(here), words + 1)).copy()
         row, piece = np.nonzero(begins & ~before)
         following[row, number[row, piece]] = number[row, piece]
@@ -59,8 +59,8 @@ class NgramMask:
 def _fill(
     order: np.ndarray, lengths: np.ndarray, pieces: np.ndarray, count: np.ndarray, room: np.ndarray
 ) -> np.ndarray:
-    """Words in `order` [B, W] that begin runs of `lengths` [B, W] until `room` [B] pieces are chosen: bool [B, W].
-    pieces [B, W]: of each word. count [B]: words of each row."""
+    """bool [B, W]: words chosen by visiting them in `order` [B, W], each beginning an n-gram of `lengths` [B, W], until
+    `room` [B] tokens are masked. pieces [B, W]: tokens of each word. count [B]: words of each row."""
     rows, ends = np.arange(len(order)), np.pad(pieces, ((0, 0), (1, 0))).cumsum(1)
     chosen, left = np.zeros(pieces.shape, bool), room.copy()
     for place in range(order.shape[1]):
@@ -69,7 +69,7 @@ def _fill(
             break
         word = order[:, place]
         length = np.where(going, lengths[rows, word], 0)
-        for _ in range(int(length.max())):  # one that is too long becomes shorter, at last none
+        for _ in range(int(length.max())):  # shorten n-grams that do not fit, down to 0
             length -= ends[rows, word + length] - ends[rows, word] > left
         run = word[:, None] + np.arange(int(length.max()))
         inside = np.arange(run.shape[1]) < length[:, None]

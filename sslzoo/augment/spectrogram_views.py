@@ -1,4 +1,4 @@
-"""Random views of log-mel spectrograms: BYOL-A's augmentations, each row's drawn from its seed."""
+"""Random views of log-mel spectrograms: BYOL-A's augmentations, seeded per row."""
 
 import math
 
@@ -13,14 +13,15 @@ from sslzoo.nn.masked import standardize, valid_mask
 
 
 class SpectrogramViews(Views):
-    """A cut, mixed with another sound, a part of it stretched over the whole (Niizumi et al. 2021, section III-B).
+    """Random crop, mixup with another item and resized crop (Niizumi et al. 2021, section III-B).
 
-    frames: the cut's length, in log-mel frames; both views are of one cut. mix: the most that another item of
-    the global batch is heard, as a share of the power. time, frequency: how much of the cut's length and height
-    a view shows; what lies beyond the cut is silent. The paper mixes in items of the past; those of the batch
-    need no memory, and are the same ones for any number of ranks. It also stretches by bicubic sampling, and
-    standardises by the statistics of the data set before a view and of the batch after it; here each band of a view
-    is standardised over its own time, as the encoder's own input is, so that views look like what it will read.
+    frames: length of the crop in log-mel frames; both views share it. mix: maximum share of power of the other item,
+    from the global batch. time, frequency: ranges of the part of the crop's length and height that a view shows;
+    beyond the crop is silence.
+
+    Differences from the paper: it mixes in past items; items of the batch need no memory bank and do not depend on the
+    number of ranks. It resizes bicubically (here: bilinearly), and standardizes with statistics of the data set before
+    a view and of the batch after it; here each band of a view is standardized over time, as the encoder's input is.
     """
 
     modality = "speech"
@@ -47,7 +48,7 @@ class SpectrogramViews(Views):
         frontend = encoder.frontend
         cut, lengths = self.cut(frontend.unstack_frames(features), lengths * frontend.stack, batch.row_seeds)
         everyone = self.gather(cut, lengths, batch)
-        longest = int(lengths.numpy().max())  # short words need no whole second of padding
+        longest = int(lengths.numpy().max())  # trims padding if all items are short
         views = [
             self.stretched(self.mixed(cut, lengths, batch.row_seeds, name, *everyone), lengths, batch.row_seeds, name)
             for name in ("view a", "view b")
@@ -55,11 +56,11 @@ class SpectrogramViews(Views):
         return Drawn([view[:, :longest] for view in views], lengths)
 
     def encode(self, encoder, view: Tensor, lengths: Tensor):
-        """view [B, T, F], lengths [B] frames, which the encoder stacks as it stacks its own."""
+        """view [B, T, F], lengths [B] in frames; the frames are stacked as in the encoder's front end."""
         return encoder.contextualize(*encoder.project(*encoder.frontend.stack_frames(view, lengths)))
 
     def cut(self, frames: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """`frames` of each row [B, frames, F] from a random place, and how many of them there are [B]."""
+        """Crop each row at a random position: [B, frames, F], and the numbers of valid frames [B]."""
         room = (lengths - self.frames).clamp(min=0)
         start = rng.integers(seeds, "cut", room[:, None] + 1, 1)
         lengths = lengths.clamp(max=self.frames)
@@ -68,8 +69,8 @@ class SpectrogramViews(Views):
         return found * valid_mask(lengths, self.frames, frames.device)[..., None], lengths
 
     def gather(self, cut: Tensor, lengths: Tensor, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Cuts and lengths of the global batch in the order of their seeds, which no number of ranks changes,
-        and the place of each row of this rank, all where the cuts are."""
+        """Crops and lengths of the global batch, sorted by seed (independent of the number of ranks), and the position
+        in them of each of this rank's rows, all on the crops' device."""
         rows, seeds = batch.rows(), batch.gathered_row_seeds().to(cut.device, non_blocking=True)
         cuts, start = distributed.all_gather(cut, rows)
         lengths, _ = distributed.all_gather(lengths.to(cut.device, non_blocking=True), rows)
@@ -89,8 +90,8 @@ class SpectrogramViews(Views):
         return heard * valid_mask(lengths, self.frames, device)[..., None]
 
     def stretched(self, cut: Tensor, lengths: Tensor, seeds: Tensor, name: str) -> Tensor:
-        """A random part of a canvas half as long again as the cut, and as high, over the cut's size, by bilinear
-        sampling; standardised, for mixing and stretching have moved its level."""
+        """Resize a random part of a canvas, 1.5 times as long as the crop and equally high, bilinearly to the crop's
+        size; then standardize, as mixing and resizing change the level."""
         u = rng.uniform(seeds, name, 4, device=cut.device)
         size = lengths.to(cut.device, cut.dtype, non_blocking=True)
         wide = size * (self.time[0] + (self.time[1] - self.time[0]) * u[:, 0])
@@ -99,7 +100,7 @@ class SpectrogramViews(Views):
         high = (bands * (self.frequency[0] + (self.frequency[1] - self.frequency[0]) * u[:, 2])).clamp(max=bands)
         low = (bands - high) * u[:, 3]
         theta = cut.new_zeros(len(cut), 2, 3)
-        # affine_grid runs over -1..1 of the padded width; a row's own width is `size` of it
+        # affine_grid's -1..1 is the padded width, of which a row fills `size` frames
         theta[:, 0, 0], theta[:, 1, 1] = high / bands, wide / size
         theta[:, 0, 2] = (2 * low + high) / bands - 1
         theta[:, 1, 2] = (2 * left + wide / size * self.frames) / self.frames - 1

@@ -1,4 +1,4 @@
-"""Batch normalisation over the global batch, on any backend (torch's own refuses CPUs)."""
+"""Batch normalization over the global batch, on any backend (torch's SyncBatchNorm refuses CPUs)."""
 
 import torch
 import torch.distributed as dist
@@ -9,7 +9,7 @@ from sslzoo import distributed
 
 
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """torch's BatchNorm; with several ranks, its statistics are of all their rows together. Every rank has rows."""
+    """torch's BatchNorm with statistics over the rows of all ranks. Every rank must have rows."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or distributed.world_size() == 1:
@@ -29,14 +29,14 @@ def exact(
     eps: float,
     momentum: float,
 ) -> Tensor:
-    """x [B, C, ...] normalised over the rows of all ranks, in float32 or float64; running statistics are updated in
-    place. Made of plain operations, whose gradient is autograd's."""
+    """Normalize x [B, C, ...] over the rows of all ranks, in float32 or float64; running statistics are updated in
+    place. Plain operations, differentiated by autograd."""
     over, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
     with torch.autocast(x.device.type, enabled=False):
         y = x if x.dtype == torch.float64 else x.float()
         sums = distributed.all_reduce_sum(torch.cat([y.sum(over), y.new_tensor([y.numel() / y.shape[1]])]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
-        # of what is centred: the mean square less the square of the mean drowns in rounding far from zero
+        # of centered values: E[y^2] - E[y]^2 loses precision far from zero
         y = y - mean.view(shape)
         var = distributed.all_reduce_sum(y.square().sum(over)) / count
         if running_mean is not None:
@@ -50,8 +50,8 @@ def exact(
 
 
 class _Fused(torch.autograd.Function):
-    """torch's kernels of synchronised batch norm, used as torch.nn.SyncBatchNorm uses them, but for its search for
-    ranks without rows, by which the host waits in every layer. One collective forward, one backward."""
+    """torch's kernels of synchronized batch norm, as in torch.nn.SyncBatchNorm, without its check for ranks without
+    rows, which synchronizes the host in every layer. One collective in forward, one in backward."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, running_mean, running_var, eps, momentum):
@@ -94,19 +94,19 @@ def fused(
     eps: float,
     momentum: float,
 ) -> Tensor:
-    """What `exact` does, by kernels that only CUDA has: x may be half beside float32 weights and statistics."""
+    """As `exact`, with CUDA-only kernels: x may be half precision with float32 weights and statistics."""
     return _Fused.apply(x, weight, bias, running_mean, running_var, eps, momentum)
 
 
 def _dense(x: Tensor) -> Tensor:
-    """Contiguous, channels first or last."""
+    """x if contiguous in channels_last, else x.contiguous()."""
     return x if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
 def _every_rank(x: Tensor) -> Tensor:
-    """x [n] of all ranks, [ranks, n]."""
+    """all_gather of x [n]: [ranks, n]."""
     found = x.new_empty(distributed.world_size(), len(x))
-    if dist.get_backend() == "gloo":  # has no gather into one tensor on every device
+    if dist.get_backend() == "gloo":  # lacks all_gather_into_tensor on some devices
         dist.all_gather(list(found.unbind()), x)
     else:
         dist.all_gather_into_tensor(found, x)

@@ -1,4 +1,4 @@
-"""k-means on faiss: well seeded, the same for one seed and number of threads, and with no empty cluster."""
+"""k-means on faiss: greedy k-means++ seeding, reproducible per seed and number of threads, no empty clusters."""
 
 import math
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from torch import Tensor
 from sslzoo import rng
 from sslzoo.errors import UserError
 
-ROWS = 512  # a cluster: what Lloyd's iterations see of a large set
-SEEDING = 4_000  # rows that first centres are chosen among, or eight a cluster if that is more
-STAGES = ((8, 0.4), (4, 0.3), (2, 0.2), (1, 0.1))  # an eighth of ROWS for 40 % of the iterations, and so on
-REPAIRS = 50  # rounds in which empty clusters get a point
-RESOLUTION = 1e-6  # of squared norms: what is left of a squared distance that is made of them in float32
-CHUNK = 65536  # rows that are assigned at a time
+ROWS = 512  # rows per cluster that Lloyd's iterations use of a large set
+SEEDING = 4_000  # rows for choosing initial centres, or eight per cluster if that is more
+STAGES = ((8, 0.4), (4, 0.3), (2, 0.2), (1, 0.1))  # (divisor of rows, share of iterations)
+REPAIRS = 50  # rounds of moving empty clusters to points
+RESOLUTION = 1e-6  # relative rounding error of float32 squared distances computed from squared norms
+CHUNK = 65536  # rows assigned at a time
 
 
 @dataclass
 class Codebook:
-    """centroids: float32 [K, D]. counts: int64 [K], points of the fitted set in each cluster, none of them 0.
+    """centroids: float32 [K, D]. counts: int64 [K], points of the fitted set in each cluster, all above 0.
     inertia: the fitted set's mean squared distance to its nearest centroid."""
 
     centroids: Tensor
@@ -31,7 +31,7 @@ class Codebook:
 
     def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """float [N, D] -> the nearest centroid int64 [N], the squared distance to it float32 [N]."""
-        middle = self.centroids.mean(0)  # near 0, fewer digits of a distance cancel
+        middle = self.centroids.mean(0)  # centering reduces cancellation in distances
         index = _index(self.centroids - middle)
         found = [_nearest(index, rows - middle) for rows in x.detach().cpu().float().split(CHUNK)]
         labels, distances = zip(*found, strict=True)
@@ -39,12 +39,12 @@ class Codebook:
 
 
 def fit(x: Tensor, clusters: int, seed: int, iterations: int = 15, rows: int = ROWS) -> Codebook:
-    """k-means of x [N, D]. First centres by greedy k-means++ (Arthur and Vassilvitskii 2007) on a subsample,
-    then Lloyd's iterations on growing, nested subsamples, of at most `rows` rows a cluster in the end.
+    """k-means of x [N, D]. Initial centres by greedy k-means++ (Arthur and Vassilvitskii 2007) on a subsample, then
+    Lloyd's iterations on growing, nested subsamples of at most `rows` rows per cluster.
 
-    A cluster that is empty is given a point, drawn in proportion to its squared distance, and so splits
-    another. Raises UserError for fewer points, or fewer distinct ones, than clusters, and for values that
-    are not finite.
+    An empty cluster is moved to a point drawn in proportion to its squared distance, splitting another cluster.
+    Raises UserError if there are fewer points, or fewer distinct ones, than clusters, and for values that are not
+    finite.
     """
     x = x.detach().cpu().float()
     if clusters < 1 or iterations < 1 or rows < 1:
@@ -68,15 +68,15 @@ def fit(x: Tensor, clusters: int, seed: int, iterations: int = 15, rows: int = R
 
 
 def sample(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
-    """At most `most` rows of a stream of [n, D], each as likely as any other, float32; which ones and in which
-    order does not depend on the sizes of the batches. Holds little more than it returns."""
+    """A uniform random sample of at most `most` rows of a stream of [n, D], float32; rows and order do not depend on
+    the batch sizes. Memory is little more than the result."""
     base = torch.tensor([rng.derive_seed(seed, "sample")])
     kept, keys, seen = [], torch.zeros(0, dtype=torch.int64), 0
     last = torch.iinfo(torch.int64).max
     for batch in batches:
         mine = rng.fold_in(base, torch.arange(seen, seen + len(batch)))
         seen += len(batch)
-        take = mine <= last  # others are not among the lowest any more
+        take = mine <= last  # rows with the lowest keys are kept
         kept.append(batch[take].detach().cpu().float())
         keys = torch.cat([keys, mine[take]])
         if len(keys) > 1.2 * most + 1000:
@@ -98,18 +98,18 @@ def _nearest(index: faiss.IndexFlatL2, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _apart(x: Tensor, centres: Tensor, labels: Tensor) -> Tensor:
-    """Squared distances, 0 where faiss cannot tell the two apart."""
+    """Squared distances [N] to the centres `labels`; 0 if below faiss's rounding error."""
     mine = centres[labels]
     distance = (x - mine).square().sum(1)
     return distance.where(distance > RESOLUTION * (x.square().sum(1) + mine.square_().sum(1)), 0.0)
 
 
 def _seeds(x: Tensor, clusters: int, rng: np.random.Generator) -> Tensor:
-    """[clusters, D] of x [M, D]: each in turn the best of a few points that are drawn in proportion to their
-    squared distance to the centres so far. With too few distinct points the rest are copies of the first."""
+    """Initial centres [clusters, D] from x [M, D]: each is the best of a few points drawn in proportion to their
+    squared distance to the centres so far. If distinct points run out, the rest are copies of the first."""
     trials = 2 + int(math.log(clusters))
     distance = _apart(x, x[:1], torch.zeros(len(x), dtype=torch.int64)).numpy()
-    x = x.numpy()  # for so few numbers at a time torch's threads cost more than they bring
+    x = x.numpy()  # numpy: torch's threading overhead dominates at this size
     norms, turned = np.square(x).sum(1), np.ascontiguousarray(-2 * x.T)
     centres = x[:1].repeat(clusters, 0)
     for number in range(1, clusters):
@@ -128,7 +128,7 @@ def _seeds(x: Tensor, clusters: int, rng: np.random.Generator) -> Tensor:
 
 
 def _drawn(weight: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Places drawn in proportion to `weight` [M], int64 [count], or none where all of it is 0."""
+    """Indices drawn in proportion to `weight` [M], int64 [count]; empty if all weights are 0."""
     heap = weight.cumsum(dtype=np.float64)
     if not heap[-1] > 0:
         return np.zeros(0, np.int64)
@@ -136,7 +136,7 @@ def _drawn(weight: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _step(centres: Tensor, x: Tensor, rng: np.random.Generator) -> Tensor:
-    """One of Lloyd's iterations; empty clusters are given points."""
+    """One of Lloyd's iterations; empty clusters are moved to points."""
     labels, _ = _nearest(_index(centres), x)
     counts = torch.bincount(labels, minlength=len(centres))
     moved = _means(centres, x, labels, counts)
@@ -149,8 +149,8 @@ def _means(centres: Tensor, x: Tensor, labels: Tensor, counts: Tensor) -> Tensor
 
 
 def _filled(centres: Tensor, x: Tensor, labels: Tensor, counts: Tensor, rng: np.random.Generator) -> Tensor:
-    """Centres with those of empty clusters moved to points, at most one of a cluster, of clusters that have
-    several; fewer are moved where there are fewer such points."""
+    """Move the centres of empty clusters to points of clusters with several points, at most one per cluster; stops when
+    there are no more such points."""
     weight = _apart(x, centres, labels) * (counts[labels] > 1)
     centres = centres.clone()
     for cluster in (counts == 0).nonzero()[:, 0].tolist():
@@ -163,7 +163,7 @@ def _filled(centres: Tensor, x: Tensor, labels: Tensor, counts: Tensor, rng: np.
 
 
 def _without_empty(centres: Tensor, x: Tensor, middle: Tensor, rng: np.random.Generator) -> Codebook:
-    """The codebook of these centres, moved only where a cluster of x would be empty, or the copy of another."""
+    """The codebook of these centres, moved only if a cluster of x is empty or a duplicate of another."""
     for _ in range(REPAIRS):
         labels, distances = Codebook(centres).assign(x)
         labels = _first_alike(centres - middle)[labels]
@@ -183,7 +183,7 @@ def _without_empty(centres: Tensor, x: Tensor, middle: Tensor, rng: np.random.Ge
 
 
 def _first_alike(centres: Tensor) -> Tensor:
-    """For each of the centres the first that cannot be told from it, itself if there is no other."""
+    """For each centre the index of the first centre equal to it within rounding, which may be its own."""
     first = torch.arange(len(centres))
     found = torch.from_numpy(_index(centres).search(centres.numpy(), min(2, len(centres)))[1])
     for other in found.T:

@@ -8,10 +8,11 @@ from sslzoo import distributed
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float, rows: list[int] | None = None) -> tuple[Tensor, Tensor]:
-    """The normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1), over the global batch.
+    """Normalized temperature-scaled cross-entropy (Chen et al. 2020, eq. 1) over the global batch.
 
-    a, b: [n, D], row i of each a view of item i. rows: of each rank, see `distributed.gather`. Returns the loss of each of this rank's 2n views [2n] and
-    the place of its positive among all 2N - 1 others [2n], 0 for the most similar.
+    a, b: [n, D], two views of the items. rows: number on each rank, see `distributed.gather`. Returns the loss of
+    each of this rank's 2n views [2n], and the rank of its positive among the 2N - 1 other views [2n], 0 for the most
+    similar.
     """
     a, b = F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)
     all_a, start = distributed.all_gather(a, rows)
@@ -23,5 +24,5 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float, rows: list[int] | None = N
     positive = torch.cat([mine + len(all_a), mine])
     logits = logits.scatter(1, itself[:, None], float("-inf"))
     loss = F.cross_entropy(logits, positive, reduction="none")
-    place = (logits >= logits.gather(1, positive[:, None])).sum(1) - 1  # a tie is not found
+    place = (logits >= logits.gather(1, positive[:, None])).sum(1) - 1  # a tie counts against the positive
     return loss, place

@@ -1,4 +1,4 @@
-"""Dropout that draws by row: neither ranks nor workers nor a stop change it."""
+"""Dropout seeded per row: independent of ranks, workers and restarts."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from sslzoo import rng
 
 
 class SeededDropout(nn.Module):
-    """Each element is zero with chance p, and the others are divided by 1 - p, in training (Srivastava et al. 2014),
-    as `torch.nn.Dropout`; but what a row loses is a function of its seed, where torch draws for a batch of one rank.
+    """`torch.nn.Dropout` (Srivastava et al. 2014) whose mask is a function of each row's seed: in training, elements
+    are set to zero with probability p and the others divided by 1 - p.
 
-    name: tells draws for one row from another dropout's.
+    name: distinguishes its draws from those of other dropouts.
     """
 
     def __init__(self, p: float, name: str = "dropout"):
@@ -18,7 +18,7 @@ class SeededDropout(nn.Module):
         self.p, self.name = p, name
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """x [N, ...], seeds int64 [N] -> like x."""
+        """x [N, ...], seeds int64 [N] -> [N, ...]."""
         if not self.training or self.p == 0:
             return x
         keep = rng.uniform(seeds, self.name, *x.shape[1:], device=x.device) >= self.p

@@ -1,4 +1,4 @@
-"""Whether steps were finite, asked without waiting for a device at every one of them."""
+"""Checks that losses and gradients are finite, without a device synchronization at every step."""
 
 import math
 
@@ -9,18 +9,18 @@ from sslzoo.errors import UserError
 
 
 class FiniteCheck:
-    """Losses and gradient norms of steps stay on the device until `read`, which reads those of all steps at once."""
+    """Keeps losses and gradient norms of steps on the device until `read` copies them all at once."""
 
     def __init__(self):
         self.steps: list[tuple[int, list[int], Tensor, Tensor]] = []
 
     def add(self, step: int, items: list[int], loss: Tensor, gradient_norm: Tensor) -> None:
-        """items: the places in their split of a few of the step's."""
+        """items: indices in the split of a few items of the step, for the error message."""
         self.steps.append((step, items, loss.float(), gradient_norm.float()))
 
     def read(self, more: Tensor, scaled: bool = False) -> tuple[float, list[float]]:
-        """The last gradient norm, and the values of `more` [N], read with it. Raises UserError naming the first step
-        that was not finite, and its items. scaled: a scaled loss's gradient may overflow, and its scaler knows."""
+        """The last gradient norm, and the values of `more` [N], copied together. Raises UserError, naming the first
+        step that was not finite, and its items. scaled: gradients may overflow, which the gradient scaler handles."""
         steps, self.steps = self.steps, []
         losses, norms = (torch.stack(x) for x in list(zip(*steps, strict=True))[2:])
         found = torch.cat([losses, norms, more]).tolist()

@@ -1,4 +1,4 @@
-"""How wav2vec 2.0 and HuBERT hold back a front end that learns."""
+"""Gradient scaling and feature penalty of wav2vec 2.0's and HuBERT's learned front ends."""
 
 import torch
 from torch import Tensor
@@ -19,12 +19,11 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(features: Tensor, scale: float) -> Tensor:
-    """The same features to the bit, in any precision, through which `scale` of the gradient flows (wav2vec 2.0,
-    section 4.2)."""
+    """Identity, bit for bit in any precision, that multiplies the gradient by `scale` (wav2vec 2.0, section 4.2)."""
     return _ScaleGradient.apply(features, scale) if features.requires_grad else features
 
 
 def mean_square(features: Tensor, lengths: Tensor) -> Tensor:
-    """Of the features [B, T, C] of the frames that are there, [B] of each row, over all ranks, with gradient."""
+    """Mean square of features [B, T, C] over valid frames (lengths [B]) of all ranks, differentiable."""
     valid = valid_mask(lengths, features.shape[1], features.device)
     return distributed.all_reduce_mean((features.float().square().mean(-1) * valid).sum(), float(lengths.numpy().sum()))

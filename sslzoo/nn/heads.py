@@ -8,7 +8,7 @@ from sslzoo.nn.batchnorm import BatchNorm1d
 
 
 def expander(inputs: int, hidden: int, outputs: int, layers: int = 3) -> nn.Sequential:
-    """Linear, batch norm, ReLU, ..., linear, without a norm or a bias at its end: VICReg's expander, and Barlow Twins'
+    """Linear, batch norm, ReLU, ..., linear, without a final norm or bias: VICReg's expander and Barlow Twins'
     projector."""
     blocks = []
     for _ in range(layers - 1):
@@ -19,7 +19,7 @@ def expander(inputs: int, hidden: int, outputs: int, layers: int = 3) -> nn.Sequ
 
 def projector(inputs: int, hidden: int, outputs: int, layers: int = 2, affine: bool = True) -> nn.Sequential:
     """Linear, batch norm, ReLU, ..., linear, batch norm: SimCLR's projection head g. affine: whether the last norm
-    learns a scale and a shift (SimSiam's does not)."""
+    has a learned scale and shift (SimSiam's has not)."""
     return expander(inputs, hidden, outputs, layers).append(BatchNorm1d(outputs, affine=affine))
 
 
@@ -29,18 +29,18 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class LanguageModelHead(nn.Module):
-    """Hidden states [..., D] -> logits of a vocabulary [..., V], by an embedding [V, D] that belongs to the encoder
-    (Press and Wolf 2017). No weight of its own: a module, so that it computes in half precision as every head does."""
+    """Hidden states [..., D] -> logits [..., V], with the encoder's token embedding [V, D] as weight (Press and Wolf
+    2017). Has no parameters; it is a module so that it runs in half precision like other heads."""
 
     def forward(self, hidden: Tensor, embedding: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(hidden, embedding, bias)
 
 
 class SentencePairHead(nn.Module):
-    """Logits [B, 2] of what two parts of a row are to each other: BERT's next sentence, ALBERT's sentence order.
+    """Logits [B, 2] for sentence pairs: BERT's next sentence, ALBERT's sentence order.
 
-    It reads what the encoder's pooler makes of the first token, or the first token through a pooler of its own,
-    tanh(W h + b), where the encoder has none (`pool: pooler`)."""
+    Its input is the output of the encoder's pooler (`pool: pooler`); if the encoder has none, its own pooler,
+    tanh(W h + b), of the first token."""
 
     def __init__(self, encoder):
         super().__init__()
@@ -53,5 +53,5 @@ class SentencePairHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, last: Tensor, pooled: Tensor) -> Tensor:
-        """Hidden states [B, T, D] and the encoder's pooled ones [B, D] -> [B, 2]."""
+        """Hidden states [B, T, D] and the encoder's pooled output [B, D] -> [B, 2]."""
         return self.out(pooled if self.pooler is None else torch.tanh(self.pooler(last[:, 0])))

@@ -1,4 +1,4 @@
-"""Numbers that tell a collapse as it happens."""
+"""Metrics that detect representation collapse."""
 
 import torch
 import torch.nn.functional as F
@@ -7,9 +7,9 @@ from torch import Tensor
 
 @torch.no_grad()
 def representation_health(z: Tensor) -> dict[str, Tensor]:
-    """Of representations [N, D]: `feature_std`, the standard deviation of a unit vector's coordinate times
-    sqrt(D), 1 where they fill the sphere and 0 where all are one (Chen and He 2021, section 4.1), and
-    `feature_rank`, the effective rank: exp of the entropy of the singular values (Roy and Vetterli 2007)."""
+    """Metrics of representations [N, D]. `feature_std`: standard deviation of the coordinates of l2-normalized vectors,
+    times sqrt(D); 1 if uniform on the sphere, 0 if all are equal (Chen and He 2021, section 4.1). `feature_rank`:
+    effective rank, exp of the entropy of the singular values (Roy and Vetterli 2007)."""
     z = F.normalize(z.float(), dim=1)
     centred = z - z.mean(0)
     std = centred.square().mean(0).sqrt().mean() * z.shape[1] ** 0.5

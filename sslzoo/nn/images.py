@@ -1,11 +1,11 @@
-"""Images as networks read them."""
+"""Conversion of images for networks."""
 
 import torch
 from torch import Tensor
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 or float images as floats in 0..1."""
+    """uint8 images (or floats, unchanged) to floats in 0..1."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 

@@ -1,8 +1,8 @@
-"""Linear layers that use the faster of the two libraries of matrix products that torch comes with on a CPU.
+"""Linear layers that use the faster of torch's two CPU libraries for matrix products.
 
-torch multiplies float32 matrices with MKL, which uses AVX-512 on Intel's processors only. On AMD's that have it (Zen 4
-and 5), oneDNN is twice as fast: 245 beside 105 billion operations a second on one core of an EPYC 9005. The results
-differ by rounding. Everywhere else, and in half precision, this is `torch.nn.Linear`.
+torch multiplies float32 matrices with MKL, which uses AVX-512 on Intel processors only. On AMD processors with AVX-512
+(Zen 4 and 5), oneDNN is twice as fast: 245 instead of 105 GFLOPS on one core of an EPYC 9005. Results differ by
+rounding. Everywhere else, and in half precision, this is `torch.nn.Linear`.
 """
 
 from pathlib import Path
@@ -11,28 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAST = 2**22  # multiplications of a product from which on it pays to leave torch's own path
+LEAST = 2**22  # minimum multiplications of a product for which oneDNN pays off
 
 
 def onednn_is_faster() -> bool:
-    """Whether this machine's processor is one on which oneDNN's float32 products are faster than MKL's."""
+    """Whether oneDNN's float32 products are faster than MKL's on this processor."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    cpuinfo = Path("/proc/cpuinfo")  # nothing in Python names the vendor, and other systems have no such file
+    cpuinfo = Path("/proc/cpuinfo")  # Python has no API for the vendor; the file exists on Linux only
     amd = cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(encoding="utf-8", errors="replace")
     return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
-ONEDNN_IS_FASTER = onednn_is_faster()  # once: `torch.compile` cannot follow the question
+ONEDNN_IS_FASTER = onednn_is_faster()  # evaluated at import: `torch.compile` cannot trace it
 
 
 def uses_onednn(a: Tensor, b: Tensor) -> bool:
-    """Whether `product` is to be used for a [..., M, K] and b [N, K], and not torch's own."""
+    """Whether to use `product` for a [..., M, K] and b [N, K] instead of torch's matmul."""
     return (
         ONEDNN_IS_FASTER
         and a.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
-        and type(a) in (Tensor, nn.Parameter)  # no subclass, such as a sharded DTensor
+        and type(a) in (Tensor, nn.Parameter)  # not a subclass, such as DTensor
         and type(b) in (Tensor, nn.Parameter)
         and a.numel() * len(b) >= LEAST
         and not torch.is_autocast_enabled("cpu")
@@ -40,17 +40,17 @@ def uses_onednn(a: Tensor, b: Tensor) -> bool:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a [M, K] @ b [K, N] by oneDNN, float32, without a gradient."""
+    """a [M, K] @ b [K, N] by oneDNN, float32, not differentiable."""
     return _opaque_product(a, b) if torch.compiler.is_compiling() else _product(a, b)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     if not b.t().is_contiguous():
-        b = b.contiguous()  # of other strides oneDNN's fast kernels know nothing
+        b = b.contiguous()  # oneDNN's fast kernels need these strides
     return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
 
 
-# to the compiler, which takes oneDNN's own operation for inference alone, an operation that it cannot look into
+# a custom op, opaque to torch.compile, which supports oneDNN's own op for inference only
 _opaque_product = torch.library.custom_op("sslzoo::product", _product, mutates_args=())
 _opaque_product.register_fake(lambda a, b: a.new_empty(len(a), b.shape[1]))
 
@@ -66,7 +66,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        multiply = torch.mm if torch.is_grad_enabled() else product  # enabled: for a gradient of the gradient
+        multiply = torch.mm if torch.is_grad_enabled() else product  # grad mode is on for double backward
         return (
             multiply(grad, weight) if ctx.needs_input_grad[0] else None,
             multiply(grad.t(), x) if ctx.needs_input_grad[1] else None,
@@ -82,7 +82,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, by `linear`."""
+    """`torch.nn.Linear` computed by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)

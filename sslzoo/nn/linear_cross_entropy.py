@@ -1,4 +1,4 @@
-"""A linear layer and the cross-entropy of its logits in one, which never holds all logits at once."""
+"""Fused linear layer and cross-entropy that never materializes all logits."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,17 @@ from torch.autograd.function import once_differentiable
 
 from sslzoo.nn.linear import product, uses_onednn
 
-ROWS = 4096  # of the weight, that one product by oneDNN takes, so that its result is still cached when it is copied
+ROWS = 4096  # rows of the weight per oneDNN product, so that the result is still in cache when copied
 
 
 class LinearCrossEntropy(nn.Module):
-    """sum_i -log softmax(W h_i + b)[target_i], the gradient being formed in the forward, some tokens at a time.
+    """sum_i -log softmax(W h_i + b)[target_i], with gradients computed in forward, in chunks of tokens.
 
-    After the idea of Wijmans et al. 2024 (2411.09009): a chunk's logits are turned in place into their gradient,
-    softmax - one_hot, and multiplied into those of hidden, weight and bias, so that memory is that of one chunk.
-    max_logits: the most logits that are held at a time. ignore_index: the target of what is left out.
+    After Wijmans et al. 2024 (2411.09009): the logits of a chunk are converted in place to their gradient,
+    softmax - one_hot, and accumulated into those of hidden, weight and bias, so memory is that of one chunk.
+    max_logits: maximum logits in memory at a time. ignore_index: the target of tokens to ignore.
 
-    Under autocast the products are in half precision and the softmax in float32, as torch's own would be.
+    Under autocast, products are in half precision and the softmax in float32, as in torch.
     """
 
     def __init__(self, max_logits: int = 2**24, ignore_index: int = -100):
@@ -24,12 +24,12 @@ class LinearCrossEntropy(nn.Module):
         self.max_logits, self.ignore_index = max_logits, ignore_index
 
     def forward(self, hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
-        """hidden [N, D], weight [V, D], target int64 [N], bias [V] -> the sum of the losses, float32 (float64 of
-        float64)."""
+        """hidden [N, D], weight [V, D], target int64 [N], bias [V] -> the sum of the losses, float32 (float64 for
+        float64 inputs)."""
         kind = hidden.device.type
         half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if half else hidden.dtype
-        grad = torch.is_grad_enabled()  # what needs one is known in the function, but not whether it is asked for
+        grad = torch.is_grad_enabled()  # grad mode is off inside Function.forward
         return _LinearCrossEntropy.apply(hidden, weight, bias, target, dtype, self.ignore_index, self.max_logits, grad)
 
 
@@ -47,8 +47,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             table = weight.to(dtype)
             most = max(1, max_logits // len(weight))
-            step = -(-len(target) // max(1, -(-len(target) // most)))  # chunks of one size
-            # one buffer for all of them: a large new one costs the CPU more, page by page, than the softmax does
+            step = -(-len(target) // max(1, -(-len(target) // most)))  # chunks of equal size
+            # one buffer for all chunks: on a CPU, page faults of new ones cost more than the softmax
             buffer = hidden.new_empty(step, len(weight), dtype=wide)
             for start in range(0, len(target), max(1, step)):
                 total += _chunk(slice(start, start + step), hidden, table, bias, target, valid, grads, buffer)
@@ -63,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _chunk(part, hidden, table, bias, target, valid, grads, buffer) -> Tensor:
-    """The sum of the losses of the tokens `part`; `grads` are added to in place. buffer: room for their logits."""
+    """The sum of the losses of tokens `part`; accumulates `grads` in place. buffer: memory for the logits."""
     h, valid = hidden[part].to(table.dtype), valid[part]
     logits = buffer[: len(h)]
     onednn = uses_onednn(h, table)

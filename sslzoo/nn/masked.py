@@ -1,7 +1,6 @@
-"""Padded batches: which steps are there, means over them, and the masked ones among them.
+"""Helpers for padded batches: valid steps, means over them, and selection of masked ones.
 
-Lengths and masks are in host memory: what Python must know of them, it reads there, so that no step waits for an
-accelerator.
+Lengths and masks are in host memory, so that Python can read them without a device synchronization.
 """
 
 import numpy as np
@@ -10,19 +9,19 @@ from torch import Tensor
 
 
 def valid_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
-    """bool [B, size], True before each row's length; on `device`, None for where the lengths are."""
+    """bool [B, size], True before each row's length; on `device`, None: the lengths' device."""
     if device is not None:
         lengths = lengths.to(device, non_blocking=True)
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 def padded(lengths: Tensor, size: int) -> bool:
-    """Whether any row is shorter than `size`, by lengths that the host has."""
+    """Whether any row is shorter than `size`."""
     return bool((host(lengths).numpy() < size).any())
 
 
 def host(lengths: Tensor) -> Tensor:
-    """Lengths in host memory: as they are, or copied there, for which the host waits."""
+    """Lengths in host memory; a copy from a device synchronizes."""
     return lengths if lengths.device.type == "cpu" else lengths.cpu()
 
 
@@ -35,12 +34,12 @@ def standardize(x: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
-    """The mean of x [B, T, D] over the steps that are inside, bool [B, T]: [B, D]; zero where none is."""
+    """Mean of x [B, T, D] over valid steps, bool [B, T]: [B, D]; zero for rows without any."""
     return (x * valid[..., None]).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 def indices(mask: Tensor) -> Tensor:
-    """int64 [M], the places of True in a mask [B, T] that the host has, counted through all rows."""
+    """int64 [M], indices of True in the flattened mask [B, T]."""
     return torch.from_numpy(np.flatnonzero(host(mask).numpy()))
 
 

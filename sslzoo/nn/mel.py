@@ -8,20 +8,20 @@ from sslzoo.errors import ConfigError
 from sslzoo.nn.masked import host, valid_mask
 
 PREEMPHASIS = 0.97
-LOWEST = 20.0  # Hz, the foot of the first filter
-FLOOR = torch.finfo(torch.float32).eps  # of the power, as Kaldi has it: below a 16-bit sample's rounding
-CEPSTRA, CEPSTRAL_MELS, LIFTER = 13, 23, 22.0  # Kaldi's
+LOWEST = 20.0  # Hz, lower edge of the first filter
+FLOOR = torch.finfo(torch.float32).eps  # of the power, as in Kaldi: below the rounding of 16-bit samples
+CEPSTRA, CEPSTRAL_MELS, LIFTER = 13, 23, 22.0  # Kaldi's defaults
 
 
 class LogMel(nn.Module):
     """Kaldi's log-mel filterbank (`compute-fbank-feats` without dither), for a padded batch.
 
-    A frame has its mean removed, is pre-emphasised, windowed (Povey), and its power spectrum summed by
-    `n_mels` triangles between 20 Hz and half the sample rate. Frame t holds samples t*hop to t*hop + win
-    and no others, so N samples make 1 + (N - win) // hop frames, and padding changes no valid frame.
-    Fewer than `win` samples, none included, are zero-padded to one frame.
+    Each frame is mean-normalized, pre-emphasized and windowed (Povey); its power spectrum is summed by `n_mels`
+    triangular filters between 20 Hz and half the sample rate. Frame t covers samples t*hop to t*hop + win only, so N
+    samples give 1 + (N - win) // hop frames, and padding changes no valid frame. Fewer than `win` samples (or none)
+    are zero-padded to one frame.
 
-    hop, win: the step and the length of a frame, in samples.
+    hop, win: hop and length of a frame, in samples.
     """
 
     def __init__(self, sample_rate: int = 16000, n_mels: int = 80, win_ms: float = 25.0, hop_ms: float = 10.0):
@@ -35,7 +35,7 @@ class LogMel(nn.Module):
         self.fft = 1 << (self.win - 1).bit_length()
         if n_mels < 4 or sample_rate <= 2 * LOWEST:
             raise ConfigError(f"log-mel frames need n_mels >= 4 and a rate above 40 Hz, got {n_mels} and {sample_rate}")
-        with torch.device("cpu"):  # its numbers are looked at, which an encoder made on `meta` has none of
+        with torch.device("cpu"):  # the values are checked below, also if the encoder is made on the meta device
             banks, _ = kaldi.get_mel_banks(n_mels, self.fft, sample_rate, LOWEST, 0.0, 100.0, -500.0, 1.0)
         if empty := int((banks.sum(1) == 0).sum()):
             raise ConfigError(
@@ -47,10 +47,10 @@ class LogMel(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """float [B, N] and [B] samples -> float32 [B, T, n_mels] and [B] frames, T that of N samples."""
+        """float [B, N] and lengths [B] in samples -> float32 [B, T, n_mels] and [B] in frames; T as for N samples."""
         lengths = host(lengths)
         valid = valid_mask(lengths, wave.shape[1], wave.device)
-        wave = wave.float().where(valid, 0.0)  # an utterance shorter than the window reads its own padding
+        wave = wave.float().where(valid, 0.0)  # utterances shorter than the window include padding
         wave = nn.functional.pad(wave, (0, max(self.win - wave.shape[1], 0)))
         frames = wave.unfold(1, self.win, self.hop)
         frames = frames - frames.mean(2, keepdim=True)
@@ -63,9 +63,9 @@ class LogMel(nn.Module):
 
 
 class MFCC(nn.Module):
-    """Kaldi's 13 cepstra of 23 mels (`compute-mfcc-feats` without dither, the zeroth kept), with their first
-    and second differences: the 39 numbers that HuBERT's first labels are clusters of (Hsu et al. 2021, IV-A).
-    Frames are as `LogMel`'s; padding changes no valid frame."""
+    """Kaldi's 13 cepstra of 23 mels (`compute-mfcc-feats` without dither, c0 included), with first and second
+    differences: the 39 features that HuBERT's first labels are clustered from (Hsu et al. 2021, IV-A).
+    Frames as in `LogMel`; padding changes no valid frame."""
 
     dim = 3 * CEPSTRA
 
@@ -81,7 +81,7 @@ class MFCC(nn.Module):
         self.register_buffer("cosines", cosines.float(), persistent=False)
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """float [B, N] and [B] samples -> float32 [B, T, 39] and [B] frames."""
+        """float [B, N] and lengths [B] in samples -> float32 [B, T, 39] and [B] in frames."""
         mels, lengths = self.mel(wave, lengths)
         with torch.autocast(wave.device.type, enabled=False):
             cepstra = mels @ self.cosines
@@ -90,8 +90,8 @@ class MFCC(nn.Module):
 
 
 def differences(x: Tensor, lengths: Tensor) -> Tensor:
-    """The slope over two frames to each side, [B, T, C]; before the first and behind the last valid frame of a
-    row it goes on as that frame (HTK's and Kaldi's deltas)."""
+    """Deltas [B, T, C] over two frames to each side; the first and last valid frame of a row are repeated beyond the
+    ends (as in HTK and Kaldi)."""
     place = torch.arange(x.shape[1], device=x.device)
     last = lengths.to(x.device, non_blocking=True)[:, None] - 1
 

@@ -1,4 +1,4 @@
-"""Numbers about a training step, for logs: nothing here is trained on."""
+"""Metrics of a training step, for logging; not differentiated."""
 
 import math
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from sslzoo import distributed
 
-TOKENS = 2048  # of a large vocabulary, whose logits are made once more for the logs
+TOKENS = 2048  # tokens whose logits over a large vocabulary are recomputed for logging
 
 
 @torch.no_grad()
 def target_rank(logits: Tensor, targets: Tensor | None = None) -> Tensor:
-    """How many of K candidates scored as high as the right one or higher, int64 [...], from logits [..., K] and the
-    right ones, int64 [...] (None: the first of each). 0 is right; a tie is not."""
+    """Number of the other K - 1 candidates that score at least as high as the target, int64 [...], from logits [..., K]
+    and targets, int64 [...] (None: candidate 0). 0 means correct; a tie is not."""
     right = logits[..., :1] if targets is None else logits.gather(-1, targets[..., None])
     return (logits >= right).sum(-1) - 1
 
@@ -25,11 +25,10 @@ def choice_logs(
     targets: Tensor | None,
     chance: float | Tensor | None = None,
 ) -> dict[str, Tensor | float]:
-    """What a choice among K candidates was worth, from logits [M, K] and the right ones, int64 [M] (None: the
-    first of each).
+    """Metrics of classification among K candidates, from logits [M, K] and targets, int64 [M] (None: candidate 0).
 
-    accuracy; chance, the accuracy of one who always names the commonest target of all ranks, unless it is given;
-    uniform_loss, the cross-entropy of one who guesses.
+    accuracy; chance: by default the accuracy of always predicting the most frequent target, over all ranks;
+    uniform_loss: the cross-entropy of a uniform prediction.
     """
     targets = logits.new_zeros(len(logits), dtype=torch.int64) if targets is None else targets
     found = target_rank(logits, targets) == 0
@@ -47,9 +46,8 @@ def choice_logs(
 def token_logs(
     head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, vocabulary: int, unigram_loss: float
 ) -> dict:
-    """`choice_logs` of the first `TOKENS` of hidden states [M, D] whose logits were not kept; `head` makes them
-    again. vocabulary: the ids that there are in the data, of those that the head knows. unigram_loss: the
-    cross-entropy of one who knows how frequent each is."""
+    """`choice_logs` of the first `TOKENS` of hidden states [M, D], whose logits `head` recomputes. vocabulary: number
+    of ids that the data uses. unigram_loss: the cross-entropy of predicting token frequencies."""
     some = choice_logs(head(hidden[:TOKENS]), targets[:TOKENS])
     known = {"unigram_loss": unigram_loss} if math.isfinite(unigram_loss) else {}
     return {**some, "uniform_loss": math.log(vocabulary), **known}

@@ -1,18 +1,18 @@
-"""Fixed positions of tokens: sines and cosines."""
+"""Fixed sinusoidal position embeddings."""
 
 import torch
 from torch import Tensor
 
 
 def sinusoids(size: int, dim: int) -> Tensor:
-    """Sine and cosine positions [size, dim] (Vaswani et al. 2017, section 3.5), halves side by side."""
+    """Sinusoidal embeddings [size, dim] (Vaswani et al. 2017, section 3.5): sines, then cosines."""
     half = dim // 2
     angle = torch.arange(size)[:, None] / 10000 ** (torch.arange(half) / half)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def sinusoids_2d(grid: int, dim: int) -> Tensor:
-    """Fixed positions [grid * grid, dim], half of them for each axis (MAE's reference; Chen et al. 2021)."""
+    """2-d sinusoidal embeddings [grid * grid, dim], half of dim per axis (MAE's reference; Chen et al. 2021)."""
     quarter = dim // 4
     omega = 1 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
     angle = torch.arange(grid, dtype=torch.float64)[:, None] * omega

@@ -1,4 +1,4 @@
-"""Turning continuous frames into codes."""
+"""Quantization of continuous frames to codes."""
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from sslzoo.errors import ConfigError
 class GumbelQuantizer(nn.Module):
     """Product quantisation with a straight-through Gumbel softmax (wav2vec 2.0, section 2, eq. 1).
 
-    groups codebooks of `entries` codes, joined into vectors of `dim`. Its choices are float32's in a run of half
-    precision; see `train.precision`.
+    groups: codebooks of `entries` codes each, whose codes are concatenated to vectors of `dim`. full_precision:
+    computes in float32 in half-precision runs; see `train.precision`.
     """
 
     full_precision = True
@@ -27,8 +27,8 @@ class GumbelQuantizer(nn.Module):
         self.codes = nn.Parameter(torch.rand(groups, entries, dim // groups))
 
     def forward(self, x: Tensor, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """x [M, C], noise: uniform in (0, 1) [M, groups, entries] or None for the likeliest code
-        -> codes [M, dim], the global mean of the softmax [groups, entries], hard choices [M, groups]."""
+        """x [M, C], noise: uniform in (0, 1) [M, groups, entries] or None for the most likely code
+        -> codes [M, dim], mean softmax over the global batch [groups, entries], chosen entries [M, groups]."""
         logits = self.logits(x).float().unflatten(-1, (self.groups, self.entries))
         probs = distributed.all_reduce_mean(logits.softmax(-1).sum(0), len(x))
         if noise is None:
@@ -43,10 +43,10 @@ class GumbelQuantizer(nn.Module):
 
 
 def _one_hot(chosen: Tensor, like: Tensor) -> Tensor:
-    """[M, G] -> [M, G, entries]; torch's own reads the largest number first."""
+    """[M, G] -> [M, G, entries]; F.one_hot would synchronize with the device to read the maximum."""
     return torch.zeros_like(like).scatter_(-1, chosen[..., None], 1.0)
 
 
 def perplexity(probs: Tensor) -> Tensor:
-    """exp of the entropy of each codebook's use [groups, entries], summed over codebooks."""
+    """exp of the entropy of each codebook's code probabilities [groups, entries], summed over codebooks."""
     return torch.exp(-(probs * torch.log(probs + 1e-7)).sum(-1)).sum()

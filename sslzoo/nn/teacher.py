@@ -1,4 +1,4 @@
-"""A teacher: a slow copy of a student, which follows it and is never trained."""
+"""A teacher: an exponential moving average (EMA) of a student, without gradient."""
 
 import copy
 import math
@@ -10,12 +10,12 @@ from sslzoo.errors import ConfigError
 
 
 class Teacher(nn.Module):
-    """A copy of an encoder and of the projector on it (nn.Identity for none), whose weights follow theirs:
+    """A copy of an encoder and its projector (nn.Identity for none), whose weights are the EMA of theirs:
 
     teacher <- m teacher + (1 - m) student        (MoCo, 1911.05722, eq. 2; BYOL, 2006.07733, eq. 1)
 
-    m goes from `momentum` at the first step to `momentum_end` at the last by half a cosine (BYOL, section 3.3);
-    where both are equal it is fixed. Running statistics are the teacher's own.
+    m goes from `momentum` at the first step to `momentum_end` at the last by half a cosine (BYOL, section 3.3); if
+    equal, it is constant. Running statistics are the teacher's own.
     """
 
     def __init__(self, encoder: nn.Module, projector: nn.Module, momentum: float, momentum_end: float):
@@ -32,20 +32,20 @@ class Teacher(nn.Module):
         return self.momentum_end - (self.momentum_end - self.momentum) * fall
 
     def update(self, encoder: nn.Module, projector: nn.Module, step: int, total_steps: int) -> None:
-        """Follow the student, once the optimiser has stepped."""
+        """Update from the student, after the optimizer step."""
         momentum = self.momentum_at(step, total_steps)
         ema_update(self.encoder, encoder, momentum)
         ema_update(self.projector, projector, momentum)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy whose weights take no gradient."""
+    """A deep copy with requires_grad=False."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student, all weights at once."""
+    """teacher <- momentum * teacher + (1 - momentum) * student, for all parameters in one call."""
     slow, fast = list(teacher.parameters()), list(student.parameters())
     if len(slow) != len(fast):
         raise ValueError(f"a teacher of {len(slow)} parameters cannot follow a student of {len(fast)}")

@@ -1,4 +1,4 @@
-"""One sequence from those of all layers."""
+"""Learned weighted sum of the layers' outputs."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 class WeightedSum(nn.Module):
     """sum_l softmax(logits)_l h_l over a trunk's input and the outputs of its layers (Peters et al. 2018, ELMo, eq. 1;
-    the featurizer of s3prl). All weigh the same at first."""
+    the featurizer of s3prl). Initial weights are equal."""
 
     def __init__(self, layers: int):
         super().__init__()
