@@ -1,6 +1,6 @@
 """Adapters: small layers in a frozen block, that learn what to add to what passes them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -92,6 +92,7 @@ class Pfeiffer(Method):
     def __call__(self, encoder: Encoder) -> Encoder:
         trunk = transformer_of(encoder, "Pfeiffer")
         frozen(encoder)
+        block: Any
         for block in trunk.blocks:
             adapter = Adapter(trunk.dim, self.bottleneck, self.activation)
             if trunk.pre:

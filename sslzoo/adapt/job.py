@@ -1,22 +1,26 @@
 """Building a job for the trainer from a config of `sslzoo adapt` and a finished run, and loading the adapted encoder
 and head."""
 
+import copy
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from sslzoo import build, own, rng, weights
 from sslzoo.adapt.choose import KeepBest, trained
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.find import adapted_run
+from sslzoo.adapt.methods import Method
 from sslzoo.config import task_node
 from sslzoo.data import labels
 from sslzoo.data.base import Data
+from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import agreeing_task, with_run_tokenizer
 from sslzoo.nodes import check, fits, make, target
@@ -32,8 +36,9 @@ MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
 
 @dataclass
 class AdaptJob(build.Job):
-    """The parts of fine-tuning; data is a `Supervised`. best: what validation kept, None without validation."""
+    """The parts of fine-tuning; data is a `Supervised`. method: what made the encoder ready. best: what validation kept, None without validation."""
 
+    method: Method
     best: KeepBest | None = None
     validates_all = True
 
@@ -42,8 +47,8 @@ class AdaptJob(build.Job):
         return self.best
 
     def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
-        """Write the trained tensors, of the best step on validation or, without validation, of the last; and their
-        sizes."""
+        """Write the trained tensors, of the best step on validation or, without validation, of the last, as they are once
+        training has finished; and their sizes."""
         modules = {"encoder": encoder, "objective": objective}
         learns = {
             f"{part}.{name}": p.numel()
@@ -52,6 +57,7 @@ class AdaptJob(build.Job):
             if p.requires_grad
         }
         chosen = self.best.kept if self.best and self.best.kept else trained(encoder, objective)
+        encoder, chosen = self.finished(encoder, objective, chosen)
         weights.save(run.adapted_weights, chosen)
         write_json(
             run.adapted,
@@ -69,6 +75,15 @@ class AdaptJob(build.Job):
                 "own": own.folders_of([self.config[name] for name in NODES]),
             },
         )
+
+    def finished(self, encoder: Any, objective: nn.Module, chosen: dict[str, Tensor]) -> tuple[Encoder, dict]:
+        """(a copy of the encoder with the chosen tensors, as its method leaves it; these tensors as they are then). What
+        was frozen is shared, and not copied."""
+        encoder = copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})
+        own_part = {name: x for name, x in chosen.items() if name.startswith("encoder.")}
+        encoder.load_state_dict({name.removeprefix("encoder."): x for name, x in own_part.items()}, strict=False)
+        encoder = self.method.finished(encoder)
+        return encoder, {**trained(encoder, objective), **{k: x for k, x in chosen.items() if k not in own_part}}
 
 
 def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
@@ -106,7 +121,7 @@ def put_to_data(config: dict, choices: dict[str, str], run: Run, given: Collecti
 
 
 def begun(config: dict, run: Run, classes: list[str] | None = None):
-    """(encoder, objective, data) before the first step. The initial weights of the head and of what the method adds to
+    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method adds to
     the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
     kind = target(config["objective"]["_target_"], "objective")
     if not (isinstance(kind, type) and issubclass(kind, TaskObjective)):
@@ -122,10 +137,11 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
     build.check_fit(data, encoder, kind)
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "method"))
-        encoder = make(config["method"])(encoder)
+        method = make(config["method"])
+        encoder = method(encoder)
         torch.manual_seed(rng.derive_seed(config["seed"], "head"))
         objective = make(config["objective"], encoder=encoder, data=data)
-    return encoder, objective, data
+    return encoder, objective, data, method
 
 
 def build_adapt(config: dict, run: Run) -> AdaptJob:
@@ -141,8 +157,9 @@ def build_adapt(config: dict, run: Run) -> AdaptJob:
             raise ConfigError(f"{name} must be {hint.__name__}, got {config[name]!r}")
     additions.check(config)
     trainer, optim = make(config["trainer"]), make(config["optim"])
-    encoder, objective, data = begun(config, run)
-    return AdaptJob(config, data, encoder, objective, build.batched(data, encoder, objective, optim, trainer), trainer)
+    encoder, objective, data, method = begun(config, run)
+    optim = build.batched(data, encoder, objective, optim, trainer)
+    return AdaptJob(config, data, encoder, objective, optim, trainer, method)
 
 
 def load_adapted(run: Run, name: str):
@@ -157,7 +174,8 @@ def load_adapted(run: Run, name: str):
         raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
     own.find_again(said.get("own", {}), folder.folder)
     classes = said["classes"] and [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"
-    encoder, objective, data = begun(config, run, classes)
+    encoder, objective, data, method = begun(config, run, classes)
+    encoder = method.finished(encoder)
     both = nn.ModuleDict({"encoder": encoder, "objective": objective})
     absent = both.state_dict().keys() - trained(encoder, objective).keys()
     build.restore(both, weights.load(folder.adapted_weights, MEND.format(folder.folder)), absent)

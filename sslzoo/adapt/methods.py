@@ -16,6 +16,11 @@ class Method:
         fit."""
         raise NotImplementedError
 
+    def finished(self, encoder: Encoder) -> Encoder:
+        """The encoder as it is stored and used, which computes the same as the trained one: without what served training
+        alone."""
+        return encoder
+
 
 def frozen(encoder: Encoder) -> Encoder:
     """An encoder of which nothing learns, in eval mode: without dropout, and with batch norm's statistics as they
@@ -33,7 +38,7 @@ def transformer_of(encoder: Encoder, method: str) -> Transformer:
         lambda e: e.modality == encoder.modality and isinstance(getattr(e, "trunk", 0), Transformer)
     )
     raise ConfigError(
-        f"{method} changes the blocks of a transformer, and this encoder ({type(encoder).__name__}) has none: choose "
+        f"{method} is for transformers, and this encoder ({type(encoder).__name__}) has none: choose "
         f"method=full or method=head, or a run of another encoder={', '.join(fit) or 'none yet'}"
     )
 

@@ -41,6 +41,8 @@ class Transformer(nn.Module):
     (2002.05202, section 3). norm_type: "layer", or "rms" (1910.07467). bias: whether linear layers and norms have one.
     window: layers look at this many tokens, half of them on either side, but for every `global_every`-th from the
     first on, which looks at all; 0 for none that does (ModernBERT, 2412.13663, section 2.1.2). None: all look at all.
+    prefix: a module that gives, for a number of rows, keys and values that every token may look at (see `prepare`); set
+    by `adapt.prefix`, else None.
     recompute, compiled, always_mask: what `train.blocks` may set before the first step; they change no result.
     """
 
@@ -84,6 +86,7 @@ class Transformer(nn.Module):
         self.position, self.window, self.global_every, self.head_dim = position, window, global_every, dim // heads
         if isinstance(position, RotaryPosition):
             position.turned(self.head_dim)  # refuses heads that it cannot turn
+        self.prefix: nn.Module | None = None
         self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
         self.recompute = self.compiled = self.always_mask = False
         self.norm = norm_layer(dim, eps, norm_type, bias) if self.pre or input_norm else nn.Identity()
@@ -146,10 +149,12 @@ class Transformer(nn.Module):
         documents: Tensor | None = None,
     ) -> TrunkState:
         """The state before the first block. cache: what came before these tokens. prefix: keys and values, a
-        `LayerKV` a block, that every token may look at and that take no position (learned ones, 2101.00190).
+        `LayerKV` a layer, that every token may look at and that take no position; (): those of `self.prefix`, if any.
         positions: the tokens' places, int64 [B, T], for windows and rotary positions; None if they follow each other.
         documents: int64 [B, T], which of its row's items each token is of; it looks at that one alone."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
+        if not prefix and self.prefix is not None:
+            prefix = self.prefix(len(tokens))
         ahead = prefix[0].size if prefix else 0
         mask = self.attention_mask(lengths, size, ahead, place, tokens.device, documents)
         local_mask = None

@@ -20,6 +20,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.pretrain import Pretrain
 
 FEW = ["bitfit", "lora", "adapter_houlsby", "adapter_pfeiffer"]
+PROMPTED = ["prefix"]  # of which none is the identity at the start: see test_prompts.py
 ADDED_ALONE = ["lora", "adapter_pfeiffer"]  # of which nothing learns that the encoder had
 
 
@@ -87,13 +88,13 @@ def node_of(method: str) -> dict:
     return compose("run=x", "task=digit", f"method={method}", command="adapt")["method"]
 
 
-@pytest.mark.parametrize("method", FEW)
+@pytest.mark.parametrize("method", FEW + PROMPTED)
 def test_resnets_are_refused_with_what_fits(method, own, sslzoo):  # noqa: F811
     run = own("tiny_resnet")
     words = [f"run={run.folder}", "task=image_class", "objective.features=pooled", f"method={method}"]
     code, _, err = sslzoo("adapt", "--config-dir", str(Path(__file__).parents[1] / "tiny"), *words)
     assert code == 2 and len(err) == 1, err
-    assert "changes the blocks of a transformer, and this encoder (ResNet) has none: choose method=full or" in err[0]
+    assert "is for transformers, and this encoder (ResNet) has none: choose method=full or" in err[0]
     assert "vit" in err[0].split("another encoder=")[1]
     assert not (run.folder / "adapted").exists() or not list((run.folder / "adapted").iterdir())
 
@@ -105,7 +106,7 @@ def test_bitfit_of_a_trunk_without_biases_is_refused():
     assert {name.rpartition(".")[2] for name, p in encoder.named_parameters() if p.requires_grad} == {"bias"}
 
 
-@pytest.mark.parametrize("method", FEW)
+@pytest.mark.parametrize("method", FEW + PROMPTED)
 def test_no_dropout_is_left_on_in_the_frozen_trunk(method):
     """As DeeBERT's second stage has it. Whoever sets the whole to train leaves it off."""
     encoder = build.make(node_of(method))(small(dropout=0.5, attention_dropout=0.5, layer_drop=0.5))
