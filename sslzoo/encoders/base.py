@@ -12,6 +12,7 @@ for an accelerator (those of a device are copied there). An objective steps in w
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -83,7 +84,7 @@ class Encoder(Frontend):
     depth: int
     frozen: bool = False
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode and not self.frozen)
         if mode and self.frozen:
             for module in self.modules():
