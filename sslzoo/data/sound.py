@@ -16,7 +16,7 @@ from sslzoo.errors import UserError
 # libsndfile reads a truncated WAV, AIFF or AU file as a short one and reports it only in extra_info
 _DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
 # soxr's filter at default quality extends less than 128 samples of the lower rate to each side. Measured for ratios
-# 1:12 to 2:1: with a margin of 128 a segment equals the whole file's within 3e-7, with 64 within 1e-4
+# 1:12 to 2:1: with a margin of 128 a segment equals the whole file's within 3e-7, with 64 it differs by 1e-4
 _MARGIN = 256
 _MP3_FRAMES, _LAST_PAGE = 10, 30  # frames of 1152 samples; seconds
 _STREAMED = 0x7FFFF000  # sizes from here on are placeholders for an unknown size

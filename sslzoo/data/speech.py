@@ -84,7 +84,7 @@ class SpeechCommands(AudioData):
 class LibriSpeech(AudioData):
     """LibriSpeech: <subset>/<speaker>/<chapter>/<utterance>.flac, with or without transcripts.
 
-    train, valid, test: the subsets of each split; those missing on disk are skipped. If none is left for valid or
+    train, valid, test: the subsets of each split; those missing on disk are skipped; if none is left for valid or
     test, it is taken from the training files by a hash of their names. Labels: speaker, chapter, subset; sex, if
     SPEAKERS.TXT exists; transcript, if any subset has transcripts ("" for files without one).
     download: let torchaudio download missing subsets.

@@ -22,7 +22,7 @@ class TextMix(TextData):
     "language" of each item is the name of its set.
 
     smoothing: exponent s of the shares p_k ~ n_k^s of the sets, in drawing training items (n_k: a set's training
-    items) and in learning the tokenizer (n_k: its characters). valid and test are those of all sets, unweighted.
+    items) and in learning the tokenizer (n_k: its characters). Valid and test are those of all sets, unweighted.
     vocab_size, max_tokens and tokens are those of the mixture, for all sets.
     """
 

@@ -12,8 +12,8 @@ def sample_negatives(
     """Indices of `number` other positions for each of a row's `counts` [B] positions, uniform with replacement (so a
     short row has duplicates): int64 [B, size, number].
 
-    In a row of one position, its own index is returned; beyond `counts`, values are meaningless. seeds and counts are on
-    the host; device: of the result.
+    In a row of one position, its own index is returned; beyond `counts`, values are meaningless. seeds and counts are
+    on the host; device: of the result.
     """
     most = (counts[:, None, None] - 1).clamp(min=0).to(device, non_blocking=True)
     own = torch.arange(size, device=most.device)[:, None]

@@ -10,7 +10,7 @@ from sslzoo.errors import ConfigError
 class GumbelQuantizer(nn.Module):
     """Product quantisation with a straight-through Gumbel softmax (wav2vec 2.0, section 2, eq. 1).
 
-    groups: codebooks of `entries` codes each, whose codes are concatenated to vectors of `dim`. full_precision:
+    groups: number of codebooks, of `entries` codes each; codes are concatenated to vectors of `dim`. full_precision:
     computes in float32 in half-precision runs; see `train.precision`.
     """
 

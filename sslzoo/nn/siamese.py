@@ -20,8 +20,8 @@ def barlow_twins(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     invariance = sum_i (1 - C_ii)^2        redundancy = sum_i sum_{j != i} C_ij^2
 
-    a, b: [n, D], two views of the items. C: [D, D], the cross-correlation of their columns over the global batch,
-    normalized to zero mean and unit (biased) variance.
+    a, b: [n, D], row i of each a view of item i. C: [D, D], the cross-correlation of their columns over the global
+    batch, normalized to zero mean and unit (biased) variance.
     """
     both, count = torch.cat([a, b], 1).float(), len(a)
     both = both - distributed.all_reduce_mean(both.sum(0), count)
@@ -37,8 +37,8 @@ def vicreg(a: Tensor, b: Tensor, rows: list[int] | None = None) -> tuple[Tensor,
     invariance = mean |a - b|^2        variance = mean_j max(0, 1 - sqrt(Var(z_j) + eps))
     covariance = 1/D sum_i sum_{j != i} Cov(z)_ij^2
 
-    a, b: [n, D], two views of the items. rows: number on each rank, see `distributed.gather`. The invariance is the
-    mean over this rank's rows and D; the others are over the global batch (unbiased, N - 1) and equal on all ranks.
+    a, b: [n, D], row i of each a view of item i. rows: number on each rank, see `distributed.gather`. The invariance
+    is the mean over this rank's rows and D; the others are over the global batch (unbiased, N - 1) and equal on all ranks.
     As in the authors' code, the variance is the mean over both branches (eq. 6 has the sum, twice as much) and the
     covariance is the sum.
     """
