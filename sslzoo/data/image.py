@@ -99,8 +99,8 @@ class ImageData(Data):
 class ImageFolder(ImageData):
     """Image files in <class>/, or in train/<class>/, test/<class>/ and optionally valid/<class>/ (see `splits.layout`).
 
-    Missing splits are taken from the training files by a hash of their names. Labels: label, the class folder, if any (""
-    for files without one), and those parsed from file names by labels_from, a pattern (see `file_labels`).
+    Missing splits are taken from the training files by a hash of their names. Labels: label, the class folder, if any
+    ("" for files without one), and those parsed from file names by labels_from, a pattern (see `file_labels`).
     on_error: "raise" stops at a bad file, "skip" leaves it out.
 
     check: how files are checked before the first run. "whole" decodes each file fully, and detects at every start

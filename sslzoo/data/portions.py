@@ -31,7 +31,7 @@ class Portion:
 
     @property
     def cuts(self) -> list[int]:
-        """Character offsets at which parts end, without the last. Default shares are rounded up to a line end."""
+        """Character offsets at which the parts but the last end; `bounds` moves default ones to line ends."""
         if self.shares is not None:
             return [int(self.size * (1 - sum(self.shares[i:]))) for i in range(self.parts)]
         return [round(self.size * (1 - SHARE * (self.parts - i))) for i in range(self.parts)]

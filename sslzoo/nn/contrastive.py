@@ -10,8 +10,8 @@ from sslzoo import distributed
 def nt_xent(a: Tensor, b: Tensor, temperature: float, rows: list[int] | None = None) -> tuple[Tensor, Tensor]:
     """Normalized temperature-scaled cross-entropy (Chen et al. 2020, eq. 1) over the global batch.
 
-    a, b: [n, D], row i of each a view of item i. rows: number on each rank, see `distributed.gather`. Returns the loss of
-    each of this rank's 2n views [2n], and the rank of its positive among the 2N - 1 other views [2n], 0 for the most
+    a, b: [n, D], row i of each a view of item i. rows: number on each rank, see `distributed.gather`. Returns the loss
+    of each of this rank's 2n views [2n], and the rank of its positive among the 2N - 1 other views [2n], 0 for the most
     similar.
     """
     a, b = F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)

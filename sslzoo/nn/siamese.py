@@ -38,9 +38,9 @@ def vicreg(a: Tensor, b: Tensor, rows: list[int] | None = None) -> tuple[Tensor,
     covariance = 1/D sum_i sum_{j != i} Cov(z)_ij^2
 
     a, b: [n, D], row i of each a view of item i. rows: number on each rank, see `distributed.gather`. The invariance
-    is the mean over this rank's rows and D; the others are over the global batch (unbiased, N - 1) and equal on all ranks.
-    As in the authors' code, the variance is the mean over both branches (eq. 6 has the sum, twice as much) and the
-    covariance is the sum.
+    is the mean over this rank's rows and D; the others are over the global batch (unbiased, N - 1) and equal on all
+    ranks. As in the authors' code, the variance is the mean over both branches (eq. 6 has the sum, twice as much) and
+    the covariance is the sum.
     """
     a, b = a.float(), b.float()
     branches, _ = distributed.all_gather(torch.stack([a, b], 1), rows)
