@@ -55,7 +55,7 @@ def texts_across(found: Mapping[str, tuple[np.ndarray, Sequence[str]]]) -> list[
 
 
 def _kept(group: Sequence[int], split: np.ndarray) -> int:
-    """The row of a group whose copies the others are: the first of train, else the first."""
+    """The row of a group's original: the first of train, else the first."""
     return min(group, key=lambda row: (split[row] != "train", row))
 
 

@@ -66,7 +66,7 @@ def decoded(path: Path) -> Iterator[str]:
 
 
 def _encoding(path: Path, block: bytes) -> str:
-    """The encoding of a file, from its first block. Raises UserError for LFS pointers, binary data and UTF-16 without mark."""
+    """A file's encoding, from its first block. Raises UserError for LFS pointers, binary data, UTF-16 without mark."""
     for mark, name in _MARKS.items():
         if block.startswith(mark):
             _say_encoding(path, name)
