@@ -1,12 +1,12 @@
-"""What an encoder is, for every modality: features -> tokens -> contextualized tokens.
+"""The interface of encoders of every modality: features -> tokens -> contextualized tokens.
 
-    features(inputs, lengths)       [B, T, C]  what the input is made of: patches, frames, ids
+    features(inputs, lengths)       [B, T, C]  patches, frames or ids
     project(features, lengths)      [B, T, D]  tokens: projected, with absolute positions
-    contextualize(tokens, lengths)  Encoded    what the trunk makes of them
+    contextualize(tokens, lengths)  Encoded    the trunk's hidden states
 
-`embed` is the first two. Lengths are in host memory, so that whether a batch is padded is known without waiting
-for an accelerator (those of a device are copied there). An objective steps in wherever its paper does: masks tokens before
-`contextualize`, takes `features` as what is to be rebuilt or quantised, drops patches in between.
+`embed` is the first two. Lengths are on the CPU, so that checking for padding does not synchronise with the device
+(lengths on a device are copied). An objective hooks in between stages as its paper requires: it masks tokens before
+`contextualize`, reconstructs or quantises `features`, or drops patches.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 @dataclass
 class Encoded:
     """hidden: the trunk's input and each layer's output, [B, T, D] each; the last one is the result.
-    lengths: int64 [B], valid tokens of each row, on the host. pooled: [B, D], one vector an item. cache: what a
-    causal trunk keeps for the tokens to come, where it was given one."""
+    lengths: int64 [B], number of valid tokens in each row, on the CPU. pooled: [B, D], one vector per item. cache: a
+    causal trunk's `KVCache` for the next tokens, if it was called with one."""
 
     hidden: list[Tensor]
     lengths: Tensor
@@ -36,16 +36,16 @@ class Encoded:
 class Frontend(nn.Module):
     """The first two stages: turns inputs of one modality into tokens.
 
-    modality: "image", "speech" or "text". dim: D. feature_dim: C (0 where features are ids).
-    stride: input units (samples, pixels a side, tokens) between neighbouring tokens.
-    prefix: tokens before the first input token, such as a class token; never masked.
-    An image may be a piece, smaller than the data's: of any size, or with "patches" of a multiple of `stride`.
-    offers: what an objective may ask for, among "tokens", "patches" that can be left out one by one,
-    "frames" that can be altered and rebuilt, "causal", "documents" that are kept apart where a row has several.
-    reads: what data must say of itself to be read, by name: "sample_rate", "size", "channels", and for text the most
-    that it may say, "vocab_size" and "max_tokens". Other data are set to it (see `features.compatible`).
-    packed: whether rows are several items, which `documents` tells apart; set by `build` where the data are so.
-    supports_cache: whether `project` takes the place of the first feature, so that a text can be gone on with.
+    modality: "image", "speech" or "text". dim: D. feature_dim: C (0 if features are ids).
+    stride: input units (samples, pixels per side, tokens) between neighbouring tokens.
+    prefix: number of tokens before the first input token, such as a class token; never masked.
+    Images may be smaller than the data's (crops): of any size, or with "patches" of a multiple of `stride`.
+    offers: capabilities that an objective may need: "tokens"; "patches", which can be dropped; "frames", which can be
+    altered and reconstructed; "causal"; "documents": attention within each document of a packed row.
+    reads: the data settings that it needs, by name: "sample_rate", "size", "channels", and for text upper bounds,
+    "vocab_size" and "max_tokens". Other data are adjusted to these (see `features.compatible`).
+    packed: whether a row holds several items, see `documents`; set by `build` for packed data.
+    supports_cache: whether `project` takes the position of the first feature, for incremental decoding.
     """
 
     modality: str
@@ -62,23 +62,23 @@ class Frontend(nn.Module):
         raise NotImplementedError
 
     def normalize(self, features: Tensor) -> Tensor:
-        """Features as the projection gets them: what a quantiser is given."""
+        """Features as the projection gets them, after its norm: the input of a quantiser."""
         return features
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
     def documents(self, features: Tensor) -> Tensor | None:
-        """int64 [B, T], of each token which item of its row it is of, or None where a row is one item."""
+        """The index of each token's item within its row, int64 [B, T]; None if each row is one item."""
         return None
 
 
 class Encoder(Frontend):
     """All three stages. Padding never changes a valid token.
 
-    depth: layers of the trunk, so that `hidden` has depth + 1.
-    frozen: whether it was trained before, and stays as it was but for parameters that require a gradient. Then it stays
-    in eval mode, without dropout, but for modules that hold such parameters.
+    depth: layers of the trunk; `hidden` has depth + 1 tensors. frozen: whether it is a trained encoder that is kept
+    fixed, except for parameters with requires_grad; modules without such parameters of their own then stay in eval
+    mode.
     """
 
     depth: int
@@ -99,8 +99,8 @@ class Encoder(Frontend):
     def contextualize(
         self, tokens: Tensor, lengths: Tensor, *, positions: Tensor | None = None, documents: Tensor | None = None
     ) -> Encoded:
-        """positions: the tokens' places in the whole, int64 [B, T], where an objective has left some out; None if they
-        follow each other from 0. documents: see `Frontend.documents`; no token looks at another item's."""
+        """positions: the tokens' positions, int64 [B, T], if an objective has dropped some; None for 0 .. T - 1.
+        documents: see `Frontend.documents`; tokens attend within their own item only."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:

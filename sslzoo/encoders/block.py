@@ -1,4 +1,4 @@
-"""A transformer's block: attention, a perceptron, their norms and residual connections."""
+"""A transformer block: attention, an MLP, their norms and residual connections."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,18 +14,18 @@ ACTIVATIONS = {
     "relu": F.relu,
     "silu": F.silu,
 }
-GATED = {"geglu": "gelu", "swiglu": "silu"}  # the function of the gate
+GATED = {"geglu": "gelu", "swiglu": "silu"}  # -> the gate's activation
 
 
 def norm_layer(dim: int, eps: float, norm_type: str = "layer", bias: bool = True) -> nn.Module:
-    """Layer norm, or root mean square norm, which takes no mean away (Zhang and Sennrich 2019, 1910.07467, eq. 4)."""
+    """Layer norm, or RMS norm, which does not subtract the mean (Zhang and Sennrich 2019, 1910.07467, eq. 4)."""
     return nn.RMSNorm(dim, eps) if norm_type == "rms" else nn.LayerNorm(dim, eps, bias=bias)
 
 
 class Block(nn.Module):
-    """Attention and a perceptron of two layers, or of three: down(f(gate(x)) * up(x)) (GeGLU, SwiGLU; Shazeer 2020,
-    2002.05202, eq. 6), each with a residual connection and a norm. norm_input: whether a pre-norm block norms what
-    attention gets."""
+    """Attention and an MLP of two linear layers, or of three: down(f(gate(x)) * up(x)) (GeGLU, SwiGLU; Shazeer 2020,
+    2002.05202, eq. 6), each with a residual connection and a norm. norm_input: whether a pre-norm block normalises the
+    input of attention."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Patches: the front end that makes a vision transformer of the trunk."""
+"""Patch embedding: the front end of vision transformers."""
 
 import math
 from typing import Literal
@@ -14,8 +14,8 @@ from sslzoo.nn.positions import sinusoids_2d
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """[B, C, H, W] -> [B, T, patch * patch * C], row by row, each patch by rows, then columns, then
-    channels, as MAE's reference has them."""
+    """[B, C, H, W] -> [B, T, patch * patch * C], patches in row-major order, each by rows, columns and
+    channels, as in MAE's reference."""
     b, c, h, w = images.shape
     grid = images.view(b, c, h // patch, patch, w // patch, patch)
     return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)
@@ -23,8 +23,8 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 class Patches(Frontend):
     """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
-    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). An image may be smaller than
-    `size`, if `patch` divides it: a piece of one, which has the positions of the upper left part."""
+    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). A square image smaller than `size`, such
+    as a crop, gets the positions of the upper left part; its side must be divisible by `patch`."""
 
     modality = "image"
     offers = frozenset({"patches"})
@@ -72,7 +72,7 @@ class Patches(Frontend):
         return torch.cat([cls_token, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
 
     def positions(self, patches: int) -> Tensor:
-        """Those of the class token and of a square of so many patches."""
+        """The positions of the class token and of a square with this number of patches."""
         side, whole = math.isqrt(patches), self.size // self.patch
         if side == whole:
             return self.position_embedding
@@ -80,7 +80,7 @@ class Patches(Frontend):
         return torch.cat([self.position_embedding[:1], table[:side, :side].flatten(0, 1)])
 
     def images(self, features: Tensor) -> Tensor:
-        """Standardised patches [B, P * P, C] back as images [B, C, S, S] in 0..1: what `features` undoes."""
+        """The inverse of `features`: standardised patches [B, T, P * P * C] -> images [B, C, S, S] in 0..1."""
         side, patch = self.size // self.patch, self.patch
         grid = features.view(len(features), side, side, patch, patch, -1).permute(0, 5, 1, 3, 2, 4)
         return (grid.reshape(len(features), -1, self.size, self.size) * self.std + self.mean).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What a trunk hands from block to block, and keeps from one token to the next."""
+"""The state that a trunk passes from block to block, and its cache of keys and values for the next tokens."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from sslzoo.encoders.rotary import Angles
 
 @dataclass(frozen=True)
 class LayerKV:
-    """Keys and values [B, H, S, D / H] that a block's tokens may look at beside their own."""
+    """Further keys and values [B, H, S, D / H] that a block's tokens attend to."""
 
     key: Tensor
     value: Tensor
@@ -20,7 +20,7 @@ class LayerKV:
         return self.key.shape[2]
 
     def followed_by(self, key: Tensor, value: Tensor) -> "LayerKV":
-        """These and then those."""
+        """These keys and values, followed by others."""
         return LayerKV(torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2))
 
     def select(self, rows: Tensor) -> "LayerKV":
@@ -29,10 +29,10 @@ class LayerKV:
 
 @dataclass(frozen=True)
 class KVCache:
-    """What a trunk knows of the tokens before, so that the next one costs one token's work. A trunk that goes on
-    from a cache returns another; none is ever changed. Rows are of one length: a cache has no padding.
+    """Keys and values of earlier tokens, for incremental decoding. Immutable: a trunk returns a new cache. All rows
+    have the same length: a cache has no padding.
 
-    layers: a `LayerKV` each, none before the first token. position: the position of the next token.
+    layers: a `LayerKV` per block, () before the first token. position: the position of the next token.
     """
 
     layers: tuple[LayerKV, ...] = ()
@@ -41,11 +41,10 @@ class KVCache:
 
 @dataclass(frozen=True)
 class TrunkState:
-    """What goes from block to block. x: [B, T, D]. lengths: [B], on the host. mask: bool [B or 1, 1, 1 or T, S + T],
-    True where a query may look, None for everywhere (or for what came before, if causal). prefix, cache: what
-    stands before the tokens, a `LayerKV` a block. new_kv: keys and values of the blocks so far, if they are kept.
-    angles: of rotary positions, see `RotaryPosition`. local_mask, local_angles: those of blocks that look at a window
-    alone."""
+    """The state between blocks. x: [B, T, D]. lengths: [B], on the CPU. mask: bool [B or 1, 1, 1 or T, S + T], True
+    where a query attends, None for full (or causal) attention. prefix, cache: keys and values before the tokens, a
+    `LayerKV` per block. new_kv: keys and values of the blocks so far, if there is a cache. angles: of rotary positions,
+    see `RotaryPosition`. local_mask, local_angles: those of blocks with windowed attention."""
 
     x: Tensor
     lengths: Tensor
@@ -58,11 +57,11 @@ class TrunkState:
     local_angles: Angles | None = None
 
     def select(self, rows: Tensor) -> "TrunkState":
-        """The state of some rows, int64 [n] on the host: the others have left."""
+        """The state of a subset of rows, int64 [n] on the CPU."""
         here = rows.to(self.x.device, non_blocking=True)
 
         def of_rows(part):
-            """A tensor whose first dimension is the rows, or is 1 for all of them."""
+            """Index a tensor whose first dimension is the rows; one of size 1 is shared by all rows."""
             return part if part is None or len(part) == 1 else part[here]
 
         cache = self.cache and replace(self.cache, layers=tuple(kv.select(here) for kv in self.cache.layers))

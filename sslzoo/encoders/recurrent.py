@@ -1,4 +1,4 @@
-"""Recurrent trunks: causal by nature."""
+"""Recurrent trunks, which are causal."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ class Recurrent(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
-        # padding comes last, and time runs forward: no valid step has seen it
+        # padding is at the end, so a causal network's valid steps do not depend on it
         hidden = [tokens]
         for layer in self.blocks:
             x = self.drop(layer(hidden[-1])[0])

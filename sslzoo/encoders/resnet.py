@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016): one vector an image, no tokens."""
+"""Residual networks (He et al. 2016): one vector per image, no tokens."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequent
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 with a bottleneck of a quarter, around a shortcut."""
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 with a bottleneck of a quarter of the width, plus a shortcut."""
 
     def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool):
         super().__init__()
@@ -80,7 +80,7 @@ class ResNet(Encoder):
                 inputs = blocks[-1].outputs
         self.blocks = nn.ModuleList(blocks)
         self.dim = self.feature_dim = inputs
-        self.to(memory_format=torch.channels_last)  # convolutions of few channels are faster so, on CPUs too
+        self.to(memory_format=torch.channels_last)  # faster for convolutions with few channels, on CPUs too
         self.stride = stem[1] * (2 if pool else 1) << (len(depths) - 1)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with their places (Su et al. 2021, RoFormer)."""
+"""Rotary positions: queries and keys rotated by angles proportional to their positions (Su et al. 2021, RoFormer)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,13 @@ Angles = tuple[Tensor, Tensor]  # cosines and sines [B or 1, 1, T, R / 2], float
 
 
 class RotaryPosition(nn.Module):
-    """What a query at m and a key at n make of each other depends on n - m alone (2104.09864, eq. 34): of each head,
-    the features i and i + R / 2 are turned by m / base^(2 i / R). (RoFormer's own code turns 2 i and 2 i + 1: the same,
-    but for the order of a head's features.) It has no weights, and fits any length.
+    """Features i and i + R / 2 of each head are rotated by m / base^(2 i / R) at position m, so that the product of a
+    query at m and a key at n depends on n - m only (2104.09864, eq. 34). (RoFormer's own code rotates 2 i and 2 i + 1:
+    equal up to the order of a head's features.) It has no weights, and works for any length.
 
-    base: the larger, the slower the turns (10,000 in the paper). local_base: that of layers that look at a window
-    alone, `base` if None (ModernBERT, 2412.13663, section 2.1). fraction: the share R of a head's features that is
-    turned (GPT-NeoX, 2204.06745, section 2.1.1).
+    base: larger for slower rotation (10,000 in the paper). local_base: the base of layers with windowed attention,
+    `base` if None (ModernBERT, 2412.13663, section 2.1). fraction: the share of a head's features, R of them, that is
+    rotated (GPT-NeoX, 2204.06745, section 2.1.1).
     """
 
     def __init__(self, base: float = 10000.0, local_base: float | None = None, fraction: float = 1.0):
@@ -28,7 +28,7 @@ class RotaryPosition(nn.Module):
         self.base, self.local_base, self.fraction = base, local_base or base, fraction
 
     def turned(self, head_dim: int) -> int:
-        """R, of the features of a head."""
+        """R, the number of rotated features of a head."""
         size = int(head_dim * self.fraction)
         if size < 2 or size % 2:
             raise ConfigError(
@@ -38,7 +38,7 @@ class RotaryPosition(nn.Module):
         return size
 
     def forward(self, positions: Tensor, head_dim: int, local: bool = False) -> Angles:
-        """Places, int64 [T] or [B, T] -> cosines and sines [1 or B, 1, T, R / 2] of their angles."""
+        """Positions, int64 [T] or [B, T] -> cosines and sines [1 or B, 1, T, R / 2] of their angles."""
         size = self.turned(head_dim)
         power = torch.arange(0, size, 2, dtype=torch.float32, device=positions.device) / size
         frequency = 1.0 / (self.local_base if local else self.base) ** power
@@ -47,7 +47,7 @@ class RotaryPosition(nn.Module):
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
-    """Queries or keys [B, H, T, D / H], their first R features turned; in float32, whatever they come as."""
+    """Rotate the first R features of queries or keys [B, H, T, D / H], in float32; the dtype is kept."""
     cos, sin = angles
     half = cos.shape[-1]
     a, b, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]

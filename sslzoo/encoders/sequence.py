@@ -1,4 +1,4 @@
-"""An encoder with tokens: a front end of one modality and a trunk that serves all three."""
+"""An encoder with tokens: a modality's front end and a trunk that is the same for all modalities."""
 
 from typing import Literal
 
@@ -13,8 +13,8 @@ from sslzoo.nn.masked import masked_mean, valid_mask
 
 
 class SequenceEncoder(Encoder):
-    """Front end, then trunk. pool: how one vector is made of an item's tokens: their mean, the first (a class token),
-    or BERT's pooler, tanh(W h + b) of the first (transformers' `pooler_output`)."""
+    """Front end, then trunk. pool: the item's vector is the mean of its tokens, the first token (a class token), or
+    BERT's pooler, tanh(W h + b) of the first (transformers' `pooler_output`)."""
 
     def __init__(self, frontend: Frontend, trunk: nn.Module, pool: Literal["mean", "first", "pooler"] = "mean"):
         super().__init__()
@@ -45,20 +45,20 @@ class SequenceEncoder(Encoder):
         return self.frontend.normalize(features)
 
     def project(self, features: Tensor, lengths: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        begun = [start] if start else []  # a front end that keeps no cache takes none
+        begun = [start] if start else []  # front ends without cache support have no `start`
         return self.frontend.project(features, lengths, *begun)
 
     def cache(self) -> KVCache | None:
-        """An empty cache to begin a text with, or None where nothing can be kept for the next token."""
+        """An empty cache, or None if the encoder does not support incremental decoding."""
         keeps = isinstance(self.trunk, Transformer) and self.trunk.causal and self.frontend.supports_cache
         return KVCache() if keeps else None
 
     def forward(self, inputs: Tensor, lengths: Tensor, cache: KVCache | None = None) -> Encoded:
-        """cache: what came before these inputs; the hidden states are those of the inputs alone, and the cache
-        for the next ones is in what is returned."""
+        """cache: of the tokens before these inputs; the hidden states are those of the inputs only, and the new cache
+        is in the result."""
         features, lengths = self.features(inputs, lengths)
         tokens, lengths = self.project(features, lengths, 0 if cache is None else cache.position)
-        documents = None if cache is not None else self.frontend.documents(features)  # a text that goes on is one
+        documents = None if cache is not None else self.frontend.documents(features)  # decoding has one text per row
         return self.contextualize(tokens, lengths, cache, documents=documents)
 
     def contextualize(
@@ -77,12 +77,12 @@ class SequenceEncoder(Encoder):
             hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache, positions=positions))
             cache = self.trunk.cache(state)
         if self.pooler is not None and self.training:
-            # a zero that reaches its weights, so that each has a gradient where a loss reads the tokens alone
+            # add zero times its weights, so that DDP finds their gradients if a loss uses the tokens only
             hidden[-1] = hidden[-1] + 0.0 * sum(p.sum() for p in self.pooler.parameters())
         return Encoded(hidden, lengths, self.pooled(hidden[-1], lengths), cache)
 
     def pooled(self, last: Tensor, lengths: Tensor) -> Tensor:
-        """One vector an item [B, D] of the trunk's result [B, T, D]."""
+        """One vector per item [B, D] from the trunk's result [B, T, D]."""
         if self.pooler is not None:
             return torch.tanh(self.pooler(last[:, 0]))
         if self.pool == "first":

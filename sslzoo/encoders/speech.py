@@ -17,9 +17,9 @@ WAV2VEC2 = [[512, 10, 5], [512, 3, 2], [512, 3, 2], [512, 3, 2], [512, 3, 2], [5
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """GroupNorm with one channel a group, whose statistics leave padding out; without padding it is
-    torch's. (wav2vec 2.0 base normalises each channel over time, so that in other implementations the
-    padding of a batch changes every frame.)"""
+    """GroupNorm with one channel per group and statistics over valid steps only; equal to torch's without padding.
+    (wav2vec 2.0 base normalises each channel over time, so that in other implementations padding changes
+    every frame.)"""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         if not padded(lengths, x.shape[-1]):
@@ -32,7 +32,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class ConvBlock(nn.Module):
-    """Convolution over time, a norm (over time a channel, over channels a frame, or none), GELU."""
+    """Convolution over time, a norm (per channel over time, per frame over channels, or none), GELU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, bias: bool, norm: str):
         super().__init__()
@@ -57,11 +57,11 @@ class ConvBlock(nn.Module):
 class Waveform(Frontend):
     """Waveform [B, N] -> convolutional features [B, T, C] -> tokens [B, T, D] (wav2vec 2.0, section 2).
 
-    sample_rate: of the audio it is made for, in Hz. layers: [channels, kernel, stride] of each convolution.
+    sample_rate: of the input, in Hz. layers: [channels, kernel, stride] of each convolution.
     norm: "group" normalises the first layer over time (the base model), "layer" every layer over channels
-    (large). normalize_input: zero mean and unit variance an utterance. Shorter than the receptive field, an
-    utterance is padded to one frame. With "layer" and without normalize_input, a frame knows of no sample
-    behind its receptive field, as CPC would have it.
+    (large). normalize_input: whether each utterance is scaled to zero mean and unit variance. An utterance shorter than
+    the receptive field is padded to one frame. With "layer" and without normalize_input, a frame depends only on the
+    samples in its receptive field, as CPC requires.
     """
 
     modality = "speech"
@@ -104,7 +104,7 @@ class Waveform(Frontend):
             inputs = F.pad(inputs, (0, self.receptive_field - inputs.shape[1]))
         if self.normalize_input:
             inputs = standardize(inputs[..., None], lengths)[..., 0]
-        else:  # an utterance shorter than the receptive field reads its own padding
+        else:  # an utterance shorter than the receptive field includes its padding
             inputs = inputs.where(valid_mask(lengths, inputs.shape[1], inputs.device), 0.0)
         lengths = lengths.clamp(min=self.receptive_field)
         rows = rows_apart(lengths, inputs.shape[1], inputs.device, self.stride)
@@ -128,13 +128,13 @@ class Waveform(Frontend):
 
 
 class Spectrogram(Frontend):
-    """Waveform [B, N] -> log-mel frames, standardised an utterance, `stack` side by side [B, T, C] ->
-    tokens [B, T, D]. What Mockingjay, TERA, APC and BEST-RQ read, and wav2vec 2.0 on a small machine.
+    """Waveform [B, N] -> log-mel frames, standardised per utterance, `stack` of them concatenated [B, T, C] ->
+    tokens [B, T, D]. The input of Mockingjay, TERA, APC and BEST-RQ, and of wav2vec 2.0 on a small machine.
 
-    norm: what a frame goes through before the linear layer. "none": nothing, as in Mockingjay, TERA, APC and BEST-RQ,
-    whose networks read each band's standardised log-energy as it is. "layer": a layer norm over the frame's bands, as
-    wav2vec 2.0 has it over its convolutions' features; it takes each frame's energy and contrast away. Of the configs
-    gru_small and logmel_causal have none, and logmel_small a layer norm, which its stored results were reached with.
+    norm: the norm before the linear layer. "none" as in Mockingjay, TERA, APC and BEST-RQ, whose networks read the
+    standardised log-energies of the bands. "layer" is a layer norm over the frame's bands, as over the convolutional
+    features in wav2vec 2.0; it removes each frame's energy and contrast. The configs gru_small and logmel_causal have
+    none; logmel_small has a layer norm, as in its stored results.
     """
 
     modality = "speech"
@@ -172,13 +172,13 @@ class Spectrogram(Frontend):
         return self.stack_frames(mels, lengths)
 
     def stack_frames(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Single frames [B, T, n_mels] and how many are there [B] -> features [B, T / stack, C] and lengths [B]."""
-        # frames that do not fill a stack are filled with silence's mean, zero, so that no utterance is empty
+        """Single frames [B, T, n_mels] and their number [B] -> features [B, T / stack, C] and lengths [B]."""
+        # pad the last stack with zeros, the mean of standardised frames, so that no utterance is empty
         frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
         return frames.unflatten(1, (-1, self.stack)).flatten(2), -(-lengths // self.stack)
 
     def unstack_frames(self, features: Tensor) -> Tensor:
-        """Features [..., T, C] -> the frames that are stacked in them [..., T * stack, n_mels]."""
+        """Features [..., T, C] -> single frames [..., T * stack, n_mels]."""
         return features.unflatten(-1, (self.stack, -1)).flatten(-3, -2)
 
     def normalize(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Word pieces: the front end that makes BERT and GPT of the trunk."""
+"""Word piece embedding: the front end of BERT and GPT."""
 
 from typing import Literal
 
@@ -12,17 +12,16 @@ from sslzoo.nn.linear import Linear
 
 
 class WordPieces(Frontend):
-    """Ids [B, T] -> the same ids as features -> tokens [B, T, D]: the sum of embeddings of the piece, its
-    place and its segment (Devlin et al. 2019, figure 2). The second segment begins after the first
-    separator. segments: 2 for BERT, 0 for none (GPT). position: "learned", or "none" where the trunk places tokens
-    itself (rotary positions).
+    """Ids [B, T] -> the same ids as features -> tokens [B, T, D]: the sum of token, position and segment embeddings
+    (Devlin et al. 2019, figure 2). The second segment begins after the first separator. segments: 2 for BERT, 0 for
+    none (GPT). position: "learned", or "none" if the trunk adds positions (rotary positions).
 
-    embedding_dim: the size E of the embeddings where it is one of their own: their sum is normalised, dropped with
-    chance `dropout` and projected to D, if that is another (ALBERT, Lan et al. 2020, section 3.1; ELECTRA); the trunk
-    then does not normalise its input (`input_norm: false`). None: E is D, and the trunk normalises. bias: whether that
-    norm and projection have one.
+    embedding_dim: the size E of the embeddings, if set: their sum is then normalised, goes through dropout and is
+    projected to D if E differs (ALBERT, Lan et al. 2020, section 3.1; ELECTRA); set the trunk's `input_norm: false`.
+    None: E is D, and the trunk normalises. dropout: after the embeddings' norm. bias: whether that norm and projection
+    have one.
 
-    packed: whether rows are several documents, each of which begins with [CLS]; places and segments begin anew in each.
+    packed: whether a row holds several documents, each starting with [CLS]; positions and segments restart in each.
     """
 
     modality = "text"
@@ -57,7 +56,7 @@ class WordPieces(Frontend):
             nn.init.normal_(self.up.weight, std=init_std)
             if bias:
                 nn.init.zeros_(self.up.bias)
-        self.supports_cache = not segments  # a segment depends on the separators before
+        self.supports_cache = not segments  # segments depend on earlier separators
         for table in (self.token_embedding, self.position_embedding, self.segment_embedding):
             if table is not None:
                 nn.init.normal_(table.weight, std=init_std)
@@ -69,12 +68,12 @@ class WordPieces(Frontend):
         return (features == CLS).cumsum(1) if self.packed else None
 
     def project(self, features: Tensor, lengths: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        """start: the place of the first id, where others came before (see `transformer.KVCache`)."""
+        """start: the position of the first id, after cached ones (see `kv_cache.KVCache`)."""
         tokens = self.embed(features, start)
         return tokens if self.up is None else self.up(tokens), lengths
 
     def embed(self, features: Tensor, start: int = 0) -> Tensor:
-        """Ids [B, T] -> the sum of their embeddings [B, T, E], normalised if E is a size of its own."""
+        """Ids [B, T] -> the sum of their embeddings [B, T, E], normalised if embedding_dim is set."""
         size = start + features.shape[1]
         if size > self.max_tokens:
             raise UserError(
@@ -82,7 +81,7 @@ class WordPieces(Frontend):
             )
         tokens, places = self.token_embedding(features), torch.arange(start, size, device=features.device)
         if self.packed:
-            first = torch.where(features == CLS, places, 0).cummax(1).values  # of the document that a token is of
+            first = torch.where(features == CLS, places, 0).cummax(1).values  # start of each token's document
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding(places - first if self.packed else places)
         if self.segment_embedding is not None:

@@ -1,7 +1,7 @@
-"""The one transformer: post-norm (Vaswani et al. 2017, BERT, wav2vec 2.0 base) or pre-norm (ViT, GPT-2,
-wav2vec 2.0 large), with or without a causal mask, for frames, patches and word pieces alike.
+"""The transformer for frames, patches and word pieces: post-norm (Vaswani et al. 2017, BERT, wav2vec 2.0 base) or
+pre-norm (ViT, GPT-2, wav2vec 2.0 large), with or without a causal mask.
 
-Post-norm normalises the trunk's input, pre-norm its output; that is the one norm outside the layers.
+Post-norm normalises the trunk's input, pre-norm its output; this is the only norm outside the layers.
 """
 
 from dataclasses import replace
@@ -26,24 +26,25 @@ from sslzoo.nn.positions import sinusoids
 class Transformer(nn.Module):
     """tokens [B, T, D], lengths [B] -> hidden states, a list of depth + 1 tensors [B, T, D].
 
-    `forward` is a loop over `prepare`, `block` and `finish`, which whoever leaves early, enters late or stops
-    rows on the way calls by itself.
+    `forward` calls `prepare`, then `block` for each block, then `finish`; call them directly to exit early, start at a
+    later block or drop rows between blocks.
 
-    position: a module that is added to the tokens after an objective has masked them, or that turns queries and keys
-    (`RotaryPosition`), or None where the front end has placed them already. layer_drop: the chance that training skips a layer (Fan et al. 2020).
-    scale_residuals: whether the weights that end a residual branch start 1 / sqrt(2 depth) as large, so that
-    the sum of the branches does not grow with depth (GPT-2, section 2.3). init: what linear layers start as,
-    "normal" with deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier", uniform by their sizes (MAE's reference).
-    input_norm: whether its input is normalised, by itself in a post-norm trunk, by the first block before its
-    attention in a pre-norm one; not where the front end has done so. share_layers: whether all layers are one, with
-    the same weights (ALBERT, Lan et al. 2020, section 3.1).
-    hidden: the width of the perceptrons, 4 D if None, and 8 / 3 D of gated ones, which then have as many weights
+    position: a module whose output is added to the tokens, after an objective's masking, or that rotates queries and
+    keys (`RotaryPosition`); None if the front end adds positions. layer_drop: the probability of skipping a layer in
+    training (Fan et al. 2020). scale_residuals: whether the last weights of residual branches are initialised
+    1 / sqrt(2 depth) as large, so that the sum of the branches does not grow with depth (GPT-2, section 2.3). init:
+    initialisation of linear layers, "normal" with standard deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier",
+    uniform (MAE's reference). input_norm: whether the input is normalised, by the trunk's norm if post-norm, by the
+    first block before its attention if pre-norm; false if the front end does so. share_layers: whether all layers
+    share their weights (ALBERT, Lan et al. 2020, section 3.1).
+    hidden: the width of the MLPs; None for 4 D, and for 8 / 3 D of gated ones, which then have as many weights
     (2002.05202, section 3). norm_type: "layer", or "rms" (1910.07467). bias: whether linear layers and norms have one.
-    window: layers look at this many tokens, half of them on either side, but for every `global_every`-th from the
-    first on, which looks at all; 0 for none that does (ModernBERT, 2412.13663, section 2.1.2). None: all look at all.
-    prefix: a module that gives, for a number of rows, keys and values that every token may look at (see `prepare`); set
-    by `adapt.prefix`, else None.
-    recompute, compiled, always_mask: what `train.blocks` may set before the first step; they change no result.
+    window: the number of tokens that layers attend to, half of them on either side, or None for all. global_every:
+    with a window, every so many layers, from the first on, attend to all tokens; 0 for none (ModernBERT, 2412.13663,
+    section 2.1.2).
+    prefix: a module that returns, for a number of rows, keys and values that every token attends to (see `prepare`);
+    set by `adapt.prefix`, else None.
+    recompute, compiled, always_mask: set by `train.blocks` before the first step; they do not change results.
     """
 
     def __init__(
@@ -85,9 +86,9 @@ class Transformer(nn.Module):
         self.dim, self.depth, self.causal, self.layer_drop, self.pre = dim, depth, causal, layer_drop, norm == "pre"
         self.position, self.window, self.global_every, self.head_dim = position, window, global_every, dim // heads
         if isinstance(position, RotaryPosition):
-            position.turned(self.head_dim)  # refuses heads that it cannot turn
+            position.turned(self.head_dim)  # raises ConfigError for unsuitable head sizes
         self.prefix: nn.Module | None = None
-        self.layer_drop_seed = 0  # the trainer sets it anew each step, alike on all ranks
+        self.layer_drop_seed = 0  # set by the trainer at each step, equal on all ranks
         self.recompute = self.compiled = self.always_mask = False
         self.norm = norm_layer(dim, eps, norm_type, bias) if self.pre or input_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
@@ -106,7 +107,7 @@ class Transformer(nn.Module):
                 shrink = (2 * depth) ** 0.5 if ends else 1.0
                 if init == "normal":
                     nn.init.normal_(module.weight, std=init_std / shrink)
-                else:  # query, key and value as the one layer that they are there, of three times the outputs
+                else:  # there query, key and value are one layer with three times the outputs
                     fused = name.endswith(("query", "key", "value"))
                     nn.init.xavier_uniform_(module.weight, (0.5**0.5 if fused else 1.0) / shrink)
                 if bias:
@@ -114,19 +115,19 @@ class Transformer(nn.Module):
 
     @property
     def keeps_apart(self) -> bool:
-        """Whether `documents` of one row are as they would be alone: not where it places tokens by their row."""
+        """Whether packed `documents` give the same result as alone: not if positions count from the row's start."""
         return self.position is None or isinstance(self.position, RotaryPosition)
 
     def looks_at_all(self, number: int) -> bool:
-        """Whether block `number` looks at all tokens, and not at a window."""
+        """Whether block `number` attends to all tokens, not to a window."""
         return self.window is None or bool(self.global_every) and number % self.global_every == 0
 
     def attention_mask(
         self, lengths: Tensor, size: int, prefix: int, cached: int, device, documents: Tensor | None = None
     ) -> Tensor | None:
-        """bool [B or 1, 1, 1 or T, P + S + T], or None where nothing is padded or blocks know what came before.
-        prefix, cached: P and S, of what stands before the tokens; each of them may look at all of it. A causal
-        trunk's tokens never see padding, which comes after them all: what is made of padding is nobody's."""
+        """bool [B or 1, 1, 1 or T, P + S + T], or None if nothing is padded or `is_causal` is enough.
+        prefix, cached: P and S, the numbers of prefix and cached keys, which every token attends to. A causal trunk's
+        valid tokens never attend to padding, which comes after them; outputs at padding are unused."""
         before = prefix + cached
         if documents is not None:  # [B, 1, T, P + T]: within a document
             mask = (documents[:, :, None] == documents[:, None]) & valid_mask(lengths, size, device)[:, None]
@@ -148,10 +149,10 @@ class Transformer(nn.Module):
         positions: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> TrunkState:
-        """The state before the first block. cache: what came before these tokens. prefix: keys and values, a
-        `LayerKV` a layer, that every token may look at and that take no position; (): those of `self.prefix`, if any.
-        positions: the tokens' places, int64 [B, T], for windows and rotary positions; None if they follow each other.
-        documents: int64 [B, T], which of its row's items each token is of; it looks at that one alone."""
+        """The state before the first block. cache: of the tokens before these. prefix: keys and values, a `LayerKV` per
+        layer, that every token attends to and that have no position; (): those of `self.prefix`, if any. positions: of
+        the tokens, int64 [B, T], for windows and rotary positions; None if consecutive. documents: int64 [B, T], each
+        token's item within its row, to which its attention is restricted."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
         if not prefix and self.prefix is not None:
             prefix = self.prefix(len(tokens))
@@ -165,7 +166,7 @@ class Transformer(nn.Module):
             if mask is not None:
                 local_mask = local_mask & mask
             if padded(lengths, size):
-                # padding with none but padding near it sees itself: a softmax over nothing is not a number
+                # padding attends to itself: a softmax over no keys would be NaN
                 own = torch.eye(size, dtype=torch.bool, device=tokens.device)
                 local_mask = local_mask | F.pad(own, (ahead + place, 0))
         x = tokens
@@ -182,15 +183,15 @@ class Transformer(nn.Module):
 
     def block(self, number: int, state: TrunkState) -> TrunkState:
         """The state after block `number`."""
-        layer = self.blocks[number % len(self.blocks)]  # of shared layers, the one
+        layer = self.blocks[number % len(self.blocks)]  # with share_layers there is only one
         if self.training and self.layer_drop and self._dropped(number):
-            # a zero that reaches every weight, so that each has a gradient
+            # add zero times the weights, so that each has a gradient
             return replace(state, x=state.x + 0.0 * sum(p.sum() for p in layer.parameters()))
         before = state.prefix[number] if state.prefix else None
         layer_kv = state.cache.layers[number] if state.cache is not None and state.cache.layers else None
         if layer_kv is not None:
             before = layer_kv if before is None else before.followed_by(layer_kv.key, layer_kv.value)
-        # in eval mode batches have any shape, and a compiled block would be compiled anew for each
+        # not compiled in eval mode, where each new batch shape would be compiled
         call = layer.forward if self.compiled and not self.training else layer
         whole = self.looks_at_all(number)
         mask, angles = (state.mask, state.angles) if whole else (state.local_mask, state.local_angles)
@@ -211,11 +212,11 @@ class Transformer(nn.Module):
         return self.norm(state.x) if self.pre else state.x
 
     def cache(self, state: TrunkState) -> KVCache | None:
-        """What the tokens so far leave for the next ones, after the last block; None if none was asked for."""
+        """The cache for the next tokens, from the state after the last block; None if there was no cache."""
         return None if state.cache is None else KVCache(state.new_kv, state.cache.position + state.x.shape[1])
 
     def run(self, state: TrunkState) -> tuple[list[Tensor], TrunkState]:
-        """All blocks: the hidden states, and the state after the last one."""
+        """Run all blocks: (hidden states, the state after the last block)."""
         hidden = [state.x]
         for number in range(self.depth):
             state = self.block(number, state)
@@ -228,7 +229,7 @@ class Transformer(nn.Module):
     ) -> list[Tensor]:
         """positions, documents: as for `prepare`."""
         size = tokens.shape[1]
-        # not in training, where dropout draws for a batch at a time
+        # not in training, where dropout masks are drawn per batch
         rows = None if self.causal or self.training else rows_apart(lengths, size, tokens.device)
         if rows is not None:
             given = [
@@ -268,8 +269,8 @@ class SinePosition(nn.Module):
         self.register_buffer("table", sinusoids(512, dim), persistent=False)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """start: the place of the first token."""
+        """start: the position of the first token."""
         size = start + x.shape[1]
-        if size > len(self.table):  # once for a length, and not once a step
+        if size > len(self.table):  # doubles, so that it grows rarely
             self.table = sinusoids(2 * size, self.dim).to(self.table.device)
         return self.table[start:size].to(x.dtype)
