@@ -1,4 +1,4 @@
-"""ALBERT: masked runs of words, and which of two parts came first (Lan et al. 2020, 1909.11942)."""
+"""ALBERT: masked n-grams and sentence order prediction (Lan et al. 2020, 1909.11942)."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from sslzoo.objectives.sentence_pairs import SentencePairs
 
 
 class ALBERT(SentencePairs):
-    """Runs of up to three whole words are masked, p(n) ~ 1/n (section 4.1), 80/10/10 a piece as BERT's; and the encoder
-    tells whether two parts of a document, one after the other, were exchanged (section 3.1).
+    """N-grams of up to three whole words are masked, p(n) ~ 1/n (section 4.1), each piece 80/10/10 as in BERT; and the
+    encoder predicts whether two consecutive parts of a document were swapped (section 3.1).
 
-    Factorised embeddings and shared layers are the encoder's (`encoder=albert_base`).
+    Factorised embeddings and shared layers are settings of the encoder (`encoder=albert_base`).
     """
 
     pairs = "sentence_order"
@@ -22,7 +22,7 @@ class ALBERT(SentencePairs):
 
     def __init__(self, encoder, data, mask: Any, rows: Any, eps: float = 1e-12):
         super().__init__(encoder, data, mask, rows, eps)
-        self.is_continuation = torch.zeros(data.vocab_size, dtype=torch.bool)  # on the host, as ids are
+        self.is_continuation = torch.zeros(data.vocab_size, dtype=torch.bool)  # on the CPU, as batch.ids
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         super().prepare(items, epoch_steps, seed)

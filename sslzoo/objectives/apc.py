@@ -1,4 +1,4 @@
-"""APC: predict a frame that is to come (Chung et al. 2019, 1904.03240; Chung and Glass 2020, 1910.12607)."""
+"""APC: predict a future frame (Chung et al. 2019, 1904.03240; Chung and Glass 2020, 1910.12607)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class APC(Objective):
-    """A causal trunk reads frames one by one and a linear layer predicts the one `ahead` steps on (eq. 1):
+    """A causal trunk reads frames, and a linear layer predicts the frame n = `ahead` steps later (eq. 1):
 
-    loss = 1/(T - n) sum_{t <= T - n} |x_{t+n} - y_t|, the mean over a frame's values
+    loss = 1/(T - n) sum_{t <= T - n} |x_{t+n} - y_t|, averaged over a frame's values
     """
 
     modalities = ("speech",)
@@ -27,12 +27,12 @@ class APC(Objective):
         self.head = nn.Linear(encoder.dim, encoder.feature_dim)
 
     def predict(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames [B, T, C], what was predicted of frames `ahead` and on [B, T - ahead, C], and which of those
-        are there, bool [B, T - ahead] on the host."""
+        """(frames [B, T, C], predictions of the frames from `ahead` on [B, T - ahead, C], the mask of valid ones, bool
+        [B, T - ahead] on the CPU)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         tokens, lengths = encoder.project(features, lengths)
         hidden = encoder.contextualize(tokens, lengths).last
-        size = max(features.shape[1] - self.ahead, 0)  # what is validated on may be too short
+        size = max(features.shape[1] - self.ahead, 0)  # validation items may be too short
         return features, self.head(hidden[:, :size]).float(), valid_mask((lengths - self.ahead).clamp(min=0), size)
 
     def forward(self, encoder, batch, step: int) -> Loss:

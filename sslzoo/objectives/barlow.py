@@ -1,4 +1,4 @@
-"""Barlow Twins: two views agree in each feature, and no feature tells of another (Zbontar et al. 2021, 2103.03230)."""
+"""Barlow Twins: features of two views agree and are decorrelated (Zbontar et al. 2021, 2103.03230)."""
 
 from torch import Tensor, nn
 
@@ -8,12 +8,11 @@ from sslzoo.objectives.siamese import Siamese
 
 
 class BarlowTwins(Siamese):
-    """The cross-correlation C of both views' projections, over the global batch, is to be the identity (eq. 1):
+    """The cross-correlation matrix C of two views' projections, over the global batch, should be the identity (eq. 1):
 
     loss = sum_i (1 - C_ii)^2 + lambda sum_i sum_{j != i} C_ij^2
 
-    redundancy: lambda. layers: of the projector. On spectrograms, with their views, it is DeLoRes (Ghosh et al. 2022,
-    2203.13628).
+    redundancy: lambda. layers: of the projector. With spectrogram views it is DeLoRes (Ghosh et al. 2022, 2203.13628).
     """
 
     batch_terms = "correlation of features"

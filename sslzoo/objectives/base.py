@@ -1,4 +1,4 @@
-"""What an objective is: a loss over an encoder and a batch."""
+"""The interface of objectives: a loss of an encoder on a batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sslzoo.data.base import Batch
 
-MOST_ROWS = 16  # of a batch, in `visualize`
+MOST_ROWS = 16  # rows of a batch that `visualize` returns, at most
 
 
 def no_logs() -> dict:
@@ -16,11 +16,11 @@ def no_logs() -> dict:
 
 @dataclass
 class Loss:
-    """value: the mean over this rank's items, a scalar with gradient; a finite zero where there is none. count: how
-    many items that is (masked frames, images, tokens); the trainer weighs ranks by it, so that the loss is the
-    mean over the global batch. logs: makes numbers to write down, averaged in the same way; it is called at logged
-    steps alone (on all ranks, so it may gather). See `train.guards` for the names that are watched for collapse.
-    features: representations [N, D] whose health is measured at logged steps, over all ranks.
+    """value: the mean over this rank's items, a scalar with gradient; a finite zero if there are none. count: the
+    number of items (masked frames, images, tokens); the trainer weights ranks by it, so that the loss is the mean over
+    the global batch. logs: returns numbers to log, averaged in the same way; called only at logged steps, on all ranks,
+    so it may gather. See `train.guards` for the names that are watched for collapse. features: representations [N, D],
+    whose feature_std and feature_rank are logged at logged steps, over all ranks.
     """
 
     value: Tensor
@@ -30,22 +30,22 @@ class Loss:
 
 
 class Objective(nn.Module):
-    """A pretraining method. Made with the encoder and the data, neither of which it stores.
+    """A pretraining method, constructed with the encoder and the data.
 
-    modalities: those it is defined for. needs: what it asks of an encoder's `offers`.
-    learns_targets: whether it learns `batch.targets`, made beforehand by `sslzoo label`.
-    min_batch: rows of the global batch that its loss needs at least.
-    min_tokens: tokens that a training item needs at least; length_setting: the setting of its own that says so.
+    modalities: the supported ones. needs: the capabilities that it requires of an encoder's `offers`.
+    learns_targets: whether it predicts `batch.targets`, made beforehand by `sslzoo label`.
+    min_batch: minimum number of rows of the global batch.
+    min_tokens: minimum number of tokens of a training item; length_setting: its setting that determines this.
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
-    batch_terms: in words, what its loss computes over the rows of a batch together, beside batch norm: under gradient
-    accumulation each part does so by itself. "" where the loss is a sum over rows.
-    packs: whether a row may be several documents (`data.pack`): what it asks of a token is within the token's document.
-    head_state: the first words of the names of its head's state, with which a run of an objective that has the same begins
-    where `init` names this one's run: a language-model head.
-    per_item: buffers with an entry for each training item, which a finished run does not keep.
+    batch_terms: what its loss computes jointly over the rows of a batch, besides batch norm, in words: with gradient
+    accumulation these see one part of the batch only. "" if the loss is a sum over rows.
+    packs: whether it supports rows of several documents (`data.pack`), with targets within each token's document.
+    head_state: first words of the names of its head's state (a language-model head), which is copied to a new run with
+    `init`, if the new objective has the same.
+    per_item: buffers with an entry per training item, which a finished run does not store.
 
-    Everything random comes from `batch.row_seeds` through `sslzoo.rng`; every byte of state is a
-    parameter or a persistent buffer made in `__init__`, or in `prepare` where the data gives its size.
+    All randomness comes from `batch.row_seeds` through `sslzoo.rng`; all state is in parameters or persistent buffers
+    made in `__init__`, or in `prepare` if their size depends on the data.
     """
 
     modalities: tuple[str, ...]
@@ -65,24 +65,24 @@ class Objective(nn.Module):
 
     @property
     def crops(self) -> bool:
-        """Whether views of its batches are cropped, from images that may be larger than `data.size`."""
+        """Whether its views are crops of images that may be larger than `data.size`."""
         return any(getattr(child, "crops", False) for child in self.children())
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
-        """Called once, before the first step or a checkpoint is loaded, with the items of the training split,
-        the steps of an epoch and the run's seed: to size a buffer, to refuse what cannot be."""
+        """Called once, before the first step and before a checkpoint is loaded, with the number of training items, the
+        steps per epoch and the run's seed, to allocate buffers and raise UserError for unsuitable data."""
 
     def after_step(self, encoder: nn.Module, step: int, total_steps: int) -> None:
-        """Called once the optimiser has stepped: a teacher's average, a queue."""
+        """Called after each optimiser step, for example to update a teacher."""
 
     def refresh(self, features: Tensor, index: Tensor) -> list[nn.Parameter]:
         """Called on every rank before every `refresh_every`-th step, with the pooled features of this rank's share
-        of the training split, float32 [n, D], and the places in the split that they are of, int64 [n]; both on the
-        CPU, n may be 0. Returns the parameters that it made anew: the optimiser forgets them."""
+        of the training split, float32 [n, D], and the indices of their items, int64 [n]; both on the CPU, n may be 0.
+        Returns the parameters that it reset, whose optimiser state is dropped."""
         return []
 
     def visualize(self, encoder: nn.Module, batch: Batch, step: int) -> dict:
-        """What was asked and what was answered on this batch: small tensors and numbers, and `kind`, which says what
-        they are; `report.visualizations` lists the kinds and draws them. Called in eval mode, on every rank alone
-        with the same batch."""
+        """The inputs and predictions on a batch, to be plotted: small tensors and numbers, and `kind`, one of those in
+        `report.visualizations`, which draws them. Called in eval mode, on every rank independently with the same
+        batch."""
         return {}

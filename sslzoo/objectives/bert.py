@@ -1,4 +1,4 @@
-"""BERT: name the masked word pieces (Devlin et al. 2019, 1810.04805)."""
+"""BERT: predict masked word pieces (Devlin et al. 2019, 1810.04805)."""
 
 import math
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
 class BERT(Objective):
-    """15 % of the pieces are chosen; 80 % of those become [MASK], 10 % a random piece, 10 % stay as they
-    are; the loss is the cross-entropy of the chosen ones (section 3.1, task 1):
+    """15 % of the pieces are chosen; 80 % of those become [MASK], 10 % a random piece, 10 % are kept; the loss is the
+    cross-entropy at the chosen positions M (section 3.1, task 1):
 
     loss = -1/|M| sum_{i in M} log p(x_i | corrupted x)
 
-    The output embedding is the encoder's input embedding. mask: which positions; see `augment.masking`.
+    The output embedding is the encoder's input embedding. mask: chooses the positions; see `augment.masking`.
     """
 
     modalities = ("text",)
@@ -50,15 +50,15 @@ class BERT(Objective):
         self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
-        self.vocab_size = self.data.real_vocab_size  # known once the data is open: the ids beyond it mean nothing
+        self.vocab_size = self.data.real_vocab_size  # known once the data is open; larger ids are unused
         self.unigram_loss = self.data.unigram_entropy
 
     def choose(self, ids: Tensor, allowed: Tensor, seeds: Tensor) -> Tensor:
-        """Which of the `allowed` places of ids [B, T] are masked, bool [B, T]."""
+        """The masked positions of ids [B, T], among those in `allowed`, bool [B, T]."""
         return self.mask(seeds, allowed)
 
     def corrupt(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids [B, T] -> corrupted ids [B, T] and what was chosen, bool [B, T]; all on the host."""
+        """Ids [B, T] -> corrupted ids [B, T] and the chosen positions, bool [B, T]; all on the CPU."""
         size = ids.shape[1]
         chosen = self.choose(ids, valid_mask(lengths, size) & maskable(ids), seeds)
         replacement = rng.uniform(seeds, "fate", size)
@@ -67,7 +67,7 @@ class BERT(Objective):
         return torch.where(chosen & (replacement >= 0.9), random, corrupted), chosen
 
     def transform(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., D] -> what is multiplied with the output embedding [..., E]."""
+        """Hidden states [..., D] -> inputs of the output embedding [..., E]."""
         return self.norm(self.activation(self.dense(hidden)))
 
     def predict(self, encoder, hidden: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ class BERT(Objective):
         return self.head(self.transform(hidden), encoder.frontend.token_embedding.weight, self.bias)
 
     def name_masked(self, encoder, batch) -> tuple[Encoded, Tensor, int, Callable[[], dict]]:
-        """What the encoder makes of the corrupted text; the summed loss of the chosen places, how many they are, and the
-        logs about them."""
+        """(the encoder's output for the corrupted text, the summed loss at the chosen positions, their number, a
+        function that returns their logs)."""
         ids, chosen = self.corrupt(batch.ids, batch.lengths, batch.row_seeds)
         at = indices(chosen)
         encoded = encoder(ids.to(batch.inputs.device, non_blocking=True), batch.lengths)

@@ -1,4 +1,4 @@
-"""BEST-RQ: name the random code of each masked frame (Chiu et al. 2022, 2202.01855)."""
+"""BEST-RQ: predict the random-projection code of each masked frame (Chiu et al. 2022, 2202.01855)."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class BestRQ(Objective):
-    """A random projection A and a random codebook c, both frozen, give each token's features x a code, and
-    the trunk names the codes of masked ones (eq. 1):
+    """A random projection A and a random codebook c, both frozen, map each token's features x to a code, and
+    the trunk predicts the codes of masked tokens (eq. 1):
 
     y = argmin_i | c_i / |c_i| - A x / |A x| |        loss = -1/|M| sum_{t in M} log p(y_t | masked x)
 
-    Masked features are normal noise of deviation `noise`. Neither A nor c is ever trained.
+    Masked features are replaced by normal noise with standard deviation `noise`.
     """
 
     modalities = ("speech",)
@@ -41,12 +41,12 @@ class BestRQ(Objective):
 
     @torch.no_grad()
     def codes(self, features: Tensor) -> Tensor:
-        """Features [..., C] -> codes, int64 [...]. The nearest unit vector has the greatest product."""
+        """Features [..., C] -> codes, int64 [...]. The nearest unit vector has the largest dot product."""
         projected = F.normalize(features.float() @ self.projection, dim=-1)
         return (projected @ self.codebook.T).argmax(-1)
 
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Masked tokens bool [B, T] (on the host), their logits [M, entries] and their codes [M]."""
+        """(mask bool [B, T] on the CPU, logits of the masked tokens [M, entries], their codes [M])."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         mask = self.mask(batch.row_seeds, lengths, features.shape[1])
         at, device = indices(mask), features.device

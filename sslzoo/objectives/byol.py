@@ -1,4 +1,4 @@
-"""BYOL: predict a slow copy of oneself on another view (Grill et al. 2020, 2006.07733)."""
+"""BYOL: predict an EMA teacher's projection of another view (Grill et al. 2020, 2006.07733)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,13 @@ from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
 class BYOL(Objective):
-    """Encoder and projector g are followed by a slow copy; a predictor q guesses what the copy makes of the
-    other view (eq. 2), in both directions:
+    """A teacher is an exponential moving average of encoder and projector; a predictor q predicts from the projection z
+    of one view the teacher's projection z' of the other (eq. 2), in both directions:
 
     loss = 2 - 2 <q(z), z'> / (|q(z)| |z'|)        target <- tau target + (1 - tau) online (eq. 1)
 
-    tau goes from `momentum` to `momentum_end` by half a cosine. On spectrograms, with their views, it is BYOL-A
-    (Niizumi et al. 2021, 2103.06695), whose tau is 0.99 throughout.
+    tau goes from `momentum` to `momentum_end` along half a cosine. With spectrogram views it is BYOL-A (Niizumi et al.
+    2021, 2103.06695), where tau is always 0.99.
     """
 
     modalities = ("image", "speech")
@@ -41,7 +41,8 @@ class BYOL(Objective):
         self.teacher = Teacher(encoder, self.projector, momentum, momentum_end)
 
     def compare(self, encoder, batch) -> tuple[Tensor, list[Tensor], Drawn]:
-        """The loss of each row, summed over both directions [B], the online representations [B, D], the views."""
+        """(each row's loss, summed over both directions [B]; the online representations [B, D] of each view; the
+        views)."""
         drawn = self.views.draw(encoder, batch)
         features = self.views.embed(encoder, drawn)
         predictions = [self.predictor(self.projector(x)) for x in features]

@@ -1,4 +1,4 @@
-"""Context prediction: where does the other patch lie? (Doersch et al. 2015, 1505.05192)."""
+"""Context prediction: predict the relative position of two patches (Doersch et al. 2015, 1505.05192)."""
 
 from functools import partial
 
@@ -13,25 +13,25 @@ from sslzoo.nn.images import to_float
 from sslzoo.nn.metrics import choice_logs
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
-PLACES = 8  # around the centre, line by line
+PLACES = 8  # neighbours of the centre, in row-major order
 
 
 class ContextPrediction(Objective):
-    """Of a grid of 3 x 3 patches the one in the centre, x, and one of its eight neighbours, x', go through
-    one encoder f, and a network h names the neighbour's place y on both features ("late fusion", section 3):
+    """In a grid of 3 x 3 patches, the centre patch x and one of its eight neighbours x' go through the same
+    encoder f, and a network h predicts the neighbour's position y from both ("late fusion", section 3):
 
     loss = -1/N sum_i log h(f(x_i), f(x'_i))_{y_i}
 
-    Against trivial solutions (section 3.1): a gap between patches, no edge goes on from one to the other;
-    each is moved by up to `jitter` pixels in both directions; and lenses bend colours apart, the farther
-    from an image's middle the more, so that colours alone would tell a patch's place: of each patch, two of
-    three channels, drawn for it, become normal noise about the data's mean, of a hundredth of the third
-    one's deviation (`drop`; grey images have none to drop). The whole grid lies in the image, anywhere, so
-    that a place in the image says nothing about y.
+    Against trivial solutions (section 3.1): a gap between patches, so that edges do not continue across them;
+    each patch is shifted by up to `jitter` pixels in both directions; and two of three channels, chosen at
+    random per patch, are replaced by normal noise with the data's mean and a hundredth of the third
+    channel's standard deviation (`drop`, for colour images only), because chromatic aberration grows with
+    the distance from the image's centre and would reveal a patch's position. The grid is at a random
+    position within the image, so that the position in the image does not reveal y.
 
-    patch, gap: pixels; null for the largest patch with the paper's half a patch between them. jitter: null
-    for the paper's 7 of 96, never so much that patches could overlap. size: pixels a side to which a patch
-    is stretched for the encoder, null for as it is. The paper also makes some patches coarse: not done here.
+    patch, gap: in pixels; null for the largest patch with the paper's gap of half a patch. jitter: null for the paper's
+    7 of 96, limited so that patches cannot overlap. size: side in pixels to which a patch is resized for the encoder,
+    null for no resizing. The paper also downsamples some patches, which is not done here.
     """
 
     modalities = ("image",)
@@ -49,7 +49,7 @@ class ContextPrediction(Objective):
         hidden_dim: int = 512,
     ):
         super().__init__()
-        # 3 patches, 2 gaps of half a patch, and the jitter on either side
+        # 3 patches, 2 gaps of half a patch, and jitter on both sides
         self.patch = max(1, int((data.size - 1) / (4 + 14 / 96))) if patch is None else patch
         self.gap = self.patch // 2 if gap is None else gap
         self.jitter = min(max(1, round(self.patch * 7 / 96)), self.gap // 2) if jitter is None else jitter
@@ -60,7 +60,7 @@ class ContextPrediction(Objective):
         self.head = mlp(2 * encoder.dim, hidden_dim, PLACES)
 
     def check(self, encoder, data) -> None:
-        """Refuse patches that are not on the image, that overlap, or that the encoder cannot take."""
+        """Raise ConfigError for patches that do not fit the image, overlap, or do not suit the encoder."""
         patch, gap, jitter = self.patch, self.gap, self.jitter
         if patch < 1 or gap < 0 or jitter < 0 or self.size < 1:
             raise ConfigError(
@@ -86,7 +86,7 @@ class ContextPrediction(Objective):
             )
 
     def cut(self, images: Tensor, seeds: Tensor, corner: Tensor, cell: Tensor, name: str) -> Tensor:
-        """The patches [B, C, size, size] in each row's cell of the grid (0 to 8) that begins at its corner [B, 2]."""
+        """The patches [B, C, size, size] in grid cells `cell` [B] (0 to 8) of grids with upper left `corner` [B, 2]."""
         moved = rng.integers(seeds, f"jitter of the {name}", 2 * self.jitter + 1, 2, device=images.device)
         first = corner + torch.stack([cell // 3, cell % 3], dim=1) * (self.patch + self.gap) + moved
         down, right = (first[:, :, None] + torch.arange(self.patch, device=images.device)).unbind(1)
@@ -105,7 +105,7 @@ class ContextPrediction(Objective):
         return torch.where(kept[:, :, None, None], patches, self.mean + 0.01 * deviation * noise)
 
     def pairs(self, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The patches in the centre and their neighbours, [B, C, size, size] each, and the neighbours' places [B]."""
+        """(centre patches, neighbours, [B, C, size, size] each; the neighbours' positions [B])."""
         seeds, device = batch.row_seeds, batch.inputs.device
         corner = rng.integers(seeds, "grid", self.room + 1, 2, device=device)
         place = rng.integers(seeds, "place", PLACES, device=device)
@@ -114,8 +114,8 @@ class ContextPrediction(Objective):
         return a, self.cut(batch.inputs, seeds, corner, place + (place >= centre), "neighbour"), place
 
     def name(self, encoder, batch, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [2B, D] of the centres, then of their neighbours, and logits [B, 8]."""
-        # one pass over both, so that batch norm sees one batch
+        """(features [2B, D] of the centres, then of their neighbours; logits [B, 8])."""
+        # one pass over both, so that batch norm uses joint statistics
         pooled = encoder(torch.cat([a, b]), batch.lengths.repeat(2)).pooled
         return pooled, self.head(torch.cat(pooled.chunk(2), dim=1)).float()
 

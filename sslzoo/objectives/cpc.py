@@ -1,4 +1,4 @@
-"""CPC: tell the tokens that are to come from others of the utterance (van den Oord et al. 2018, 1807.03748)."""
+"""CPC: distinguish future tokens from others of the utterance (van den Oord et al. 2018, 1807.03748)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,20 +16,20 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class CPC(Objective):
-    """Tokens z_t go through a causal trunk, whose output at t, the context c_t, scores every token k steps on
-    with a matrix W_k for each of `ahead` steps (eq. 3), and must prefer the one that comes to N - 1 others
-    (InfoNCE, eq. 4), averaged over steps and positions:
+    """Tokens z_t go through a causal trunk, whose output at t is the context c_t. With a matrix W_k for each step
+    k = 1 .. `ahead`, c_t scores the token k steps later (eq. 3) against N - 1 others (InfoNCE, eq. 4), averaged
+    over steps and positions:
 
     f_k(z, c_t) = exp(z^T W_k c_t)        loss = -log( f_k(z_{t+k}, c_t) / sum_{z' in X} f_k(z', c_t) )
 
     X is z_{t+k} and `negatives` others of the utterance (the paper's "current sequence only", table 2; it
-    does not say how many; 128 is what later work on speech draws). They are drawn once a token, for all the
-    steps at which it is the right one, from all tokens but that one, with replacement: in an utterance of
-    fewer tokens some come twice, and `chance` counts each once.
+    does not give their number; 128 is common in later work on speech). They are drawn once per target token,
+    for all steps k, from all other tokens with replacement: short utterances have duplicates, and `chance`
+    counts each token once.
 
-    A token must not know what comes after it: over Waveform, a strictly causal encoder has `norm: layer` and
-    `normalize_input: false` (as in conf/encoder/cpc.yaml), for the others take means over the utterance. So
-    does Spectrogram, whose standardised frames tell of the future no more than the mean and scale of a band.
+    Tokens must not depend on later input: with Waveform, a strictly causal encoder has `norm: layer` and
+    `normalize_input: false` (as in conf/encoder/cpc.yaml), since the other settings use means over the utterance. So
+    does Spectrogram, but its standardised frames reveal only the mean and scale of each band.
     """
 
     modalities = ("speech",)
@@ -45,20 +45,20 @@ class CPC(Objective):
         self.predict = nn.ModuleList(nn.Linear(encoder.dim, encoder.dim, bias=False) for _ in range(ahead))
 
     def candidates(self, seeds: Tensor, lengths: Tensor, size: int, device=None) -> Tensor:
-        """For each token as the one to be found the places of itself and of the others, int64 [B, T, 1 + negatives]."""
+        """For each token as the target, the indices of itself and of its negatives, int64 [B, T, 1 + negatives]."""
         own = torch.arange(size, device=device).view(1, -1, 1).expand(len(seeds), -1, 1)
         return torch.cat([own, sample_negatives(seeds, lengths, size, self.negatives, device=device)], dim=2)
 
     def scores(self, tokens: Tensor, context: Tensor, candidates: Tensor) -> Iterator[Tensor]:
-        """For each step k from 1 on: log f_k [B, T - k, 1 + negatives] of candidates, the right one first."""
+        """Yield for k = 1, 2, … log f_k of the candidates [B, T - k, 1 + negatives], the target first."""
         size = tokens.shape[1]
         for k, predict in enumerate(self.predict[: size - 1], start=1):
-            # of all tokens, then picked: smaller than a copy of each candidate's vector
+            # score all tokens, then gather: needs less memory than gathering the candidates' vectors
             every = predict(context[:, : size - k]) @ tokens.transpose(1, 2)
             yield every.float().gather(2, candidates[:, k:])
 
     def ask(self, encoder, batch) -> tuple[Tensor, Tensor, Callable[[], Iterator[Tensor]]]:
-        """Valid tokens of each row [B], candidates, and what makes the scores of each step."""
+        """(number of valid tokens in each row [B], candidates, function that yields the scores of each step)."""
         tokens, lengths = encoder.embed(batch.inputs, batch.lengths)
         context = encoder.contextualize(tokens, lengths).last
         candidates = self.candidates(batch.row_seeds, lengths, tokens.shape[1], tokens.device)
@@ -66,19 +66,19 @@ class CPC(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         lengths, candidates, scores = self.ask(encoder, batch)
-        # on the host: how many tokens of each row have one k steps on
+        # on the CPU: for each k, the number of tokens in each row with a token k steps later
         valid = [(lengths - k).clamp(min=0) for k in range(1, min(self.ahead, candidates.shape[1] - 1) + 1)]
         count = sum(int(left.numpy().sum()) for left in valid)
         total = (
             torch.stack([p.sum() for p in self.predict.parameters()]).sum() * 0.0
-        )  # reached even where there is nothing to ask
+        )  # so that parameters get gradients without targets
         for left, logits in zip(valid, scores(), strict=True):
             total = total - (logits.log_softmax(2)[..., 0] * valid_mask(left, logits.shape[1], logits.device)).sum()
         return Loss(total / max(count, 1), count, lambda: self.logs(candidates, scores, valid, count))
 
     @torch.no_grad()
     def logs(self, candidates: Tensor, scores: Callable[[], Iterator[Tensor]], valid: list[Tensor], count: int) -> dict:
-        """Accuracy, and that of one who guesses among a token's candidates, each counted once."""
+        """Accuracy, and chance: of guessing among the distinct candidates of each token."""
         size = candidates.shape[1]
         once = torch.zeros(len(candidates), size, size, device=candidates.device).scatter_(2, candidates, 1.0)
         guess_accuracy = 1 / once.sum(2)

@@ -1,4 +1,4 @@
-"""DeepCluster: name the cluster that an image's own features put it into (Caron et al. 2018, 1807.05520)."""
+"""DeepCluster: predict the k-means cluster of an image's features (Caron et al. 2018, 1807.05520)."""
 
 import math
 
@@ -12,20 +12,20 @@ from sslzoo.nn import cluster
 from sslzoo.nn.quantize import perplexity
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
-CHUNK = 4096  # images whose features are worked on at a time
+CHUNK = 4096  # rows of features that are processed at a time
 
 
 class DeepCluster(Objective):
-    """Every `epochs` epochs k-means puts the features of all images into `clusters` (eq. 2); between, a linear
-    head that is new each time names an image's cluster from a view of it (eq. 1):
+    """Every `epochs` epochs the features of all images are clustered into `clusters` by k-means (eq. 2), and a linear
+    head, reset each time, predicts an image's cluster from a view of it (eq. 1):
 
     loss = sum_n w_n l(head(f(view of x_n)), y_n) / sum_n w_n        w_n = 1 / (images in cluster y_n)
 
-    Features are reduced to `pca_dim` dimensions, whitened and set to length 1 (section 3.4). The paper draws images
-    uniformly over clusters, "equivalent to weight the contribution of an input to the loss function by the inverse
-    of the size of its assigned cluster" (section 3.3): the weights are what is done here. Empty clusters are split
-    off full ones by the k-means. The paper's fixed Sobel filters, which take colours away before the network, are
-    not here: views that change colours do that.
+    Features are reduced to `pca_dim` dimensions, whitened and normalised to length 1 (section 3.4). The paper samples
+    images uniformly over clusters, "equivalent to weight the contribution of an input to the loss function by the
+    inverse of the size of its assigned cluster" (section 3.3): here the loss is weighted. The k-means refills empty
+    clusters from large ones. The paper's fixed Sobel filters, which remove colours from the input, are not used: views
+    with colour jitter replace them.
     """
 
     modalities = ("image",)
@@ -62,14 +62,14 @@ class DeepCluster(Objective):
         seed = rng.derive_seed(self.seed, "deepcluster", int(self.rounds))
         device = self.mean.device
         mean, whitening = pca(features, self.whitening.shape[1], device)
-        # here and below the first rank's, lest rounding differ from host to host
+        # broadcast from the first rank here and below, as rounding may differ between hosts
         self.mean.copy_(distributed.broadcast(mean))
         self.whitening.copy_(distributed.broadcast(whitening))
         self.centroids.copy_(self.fit(features, index, seed))
         self.labels.zero_()
         for rows, places in zip(features.split(CHUNK), index.to(device).split(CHUNK), strict=True):
             self.labels[places] = self.assign(rows.to(device))
-        self.labels.copy_(distributed.all_reduce_sum(self.labels))  # 0 where it is another rank's
+        self.labels.copy_(distributed.all_reduce_sum(self.labels))  # 0 for other ranks' images
         self.sizes.copy_(torch.bincount(self.labels, minlength=self.clusters))
         generator = torch.Generator().manual_seed(seed)
         self.head.weight.copy_(torch.empty(self.head.weight.shape).normal_(std=0.01, generator=generator))
@@ -78,11 +78,11 @@ class DeepCluster(Objective):
         return [self.head.weight, self.head.bias]
 
     def fit(self, features: Tensor, index: Tensor, seed: int) -> Tensor:
-        """Centroids [K, pca_dim] of the reduced features of as many images as k-means looks at, which are the same
-        ones whatever the number of ranks. They come to the first, which alone clusters them."""
+        """Centroids [K, pca_dim] of the reduced features of a sample of images, which does not depend on the number of
+        ranks. The sample is gathered on the first rank, which runs k-means."""
         items = len(self.labels)
         chosen = torch.from_numpy(rng.permutation(seed, "sample", n=items)[: cluster.ROWS * self.clusters])
-        row = torch.full((items,), -1)  # of each image here, or -1
+        row = torch.full((items,), -1)  # each image's row in `features`, or -1
         row[index] = torch.arange(len(index))
         sample = []
         for part in row[chosen.sort().values].split(CHUNK):
@@ -96,7 +96,7 @@ class DeepCluster(Objective):
         if distributed.rank() == 0:
             try:
                 found.copy_(cluster.fit(torch.cat(sample), self.clusters, seed).centroids)
-            except UserError as error:  # told to the others, which wait for centroids
+            except UserError as error:  # signalled by NaN to the other ranks
                 found, problem = found.fill_(math.nan), error
         found = distributed.broadcast(found)
         if found.isnan().any():
@@ -104,16 +104,16 @@ class DeepCluster(Objective):
         return found
 
     def reduce(self, features: Tensor) -> Tensor:
-        """Features [N, D] -> [N, pca_dim], whitened, of length 1."""
+        """Features [N, D] -> [N, pca_dim], whitened and normalised to length 1."""
         return F.normalize((features.float() - self.mean) @ self.whitening, dim=1)
 
     def assign(self, features: Tensor) -> Tensor:
-        """The nearest cluster of each of [N, D], int64 [N]."""
+        """The nearest cluster of each row of features [N, D], int64 [N]."""
         return torch.cdist(self.reduce(features), self.centroids).argmin(1)
 
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Views [B, C, S, S], logits [B, K] and clusters [B]. In training an image's cluster is the one it was
-        put into; one of another split gets the nearest."""
+        """(views [B, C, S, S], logits [B, K], clusters [B]). In training mode these are the assigned clusters, in eval
+        mode the nearest ones, as other splits have none."""
         view = self.views(batch.inputs, batch.row_seeds, "view")
         logits = self.head(encoder(view, batch.lengths).pooled).float()
         if self.training:
@@ -123,7 +123,7 @@ class DeepCluster(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         _, logits, labels = self.answer(encoder, batch)
-        # of mean 1 over the training set, so that `count` is near the number of images
+        # with mean 1 over the training set, so that `count` is near the number of images
         used = (self.sizes > 0).sum()
         weights = self.sizes.sum() / used / self.sizes[labels].clamp(min=1)
         losses = F.cross_entropy(logits, labels, reduction="none")
@@ -146,9 +146,9 @@ class DeepCluster(Objective):
 
 
 def pca(features: Tensor, dim: int, device="cpu") -> tuple[Tensor, Tensor]:
-    """The mean [D] and the whitening matrix [D, dim], float32, of the features [n, D] of all ranks: principal
-    directions over the deviations along them. Directions in which nothing varies are left out (zero). Sums are
-    float64, of CHUNK rows at a time on `device`."""
+    """(mean [D], whitening matrix [D, dim]), float32, of the features [n, D] of all ranks: principal directions divided
+    by the standard deviations along them; zero for directions without variance. Sums are in float64, over CHUNK rows
+    at a time on `device`."""
 
     def parts():
         return (part.to(device).double() for part in features.split(CHUNK))
@@ -159,7 +159,7 @@ def pca(features: Tensor, dim: int, device="cpu") -> tuple[Tensor, Tensor]:
     covariance = sum(((part - mean).T @ (part - mean) for part in parts()), zero.outer(zero))
     values, vectors = torch.linalg.eigh(distributed.all_reduce_sum(covariance) / count)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
-    # a direction and its opposite are alike: the one whose largest entry is positive
+    # the sign of a direction is arbitrary: make its largest entry positive
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     nonzero = values > 1e-9 * values[0].clamp(min=1e-30)
     return mean.float(), (vectors * torch.where(nonzero, values.clamp(min=1e-30).rsqrt(), 0.0)).float()

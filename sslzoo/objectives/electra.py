@@ -1,4 +1,4 @@
-"""ELECTRA: which tokens were replaced by a small generator? (Clark et al. 2020, 2003.10555)."""
+"""ELECTRA: detect tokens replaced by a small generator (Clark et al. 2020, 2003.10555)."""
 
 from typing import Any
 
@@ -16,17 +16,18 @@ from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
 class ELECTRA(Objective):
-    """A generator names masked tokens, draws from what it believes, and the encoder tells for each token whether it is
-    the text's own (section 2, with m the masked places and D the encoder's answer for a place):
+    """A generator predicts masked tokens, samples replacements from its predictions, and the encoder predicts for each
+    token whether it is original (section 2; m: the masked positions, D: the encoder's probability of "original"):
 
     loss = 1/|m| sum_{i in m} -log p_G(x_i | masked x)
            + weight / n sum_t -[x'_t = x_t] log D(x', t) - [x'_t != x_t] log(1 - D(x', t))
 
-    A token that the generator guessed right is the text's own. No gradient passes through the draw. Generator and
-    encoder share their embeddings, which are the encoder's (section 3.2), so it needs some of a size of their own.
+    A sampled token that equals the original counts as original. No gradient passes through the sampling. The generator
+    uses the encoder's embeddings (section 3.2), so encoder.frontend.embedding_dim must be set.
 
-    generator: a trunk without an input norm, a quarter to half as wide as the encoder's. mask: which places. keep: the
-    share of those where the generator sees the token itself; the paper has none, the authors' code 0.15.
+    generator: a trunk without input norm, a quarter to half as wide as the encoder's. mask: chooses the masked
+    positions. keep: the share of those where the generator sees the original token; 0 in the paper, 0.15 in the
+    authors' code.
     """
 
     modalities = ("text",)
@@ -70,16 +71,16 @@ class ELECTRA(Objective):
         self.head = LanguageModelHead()
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
-        self.vocab_size = self.data.real_vocab_size  # known once the data is open: no other id is drawn
+        self.vocab_size = self.data.real_vocab_size  # known once the data is open; larger ids are never sampled
 
     def masked(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids [B, T] -> what the generator sees [B, T], and the masked places, bool [B, T]; all on the host."""
+        """Ids [B, T] -> the generator's input [B, T] and the masked positions, bool [B, T]; all on the CPU."""
         chosen = self.mask(seeds, valid_mask(lengths, ids.shape[1]) & maskable(ids))
         kept = rng.uniform(seeds, "keep", ids.shape[1]) < self.keep
         return ids.masked_fill(chosen & ~kept, MASK), chosen
 
     def generate(self, encoder, ids: Tensor, lengths: Tensor, at: Tensor) -> Tensor:
-        """The generator's logits [M, V] of the places `at` [M]."""
+        """The generator's logits [M, V] at positions `at` [M]."""
         tokens = self.generator_embed(encoder.frontend.embed(ids))
         hidden = take(self.generator(tokens, lengths, documents=encoder.frontend.documents(ids))[-1], at)
         hidden = self.generator_norm(F.gelu(self.generator_dense(hidden)))
@@ -87,7 +88,7 @@ class ELECTRA(Objective):
 
     @torch.no_grad()
     def sample(self, logits: Tensor, seeds: Tensor) -> Tensor:
-        """A draw from the softmax of each of [M, V], among the ids that the data has, int64 [M]; seeds [M]."""
+        """Sample an id from the softmax of each row of logits [M, V], among the ids in use, int64 [M]; seeds [M]."""
         probs = logits[:, : self.vocab_size].float().softmax(1).double().cumsum(1)
         draw = rng.uniform(seeds, "sample", 1, device=logits.device).double() * probs[:, -1:]
         return torch.searchsorted(probs, draw)[:, 0].clamp(max=self.vocab_size - 1)
@@ -97,8 +98,8 @@ class ELECTRA(Objective):
         return self.out(F.gelu(self.dense(encoder(ids, lengths).last)))[..., 0]
 
     def play(self, encoder, batch) -> tuple:
-        """Masked places [M], the generator's logits of them [M, V], the ids with its draws [B, T], which of them were
-        replaced, bool [B, T], and the encoder's logits that they were [B, T]."""
+        """(masked positions [M], the generator's logits there [M, V], the ids with its samples [B, T], which of them
+        are replaced, bool [B, T], the encoder's logits of "replaced" [B, T])."""
         device, size = batch.inputs.device, batch.inputs.shape[1]
         ids, chosen = self.masked(batch.ids, batch.lengths, batch.row_seeds)
         at = indices(chosen)
@@ -114,7 +115,7 @@ class ELECTRA(Objective):
         valid = valid_mask(batch.lengths, logits.shape[1], logits.device)
         errors = F.binary_cross_entropy_with_logits(logits.float(), replaced.float(), reduction="none")
         tokens = int(batch.lengths.numpy().sum())
-        # the trainer weighs ranks by their tokens, and this term's mean is over their masked ones
+        # the trainer weights ranks by their tokens, but this term is a mean over masked tokens
         totals = distributed.all_reduce_sum(torch.tensor([tokens, len(at)], dtype=torch.float32, device=logits.device))
         share = totals[0] / totals[1].clamp(min=1)
         value = (masked * share + self.weight * (errors * valid).sum()) / max(tokens, 1)

@@ -1,4 +1,4 @@
-"""GPT: name the next token (Radford et al. 2018; GPT-2, Radford et al. 2019)."""
+"""GPT: predict the next token (Radford et al. 2018; GPT-2, Radford et al. 2019)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class GPT(Objective):
-    """A causal trunk reads a text, and each token is guessed from those before it (2018, eq. 1 and 2; GPT-2, eq. 1):
+    """A causal trunk predicts each token from those before it (2018, eq. 1 and 2; GPT-2, eq. 1):
 
     loss = -1/N sum_i log p(x_i | x_1, ..., x_{i-1}),  p = softmax(h_{i-1} W^T)
 
-    over all N tokens that have one before them. The output embedding W is the encoder's input embedding.
+    over all N tokens except the first. The output embedding W is the encoder's input embedding.
     """
 
     modalities = ("text",)
@@ -49,7 +49,7 @@ class GPT(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         hidden, target = encoder(batch.inputs, batch.lengths).last[:, :-1], batch.inputs[:, 1:]
         weight, follows = encoder.frontend.token_embedding.weight, valid_mask(batch.lengths - 1, hidden.shape[1])
-        at = indices(follows & (batch.ids[:, 1:] != CLS))  # tokens that have one after them in their document
+        at = indices(follows & (batch.ids[:, 1:] != CLS))  # tokens with a next token in their document
         hidden, target = take(hidden, at), take(target, at)
         total = self.cross_entropy(hidden, weight, target)
 
@@ -63,14 +63,14 @@ class GPT(Objective):
         ids, lengths = batch.inputs[:6], batch.lengths[:6]
         scores = self.head(encoder(ids, lengths).last, encoder.frontend.token_embedding.weight)[:, :-1]
         shown = {"prediction": scores.topk(3).indices, "rank": target_rank(scores, ids[:, 1:])}
-        others = (batch.ids[len(ids) - 1, 1 : int(lengths[-1])] == CLS).nonzero()  # of a packed row the first document
+        others = (batch.ids[len(ids) - 1, 1 : int(lengths[-1])] == CLS).nonzero()  # of a packed row: the first document
         given = max(1, (1 + int(others[0]) if len(others) else int(lengths[-1])) // 2)
         text = generate(encoder, ids[-1:, :given], encoder.frontend.max_tokens - given, temperature=0.8)[0]
         return {"kind": "next_tokens", "ids": ids, "lengths": lengths, **shown, "text": text, "given": given}
 
 
 def logits(encoder, hidden: Tensor) -> Tensor:
-    """Hidden states [..., D] -> scores of what comes next [..., vocabulary]."""
+    """Hidden states [..., D] -> logits of the next token [..., vocabulary]."""
     return F.linear(hidden, encoder.frontend.token_embedding.weight).float()
 
 
@@ -85,16 +85,16 @@ def generate(
     top_p: float | None = None,
     stop: Callable[[int, Tensor], bool] | None = None,
 ) -> list[Tensor]:
-    """Texts, int64 [T] each, with up to `steps` more tokens; encoder in eval mode.
+    """The prompts, each with up to `steps` more tokens, int64 [T] each; encoder in eval mode.
 
-    A token is drawn from the softmax of the logits divided by `temperature`; at temperature 0 it is the best. top_k:
-    among so many of the best. top_p: among the fewest of the best that have this probability together (nucleus
-    sampling, Holtzman et al. 2020, 1904.09751). stop: whether text i ends with the tokens that it got so far, of
-    (i, tokens [n]). seeds: int64 [B], of each text; what is drawn depends on them and on the place alone, so that a text
-    goes on the same whichever others are beside it.
+    A token is sampled from the softmax of the logits divided by `temperature`; temperature 0 takes the most likely.
+    top_k: sample among the k most likely. top_p: sample among the fewest most likely tokens with this total probability
+    (nucleus sampling, Holtzman et al. 2020, 1904.09751). stop: called with (i, the new tokens [n] of text i), true to
+    end the text. seeds: int64 [B], one per text; a sample depends on the seed and the position only, not on the other
+    texts in the batch.
 
-    The texts are read side by side from the shortest's end on, each at its own places: while one that is longer is still
-    being read, its own next token is taken, and none is drawn. So nothing is padded, and one cache serves all.
+    Decoding starts at the end of the shortest prompt; for longer prompts, the prompt's token is used instead of a
+    sample until it ends. So nothing is padded, and one cache serves all texts.
     """
     sizes = [len(prompt) for prompt in prompts]
     check_generation(sizes, steps, encoder.frontend.max_tokens, temperature, top_k, top_p)
@@ -109,7 +109,7 @@ def generate(
         new = ids[:, 0 if cache is None else cache.position : place]
         encoded = encoder(new, torch.full((len(ids),), new.shape[1]), cache)
         cache, scores = encoded.cache, among_best(logits(encoder, encoded.last[:, -1]), temperature, top_k, top_p)
-        # the largest of logits with Gumbel noise is a draw from their softmax
+        # Gumbel-max: the argmax of logits plus Gumbel noise is a sample from their softmax
         draws = rng.uniform(rng.fold_in(seeds, torch.full_like(seeds, place)), "next token", scores.shape[1])
         drawn = (scores - temperature * torch.log(-torch.log(draws))).argmax(-1)
         ids[:, place] = torch.where(place < known, ids[:, place], drawn)
@@ -124,20 +124,20 @@ def generate(
 
 
 def among_best(scores: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
-    """Logits [B, V] with -inf for what `generate` is not to draw."""
+    """Logits [B, V] with -inf for tokens excluded by top_k or top_p."""
     if top_k is not None and top_k < scores.shape[1]:
         scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], -math.inf)
     if top_p is not None and temperature > 0:
         best = scores.sort(descending=True).values
         probs = (best / temperature).softmax(-1)
-        enough = probs.cumsum(-1) - probs >= top_p  # those before it have it together
+        enough = probs.cumsum(-1) - probs >= top_p  # the more likely tokens reach top_p
         least = best.masked_fill(enough, math.inf).amin(-1, keepdim=True)
         scores = scores.masked_fill(scores < least, -math.inf)
     return scores
 
 
 def check_generation(sizes: list[int], steps: int, most: int, temperature: float, top_k, top_p) -> None:
-    """Refuse prompts of these sizes, or settings, that `generate` cannot go on with."""
+    """Raise UserError for prompt sizes or settings that `generate` does not support."""
     if not sizes or not min(sizes):
         raise UserError("there is nothing to go on from: generate needs at least one token")
     room = most - max(sizes)

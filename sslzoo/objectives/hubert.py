@@ -1,4 +1,4 @@
-"""HuBERT: name the cluster of each masked frame (Hsu et al. 2021, 2106.07447)."""
+"""HuBERT: predict the cluster of each masked frame (Hsu et al. 2021, 2106.07447)."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ from sslzoo.nn.metrics import choice_logs, target_rank
 from sslzoo.nn.quantize import perplexity
 from sslzoo.objectives.base import Loss, Objective
 
-NONE = -100  # the label of a frame that has none
+NONE = -100  # the label of a frame without a label
 
 
 class HuBERT(Objective):
-    """Labels z_t come from a clustering that was made beforehand. Spans of frames are masked, and the trunk's
-    output o_t names the labels of masked ones by its cosine to an embedding e_c of each cluster (eqs. 1 and 3,
-    with alpha = 1, so that frames that are seen do not count):
+    """Labels z_t come from a clustering made beforehand. Spans of frames are masked, and the trunk's output o_t
+    predicts the labels of masked frames by its cosine to an embedding e_c of each cluster (eqs. 1 and 3, with
+    alpha = 1: unmasked frames do not count):
 
     p(c | masked x, t) = exp(sim(A o_t, e_c) / tau) / sum_c' exp(sim(A o_t, e_c') / tau)
     loss = -1/|M| sum_{t in M} log p(z_t | masked x, t) + beta |f|^2
 
-    with f the features before normalisation: beta, and feature_grad, which scales the gradient that reaches
-    the features, are of the authors' code. Both do nothing where features are given, not learned. Unlike theirs,
-    |f|^2 leaves padding out, rows keep all of their masked frames (fairseq drops some, so that all rows have as many),
-    and a row has `mask.min_spans` spans at least, 1 in the config where fairseq has 2 (of utterances below 25 frames).
+    with f the features before normalisation. beta, and feature_grad, which scales the gradient that reaches the
+    features, are from the authors' code; neither has an effect on features without parameters. Unlike in fairseq,
+    |f|^2 excludes padding, rows keep all their masked frames (fairseq drops some, so that all rows have equally many),
+    and a row has at least `mask.min_spans` spans, 1 in the config and 2 in fairseq (matters below 25 frames).
     """
 
     modalities = ("speech",)
@@ -65,7 +65,8 @@ class HuBERT(Objective):
         self.embeddings = nn.Parameter(torch.rand(self.clusters, output_dim))
 
     def labels(self, batch, lengths: Tensor, size: int) -> Tensor:
-        """Labels of frames, int64 [B, size], on the host. Frames and labels of a row may differ by one at its end."""
+        """Labels of frames, int64 [B, size], on the CPU. Raises UserError if the numbers of labels and frames of a row
+        differ by more than one."""
         labels = batch.targets["codes"]
         difference = ((labels != NONE).sum(1) - lengths).numpy()
         if (abs(difference) > 1).any():
@@ -78,13 +79,13 @@ class HuBERT(Objective):
         return F.pad(labels, (0, max(size - labels.shape[1], 0)), value=NONE)[:, :size]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The trunk's output [M, D] -> cosine to every cluster, over the temperature [M, C] (eq. 3)."""
+        """The trunk's output [M, D] -> cosine to every cluster, divided by the temperature [M, C] (eq. 3)."""
         projected = F.normalize(self.project(hidden).float(), dim=1)
         return projected @ F.normalize(self.embeddings.float(), dim=1).T / self.temperature
 
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features, their lengths, which masked frames have labels bool [B, T] (on the host), those frames' logits
-        [M, C] and labels [M]."""
+        """(features, lengths, masked frames with labels bool [B, T] on the CPU, their logits [M, C], their labels
+        [M])."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         features = scale_gradient(features, self.feature_grad)
         mask = self.mask(batch.row_seeds, lengths, features.shape[1])

@@ -1,4 +1,4 @@
-"""MAE: rebuild an image from a quarter of its patches (He et al. 2022, 2111.06377)."""
+"""MAE: reconstruct an image from a quarter of its patches (He et al. 2022, 2111.06377)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,14 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class MAE(Objective):
-    """The encoder sees the patches that are kept, alone; a small decoder gets their tokens and one mask
-    token for each that is not, in place, and rebuilds pixels (section 3):
+    """The encoder sees the visible patches only; a small decoder gets their tokens, and a mask token for each
+    masked patch M, with positions, and predicts pixels (section 3):
 
     loss = 1/|M| sum_{i in M} |y_i - x_i|^2 / C,  x_i a patch with zero mean and unit variance
 
-    ratio: the share of patches that is masked. decoder: a trunk, as the encoder's. standardize: whether
-    each patch is its own unit (section 4, "reconstruction target"). views: crops and flips of the images (section 4,
-    "data augmentation"), or None for the images as they are.
+    ratio: the share of masked patches. decoder: a trunk, as the encoder's. standardize: whether target patches are
+    normalised by their own mean and variance (section 4, "reconstruction target"). views: crops and flips of the images
+    (section 4, "data augmentation"), or None for no augmentation.
     """
 
     modalities = ("image",)
@@ -56,7 +56,7 @@ class MAE(Objective):
             nn.init.zeros_(layer.bias)
 
     def shuffle(self, seeds: Tensor, patches: int, device) -> tuple[Tensor, Tensor]:
-        """A random order of each row's patches [B, P], the first `kept` of which are seen, and its inverse."""
+        """(a random order of each row's patches [B, P], the first `kept` of which are visible; its inverse)."""
         order = rng.uniform(seeds, "mask", patches, device=device).argsort(dim=1, stable=True)
         return order, order.argsort(dim=1)
 
@@ -67,15 +67,15 @@ class MAE(Objective):
         return (features - mean) * torch.rsqrt(var + 1e-6)
 
     def untarget(self, prediction: Tensor, features: Tensor) -> Tensor:
-        """What `target` undoes: each patch with its own brightness and contrast, which the model is not asked for."""
+        """The inverse of `target`: predictions with each patch's true mean and variance, which are not predicted."""
         if not self.standardize:
             return prediction
         var, mean = torch.var_mean(features, dim=-1, keepdim=True)
         return prediction * (var + 1e-6).sqrt() + mean
 
     def decode(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches as they are [B, P, C], the order in which they were shuffled [B, P], and the decoder's hidden
-        states of them in that order [B, P, D]: the first `kept` were seen."""
+        """(original patches [B, P, C], their random order [B, P], the decoder's hidden states in that order [B, P, D]:
+        the first `kept` are visible)."""
         images = batch.inputs if self.views is None else self.views(batch.inputs, batch.row_seeds, "view")
         features, lengths = encoder.features(images, batch.lengths)
         order, _ = self.shuffle(batch.row_seeds, features.shape[1], features.device)
@@ -87,14 +87,14 @@ class MAE(Objective):
         positions = torch.cat([cls_places, encoder.prefix + order[:, : self.kept]], dim=1)
         hidden = self.decoder_embed(encoder.contextualize(visible, sizes, positions=positions).last)
         mask_tokens = self.mask_token.to(hidden.dtype).expand(len(hidden), features.shape[1] - self.kept, -1)
-        # attention knows no order but that of the positions: the tokens need not be put back
+        # attention depends on the positions, not on the order: the tokens need not be unshuffled
         place = self.decoder_pos_embed[encoder.prefix + order]
         place = torch.cat([self.decoder_pos_embed[: encoder.prefix].expand(len(hidden), -1, -1), place], dim=1)
         whole = torch.cat([hidden, mask_tokens], dim=1) + place
         return features, order, self.decoder(whole, torch.full((len(whole),), whole.shape[1]))[-1][:, encoder.prefix :]
 
     def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches as they are, as they are rebuilt [B, P, C], and which were masked, bool [B, P]."""
+        """(original patches, predicted patches [B, P, C], mask bool [B, P])."""
         features, order, hidden = self.decode(encoder, batch)
         back = order.argsort(dim=1)
         return features, gather_tokens(self.decoder_pred(hidden).float(), back), back >= self.kept

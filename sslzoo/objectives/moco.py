@@ -1,4 +1,5 @@
-"""MoCo v2: contrast with a queue of a slow copy's keys (He et al. 2020, 1911.05722; Chen et al. 2020, 2003.04297)."""
+"""MoCo v2: contrast with a queue of a momentum encoder's keys (He et al. 2020, 1911.05722; Chen et al. 2020,
+2003.04297)."""
 
 from functools import partial
 
@@ -16,17 +17,18 @@ from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
 class MoCo(Objective):
-    """A query q of one view must find the key k+ of the other among the keys of earlier batches (eq. 1):
+    """A query q from one view is classified as its key k+ from the other view, against keys k_i of earlier batches
+    (eq. 1):
 
     loss = -log( exp(q k+ / t) / (exp(q k+ / t) + sum_i exp(q k_i / t)) )
 
-    The key encoder follows by `momentum` (eq. 2). splits: into how many random parts of the global batch the
-    keys' batch norm sees, so that a key cannot tell its query by their common statistics ("shuffling BN",
-    section 3.3). queue: keys that are held, a multiple of the global batch.
+    The key encoder is a moving average with `momentum` (eq. 2). splits: number of random parts of the global batch
+    that the keys' batch norm normalises separately, so that query and key do not share statistics ("shuffling BN",
+    section 3.3). queue: number of stored keys, a multiple of the global batch.
     """
 
     modalities = ("image",)
-    batch_terms = "queue"  # a part's keys are in it before the next part
+    batch_terms = "queue"  # with accumulation, it is updated per part
 
     def __init__(
         self,
@@ -55,14 +57,14 @@ class MoCo(Objective):
             )
         views.check(encoder, data)
         self.views, self.temperature, self.splits, self.batch_size = views, temperature, splits, size
-        self.min_batch = 2 * splits  # batch norm needs two rows of each
+        self.min_batch = 2 * splits  # batch norm needs two rows per part
         self.projector = nn.Sequential(nn.Linear(encoder.dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim))
         self.teacher = Teacher(encoder, self.projector, momentum, momentum)
         self.register_buffer("queue", F.normalize(torch.randn(queue, output_dim), dim=1))
         self.register_buffer("queue_ptr", torch.zeros((), dtype=torch.int64))
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
-        if len(self.queue) > items:  # then an image's own older keys would be among its negatives at every step
+        if len(self.queue) > items:  # else an image's own older keys are always among its negatives
             fits = items // self.batch_size * self.batch_size
             raise UserError(
                 f"objective.queue={len(self.queue)} holds more keys than the {items} images of the training split, so "
@@ -71,7 +73,7 @@ class MoCo(Objective):
 
     @torch.no_grad()
     def encode_keys(self, images: Tensor, batch) -> Tensor:
-        """Keys [B, D] of a view, each random part of the global batch normalised by itself."""
+        """Keys [B, D] of a view, with separate batch norm statistics for each random part of the global batch."""
         everyone = batch.gathered_row_seeds()
         start = sum((batch.rows() or [])[: distributed.rank()])
         part = everyone.argsort().argsort()[start : start + len(images)] * self.splits // len(everyone)
@@ -86,19 +88,19 @@ class MoCo(Objective):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor, rows: list[int] | None) -> None:
-        """The newest keys of all ranks take the place of the oldest."""
+        """Replace the oldest keys by the new ones of all ranks."""
         keys, _ = distributed.all_gather(keys, rows)
         at = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue.index_copy_(0, at, keys)
         self.queue_ptr.add_(len(keys)).remainder_(len(self.queue))
 
     def contrast(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Drawn]:
-        """Logits [B, 1 + queue], the right one first; representations; keys; both views."""
+        """(logits [B, 1 + queue], the positive first; representations; keys; both views)."""
         drawn = self.views.draw(encoder, batch)
         features = self.views.encode(encoder, drawn.views[0], drawn.lengths).pooled
         query = F.normalize(self.projector(features).float(), dim=1)
         keys = self.encode_keys(drawn.views[1], batch)
-        # a copy: the queue moves on before the gradient is taken
+        # a copy, as the queue is updated before the backward pass
         negative = query @ self.queue.clone().T
         positive = (query * keys).sum(1, keepdim=True)
         return torch.cat([positive, negative], dim=1) / self.temperature, features, keys, drawn

@@ -1,4 +1,4 @@
-"""Mockingjay and TERA: rebuild a spectrogram from an altered one (Liu et al. 2020, 1910.12638; 2007.06028)."""
+"""Mockingjay and TERA: reconstruct a spectrogram from a corrupted one (Liu et al. 2020, 1910.12638; 2007.06028)."""
 
 from typing import Any
 
@@ -10,12 +10,13 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class Reconstruct(Objective):
-    """Some of a spectrogram is altered, and the trunk's output must give back what it was (Mockingjay, section 2.2):
+    """Parts of a spectrogram are corrupted, and the original x is predicted from the trunk's output (Mockingjay,
+    section 2.2):
 
     loss = 1/|M| sum_{(t, f) in M} |y_tf - x_tf|
 
-    corruption: what is altered, and the values M that count; see `augment.masking`. Mockingjay alters spans of time,
-    TERA blocks of channels too.
+    corruption: chooses what is corrupted, and the values M in the loss; see `augment.masking`. Mockingjay corrupts
+    spans of time, TERA also blocks of channels.
     """
 
     modalities = ("speech",)
@@ -35,8 +36,8 @@ class Reconstruct(Objective):
         )
 
     def rebuild(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Frames as they are, altered and rebuilt, and which values count, each [B, T, F]: single frames,
-        however many of them the encoder stacks."""
+        """(original, corrupted and predicted frames, mask of the values in the loss), each [B, T, F], in single frames
+        even if the encoder stacks them."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         frames = encoder.frontend.unstack_frames(features)
         altered, counts = self.corruption(batch.row_seeds, frames, lengths * self.stack)

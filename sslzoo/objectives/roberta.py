@@ -1,4 +1,4 @@
-"""RoBERTa: BERT's masked pieces, of full rows, anew each time (Liu et al. 2019, 1907.11692)."""
+"""RoBERTa: masked pieces with dynamic masking and full rows (Liu et al. 2019, 1907.11692)."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from sslzoo.objectives.bert import BERT
 
 
 class RoBERTa(BERT):
-    """BERT's loss of masked pieces alone, without next sentences (section 4.2). A row has another mask each time that it
-    is read (section 4.1), and is full of whole sentences, over the ends of documents or within them.
+    """BERT's loss on masked pieces only, without next sentence prediction (section 4.2). A row's mask changes each time
+    it is read (section 4.1), and it is filled with whole sentences, across document boundaries or within one.
 
-    rows: `FullSentences` or `DocSentences`. Its vocabulary is of bytes (`data.tokens=byte_bpe`, section 4.4).
+    rows: `FullSentences` or `DocSentences`. Its vocabulary is byte-level (`data.tokens=byte_bpe`, section 4.4).
     """
 
-    packs = False  # its rows are full as they are
+    packs = False  # its rows are already full
 
     def __init__(self, encoder, data, mask: Any, rows: Any, eps: float = 1e-5):
         super().__init__(encoder, data, mask, eps)

@@ -1,4 +1,4 @@
-"""RotNet: which way is up? (Gidaris et al. 2018, 1803.07728)."""
+"""RotNet: predict the rotation of an image (Gidaris et al. 2018, 1803.07728)."""
 
 from functools import partial
 
@@ -13,11 +13,11 @@ ANGLES = 4  # quarter turns: 0, 90, 180, 270 degrees
 
 
 class Rotation(Objective):
-    """Each image is shown in four orientations and a linear layer names each one's (eq. 2):
+    """Each image is rotated by four angles, and a linear layer predicts the angle (eq. 2):
 
     loss = -1/(4N) sum_i sum_y log F(g(x_i | y))_y
 
-    views: random ones of the images, or None for the images as they are, of which a small set is learned by heart.
+    views: random augmentations, or None for the original images, on which a small set overfits.
     """
 
     modalities = ("image",)
@@ -30,7 +30,7 @@ class Rotation(Objective):
         self.head = nn.Linear(encoder.dim, ANGLES)
 
     def rotated(self, batch) -> tuple[Tensor, Tensor]:
-        """Images [4B, C, S, S], image by image through the angles, and the angles' numbers [4B]."""
+        """(images [4B, C, S, S], the four rotations of each image in turn; the numbers of the angles [4B])."""
         images = batch.inputs if self.views is None else self.views(batch.inputs, batch.row_seeds, "view")
         turned = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(ANGLES)], dim=1)
         return turned.flatten(0, 1), torch.arange(ANGLES, device=images.device).repeat(len(images))

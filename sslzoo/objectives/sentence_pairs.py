@@ -1,4 +1,4 @@
-"""What BERT with next sentences and ALBERT share: masked pieces, and a question about the two parts of a row."""
+"""Base class of BERT with next sentence prediction and ALBERT: masked pieces and a classification of row pairs."""
 
 import math
 from typing import Any
@@ -16,17 +16,17 @@ from sslzoo.objectives.bert import BERT
 
 
 class SentencePairs(BERT):
-    """The mean over masked pieces and the mean over rows are added (Devlin et al. 2019, appendix A.2):
+    """The sum of the mean loss over masked pieces and the mean loss over rows (Devlin et al. 2019, appendix A.2):
 
     loss = -1/|M| sum_{i in M} log p(x_i | corrupted x) - 1/B sum_b log p(pair_b | corrupted x_b)
 
-    rows: how pairs are made of a text's sentences; see `data.sentence_rows`.
+    rows: makes pairs from a text's sentences; see `data.sentence_rows`.
     """
 
-    packs = False  # its rows are made of sentences
+    packs = False  # `rows` fills them with sentences
     batch_terms = "share of masked tokens"
     head_state: tuple[str, ...] = (*BERT.head_state, "pair_head")
-    pairs: str  # what is asked about them
+    pairs: str  # the kind of pairs that `rows` must make
 
     def __init__(self, encoder, data, mask: Any, rows: Any, eps: float = 1e-12):
         super().__init__(encoder, data, mask, eps)
@@ -43,7 +43,7 @@ class SentencePairs(BERT):
         target = batch.targets[PAIR].to(logits.device, non_blocking=True)
         pair = F.cross_entropy(logits, target, reduction="sum")
         rows = len(batch)
-        # the trainer weighs ranks by their rows, and the first term's mean is over masked pieces
+        # the trainer weights ranks by their rows, but the first term is a mean over masked pieces
         totals = distributed.all_reduce_sum(torch.tensor([rows, count], dtype=torch.float32, device=logits.device))
         share = totals[0] / totals[1].clamp(min=1)
         value = (total * share + pair) / max(rows, 1)
@@ -52,7 +52,7 @@ class SentencePairs(BERT):
             found = token_logs()
             of_pair = {"pair_loss": pair.detach() / max(rows, 1)}
             of_pair["pair_accuracy"] = (logits.argmax(1) == target).sum() / max(rows, 1)
-            # the loss of one who guesses, or knows frequencies alone, has that of guessed pairs in it
+            # the reference losses include that of guessing the pairs
             guessed = {name: found[name] + math.log(2) for name in ("uniform_loss", "unigram_loss") if name in found}
             accuracy = found["accuracy"] * count * share / max(rows, 1)
             return {**found, **of_pair, **guessed, "accuracy": accuracy}

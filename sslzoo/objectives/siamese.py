@@ -1,4 +1,4 @@
-"""What two-view methods without negatives share: an encoder and a projector that both views go through."""
+"""Base class of two-view methods without negatives: an encoder and a projector shared by both views."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,8 @@ from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
 class Siamese(Objective):
-    """Two views of each item, their representations and the projections of those. A method adds its projector, and the
-    loss of the projections. Each view goes through the networks as a batch of its own, with its own batch norm.
+    """Two views of each item, their representations and projections. A subclass adds its projector and the loss of the
+    projections. Each view goes through the networks as a separate batch, with its own batch norm statistics.
     """
 
     modalities = ("image", "speech")
@@ -22,12 +22,12 @@ class Siamese(Objective):
         self.views, self.projector = views, projector
 
     def loss(self, a: Tensor, b: Tensor, batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of projections [B, P] of both views: the mean over this rank's rows, or one number that is alike on all
-        ranks; and its terms, for the logs."""
+        """(loss, its terms for the logs) of both views' projections [B, P]. The loss is the mean over this rank's rows,
+        or a number that is equal on all ranks."""
         raise NotImplementedError
 
     def project(self, encoder, batch) -> tuple[Drawn, list[Tensor], list[Tensor]]:
-        """Both views, their representations [B, D] and their projections [B, P], view by view."""
+        """(both views, their representations [B, D] each, their projections [B, P] each)."""
         drawn = self.views.draw(encoder, batch)
         features = self.views.embed(encoder, drawn)
         return drawn, features, [self.projector(x) for x in features]
@@ -35,7 +35,7 @@ class Siamese(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         _, features, (a, b) = self.project(encoder, batch)
         value, terms = self.loss(a, b, batch)
-        # health of the representations: batch norm in the projector hides a collapse
+        # monitor the representations: batch norm in the projector hides a collapse
         return Loss(value, len(a), lambda: terms, features=features[0])
 
     @torch.no_grad()

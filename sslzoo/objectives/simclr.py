@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image are nearer to each other than to any other view (Chen et al. 2020, 2002.05709)."""
+"""SimCLR: contrast two views of an image with all other views (Chen et al. 2020, 2002.05709)."""
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class SimCLR(Objective):
         self.projector = projector(encoder.dim, hidden_dim, output_dim)
 
     def project(self, encoder, batch) -> tuple[Drawn, list[Tensor], list[Tensor]]:
-        """Both views, their representations [B, D] and their projections [B, P], view by view."""
+        """(both views, their representations [B, D] each, their projections [B, P] each)."""
         drawn = self.views.draw(encoder, batch)
         # one pass over both, so that batch norm sees one batch of 2N, as in the paper
         features = self.views.embed(encoder, drawn, joint=True)
@@ -52,7 +52,7 @@ class SimCLR(Objective):
             views = distributed.all_reduce_sum(losses.new_tensor(float(len(losses))))
             return {"accuracy": (place == 0).float().mean(), "uniform_loss": torch.log(views - 1)}
 
-        # not of the projections, whose batch norm hides a collapse
+        # not the projections, whose batch norm hides a collapse
         return Loss(losses.mean(), len(losses), logs, features=torch.cat(features))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""SimSiam: predict the other view, and stop the gradient there (Chen and He 2021, 2011.10566)."""
+"""SimSiam: predict the other view's projection, with stop-gradient (Chen and He 2021, 2011.10566)."""
 
 from torch import Tensor, nn
 
@@ -8,12 +8,12 @@ from sslzoo.objectives.siamese import Siamese
 
 
 class SimSiam(Siamese):
-    """A predictor h gets from one view's projection z to the other's, which takes no gradient (eq. 4):
+    """A predictor h maps one view's projection z to the other's, which gets no gradient (eq. 4):
 
     loss = 1/2 D(h(z1), stopgrad(z2)) + 1/2 D(h(z2), stopgrad(z1)),  D(p, z) = -<p, z> / (|p| |z|)
 
-    hidden_dim, output_dim: of the projector, three layers that all end in batch norm. bottleneck: the predictor's
-    hidden width, a quarter of the output.
+    hidden_dim, output_dim: of the projector, three layers, each with batch norm. bottleneck: the predictor's hidden
+    width, a quarter of the output in the paper.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""VICReg: views agree, features vary over items, and no two vary together (Bardes et al. 2022, 2105.04906)."""
+"""VICReg: invariance of views, variance and decorrelation of features (Bardes et al. 2022, 2105.04906)."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from sslzoo.objectives.siamese import Siamese
 
 
 class VICReg(Siamese):
-    """Three terms of both views' projections Z and Z', the last two over the global batch (eq. 6):
+    """Three terms on both views' projections Z and Z', the last two over the global batch (eq. 6):
 
     loss = lambda s(Z, Z') + mu (v(Z) + v(Z')) / 2 + nu (c(Z) + c(Z'))
 

@@ -1,4 +1,4 @@
-"""wav2vec 2.0: which quantised frame was it? (Baevski et al. 2020, 2006.11477)."""
+"""wav2vec 2.0: identify the quantised features of masked frames (Baevski et al. 2020, 2006.11477)."""
 
 from typing import Any
 
@@ -19,19 +19,19 @@ from sslzoo.objectives.base import Loss, Objective
 
 
 class Wav2Vec2(Objective):
-    """Spans of frames are masked; at each masked frame the trunk must tell the frame's own quantised
-    features from those of `negatives` other masked frames of the utterance (eqs. 2 to 4):
+    """Spans of frames are masked; at each masked frame the trunk's output c_t must identify the frame's quantised
+    features q_t among those of `negatives` other masked frames of the utterance (eqs. 2 to 4):
 
     L_m = -log( exp(sim(c_t, q_t) / k) / sum_{q ~ Q_t} exp(sim(c_t, q) / k) )
     L_d = (G V - sum_g exp(H(p_g))) / (G V)             loss = L_m + alpha L_d + beta |z|^2
 
-    with sim the cosine, z the features before normalisation. The Gumbel temperature falls from
-    `gumbel[0]` by the factor `gumbel[2]` a step to `gumbel[1]`. feature_grad scales the gradient that
-    reaches the features (section 4.2).
+    with sim the cosine, z the features before normalisation. The Gumbel temperature falls from `gumbel[0]` by the
+    factor `gumbel[2]` per step to `gumbel[1]`. feature_grad scales the gradient that reaches the features
+    (section 4.2).
 
-    Unlike fairseq: p_g is the mean over all ranks, not one rank's; |z|^2 leaves padding out; rows keep all of their
-    masked frames, where fairseq drops some of the longer rows' so that all have as many; and a row has
-    `mask.min_spans` spans at least, 1 in the config where fairseq has 2 (of utterances below 31 frames).
+    Unlike in fairseq: p_g is the mean over all ranks, not per rank; |z|^2 excludes padding; rows keep all their masked
+    frames (fairseq drops some, so that all rows have equally many); and a row has at least `mask.min_spans` spans, 1 in
+    the config and 2 in fairseq (matters below 31 frames).
     """
 
     modalities = ("speech",)
@@ -73,28 +73,28 @@ class Wav2Vec2(Objective):
         return max(start * decay**step, end)
 
     def distractors(self, seeds: Tensor, mask: Tensor, device=None) -> Tensor:
-        """For each masked frame, in the order of `indices(mask)`, the places among masked frames of
-        `negatives` others of its utterance, int64 [M, K] on `device`."""
+        """For each masked frame, in the order of `indices(mask)`, the indices among masked frames of `negatives` others
+        of its utterance, int64 [M, K] on `device`."""
         counts = mask.sum(1)
         row = indices(mask) // mask.shape[1]
         first = (counts.cumsum(0) - counts)[row]
         own = torch.arange(len(row)) - first
         most = int(counts.numpy().max())
-        # the only masked frame of an utterance has no others: it stands for them, and `contrast` leaves it out
+        # the only masked frame of an utterance gets itself as negatives, which `contrast` masks out
         places = sample_negatives(seeds, counts, most, self.negatives, device=device)
         return first[:, None].to(places.device, non_blocking=True) + take(places, row * most + own)
 
     def contrast(self, context: Tensor, codes: Tensor, distractors: Tensor) -> Tensor:
-        """context, codes [M, D], distractors [M, K] -> logits [M, 1 + K], the right code first."""
+        """context, codes [M, D], distractors [M, K] -> logits [M, 1 + K], the target code first."""
         context, codes = F.normalize(context.float(), dim=1), F.normalize(codes.float(), dim=1)
         wrong = codes[distractors]
         logits = torch.einsum("md,mkd->mk", context, torch.cat([codes[:, None], wrong], dim=1)) / self.temperature
-        # a distractor quantised to the right code is no distractor
+        # mask out distractors with the same code as the target
         same = (wrong == codes[:, None]).all(-1)
         return logits.masked_fill(F.pad(same, (1, 0)), float("-inf"))
 
     def answer(self, encoder, batch, step: int):
-        """Everything up to the logits: (features, lengths, mask (on the host), logits, share)."""
+        """(features, lengths, mask on the CPU, logits, the codes' mean probabilities)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         features = scale_gradient(features, self.feature_grad)
         mask = self.mask(batch.row_seeds, lengths, features.shape[1])
@@ -102,7 +102,7 @@ class Wav2Vec2(Objective):
         tokens, lengths = encoder.project(features, lengths)
         tokens = torch.where(mask.to(device, non_blocking=True)[..., None], self.mask_token.to(tokens.dtype), tokens)
         context = self.project_context(take(encoder.contextualize(tokens, lengths).last, at))
-        frames = rng.fold_in(batch.row_seeds[at // mask.shape[1]], at % mask.shape[1])  # a seed for each
+        frames = rng.fold_in(batch.row_seeds[at // mask.shape[1]], at % mask.shape[1])  # a seed per frame
         target = self.drop(take(encoder.normalize(features), at), frames)
         noise = None
         if self.training:
