@@ -139,6 +139,16 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
         torch.manual_seed(rng.derive_seed(config["seed"], "method"))
         method = make(config["method"])
         encoder = method(encoder)
+        room = encoder.reads.get("max_tokens")
+        if room is not None and data.max_tokens > room:
+            raise ConfigError(
+                f"the method's prompt leaves {room} of the encoder's positions, and texts are up to {data.max_tokens} "
+                + (
+                    "tokens: choose a task with its own data"
+                    if task.data is None
+                    else f"tokens: set task.data.max_tokens={room}"
+                )
+            )
         torch.manual_seed(rng.derive_seed(config["seed"], "head"))
         objective = make(config["objective"], encoder=encoder, data=data)
     return encoder, objective, data, method

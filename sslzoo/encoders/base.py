@@ -45,6 +45,7 @@ class Frontend(nn.Module):
     reads: the data settings that it needs, by name: "sample_rate", "size", "channels", and for text upper bounds,
     "vocab_size" and "max_tokens". Other data are adjusted to these (see `features.compatible`).
     packed: whether a row holds several items, see `documents`; set by `build` for packed data.
+    counts_positions: whether `project` takes the position of the first feature, as a prompt has those before it.
     supports_cache: whether `project` takes the position of the first feature, for incremental decoding.
     """
 
@@ -56,6 +57,7 @@ class Frontend(nn.Module):
     offers: frozenset[str] = frozenset()
     reads: Mapping[str, object] = MappingProxyType({})
     packed: bool = False
+    counts_positions: bool = False
     supports_cache: bool = False
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +69,10 @@ class Frontend(nn.Module):
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+    def project_prompt(self, prompt: Tensor) -> Tensor:
+        """Embeddings [P, E] of a soft prompt, which precedes an item -> tokens [P, D]."""
+        return prompt
 
     def documents(self, features: Tensor) -> Tensor | None:
         """The index of each token's item within its row, int64 [B, T]; None if each row is one item."""

@@ -14,7 +14,11 @@ from sslzoo.nn.masked import masked_mean, valid_mask
 
 class SequenceEncoder(Encoder):
     """Front end, then trunk. pool: the item's vector is the mean of its tokens, the first token (a class token), or
-    BERT's pooler, tanh(W h + b) of the first (transformers' `pooler_output`)."""
+    BERT's pooler, tanh(W h + b) of the first (transformers' `pooler_output`).
+
+    prompt: a module without inputs that returns embeddings [P, E] (see `Frontend.project_prompt`); their tokens precede
+    an item's in the trunk. Set by `adapt.soft_prompt`, else None. Hidden states and lengths are those of the item only.
+    """
 
     def __init__(self, frontend: Frontend, trunk: nn.Module, pool: Literal["mean", "first", "pooler"] = "mean"):
         super().__init__()
@@ -27,6 +31,7 @@ class SequenceEncoder(Encoder):
                 "the first token of a causal trunk sees no other, and stands for no item: set encoder.pool=mean"
             )
         self.frontend, self.trunk, self.pool = frontend, trunk, pool
+        self.prompt: nn.Module | None = None
         self.pooler = nn.Linear(trunk.dim, trunk.dim) if pool == "pooler" else None
         if self.pooler is not None:
             nn.init.normal_(self.pooler.weight, std=0.02)
@@ -45,6 +50,8 @@ class SequenceEncoder(Encoder):
         return self.frontend.normalize(features)
 
     def project(self, features: Tensor, lengths: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        if self.prompt is not None and self.frontend.counts_positions:
+            start = start or len(self.prompt())
         begun = [start] if start else []  # front ends without cache support have no `start`
         return self.frontend.project(features, lengths, *begun)
 
@@ -69,6 +76,13 @@ class SequenceEncoder(Encoder):
         positions: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> Encoded:
+        own, ahead = lengths, 0
+        if self.prompt is not None and (cache is None or not cache.position):
+            if positions is not None or documents is not None:
+                raise ConfigError("a soft prompt needs rows of one whole item: no packing, no dropped tokens")
+            prompt = self.frontend.project_prompt(self.prompt()).to(tokens.dtype)
+            tokens, ahead = torch.cat([prompt.expand(len(tokens), -1, -1), tokens], dim=1), len(prompt)
+            lengths = lengths + ahead
         if cache is None:
             given = {"positions": positions} if positions is not None and isinstance(self.trunk, Transformer) else {}
             given |= {"documents": documents} if documents is not None else {}
@@ -76,6 +90,7 @@ class SequenceEncoder(Encoder):
         else:
             hidden, state = self.trunk.run(self.trunk.prepare(tokens, lengths, cache, positions=positions))
             cache = self.trunk.cache(state)
+        hidden, lengths = [layer[:, ahead:] for layer in hidden] if ahead else hidden, own
         if self.pooler is not None and self.training:
             # add zero times its weights, so that DDP finds their gradients if a loss uses the tokens only
             hidden[-1] = hidden[-1] + 0.0 * sum(p.sum() for p in self.pooler.parameters())

@@ -27,6 +27,7 @@ class WordPieces(Frontend):
     modality = "text"
     feature_dim = 0
     stride = 1
+    counts_positions = True
     offers = frozenset({"documents"})
 
     def __init__(
@@ -71,6 +72,16 @@ class WordPieces(Frontend):
         """start: the position of the first id, after cached ones (see `kv_cache.KVCache`)."""
         tokens = self.embed(features, start)
         return tokens if self.up is None else self.up(tokens), lengths
+
+    def project_prompt(self, prompt: Tensor) -> Tensor:
+        """As words at the first places, in the first segment."""
+        if self.position_embedding is not None:
+            prompt = prompt + self.position_embedding.weight[: len(prompt)]
+        if self.segment_embedding is not None:
+            prompt = prompt + self.segment_embedding.weight[0]
+        if self.norm is not None:
+            prompt = self.drop(self.norm(prompt))
+        return prompt if self.up is None else self.up(prompt)
 
     def embed(self, features: Tensor, start: int = 0) -> Tensor:
         """Ids [B, T] -> the sum of their embeddings [B, T, E], normalised if embedding_dim is set."""

@@ -20,7 +20,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.pretrain import Pretrain
 
 FEW = ["bitfit", "lora", "adapter_houlsby", "adapter_pfeiffer"]
-PROMPTED = ["prefix"]  # of which none is the identity at the start: see test_prompts.py
+PROMPTED = ["prefix", "soft_prompt"]  # of which none is the identity at the start: see test_prompts.py
 ADDED_ALONE = ["lora", "adapter_pfeiffer"]  # of which nothing learns that the encoder had
 
 
@@ -39,7 +39,7 @@ def learning(encoder: nn.Module) -> int:
 def small(**settings) -> SequenceEncoder:
     torch.manual_seed(0)
     trunk = Transformer(8, 2, 2, **settings)
-    return SequenceEncoder(WordPieces(8, vocab_size=30, max_tokens=16), trunk).eval()
+    return SequenceEncoder(WordPieces(8, vocab_size=30, max_tokens=32), trunk).eval()
 
 
 def said(encoder: nn.Module) -> torch.Tensor:

@@ -30,6 +30,7 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-lora": ("tiny_text", "lora", "features=layers", "classification", "label"),
     "image-houlsby": ("tiny_image", "adapter_houlsby", "features=layers", "classification", "label"),
     "text-prefix": ("tiny_text", "prefix", "features=pooled", "classification", "label"),
+    "text-prompt": ("tiny_roomy", "soft_prompt", "features=pooled", "classification", "label"),
     "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
