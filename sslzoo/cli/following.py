@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -62,7 +63,8 @@ def fitting_task(data, encoder, folders: list[Path]) -> list[str] | None:
             options.append(path.stem)
     named: dict[str, list] = {}
     for option, node in config.choices("task", options, folders).items():
-        task = nodes.make(OmegaConf.to_container(node, resolve=True))
+        settings: Any = OmegaConf.to_container(node, resolve=True)
+        task = nodes.make(settings)
         named.setdefault(task.label, []).append(([f"task={option}"], task))
     for column in pool.columns():
         chosen = [] if len(pool.columns()) == 1 else [f"task.label={column}"]
