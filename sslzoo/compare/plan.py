@@ -1,4 +1,4 @@
-"""A comparison's config as the runs that it stands for, seed by seed."""
+"""Expanding a comparison's config to its runs, seed by seed."""
 
 import re
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from sslzoo.errors import ConfigError, nearest
 from sslzoo.run import Run
 
 KEYS = ("name", "root", "seeds", "on_error", "jobs", "shared", "entries")
-OURS = ("name", "seed", "root")  # what an entry does not set
+OURS = ("name", "seed", "root")  # set by the comparison, not by an entry
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Targets that are made before a run. overrides: of `sslzoo label`. folder: where it writes them.
-    of: the run whose features are clustered, None where they are not a run's."""
+    """Targets to make before a run. overrides: of `sslzoo label`. folder: its output. of: the run whose features are
+    clustered, None for MFCCs."""
 
     overrides: list[str]
     folder: Path
@@ -29,7 +29,7 @@ class Labels:
 @dataclass(frozen=True)
 class Planned:
     """One run of a comparison: an entry with a seed. overrides: of `sslzoo pretrain`. tasks: overrides of
-    `sslzoo probe`, by task. labels: what it learns, where the comparison makes that too."""
+    `sslzoo probe`, by task. labels: its targets, if the comparison makes them."""
 
     entry: str
     seed: int
@@ -39,12 +39,12 @@ class Planned:
     labels: Labels | None = None
 
     def missing(self) -> list[str]:
-        """Tasks that it has not been probed for."""
+        """Tasks that it has not been probed on."""
         return [task for task in self.tasks if not (self.run.probes / f"{task}.json").exists()]
 
 
 def plan(config: dict, root: Path) -> list[Planned]:
-    """The runs that a comparison's config stands for, seed by seed. Raises ConfigError."""
+    """The runs of a comparison's config, seed by seed. Raises ConfigError."""
     for key in config:
         if key not in KEYS:
             raise ConfigError(f"a comparison has no '{key}'{nearest(key, KEYS)} — it has: {', '.join(KEYS)}")
@@ -88,7 +88,7 @@ def plan(config: dict, root: Path) -> list[Planned]:
 
 
 def _joined(shared: dict, spec):
-    """An entry after what all entries share; as it is where it makes no sense."""
+    """An entry with the shared overrides and tasks before its own; unchanged if malformed, which is reported later."""
     if not isinstance(spec, dict):
         return spec
     pairs = {key: (shared.get(key) or [], spec.get(key, [])) for key in ("overrides", "tasks")}
@@ -98,7 +98,7 @@ def _joined(shared: dict, spec):
 
 
 def _labels(items: list[str], run: Run, name: str, root: Path, seed: int) -> Labels:
-    """`label` of an entry, for one seed: run=<entry> becomes that entry's run of the same seed."""
+    """The labels of an entry for one seed: run=<entry> becomes that entry's run with the same seed."""
     folder, of, overrides = run.folder.parent / f"{run.name}-labels", None, []
     for item in items:
         if _key(item) == "run":
@@ -124,7 +124,7 @@ def _not_ours(items: list[str], where: str, ours: tuple[str, ...]) -> None:
 
 
 def _earlier(items: list[str], entry: str, entries: list[str]) -> None:
-    """Labels are of the features of an entry that is trained before."""
+    """Raise ConfigError unless run=<entry> names an earlier entry, which is trained before."""
     before = entries[: entries.index(entry)]
     for item in items:
         if _key(item) == "run" and _value(item) not in before:
@@ -135,7 +135,7 @@ def _earlier(items: list[str], entry: str, entries: list[str]) -> None:
 
 
 def _tasks(items, where: str) -> dict[str, list[str]]:
-    """[digit, {sst2: [task.data.path=…]}] as overrides by task."""
+    """[digit, {sst2: [task.data.path=…]}] -> {task: overrides}."""
     if not isinstance(items, list) or not all(isinstance(item, str | dict) for item in items):
         raise ConfigError(f"{where} must be a list of tasks, or of task: [overrides]; got {items}")
     by_task: dict[str, list[str]] = {}

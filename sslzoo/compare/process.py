@@ -1,4 +1,4 @@
-"""`sslzoo` commands in processes of their own: checked beforehand, watched while they run, ended with us."""
+"""Running `sslzoo` commands in subprocesses: checked beforehand, with their progress shown, terminated with us."""
 
 import codecs
 import fcntl
@@ -26,21 +26,21 @@ _NUMBER = re.compile(r"[+-]?([\d._]+(e[+-]?[\d_]+)?|inf|nan)|true|false|null", r
 
 
 def override(key: str, value) -> str:
-    """key=value in Hydra's grammar, quoted where the value has characters that mean something to it, or would be
-    another value than its text: 7, 1e3, true."""
+    """key=value in Hydra's grammar, quoted if the value has special characters or is a string that Hydra would parse as
+    another type: 7, 1e3, true."""
     text = str(value)
     plain = _PLAIN.fullmatch(text) and not (isinstance(value, str | Path) and _NUMBER.fullmatch(text))
     return f"{key}={text if plain else quoted(text)}"
 
 
 def quoted(text: str) -> str:
-    """A text as it stands, in Hydra's quotes, where a backslash means something before a quote only."""
+    """A text in Hydra's quotes, in which a backslash is an escape only before a quote."""
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"
 
 
 def task_words(name: str, more: list[str]) -> list[str]:
-    """The overrides of `sslzoo probe` for a comparison's task: that of conf of this name, or the one that `more`
-    chooses, under this name."""
+    """The overrides of `sslzoo probe` for a comparison's task `name`: the task of conf with this name, or the one
+    chosen by the overrides `more`, renamed."""
     if not more:
         return [override("task", name)]
     chosen = any(word.startswith("task=") for word in more)
@@ -53,7 +53,7 @@ def keys_in(overrides: list[str]) -> list[str]:
 
 
 def last_error_line(text: str, code: int) -> str:
-    """The line in which a command said why it ended, from the end of what it wrote to its stderr."""
+    """The error message of a command. text: the end of its stderr. code: its exit code."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", _ESCAPES.sub("", text)) if line.strip()]
     for line in reversed(lines):
         if line.startswith("sslzoo: "):
@@ -66,7 +66,7 @@ def last_error_line(text: str, code: int) -> str:
 
 @contextmanager
 def signals_as_interrupt():
-    """Let a SIGTERM or a closed terminal raise KeyboardInterrupt, so that a child is ended as by Ctrl-C."""
+    """A context in which SIGTERM and SIGHUP raise KeyboardInterrupt, so that children are ended as by Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -83,22 +83,22 @@ def signals_as_interrupt():
 
 
 class Command:
-    """Runs `sslzoo` commands with the user's own config folders. threads: for each, where several run beside
-    each other; they then write lines where a terminal would show one bar."""
+    """Runs `sslzoo` commands with the user's config folders. threads: CPU threads per command, if several run in
+    parallel; they then print lines, not a progress bar."""
 
     program = (sys.executable, "-m", "sslzoo")
 
     def __init__(self, config_dirs: list[Path] = ()):
         self.config_dirs = [Path(folder) for folder in config_dirs]
-        self.kept_open: tuple[int, ...] = ()  # file descriptors that a child keeps, such as a lock
+        self.kept_open: tuple[int, ...] = ()  # file descriptors that children inherit, such as a lock
         self.threads: int | None = None
-        self.children: set[subprocess.Popen] = set()  # those that run
-        self.ended = False  # no more are begun
-        self.turn = threading.Lock()  # one begins, or all are ended
-        self.checked: dict[Path, dict] = {}  # configs of the runs that were checked, by folder
+        self.children: set[subprocess.Popen] = set()  # running ones
+        self.ended = False  # start no more
+        self.turn = threading.Lock()  # held while starting one or ending all
+        self.checked: dict[Path, dict] = {}  # folder -> config of a checked run
 
     def compose(self, name: str, overrides: list[str]) -> dict:
-        """The plain config that a command would get. Raises ConfigError in one line."""
+        """The plain config that a command would get. Raises ConfigError."""
         from hydra import compose, initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
         from hydra.errors import HydraException
@@ -106,7 +106,7 @@ class Command:
 
         overrides = settled(overrides, self.config_dirs) if name == "pretrain" else overrides
         try:
-            if GlobalHydra.instance().is_initialized():  # within a command, whose config folders hold
+            if GlobalHydra.instance().is_initialized():  # within a command, with its config folders
                 return settings(name, compose(name, overrides), self.config_dirs)
             folders = ",".join(f"'file://{folder.resolve()}'" for folder in self.config_dirs)
             with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -116,11 +116,10 @@ class Command:
             raise ConfigError(one_line(error, self.config_dirs, name, overrides)) from error
 
     def check(self, run: Run, overrides: list[str], tasks: dict[str, list[str]], labels=None) -> None:
-        """Refuse, before anything runs, what `sslzoo pretrain`, `sslzoo probe` or `sslzoo label` would refuse
-        of these.
+        """Raise, before anything runs, the errors that `sslzoo pretrain`, `sslzoo probe` or `sslzoo label` would.
 
-        overrides: of `pretrain`. tasks: overrides of `probe`, by task. labels: a `plan.Labels`, targets that
-        will have been made; if they are of a run, then of one that was checked before.
+        overrides: of `pretrain`. tasks: overrides of `probe`, by task. labels: a `plan.Labels`, the targets to be
+        made; if from a run, then one that was checked before.
         """
         from sslzoo import build
         from sslzoo.features.compatible import agreeing_task
@@ -151,7 +150,7 @@ class Command:
             task.check(job.encoder, job.data)
 
     def _planned_targets(self, labels):
-        """What targets will be. Raises ConfigError where they cannot be made, or others lie there."""
+        """The planned targets. Raises ConfigError if they cannot be made or the folder has other labels."""
         from sslzoo import build
         from sslzoo.data.targets import PlannedTargets, Targets
         from sslzoo.label.command import planned_targets
@@ -173,8 +172,8 @@ class Command:
         return PlannedTargets(labels.folder, **expected)
 
     def __call__(self, *arguments: str) -> None:
-        """Run `sslzoo <arguments>`, showing its progress. Raises UserError with its own last line if it
-        fails, ConfigError if it ended with 2; an interrupt is passed on, and waits for its checkpoint."""
+        """Run `sslzoo <arguments>`, showing its progress. Raises UserError with its error message if it fails,
+        ConfigError for exit code 2. An interrupt terminates the child and waits for its checkpoint."""
         with self.turn:
             if self.ended:
                 raise UserError("not begun: the comparison was stopped")
@@ -200,19 +199,19 @@ class Command:
             raise kind(last_error_line(output, child.returncode))
 
     def _begin(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen, int]:
-        """A process, and what its stderr is read from."""
+        """(the started process, the file descriptor to read its stderr from)."""
         terminal = sys.stderr.isatty() and self.threads is None
         ours, theirs = os.openpty() if terminal else os.pipe()
-        if terminal:  # so that its progress bar is one, and as wide as ours
+        if terminal:  # so that its progress bar is drawn, with our width
             size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
         folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
         child = subprocess.Popen(
             [*self.program, *arguments, *folders],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # what it advises next is not what comes next here
+            stdout=subprocess.DEVNULL,  # its "next:" advice does not apply here
             stderr=theirs,
-            start_new_session=True,  # Ctrl-C reaches us alone, and it from us, once
+            start_new_session=True,  # Ctrl-C reaches only us; we terminate the child
             pass_fds=self.kept_open,
             env=os.environ if self.threads is None else {**os.environ, "OMP_NUM_THREADS": str(self.threads)},
         )
@@ -220,7 +219,7 @@ class Command:
         return child, ours
 
     def end(self) -> None:
-        """Tell every command that runs in another thread to end, as an interrupt would, and begin no other."""
+        """Terminate all running commands, of any thread, and start no more."""
         with self.turn:
             self.ended = True
             for child in list(self.children):
@@ -228,7 +227,7 @@ class Command:
 
 
 def _protocol(path: Path) -> str | None:
-    """The fingerprint of the settings that a probe was measured with; None where there is none, or it does not say."""
+    """The fingerprint of a probe's settings; None if there is no result or it has none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["pretrained"].get("protocol")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -236,12 +235,12 @@ def _protocol(path: Path) -> str | None:
 
 
 def _relay(source: int) -> str:
-    """Pass on what comes until the other end is closed; return the end of it."""
+    """Copy the child's output to stderr until it ends; return its last 8192 characters."""
     decoder, output = codecs.getincrementaldecoder("utf-8")("replace"), ""
     while True:
         try:
             block = os.read(source, 4096)
-        except OSError:  # how a pseudo-terminal says that it is closed
+        except OSError:  # a closed pseudo-terminal
             block = b""
         if not block:
             return output

@@ -1,14 +1,13 @@
-"""Many objectives, seeds and tasks under one protocol, in one table.
+"""`sslzoo compare`: many objectives, seeds and tasks under one protocol, in one table.
 
-Each run and each probe is the command that a user would type, in a process of its own: what is measured
-of one (time, memory) has nothing of another in it, and what one leaves behind is all that there is to
-resume from. The same command again skips what is done and goes on with the rest.
+Each run and each probe is a command in its own process: their times and memory are measured separately, and the files
+that they write are the only state. The same command again skips what is done and continues with the rest.
 
     runs/<name>/
-        <entry>-s<seed>/    a run each, with its probe/<task>.json
-        <entry>-s<seed>-labels/    its targets, where the entry says how they are made
-        baselines/          what raw features and untrained encoders score, for the runs that share them
-        results.json        every figure, and what it was measured with
+        <entry>-s<seed>/    a run, with its probe/<task>.json
+        <entry>-s<seed>-labels/    its targets, if the entry has `label`
+        baselines/          scores of raw features and untrained encoders, shared between runs
+        results.json        all results, with configs, machine and commit
         results.md          the table
         report.html         the page
 """
@@ -33,16 +32,15 @@ from sslzoo.run import commit, machine, write_atomic, write_json
 
 
 def compare(config: dict, root: Path, command: Command | None = None) -> dict:
-    """Do what is not done yet of a comparison, write its results, print its table, and return results.json.
+    """Run what is not done yet of a comparison, write its results, print its table, and return results.json.
 
     config: {name, seeds: [int], on_error: "stop" or "continue", jobs: int, shared: {overrides, tasks}, entries:
-    {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo
-    pretrain`, and a task may have its own of `sslzoo probe`. label, if it is there, are those of `sslzoo label`
-    that makes an entry's targets, with run=<entry> for the run of an earlier one. shared: what every entry begins
-    with. jobs: runs at a time. root: the folder that runs lie in.
-    Everything is checked before anything runs. When a command fails, its one line is raised with the
-    name of the run; with on_error=continue it is raised when all the rest is done. Either way the
-    results are written, with what is missing said.
+    {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`,
+    and a task may have overrides of `sslzoo probe`. label: overrides of `sslzoo label` to make an entry's targets, with
+    run=<entry> for the run of an earlier entry. shared: overrides and tasks of every entry. jobs: runs at a time. root:
+    the folder of the runs.
+    Everything is checked before anything runs. When a command fails, its error is raised with the name of the run; with
+    on_error=continue after everything else is done. In either case the results are written, and list what is missing.
     """
     runs, command = plan(config, root), command or Command()
     folder, say = root / config["name"], Console(stderr=True, highlight=False)
@@ -63,8 +61,8 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
 
 
 def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Console) -> dict[str, UserError]:
-    """Carry out all runs, up to `jobs` of them at a time, each on its share of the cores; return what failed.
-    stop: begin none after a failure."""
+    """Do all runs, up to `jobs` at a time, each with its share of the cores; return {run: error}. stop: start none
+    after a failure."""
     if jobs > 1:
         command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     errors: dict[str, UserError] = {}
@@ -98,7 +96,7 @@ def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Cons
 
 
 def _here(work, *arguments) -> Future:
-    """`submit` to this thread, which alone is told of signals."""
+    """`submit` that runs in this thread, the main one, which gets the signals."""
     future = Future()
     try:
         future.set_result(work(*arguments))
@@ -108,11 +106,11 @@ def _here(work, *arguments) -> Future:
 
 
 def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
-    """Do what a run lacks, saying each thing before it is done."""
+    """Run a run's missing commands, yielding a description before each."""
     if planned.run.done and not planned.missing():
         yield "done already"
     if not planned.run.done and planned.labels:
-        yield "label"  # labels that are there are only looked at: they may be of a run that is no more
+        yield "label"  # existing labels are kept, even if their run has been deleted
         command("label", *planned.labels.overrides)
         if not planned.labels.done:
             raise UserError("labelling stopped before its end — the same command makes the labels again")
@@ -135,7 +133,7 @@ def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
 
 @contextmanager
 def _alone(folder: Path, command: Command):
-    """Hold the comparison's folder. A child holds it too, so that one that outlived us is not doubled."""
+    """Lock the comparison's folder. Children inherit the lock, so that one that outlives us is not started twice."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
@@ -192,7 +190,7 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
 
 
 def _result(planned: Planned, record: Record, error: str | None) -> dict:
-    """One run in results.json."""
+    """The entry of a run in results.json."""
     scores = {}
     for row in tables.rows({planned.entry: [record]}):
         scores[row.task] = {head: {kind: s.mean for kind, s in kinds.items()} for head, kinds in row.scores.items()}

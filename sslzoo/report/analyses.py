@@ -1,4 +1,4 @@
-"""What `sslzoo analyze` found, drawn: matrices, lines over layers, and what their rows stand for."""
+"""Figures of `sslzoo analyze`: matrices, lines over layers, and the legends of their rows."""
 
 from html import escape
 
@@ -7,14 +7,14 @@ import numpy as np
 from sslzoo.report.record import Record
 from sslzoo.report.svg import labels, line, path, short, svg, text, tip
 
-NUMBERED = 16  # columns at most whose cells hold their number
+NUMBERED = 16  # columns up to which cells show their numbers
 SIDE = 108  # of a matrix without names, at most
-LONGEST = 14  # letters of a name beside a matrix
+LONGEST = 14  # characters of a row's or column's name
 DARKEST = 0.85
 
 
 def html(record: Record) -> str:
-    """A figure for each that the run's analyses made, in the order of their names."""
+    """All figures of a run's analyses, in the order of the analyses' names."""
     parts = []
     for name, found in record.analyses.items():
         try:
@@ -26,7 +26,7 @@ def html(record: Record) -> str:
 
 
 def figure(found: dict) -> str:
-    """Matrices on one scale beside each other, then lines, then the numbered list of what rows stand for."""
+    """Matrices side by side with a common scale, then line charts, then the numbered legend of the rows."""
     matrices = [(m, np.asarray(m["values"], float)) for m in found["matrices"]]
     drawn, scale = [], ""
     if matrices:
@@ -45,7 +45,7 @@ def figure(found: dict) -> str:
 
 
 def matrix(found: dict, values: np.ndarray, low: float, high: float) -> str:
-    """Cells, the darker the higher; with their number in hundredths where rows have names and there are few."""
+    """A heat map, darker for higher values; with numbers in hundredths if rows have names and columns are few."""
     rows, columns = ([str(name) for name in found[key]] for key in ("rows", "columns"))
     named = bool(rows)
     if named and values.shape != (len(rows), len(columns)):
@@ -58,7 +58,7 @@ def matrix(found: dict, values: np.ndarray, low: float, high: float) -> str:
         body += [
             text(left - 5, top + i * size + middle + 4, name[:LONGEST], "tick", "end") for i, name in enumerate(rows)
         ]
-        every = max(1, -(-7 * max(map(len, columns)) // int(size)))  # names that do not run into each other
+        every = max(1, -(-7 * max(map(len, columns)) // int(size)))  # so that names do not overlap
         body += [
             text(left + i * size + middle, top - 5, name[:LONGEST], "tick", "middle")
             for i, name in enumerate(columns)
@@ -85,7 +85,7 @@ def matrix(found: dict, values: np.ndarray, low: float, high: float) -> str:
 
 
 def lines(found: dict) -> str:
-    """Series over named places, each with its name at its end."""
+    """Series over a named axis, each labelled at its end."""
     names, series = [str(x) for x in found["x"]], {str(k): np.asarray(v, float) for k, v in found["series"].items()}
     if not series or any(values.shape != (len(names),) or not np.isfinite(values).all() for values in series.values()):
         raise ValueError("series that are not as long as their axis, or not finite")

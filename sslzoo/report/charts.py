@@ -1,4 +1,4 @@
-"""Small charts of scores as inline SVG: a row's scores on one line, quality against cost, layer weights."""
+"""Small charts of scores as inline SVG: a row's scores on a line, quality against cost, layer weights."""
 
 import math
 
@@ -9,11 +9,12 @@ from sslzoo.report.tables import KINDS, Row, figure, percent
 
 WIDTH, HEIGHT = 300, 150
 FEW = 3  # entries of one task that fit in a small chart
-FEWEST = 3  # points that cost and quality are worth a chart for
+FEWEST = 3  # entries below which there is no chart of cost
 
 
 def strip(row: Row) -> str:
-    """A row's scores on a line from 0 to 100: filled pretrained, open untrained, a tick for raw."""
+    """A row's scores on a line from 0 to 100: a filled dot for pretrained, an open one for untrained, a tick for
+    raw."""
     width, height, pad = 132, 14, 5
     middle = height / 2
 
@@ -35,15 +36,15 @@ def strip(row: Row) -> str:
 
 
 def costed(made: list[Row]) -> list[Row]:
-    """The entries of one task whose score and cost are known."""
+    """The entries of one task with a score and a cost."""
     return [row for row in made if row.score("pretrained") and row.minutes]
 
 
 def cost(task: str, made: list[Row]) -> str:
-    """Quality against cost for one task: from the untrained encoder, at no cost, to the pretrained one; "" below
-    `FEWEST` entries, of which a table says as much.
+    """Quality against cost for one task: a line from the untrained encoder, at no cost, to the pretrained one; "" below
+    `FEWEST` entries, for which the table is enough.
 
-    Raw features are a dashed line, and chance a dotted one where it is near; whiskers are the spread.
+    Raw features are a dashed line, chance a dotted one if near; whiskers are the spread.
     """
     known = costed(made)
     if len(known) < FEWEST:
@@ -89,7 +90,7 @@ def cost(task: str, made: list[Row]) -> str:
 
 
 def bars(weights: list[float]) -> str:
-    """The learned weight of each layer, from the trunk's input on, as small bars; the largest is named."""
+    """The learned weight of each layer, from the trunk's input on, as small bars; the largest is labelled."""
     known = [w if isinstance(w, int | float) and math.isfinite(w) else 0.0 for w in weights]
     high, step, tall = max([*known, 1e-9]), 9, 26
     width = step * len(known) - 2

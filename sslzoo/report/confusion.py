@@ -1,4 +1,4 @@
-"""Which classes a probe takes for which: a heat map, and the pairs that are confused most often."""
+"""Confusion matrices of probes: a heat map, and the pairs of classes that are confused most often."""
 
 from collections.abc import Iterator
 from html import escape
@@ -9,16 +9,15 @@ from sslzoo.report.record import Record, at
 from sslzoo.report.svg import svg, text, tip
 from sslzoo.report.tables import percent
 
-NUMBERED = 12  # classes at most whose cells hold their number
-MOST = 48  # classes that are drawn; of more, those of the most errors
-NAMED = 5  # pairs that are named
-LONGEST = 14  # letters of a class's name beside the map
-FAINT = 0.35  # how dark a cell may be under its number
+NUMBERED = 12  # classes up to which cells show their numbers
+MOST = 48  # classes that are drawn; of more, those with the most errors
+NAMED = 5  # confused pairs to list
+LONGEST = 14  # characters of a class's name beside the map
+FAINT = 0.35  # highest opacity of a cell with a number
 
 
 def matrix(part) -> tuple[np.ndarray, list[str]] | None:
-    """Counts [class, taken for] and the classes' names, or None where none were kept. Raises ValueError where they
-    are damaged."""
+    """(counts [class, predicted class], the classes' names), or None if not stored. Raises ValueError if damaged."""
     pairs, classes = at(part, "confusion"), at(part, "classes")
     if not isinstance(pairs, list) or not isinstance(classes, list):
         return None
@@ -34,7 +33,7 @@ def matrix(part) -> tuple[np.ndarray, list[str]] | None:
 
 
 def confused(counts: np.ndarray, names: list[str]) -> Iterator[str]:
-    """The pairs that are confused most often, in words: "3 for 8 (12 of 150)"."""
+    """Yield the pairs that are confused most often: "3 for 8 (12 of 150)"."""
     wrong = counts - np.diag(np.diag(counts))
     for place in np.argsort(-wrong, axis=None, kind="stable")[:NAMED].tolist():
         truth, taken = divmod(place, len(names))
@@ -43,7 +42,7 @@ def confused(counts: np.ndarray, names: list[str]) -> Iterator[str]:
 
 
 def heatmap(counts: np.ndarray, names: list[str], title: str) -> str:
-    """A row a class, a column what it was taken for; the darker, the larger its share of the row."""
+    """The matrix with a row per class and a column per predicted class; darker for larger shares of the row."""
     kept = np.arange(len(names))
     if len(names) > MOST:
         wrong = counts.sum(1) + counts.sum(0) - 2 * np.diag(counts)
@@ -81,7 +80,7 @@ def heatmap(counts: np.ndarray, names: list[str], title: str) -> str:
 
 
 def html(record: Record) -> str:
-    """A map for each task with classes, of the pretrained encoder's linear head."""
+    """A matrix for each task with classes, of the pretrained encoder's linear head."""
     drawn = []
     for task, probe in record.probes.items():
         try:

@@ -1,7 +1,6 @@
 """Curves over steps as inline SVG, for one run, its seeds, or several runs together.
 
-What is drawn is also there as numbers, in data-* attributes of each series, which the page's script shows where the
-pointer is.
+Each series also has its numbers in data-* attributes, which the page's script shows at the pointer.
 """
 
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from sslzoo.report.svg import dot, labels, line, path, short, svg, text
 
 WIDTH, HEIGHT = 300, 150
 MOST = 400  # points of one line
-FEWEST = 8  # points that a running mean is drawn of
-SET = ("lr", "learning_rate", "momentum", "weight_decay", "temperature", "chance", "epoch")  # chosen, not measured
+FEWEST = 8  # points below which there is no running mean
+SET = ("lr", "learning_rate", "momentum", "weight_decay", "temperature", "chance", "epoch")  # set, not measured
 
 
 @dataclass(frozen=True)
 class Series:
-    """One column of one run. look: "" for ink, or the class of a colour. dashed: of the validation split."""
+    """One column of one run. look: CSS class of a colour, "" for the text colour. dashed: of the validation split."""
 
     name: str
     steps: list[int]
@@ -38,13 +37,13 @@ class Series:
 
 
 def is_set(name: str) -> bool:
-    """Whether a column says what was set, such as a learning rate, which has no noise to be smoothed away."""
+    """Whether a column holds a setting, such as a learning rate, which has no noise to smooth."""
     return name in SET or name.startswith("lr")
 
 
 def running_mean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The mean of the values y [N] around each of the steps x [N], by a bell over a twentieth of them. Its width is in
-    steps and not in points: validation adds points of its own, beside those of every so many steps."""
+    """Gaussian-weighted running mean of the values y [N] over the steps x [N]; its standard deviation is 1/60 of the
+    range of x (1/N if N < 60). In steps, not points, as validation adds points at irregular steps."""
     width = float(np.ptp(x)) / min(60, len(x)) or 1.0
     weights = np.exp(-0.5 * ((x[:, None] - x) / width) ** 2)
     return weights @ y / weights.sum(1)
@@ -55,7 +54,7 @@ def is_smoothed(name: str, series: Series) -> bool:
 
 
 def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over at most `MOST` bins of neighbouring points."""
+    """(x, y) averaged over at most `MOST` bins of neighbouring points."""
     if len(x) <= MOST:
         return x, y
     parts = np.array_split(np.arange(len(x)), MOST)
@@ -63,11 +62,11 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def curve(name: str, series: list[Series], level: float | None = None, band: Healthy | None = None) -> str:
-    """One column of metrics.csv: of each series its points faint and their running mean dark, where they are
-    measured; what is set, few points and the validation split are drawn as they are.
+    """A chart of one column of metrics.csv: each measured series as a faint line with its running mean in bold;
+    settings, short series and the validation split without smoothing.
 
-    level: a value to compare with, such as chance. band: how healthy runs went. Values that are not finite are left
-    out of the line and counted beside the name.
+    level: a reference value, such as chance. band: the range of healthy runs. Non-finite values are left out of the
+    line and counted beside the name.
     """
     lost = sum(s.lost for s in series)
     known = [(s, *s.finite()) for s in series]
@@ -89,7 +88,7 @@ def curve(name: str, series: list[Series], level: float | None = None, band: Hea
     def py(y):
         return bottom - (y - y0) / (y1 - y0) * (bottom - top) if y1 > y0 else 0 * y + (top + bottom) / 2
 
-    # a range frame (Tufte): the axes go no further than the data, and their ends are its extremes
+    # a range frame (Tufte): the axes span the range of the data
     body += [line(left - 4, py(y0), left - 4, py(y1)), line(left, bottom + 4, right, bottom + 4)]
     body += [text(left - 8, py(y1) + 4, short(y1), "tick", "end")]
     if y1 > y0:
@@ -117,7 +116,7 @@ def curve(name: str, series: list[Series], level: float | None = None, band: Hea
 
 
 def _within(band: Healthy | None, x0: float, x1: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Steps, low and high of the band between two steps."""
+    """(steps, low, high) of the band between steps x0 and x1; None if they do not overlap."""
     if band is None or band.steps[-1] <= x0 or band.steps[0] >= x1:
         return None
     inside = band.steps[(band.steps > x0) & (band.steps < x1)]
@@ -126,7 +125,7 @@ def _within(band: Healthy | None, x0: float, x1: float) -> tuple[np.ndarray, np.
 
 
 def _series(name: str, s: Series, x: np.ndarray, y: np.ndarray, px, py) -> tuple[str, float]:
-    """One series as a group, and the value that it ends at."""
+    """(one series as an SVG group, its last value)."""
     smooth = is_smoothed(name, s)
     x, y = binned(x, y)
     drawn, mean = "", y

@@ -1,4 +1,4 @@
-"""Which run is best on which task, and whether by more than the spread over seeds."""
+"""Which run is best on each task, and whether by more than the spread over seeds."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ from sslzoo.report.tables import Row, Score, beats, figure, percent, winners
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one task: best, the runs that no other beats, the highest first; second, the best of the others.
+    """The ranking on one task. best: the runs that no other beats, highest first. second: the best of the others.
 
-    sure: beyond the spread of at least two seeds each. baseline: (name, score) of what beats the best run, or None.
+    sure: whether best beats second beyond the spread of at least two seeds each. baseline: (name, score) of a baseline
+    that beats the best run, or None.
     """
 
     task: str
@@ -27,7 +28,7 @@ class Answer:
 
 
 def answers(table_rows: list[Row]) -> Iterator[Answer]:
-    """One for each task that is probed. table_rows: as `tables.rows` has them, the best of a task first."""
+    """Yield one for each probed task. table_rows: from `tables.rows`, the best of a task first."""
     leading = winners(table_rows)
     for task in dict.fromkeys(row.task for row in table_rows):
         found = [row for row in table_rows if row.task == task and row.score("pretrained")]
@@ -56,14 +57,14 @@ def names(rows: list[Row], show: Show = plain) -> str:
 
 
 def margin(answer: Answer, show: Show = plain) -> str:
-    """By how much the best is ahead, and how sure that is."""
+    """The lead of the best run over the second, and whether it exceeds the spread, in words."""
     one, other = answer.first.score("pretrained"), answer.second.score("pretrained")
     ahead = f"{100 * (one.mean - other.mean):.1f} ahead of {show(answer.second)}"
     return f"{ahead}, {'beyond the spread' if answer.sure else 'of unknown spread: one seed'}"
 
 
 def against(row: Row) -> str:
-    """Where one run alone stands: "above untrained 19.6 and raw 12.7", "above untrained 48.0, below raw 52.0"."""
+    """A run against its baselines: "above untrained 19.6 and raw 12.7", "above untrained 48.0, below raw 52.0"."""
     own, places = row.score("pretrained"), {}
     for kind in ("untrained", "raw"):
         if other := row.score(kind):
@@ -73,7 +74,7 @@ def against(row: Row) -> str:
 
 
 def sentence(answer: Answer, show: Show = plain) -> str:
-    """One task's answer in a sentence, without its full stop."""
+    """One task's ranking as a sentence, without the full stop."""
     first, several = answer.first, len(answer.best) > 1
     score = figure(first.score("pretrained"), first.expected)
     if several:
@@ -90,7 +91,7 @@ def sentence(answer: Answer, show: Show = plain) -> str:
 
 
 def text(table_rows: list[Row]) -> str:
-    """A line a task, for a terminal and for Markdown; "" where no task has two runs."""
+    """A line per task, for a terminal and for Markdown; "" if no task has two runs."""
     found = list(answers(table_rows))
     if not any(a.second or len(a.best) > 1 for a in found):
         return ""
@@ -98,7 +99,7 @@ def text(table_rows: list[Row]) -> str:
 
 
 def html(table_rows: list[Row], anchors: dict[str, str]) -> str:
-    """The same as a list, the runs' names as links. anchors: by entry."""
+    """The same as an HTML list with links. anchors: {entry: its id on the page}."""
 
     def link(row: Row) -> str:
         name, bold = escape(row.entry), row in answer.best

@@ -1,7 +1,7 @@
-"""How the loss of healthy runs went: the band over seeds of `benchmarks/healthy.py`, which a run is held against.
+"""Reference loss curves of healthy runs: the range over seeds from `benchmarks/healthy.py`, to compare a run with.
 
-healthy/<objective>.csv has the columns step, mean, low and high, of running means; healthy/<objective>.json says of
-which runs: {"seeds": int, "config": {"objective": …, "data": …, "encoder": …, "optim": …, "trainer": …}}.
+healthy/<objective>.csv has the columns step, mean, low and high, of running means; healthy/<objective>.json describes
+the runs: {"seeds": int, "config": {"objective": …, "data": …, "encoder": …, "optim": …, "trainer": …}}.
 """
 
 import csv
@@ -16,12 +16,12 @@ from sslzoo import compat
 from sslzoo.report.record import at
 
 FOLDER = Path(__file__).with_name("healthy")
-SAME = ("objective", "data", "encoder")  # what a run must have in common with them
+SAME = ("objective", "data", "encoder")  # nodes of the config that must be equal
 
 
 @dataclass(frozen=True)
 class Healthy:
-    """steps, mean, low, high: [N]. config: the nodes of `SAME`, and what else was set."""
+    """steps, mean, low, high: [N]. config: of the runs, with the nodes in `SAME` and others."""
 
     name: str
     seeds: int
@@ -32,13 +32,13 @@ class Healthy:
     high: np.ndarray
 
     def at(self, step: float) -> tuple[float, float, float]:
-        """Mean, low and high at a step, which must be among theirs."""
+        """(mean, low, high) at a step within the range of `steps`, interpolated."""
         mean, low, high = (float(np.interp(step, self.steps, y)) for y in (self.mean, self.low, self.high))
         return mean, low, high
 
     def fits(self, config: dict) -> bool:
-        """Whether a run asked the same of the same data with the same encoder for as many steps, on which the learning
-        rate's schedule depends; a setting that only one of the two has, such as one that came later, is not compared."""
+        """Whether a run's config has the same objective, data, encoder and number of steps (on which the learning rate
+        schedule depends); settings that only one of the two has, such as newer ones, are not compared."""
         steps = [at(node, "trainer", "max_steps") for node in (self.config, config)]
         return steps[0] == steps[1] and all(_agree(self.config.get(key), config.get(key)) for key in SAME)
 
@@ -50,7 +50,7 @@ def _agree(one, other) -> bool:
 
 
 def load(path: Path) -> Healthy:
-    """Raises ValueError or OSError where a file is not as said above."""
+    """Read one reference. Raises ValueError or OSError if a file is not in the format above."""
     about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     with open(path, newline="", encoding="utf-8") as file:
         rows = [[float(row[name]) for name in ("step", "mean", "low", "high")] for row in csv.DictReader(file)]
@@ -64,5 +64,5 @@ def shipped() -> tuple[Healthy, ...]:
 
 
 def find(config: dict, curves: tuple[Healthy, ...] | None = None) -> Healthy | None:
-    """The band that a run of this config is held against, if there is one."""
+    """The reference for a run of this config, or None."""
     return next((h for h in (shipped() if curves is None else curves) if config and h.fits(config)), None)

@@ -1,4 +1,4 @@
-"""Validation losses of runs as rows: what a language model, which is not probed, is measured by. Lower is better."""
+"""Validation losses of runs as rows, to compare language models that are not probed. Lower is better."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ HEADINGS = ("run", "validation loss", "steps", "minutes", "GB")
 
 @dataclass
 class Row:
-    """One entry; expected: how many runs there should be."""
+    """One entry. expected: the planned number of runs."""
 
     entry: str
     expected: int
@@ -25,7 +25,7 @@ class Row:
     memory_gb: Score | None
 
     def figure(self) -> str:
-        """ "1.769 ± 0.004"; says how many seeds it holds where some are missing."""
+        """ "1.769 ± 0.004", with the number of seeds if some are missing."""
         text = f"{self.loss.mean:.3f}" + ("" if self.loss.spread is None else f" ± {self.loss.spread:.3f}")
         found = len(self.loss.values)
         return text if found == self.expected else f"{text} ({found}/{self.expected})"
@@ -45,7 +45,7 @@ class Row:
 
 
 def rows(groups: dict[str, list[Record]]) -> list[Row]:
-    """A row for each entry with a validation loss, the lowest first."""
+    """A row for each entry with a validation loss, lowest first."""
     table_rows = []
     for entry, records in groups.items():
         if loss := score(r.val_loss for r in records):
@@ -55,7 +55,7 @@ def rows(groups: dict[str, list[Record]]) -> list[Row]:
 
 
 def summary(probed: list[tables.Row], table_rows: list[Row]) -> str:
-    """What probes found, and what was lost, in a sentence each."""
+    """A sentence on the probes and one on the validation losses."""
     lost = f"Validation loss: {', '.join(f'{row.entry} {row.figure()}' for row in table_rows)}." if table_rows else ""
     return " ".join([*([tables.summary(probed)] if probed or not table_rows else []), *([lost] if table_rows else [])])
 
@@ -65,7 +65,7 @@ def note(probed: list[tables.Row], table_rows: list[Row]) -> str:
 
 
 def markdown(probed: list[tables.Row], table_rows: list[Row]) -> str:
-    """The table of probes, and below it that of losses."""
+    """The table of probes, then that of losses."""
     texts = [tables.markdown(probed)] if probed or not table_rows else []
     if table_rows:
         lines = [pipe(HEADINGS), "|---|" + "---:|" * 4, *(pipe(map(safe, row.cells())) for row in table_rows)]

@@ -1,7 +1,7 @@
-"""One page for one run or several: a single HTML file that needs no network and no library.
+"""The report of one run or several: a single HTML file without external requests or libraries.
 
-The page's own policy forbids every request, and every script but the page's own, which it names by its hash; so a
-hostile name in a run's files, which is escaped where it is written, could not do anything either.
+Its content security policy forbids all requests, and all scripts except its own, given by hash. So even if a hostile
+name in a run's files were not escaped, it could do nothing.
 """
 
 import base64
@@ -14,7 +14,7 @@ from sslzoo.report.record import Record, group, read
 from sslzoo.report.section import count, facts, header, machine_of, missing, overlay, section
 from sslzoo.run import Run, write_atomic
 
-LONGEST = 60  # letters of a title made of names
+LONGEST = 60  # characters of a title made of names
 POLICY = (
     "default-src 'none'; script-src '{script}'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
@@ -22,10 +22,10 @@ POLICY = (
 
 
 def write(runs: list[Run], path: Path, results: dict | None = None) -> list[tables.Row]:
-    """Write the page of `runs` to `path`, whole or not at all, and return the rows of its table of scores.
+    """Write the page of `runs` to `path`, atomically, and return the rows of its table of scores.
 
-    Runs that differ in nothing but their seed are shown as one. `results`, what `sslzoo.compare` wrote,
-    groups them by its entries instead and adds what was planned, what failed and where it was measured.
+    Runs that differ only in their seed are shown together. results: results.json of `sslzoo compare`, which groups them
+    by entry instead, and adds what was planned, what failed and the machine.
     """
     records = [read(run) for run in runs]
     if results is None:
@@ -39,7 +39,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> list[tabl
             groups[at[record.run.name]].append(record)
         tasks, title = {entry: plan["tasks"] for entry, plan in results["entries"].items()}, results["name"]
     rows = tables.rows(groups, tasks)
-    for record in records:  # the table's order, everywhere
+    for record in records:  # the table's order of tasks everywhere
         record.probes = {row.task: record.probes[row.task] for row in rows if row.task in record.probes}
     page = _whole(str(title), _body(str(title), groups, rows, results))
     write_atomic(path, lambda p: p.write_text(page, encoding="utf-8", errors="replace"))
@@ -89,7 +89,7 @@ def _whole(title: str, body: list[str]) -> str:
 
 
 def _measured(records: list[Record], results: dict | None) -> str:
-    """What holds for all runs together."""
+    """Facts about all runs together: number, total time, machines, commit."""
     minutes = [r.minutes for r in records if r.minutes is not None]
     machines = [m for m in dict.fromkeys(machine_of(r.summary) for r in records) if m]
     parts = []

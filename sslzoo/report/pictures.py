@@ -1,29 +1,28 @@
-"""Pictures of one run: what was asked and what was answered.
+"""Drawing an objective's inputs and predictions.
 
-`report.visualizations` lays out what an objective returned as one of these dicts of lists, strings, numbers, bools
-and arrays or CPU tensors; the visualization.pt of an older run holds one. Every kind has `kind` and may have `title` (str: what
-is shown, without a full stop).
+`report.visualizations` converts what an objective returned to one of these dicts of lists, strings, numbers, bools
+and arrays or CPU tensors; visualization.pt of an older run holds one already. Every kind has `kind` and may have
+`title` (str, without a full stop).
 
     {"kind": "images", "images": [N, C, H, W], "captions": [str] * N, "right": bool [N], "columns": int}
-        images row by row, `columns` a row; C is 1 or 3, uint8 or float in 0..1 (never normalised). `right`,
-        which may be left out, is marked where the caption is not "". `heads` ([str] * columns), which may
-        be left out, says what each column is.
+        images in rows of `columns`; C is 1 or 3, uint8 or float in 0..1 (not normalised). `right` (optional)
+        marks images whose caption is not "". `heads` ([str] * columns, optional): titles of the columns.
         SimCLR: pairs of views, columns 8, captions "" and "rank 3"; rotation: columns 4, "90°: said 180°";
         MAE: columns 6, captions "whole", "seen", "rebuilt"
 
     {"kind": "frames", "frames": float [T, F], "mask": bool [M], "place": int [M], "candidates": int,
      "rebuilt": float [T, F]}
-        one utterance's log-mel frames, the lowest band first; M tokens lie evenly over the T frames.
-        `place`, -1 where nothing was asked, is how many candidates scored above the true one, so that 0 is
-        right, and `candidates` how many there were, the true one among them. `place` with `candidates`
-        (wav2vec 2.0) or `rebuilt` (reconstruction) may be left out.
+        one utterance's log-mel frames, the lowest band first; M tokens are spread evenly over the T frames.
+        `place` is the number of candidates that scored above the true one, so that 0 is right, and -1 if there
+        was no prediction; `candidates` is their number, including the true one. `place` with `candidates`
+        (wav2vec 2.0) and `rebuilt` (reconstruction) are optional.
 
     {"kind": "tokens", "rows": [{"tokens": [str], "masked": [bool], "predicted": [str or [str]]}, ...]}
-        a sentence a row. `tokens` is the truth; `predicted` for each token the guess, or the best guesses,
-        the best first; only those of masked tokens are shown. `seen` ([str]), which may be left out, is
-        what the encoder saw in their place; `place` ([int]), which may be left out, how many pieces scored
-        above the true one. A WordPiece that begins with ## is joined to what is before it. `continued`
-        ([[str, str]] beside `rows`), which may be left out, is texts and how the model went on.
+        a sentence per row. `tokens` are the true ones; `predicted` has a prediction for each token, or several,
+        best first; only those of masked tokens are shown. `seen` ([str], optional): the encoder's input at each
+        token; `place` ([int], optional): the number of pieces that scored above the true one. A WordPiece with
+        ## is joined to the one before. `continued` ([[str, str]] beside `rows`, optional): prompts and the
+        model's continuations.
 """
 
 import base64
@@ -42,7 +41,7 @@ def _png(pixels: np.ndarray) -> str:
 
 
 def array(tensor) -> np.ndarray:
-    """An array as it is, a tensor of any number type as NumPy has it (bfloat16, which it has not, as float32)."""
+    """A NumPy array unchanged, or a tensor as one (floats as float32)."""
     if isinstance(tensor, np.ndarray):
         return tensor
     return (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
@@ -54,7 +53,7 @@ def _image(x: np.ndarray, alt: str) -> str:
     if x.dtype != np.uint8:
         x = (np.clip(np.nan_to_num(x), 0, 1) * 255).round().astype(np.uint8)
     x = x[0] if x.shape[0] == 1 else x.transpose(1, 2, 0)
-    small = ' class="small"' if max(x.shape[:2]) <= 96 else ""  # seen as pixels, not as a blur
+    small = ' class="small"' if max(x.shape[:2]) <= 96 else ""  # scaled up without smoothing
     return f'<img src="{_png(np.ascontiguousarray(x))}" alt="{escape(alt)}"{small}>'
 
 
@@ -69,7 +68,7 @@ def _images(layout: dict) -> str:
         if right is not None and caption:
             mark = '<b class="right">✓</b> ' if right[number] else '<b class="wrong">✗</b> '
         told = f"<figcaption>{mark}{escape(caption)}</figcaption>" if any(captions) else ""
-        # what has no caption belongs to the next that has one, and is drawn close to it
+        # an image without caption belongs to the next with one, and is drawn close to it
         tied = ' class="tied"' if not caption and any(captions) else ""
         cells.append(f"<figure{tied}>{_image(image, caption)}{told}</figure>")
     narrow = columns // 2 if columns % 2 == 0 and columns > 4 else columns
@@ -77,7 +76,7 @@ def _images(layout: dict) -> str:
 
 
 def _mel(tensor) -> str:
-    """Frames [T, F] as a picture's data URI: low bands below, loud dark."""
+    """Frames [T, F] as an image's data URI: low bands at the bottom, loud is dark."""
     x = np.nan_to_num(array(tensor).astype(np.float32)).T[::-1]
     low, high = np.percentile(x, [2, 99.5])
     grey = 255 * (1 - np.clip((x - low) / max(high - low, 1e-9), 0, 1))
@@ -85,7 +84,7 @@ def _mel(tensor) -> str:
 
 
 def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and last + 1 of every run of True."""
+    """(start, stop) of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
@@ -154,7 +153,7 @@ KINDS = {"images": _images, "frames": _frames, "tokens": _tokens}
 
 
 def draw(value: dict) -> str:
-    """What was asked and what was answered, as HTML. Raises ValueError where it is not as defined above."""
+    """One of the dicts above as HTML. Raises ValueError if it is not in this format."""
     kind = value.get("kind")
     if kind not in KINDS:
         raise ValueError(f"no picture is known of the kind '{kind}'; the kinds are: {', '.join(KINDS)}")

@@ -1,6 +1,6 @@
-"""Features of a probe's test split in planes, classes in colours: what `sslzoo.probe.projections` stored, drawn.
+"""Scatter plots of a probe's test features, coloured by class, from what `sslzoo.probe.projections` stored.
 
-A probe of an older run has `features` {xy: [N][2], label: [N]} instead, which is its PCA.
+An older run's probe has `features` {xy: [N][2], label: [N]} instead, a PCA.
 """
 
 import json
@@ -14,9 +14,9 @@ from sslzoo.report.record import Record, at, number
 from sslzoo.report.svg import short, svg
 from sslzoo.report.tables import KINDS, percent
 
-PLANE = 200  # units a side
+PLANE = 200  # side of a plot
 COLOURS, SHADES = 10, 5
-NAMES = {  # of planes, and what each shows
+NAMES = {  # projection -> title and description
     "probe": ("the probe’s own", "the plane in which the linear head, fitted on train, tells classes apart"),
     "tsne": ("t-SNE", "neighbours stay neighbours; distances between groups mean little"),
     "pca": ("PCA", "the two directions of the most variance, whatever they are about"),
@@ -25,7 +25,7 @@ NAMES = {  # of planes, and what each shows
 
 @dataclass(frozen=True)
 class Points:
-    """planes: by name, [N, 2]. label, predicted: [N] names of classes, or values; predicted may be empty."""
+    """planes: {projection: [N, 2]}. label, predicted: [N] names of classes, or values; predicted may be empty."""
 
     planes: dict[str, np.ndarray]
     label: list
@@ -33,7 +33,7 @@ class Points:
 
 
 def points(part) -> Points | None:
-    """What one kind of a probe holds, or None where it holds nothing. Raises ValueError where it is damaged."""
+    """The points of one kind of features, or None if none are stored. Raises ValueError if damaged."""
     shown, old = at(part, "projections"), at(part, "features")
     if not isinstance(shown, dict) and not isinstance(old, dict):
         return None
@@ -53,7 +53,7 @@ def points(part) -> Points | None:
 
 
 def colours(labels: list) -> dict[str, int]:
-    """A colour for each class, or where there are too many for the most frequent; none for values."""
+    """{class: colour}, for the most frequent if there are too many; {} for values."""
     if any(isinstance(label, float) for label in labels):
         return {}
     names = [name for name, _ in sorted(Counter(map(str, labels)).items(), key=lambda item: (-item[1], item[0]))]
@@ -65,7 +65,7 @@ def _edges(values: np.ndarray) -> np.ndarray:
 
 
 def plane(xy: np.ndarray, shown: Points, chosen: dict[str, int], told: str) -> str:
-    """Points [N, 2] as SVG: classes in their colours, the rest grey; values from blue, low, to red, high."""
+    """Points [N, 2] as SVG: classes in their colours, others grey; values from blue (low) to red (high)."""
     if chosen:
         kinds = [f"c{chosen.get(str(label), 'x')}" for label in shown.label]
     else:
@@ -74,8 +74,8 @@ def plane(xy: np.ndarray, shown: Points, chosen: dict[str, int], told: str) -> s
     finite = np.isfinite(xy).all(1)
     if not finite.any():
         raise ValueError("no point is finite")
-    low, high = np.percentile(xy[finite], [0.5, 99.5], axis=0)  # one far point must not squeeze the rest
-    # each axis fills the plane: the variance along them differs by orders of magnitude, and has no unit
+    low, high = np.percentile(xy[finite], [0.5, 99.5], axis=0)  # clip outliers
+    # scale each axis to fill the plot: the variances differ by orders of magnitude
     middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1e-9 + (high - low).max() / 200)
     places = np.clip((xy - middle) / half, -1.06, 1.06) * (PLANE / 2 - 10) + PLANE / 2
     names = list(dict.fromkeys(map(str, [*shown.label, *shown.predicted]))) if chosen else []
@@ -85,7 +85,7 @@ def plane(xy: np.ndarray, shown: Points, chosen: dict[str, int], told: str) -> s
         groups.setdefault(kinds[row], []).append(row)
     body = []
     for kind, rows in sorted(groups.items(), reverse=True):
-        # one path a class: round caps of no length are dots, at a tenth of the bytes of circles
+        # one path per class: zero-length lines with round caps are dots, in a tenth of the bytes of circles
         path = "".join(f"M{places[r, 0]:.1f} {PLANE - places[r, 1]:.1f}h0" for r in rows)
         told_of = [(shown.label, "l"), (shown.predicted, "p")]
         if chosen:
@@ -124,7 +124,7 @@ def _read(part) -> Points | None | str:
 
 
 def _legend(labels: list, chosen: dict[str, int]) -> str:
-    """Classes by colour, each of which the script lets stand out alone; or the values' range."""
+    """A button for each coloured class, with which the script highlights it; or the values' range."""
     if not chosen and labels:
         values = np.asarray(labels, float)
         marks = "".join(f'<i class="s{shade}">●</i>' for shade in range(SHADES))
@@ -140,7 +140,7 @@ def _score(probe: dict, kind: str) -> str:
 
 
 def _task(task: str, probe: dict) -> str:
-    """Planes of one task: a row a projection, a column a kind of features."""
+    """The plots of one task: a row per projection, a column per kind of features."""
     found = {kind: _read(probe.get(kind)) for kind in KINDS}
     held = [shown for shown in found.values() if isinstance(shown, Points)]
     names = [name for name in NAMES if any(name in shown.planes for shown in held)] or ["pca"]
@@ -156,7 +156,7 @@ def _task(task: str, probe: dict) -> str:
 
 
 def html(record: Record) -> str:
-    """The planes of all tasks of a run."""
+    """The plots of all tasks of a run."""
     tasks = "".join(_task(task, probe) for task, probe in record.probes.items())
     key = "Frozen features of items of the test split, coloured by what the task asks; above them the linear head's score."
     return f'<h3>Features</h3>{tasks}<p class="key">{key}</p>' if tasks else ""

@@ -1,4 +1,4 @@
-"""What a run's folder says. A piece that is missing or unreadable is named: never fatal, never hidden."""
+"""Reading a run's folder. Missing or unreadable files are listed; they never raise and are never hidden."""
 
 import contextlib
 import csv
@@ -23,13 +23,14 @@ from sslzoo.run import Run
 class Record:
     """Everything that a report shows of one run.
 
-    config: the composed config, and `config_text` as it was written.
-    metrics: by column, the steps at which it was logged and its values.
-    events: warnings in the order in which they came: {step, kind, message}.
-    targets: what label.json says of the targets that it learned, {} where it learned none.
-    iteration: 1 where those are of no run that learned targets itself, else one more than that run's.
-    analyses: by name, what `sslzoo analyze` wrote. probes: by task, {"pretrained": ..., "untrained": ..., "raw": ...} as `sslzoo.probe` wrote it.
-    visualization: see `sslzoo.report.visualizations`. missing: one sentence for each piece that is not there.
+    config: the composed config; config_text: the file's text.
+    metrics: {column: (steps at which it was logged, values)}.
+    events: warnings in order: {step, kind, message}.
+    targets: label.json of its targets, {} if it has none.
+    iteration: 1 if its targets are not from a run that had targets itself, else that run's iteration + 1.
+    analyses: {name: result of `sslzoo analyze`}. probes: {task: {"pretrained": ..., "untrained": ..., "raw": ...}}, the
+    results of `sslzoo probe`.
+    visualization: see `sslzoo.report.visualizations`. missing: a sentence for each missing piece.
     """
 
     run: Run
@@ -46,7 +47,7 @@ class Record:
     missing: list[str] = field(default_factory=list)
 
     def part(self, name: str) -> str:
-        """What a node of the config builds: the class's name, or "" where the config does not say."""
+        """The name of the class that a node of the config builds, "" if unknown."""
         node = self.config.get(name)
         target = node.get("_target_", "") if isinstance(node, dict) else ""
         return str(target).rsplit(".", 1)[-1]
@@ -61,7 +62,7 @@ class Record:
 
     @property
     def val_loss(self) -> float | None:
-        """The validation loss after the last step, where the run measured it."""
+        """The validation loss after the last step, or None."""
         return number(at(self.summary, "logs", "val_loss"))
 
     def number(self, key: str) -> float | None:
@@ -70,13 +71,13 @@ class Record:
 
 
 def number(value) -> float | None:
-    """A finite number as one, anything else as None."""
+    """A finite number as a float, anything else as None."""
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if known else None
 
 
 def at(value, *keys):
-    """What lies in nested mappings, or None where one of them is none."""
+    """The value at nested keys, or None if a key or mapping is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -97,8 +98,8 @@ def _json(text: str) -> dict:
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, by column. Only a newline ends a row: a name may hold any other character. Left out
-    is what a kill or a power cut left of a row: what is followed by zeros or by the end, or is too short."""
+    """The rows of a metrics.csv, as {column: cell}. Only a newline ends a row: a name may hold any other character.
+    Incomplete rows, as after a kill or a power cut, are left out: cut by NULs or the end of the file, or too short."""
     whole = "".join(piece[: piece.rfind("\n") + 1] for piece in text.split("\0"))
     csv.field_size_limit(max(csv.field_size_limit(), len(whole)))
     read = list(csv.reader(io.StringIO(whole, newline="")))
@@ -106,7 +107,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def _columns(text: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Columns of a CSV with a `step`; blank cells, and rows of which the step is no number, are left out."""
+    """The columns of a CSV with a `step`, without blank cells and rows without a numeric step."""
     columns: dict[str, tuple[list[int], list[float]]] = {}
     for row in rows(text):
         try:
@@ -125,7 +126,7 @@ def _columns(text: str) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def _lines(text: str) -> list[dict]:
-    """One object a line; a last line that a kill cut, and zeros that a power cut left, are left out."""
+    """JSON objects, one per line, without an incomplete last line and NULs, as after a kill or a power cut."""
     *lines, last = text.replace("\0", "").split("\n")
     found = [_json(line) for line in lines if line.strip()]
     with contextlib.suppress(ValueError):
@@ -134,7 +135,7 @@ def _lines(text: str) -> list[dict]:
 
 
 def _visualization(path) -> dict:
-    import torch  # only this needs it: a table is made without
+    import torch  # only needed here
 
     value = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(value, dict) or "kind" not in value:
@@ -143,8 +144,8 @@ def _visualization(path) -> dict:
 
 
 def found(names: list[str], root: Path = Path("runs")) -> tuple[list[Run], list[str]]:
-    """The runs of these folders, or names under `root`, each once, and the files and folders among them that are no run, as a shell
-    gives for runs/*. Raises UserError for a name of nothing, and where no run is left."""
+    """(the runs with these folders, or names under `root`, without duplicates; the paths among them that are not runs,
+    as from a shell's runs/*). Raises UserError for an unknown name, or if there are no runs."""
     runs, passed = {}, []
     for name in names:
         if Path(name).exists() and not (Path(name) / "config.yaml").exists():
@@ -158,7 +159,7 @@ def found(names: list[str], root: Path = Path("runs")) -> tuple[list[Run], list[
 
 
 def read(run: Run, pictures: bool = True) -> Record:
-    """Read a run's folder, whatever state it is in; without `pictures`, not its visualization."""
+    """Read a run's folder, in any state. pictures: whether to read its visualization."""
     record = Record(run)
 
     def attempt(path, parse: Callable, absent: str | None, whole: bool = False):
@@ -190,7 +191,7 @@ def read(run: Run, pictures: bool = True) -> Record:
     record.summary = attempt(run.summary, _json, "There is no summary.json, so no time and no memory.") or {}
     if record.config.get("targets"):
         given = Path(str(record.config["targets"]))
-        beside = run.folder.parent / given.name  # where the runs were moved to, or are looked at from
+        beside = run.folder.parent / given.name  # if the runs were moved, or are read from another folder
         label = (given if given.is_dir() else beside) / "label.json"
         record.targets = attempt(label, _json, f"There is no {given}/label.json, so nothing of its targets.") or {}
         record.iteration = _iteration(record.targets, run.folder.parent)
@@ -210,7 +211,7 @@ def read(run: Run, pictures: bool = True) -> Record:
 
 
 def _iteration(targets: dict, folder: Path) -> int:
-    """Runs whose features became targets, one after the other, those of `targets` last, and one more."""
+    """1 + the number of runs in the chain run -> targets -> run -> … that led to `targets`."""
     count, seen = 1, set()
     while isinstance(source := targets.get("source"), dict) and source.get("run") and source["run"] not in seen:
         seen.add(source["run"])
@@ -218,13 +219,13 @@ def _iteration(targets: dict, folder: Path) -> int:
             config = _mapping((folder / str(source["run"]) / "config.yaml").read_text(encoding="utf-8"))
             targets = _json((folder / Path(str(config["targets"])).name / "label.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, yaml.YAMLError):
-            return count  # of a run that learned none, or that is not here
+            return count  # that run has no targets, or is not here
         count += 1
     return count
 
 
 def group(records: list[Record]) -> dict[str, list[Record]]:
-    """Runs of one config but for its seed and name, together; called by what their names share."""
+    """{common part of the names: runs}, grouped by config without seed and name."""
     alike: dict[str, list[Record]] = {}
     for record in records:
         rest = {k: v for k, v in record.config.items() if k not in ("name", "seed")}
@@ -235,7 +236,7 @@ def group(records: list[Record]) -> dict[str, list[Record]]:
         names = [m.run.name for m in members]
         shared = os.path.commonprefix(names).rstrip("-_. ")
         label = names[0] if len(names) == 1 else re.sub("(^|-)(s|seed=)$", "", shared)
-        if shared == "seed=" and len({m.run.folder.parent for m in members}) == 1:  # a sweep over seeds alone
+        if shared == "seed=" and len({m.run.folder.parent for m in members}) == 1:  # a sweep over seeds only
             label = members[0].run.folder.resolve().parent.name
         if not label or label in groups:
             label = ", ".join(names) if ", ".join(names) not in groups else str(members[0].run.folder)
