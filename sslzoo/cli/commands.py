@@ -1,5 +1,4 @@
-"""The commands. torch is imported only inside the ones that compute, so that help, lists and completion
-answer at once."""
+"""The commands. torch is imported only inside those that compute, so that help, lists and completion are fast."""
 
 import argparse
 import json
@@ -44,7 +43,7 @@ def pretrain(argv: list[str]) -> None:
                 if run.done:
                     print(f"{run.folder} is done already")
                 elif not launch.pretrain(job, run):
-                    return None  # a rank other than the first
+                    return None  # not the first rank
         print(f"wrote {run.folder}\nnext:  {following.after_pretraining(run, job, argv)}")
         return metric.measured(run, asked, config_folders(argv))
 
@@ -144,7 +143,7 @@ def generate(argv: list[str]) -> None:
     from sslzoo.compare.process import quoted
 
     def literal(word: str) -> str:
-        """A prompt is what it says: commas, marks and letters of any script, unless its own quotes are for Hydra."""
+        """prompt=… and stop=… quoted for Hydra, as texts have commas and special characters, unless already quoted."""
         key, _, text = word.partition("=")
         if key not in ("prompt", "stop") or (len(text) > 1 and text[0] == text[-1] in "'\""):
             return word
@@ -170,7 +169,7 @@ def report(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="where to write the page (default: report.html in the run)")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where the names lie (default: runs)")
     parser.add_argument("--config-dir", "-cd", action="append", help="taken as by the other commands; nothing is read")
-    # as the composed commands have them
+    # root=… and out=…, as in the composed commands
     args = parser.parse_args([f"--{word}" if word.startswith(("root=", "out=")) else word for word in argv])
     from sslzoo.report import headline
     from sslzoo.report.page import write
@@ -259,8 +258,8 @@ def main() -> None:
 
 
 def run_command() -> None:
-    """The command that sys.argv names."""
-    # to spin on while waiting makes a step on a shared machine four times as long, to sleep at once twice on an idle one
+    """Run the command in sys.argv."""
+    # OpenMP: spinning makes a step 4 times slower on a shared machine, sleeping at once 2 times slower on an idle one
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
     argv = sys.argv[1:]
@@ -283,7 +282,7 @@ def run_command() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        raise  # `streams` tells whose pipe it was
+        raise  # handled by `streams`
     except Exception as error:
         if os.environ.get("SSLZOO_TRACEBACK"):
             raise

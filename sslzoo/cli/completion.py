@@ -1,4 +1,4 @@
-"""What may come next on a command line: commands, then Hydra's own completion of groups and keys."""
+"""Shell completion: of commands, then Hydra's completion of groups and keys."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def candidates(line: str, commands) -> list[str]:
-    """Completions of the last word of `line`, which begins with the program's name."""
+    """Completions of the last word of `line`, whose first word is the program's name."""
     words = line.split()[1:]
     if line.endswith(" ") or not words:
         words.append("")
@@ -65,16 +65,16 @@ def candidates(line: str, commands) -> list[str]:
         return [name for name in GROUPS if name.startswith(typed[-1])]
     if command == "report":
         return runs([], typed[-1])
-    return []  # the shell's own: files
+    return []  # the shell then completes files
 
 
 def of_flag(words: list[str], place: int) -> bool:
-    """Whether a word is a flag, or the folder that --config-dir takes."""
+    """Whether a word is a flag, or the folder after --config-dir."""
     return words[place].startswith("-") or (place > 0 and words[place - 1] in ("--config-dir", "-cd"))
 
 
 def runs(words: list[str], start: str) -> list[str]:
-    """The folders of runs that begin so, or whose names under the root do."""
+    """The folders of runs whose path, or name under the root, starts with `start`."""
     root = Path(next((word.removeprefix("root=") for word in words if word.startswith("root=")), "runs"))
     found = folders(root) if root.is_dir() else []
     return sorted(

@@ -1,4 +1,4 @@
-"""A command whose settings are composed: Hydra's command line in front, the command's work behind. Imports no torch."""
+"""Commands with composed settings: Hydra's command line, then the command's work. Imports no torch."""
 
 import os
 import re
@@ -19,16 +19,16 @@ from sslzoo.schema import check, settings
 
 
 def of_the_task(argv: list[str]) -> list[str]:
-    """The words of `sslzoo probe` or `adapt` with data.path=… as task.data.path=…, where no data is chosen: the
-    settings are those of the task's own data then."""
+    """The words of `sslzoo probe` or `adapt`, with data.path=… changed to task.data.path=… if no data is chosen, since
+    the data is then the task's own."""
     if any(word.startswith(("data=", "+data=")) for word in argv):
         return argv
     return [f"task.{word}" if word.startswith("data.") else word for word in argv]
 
 
 def with_head(argv: list[str]) -> list[str]:
-    """The words of `sslzoo adapt` with the head that is for the task's kind, where none is chosen. Of a sweep over tasks
-    of several kinds each job finds its own (`fitting_head`); raises ConfigError where settings of a head are given too."""
+    """The words of `sslzoo adapt` with the head for the task's kind, if none is chosen. In a sweep over tasks of
+    several kinds each job chooses its own (`fitting_head`); ConfigError if settings of a head are given too."""
     if any(re.match(r"\+?head=", word) for word in argv):
         return argv
     found = {key: value for key, _, value in (word.partition("=") for word in argv)}
@@ -45,7 +45,7 @@ def with_head(argv: list[str]) -> list[str]:
 
 
 def fitting_head(config: dict, chosen: dict, given: list[str]) -> dict:
-    """The config of `sslzoo adapt` with the head of its task's kind, as it comes, where no head was chosen."""
+    """The config of `sslzoo adapt`, with the default head of its task's kind if no head was chosen."""
     kind = config["task"].get("kind") if isinstance(config["task"], dict) else None
     if "head" in given or kind == chosen.get("head") or kind not in options("head"):
         return config
@@ -55,7 +55,7 @@ def fitting_head(config: dict, chosen: dict, given: list[str]) -> dict:
 
 
 def kind_of_task(name: str, folders: list[Path]) -> str | None:
-    """What a task's file says of its kind; None where there is no such file, or it does not say."""
+    """The `kind` in a task's file; None if there is no such file or it has none."""
     files = [path for folder in (*folders, CONF) if (path := folder / "task" / f"{name}.yaml").is_file()]
     text = files[0].read_text(encoding="utf-8", errors="replace") if files else ""
     found = re.search(r"^kind:\s*([\w-]+)", text, re.MULTILINE)
@@ -63,9 +63,8 @@ def kind_of_task(name: str, folders: list[Path]) -> str | None:
 
 
 def composed(name: str, argv: list[str], work) -> None:
-    """Compose conf/<name>.yaml with Hydra's own command line and hand the result to `work`, or to as many as there
-    are jobs in a sweep."""
-    asked = {"-h", "--help"} & set(argv)  # Hydra's would ask for what is missing
+    """Compose conf/<name>.yaml with Hydra's command line and call `work` with the config; in a sweep, once per job."""
+    asked = {"-h", "--help"} & set(argv)  # Hydra's help would fail on missing choices
     argv = [word for word in argv if word not in ("-h", "--help")]
     if asked and not argv:
         print(explain(name))
@@ -78,7 +77,7 @@ def composed(name: str, argv: list[str], work) -> None:
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {folder} is not a folder")
     modules_last(folders)
-    # argparse takes overrides in one piece only, and users write flags between them
+    # argparse needs all overrides together, but users write flags between them
     overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     if name == "pretrain":
         argv = [word for word in argv if word not in overrides]
@@ -109,7 +108,7 @@ def composed(name: str, argv: list[str], work) -> None:
 
     def task(config) -> None:
         begun.append(True)
-        sys.argv = saved_argv  # what Lightning's ranks start again with
+        sys.argv = saved_argv  # re-executed by Lightning's other ranks
         try:
             perform(config)
         except Exception as error:  # noqa: BLE001 (Hydra would print more than one line)
@@ -121,7 +120,7 @@ def composed(name: str, argv: list[str], work) -> None:
 
 
 def held(name: str, overrides: list[str], folders: list[Path]) -> None:
-    """Refuse of a config that Hydra is to show what the command would refuse at once; what is missing yet may be."""
+    """For --cfg: raise the errors that the command would raise first; missing values are allowed."""
     from omegaconf import OmegaConf
 
     composed = composition(name, overrides, folders)
@@ -135,8 +134,8 @@ def held(name: str, overrides: list[str], folders: list[Path]) -> None:
 
 
 def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[Path], task, begun: list) -> None:
-    """Hydra's own main. Raises ConfigError for what fails while `begun` is empty: that is the config's fault, such as a
-    file that is no yaml, or a group set to 3."""
+    """Run Hydra's main. Raises ConfigError for errors before any job, while `begun` is empty, as the config is then
+    wrong: a file that is not yaml, or a group set to 3."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
     from hydra.errors import HydraException
@@ -155,7 +154,7 @@ def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[P
 
 
 def as_recipes(argv: list[str]) -> list[str]:
-    """`experiment=` is what many call a recipe: one of the user's own folder of that name, or a recipe."""
+    """experiment=… as +experiment=… if the user's config folder has it, else as recipe=…, its usual name here."""
     found = []
     for word in argv:
         value = word.partition("=")[2]
@@ -165,8 +164,8 @@ def as_recipes(argv: list[str]) -> list[str]:
 
 
 def of_recipe(error: ConfigError, recipe: str | None, words: list[str]) -> ConfigError:
-    """A complaint about a setting that a choice does not take, with the mend where it is a recipe that sets it, and
-    none of the overrides `words`."""
+    """The error for a setting that a class does not take, with advice added if the recipe sets it and not the overrides
+    `words`."""
     found = re.match(r"([\w.]+): \w+ takes no ", str(error))
     if not found or not recipe or any(word.lstrip("+").startswith(f"{found[1]}=") for word in words):
         return error
@@ -174,7 +173,7 @@ def of_recipe(error: ConfigError, recipe: str | None, words: list[str]) -> Confi
 
 
 def typed() -> list[str]:
-    """The overrides of the command that runs, as they were typed; those of one job of a sweep."""
+    """The overrides of the running command as typed; in a sweep, those of the job."""
     from hydra.core.hydra_config import HydraConfig
 
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

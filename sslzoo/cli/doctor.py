@@ -1,4 +1,4 @@
-"""What this machine has, and what would fail on it."""
+"""`sslzoo doctor`: checks the machine and the installed packages."""
 
 import importlib.metadata
 import os
@@ -34,7 +34,7 @@ def version(package: str) -> str | None:
 
 
 def examine() -> bool:
-    """Print what is found; True where nothing would fail."""
+    """Print the checks; True if none fails."""
     well = True
 
     def say(ok: bool | None, text: str) -> None:

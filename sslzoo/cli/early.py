@@ -1,7 +1,7 @@
-"""What is wrong with a config and can be said before torch is imported, which takes seconds.
+"""Checks of a config that need no torch, whose import takes seconds.
 
-A setting's name and type are held to the source of the class that it is of, which is parsed and not imported; a
-run that a command names is looked for. All that needs more is refused by the command itself.
+Names and types of settings are checked against the source of their class, which is parsed, not imported; and a run
+that is named must exist. Further checks are done by the command itself.
 """
 
 import ast
@@ -21,7 +21,7 @@ Class = tuple[ast.ClassDef, "Source"]
 
 
 def refuse(config: dict) -> None:
-    """Raise ConfigError for a setting that its class does not take, UserError for a run that is not there."""
+    """Raise ConfigError for a setting that its class does not take, UserError for a missing run."""
     refuse_settings(config)
     root = Path(str(config.get("root", "runs")))
     for key in ("run", "other"):
@@ -32,14 +32,14 @@ def refuse(config: dict) -> None:
 
 
 def refuse_settings(config: dict) -> None:
-    """Raise ConfigError for a setting that its class does not take. What refers to other settings may be unresolved."""
+    """Raise ConfigError for a setting that its class does not take. References may be unresolved."""
     for name, node in config.items():
         nodes.check(node, str(name), written_signature)
 
 
 def written_signature(path: str, where: str) -> nodes.Signature | None:
-    """What a class of sslzoo takes, as its source has it; None for what is no such class. An annotation that is made
-    of more than plain types passes for any."""
+    """The signature of a class of sslzoo, from its source; None for other classes. Annotations with other than plain
+    types become Any."""
     module, _, name = str(path).rpartition(".")
     source = Source.of(module)
     found = source and source.classes.get(name)
@@ -49,7 +49,7 @@ def written_signature(path: str, where: str) -> nodes.Signature | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """A module's classes and literal types (`Kind = Literal[…]`), and of which modules its other names are."""
+    """A module's classes, literal types (`Kind = Literal[…]`) and imported names with their modules."""
 
     classes: dict[str, ast.ClassDef]
     imported: dict[str, str]
@@ -74,7 +74,7 @@ class Source:
         )
 
     def find(self, base: ast.expr) -> Class | None:
-        """A class by what a class statement calls it."""
+        """A base class, by its name in a class statement."""
         name = ast.unparse(base)
         if name in self.classes:
             return self.classes[name], self
@@ -82,7 +82,7 @@ class Source:
         return (other.classes[name], other) if other and name in other.classes else None
 
     def spelled(self, annotation: ast.expr | None) -> ast.expr | None:
-        """An annotation, its name of a literal type replaced by that, such as `Kind | None`."""
+        """An annotation with names of literal types, such as `Kind | None`, replaced by their definitions."""
         if annotation is None:
             return None
         known = dict(self.literals)
@@ -95,7 +95,7 @@ class Source:
 
 
 class _Spelled(ast.NodeTransformer):
-    """Names, replaced by what they stand for."""
+    """Replaces names by their definitions."""
 
     def __init__(self, known: dict[str, ast.expr]):
         self.known = known
@@ -105,7 +105,7 @@ class _Spelled(ast.NodeTransformer):
 
 
 def _parameters(found: Class) -> dict[str, inspect.Parameter] | None:
-    """What a class is made with: of its own `__init__`, of its dataclass's fields, or of the class that it extends."""
+    """The constructor's parameters: of its own `__init__`, its dataclass fields, or its base class."""
     node, source = found
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
@@ -115,7 +115,7 @@ def _parameters(found: Class) -> dict[str, inspect.Parameter] | None:
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         return inherited
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-    named = [item for item in fields if ast.unparse(item.target) != "_"]  # which is where those by name only begin
+    named = [item for item in fields if ast.unparse(item.target) != "_"]  # `_: KW_ONLY`
     own = {
         ast.unparse(item.target): _parameter(item.target, source.spelled(item.annotation), item.value) for item in named
     }

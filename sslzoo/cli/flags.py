@@ -1,4 +1,4 @@
-"""The flags of a command line, and mistakes in them. Imports no torch."""
+"""Checking the flags of a command line. Imports no torch."""
 
 import argparse
 import re
@@ -24,12 +24,12 @@ VALUED = (
     "-i",
     "--experimental-rerun",
 )
-TEXTS = ("name", "run", "root", "out", "init", "targets", "baselines", "submit")  # settings that are names and paths
+TEXTS = ("name", "run", "root", "out", "init", "targets", "baselines", "submit")  # settings that are names or paths
 OWN_GRAMMAR = r"""(?i:null)$|$|['"\[{]|(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\("""
 
 
 def config_folders(argv: list[str]) -> list[Path]:
-    """The user's own config folders, from --config-dir and -cd."""
+    """The user's config folders, from --config-dir and -cd."""
     found = []
     for place, word in enumerate(argv):
         name, _, value = word.partition("=")
@@ -39,7 +39,7 @@ def config_folders(argv: list[str]) -> list[Path]:
 
 
 def check_flags(argv: list[str]) -> None:
-    """Refuse a flag that Hydra has not, in one line where its parser would print its whole usage."""
+    """Raise ConfigError for an unknown flag, where Hydra's parser would print its whole usage."""
     from hydra._internal.utils import get_args_parser
 
     known = [*get_args_parser()._option_string_actions, "--traceback"]
@@ -54,7 +54,7 @@ def check_flags(argv: list[str]) -> None:
 
 
 def check_blanks(argv: list[str]) -> None:
-    """Refuse a word that stands by itself because of a blank beside an `=`, which ends a word for the shell."""
+    """Raise ConfigError for words that are split by a blank beside `=`, and other words that are not settings."""
     place = 0
     while place < len(argv):
         word = argv[place]
@@ -77,8 +77,8 @@ def check_blanks(argv: list[str]) -> None:
 
 
 def as_texts(argv: list[str]) -> list[str]:
-    """Overrides in which names of runs and paths are what they say, whatever Hydra would read in them: numbers, commas,
-    blanks, letters of any script. What has quotes, brackets or functions of its own stays, and `null` is nothing."""
+    """Overrides with names of runs and paths quoted for Hydra, as they may have digits, commas, blanks or non-ASCII
+    letters. Values with quotes, brackets or Hydra functions are unchanged, as is `null`."""
     sweep, found = bool({"-m", "--multirun"} & set(argv)), []
     for word in argv:
         key, _, value = word.partition("=")
@@ -92,7 +92,7 @@ def as_texts(argv: list[str]) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, with mistakes in one line."""
+    """An ArgumentParser with errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog.removeprefix('sslzoo ')}: {message} (--help says what it takes)")

@@ -1,5 +1,5 @@
-"""The step that a command prints as the next one: it works as it is printed, from the folder that it is printed in.
-Imports torch only where it looks into data."""
+"""The "next:" command that a command prints; it works as printed, in the current folder. Imports torch only to look
+into data."""
 
 import re
 import shlex
@@ -16,24 +16,24 @@ from sslzoo.config import CONF
 from sslzoo.errors import UserError
 from sslzoo.run import Run
 
-MANY = 200_000  # items: of more, labels are not looked through for a line of advice
+MANY = 200_000  # items, above which labels are not searched for this advice
 
 
 def command(*words: str, argv: list[str] = []) -> str:  # noqa: B006 (read, never written)
-    """`sslzoo <words>` for a shell, with the config folders of the command line `argv`."""
+    """`sslzoo <words>`, quoted for a shell, with the config folders of the command line `argv`."""
     folders = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]
-    # a script that is on no search path is called as it was called
+    # a script that is not on PATH is written with its path
     script = sys.argv[0] if Path(sys.argv[0]).name == "sslzoo" and shutil.which("sslzoo") is None else "sslzoo"
     return shlex.join([script, *words, *folders])
 
 
 def setting(key: str, value) -> str:
-    """key=value for a name or a path, which a command takes as it stands unless it looks like Hydra's grammar."""
+    """key=value for a name or a path, quoted only if it looks like Hydra's grammar (see `flags.as_texts`)."""
     return override(key, value) if re.match(OWN_GRAMMAR, str(value)) else f"{key}={value}"
 
 
 def after_pretraining(run: Run, job, argv: list[str]) -> str:
-    """A probe of the run on its own data, by a label that can be told apart there; a report where there is none."""
+    """The command to probe the run on its own data, by a suitable label; a report if there is none."""
     try:
         task = fitting_task(job.data, job.encoder, config_folders(argv))
     except (UserError, OSError):  # advice is not worth an error
@@ -44,8 +44,8 @@ def after_pretraining(run: Run, job, argv: list[str]) -> str:
 
 
 def fitting_task(data, encoder, folders: list[Path]) -> list[str] | None:
-    """The overrides of `sslzoo probe` for a task that can be put to a data set: one of a name for one of its label
-    columns, else the column itself; None where there is no label that train, valid and test have alike."""
+    """The overrides of `sslzoo probe` for a task on a data set: a named task for one of its label columns, else the
+    column itself; None if no label column has the same classes in train, valid and test."""
     from omegaconf import OmegaConf
 
     from sslzoo import config, nodes
@@ -76,21 +76,21 @@ def fitting_task(data, encoder, folders: list[Path]) -> list[str] | None:
                 classes = task.prepare(pool, encoder.stride).classes
             except UserError:
                 continue
-            if len(classes) <= len(pool) / 4:  # a transcript is no class
+            if len(classes) <= len(pool) / 4:  # else probably transcripts, not classes
                 return words
     return None
 
 
 def after_labelling(folder: Path, info: dict, words: list[str], run: Run | None, argv: list[str]) -> str:
-    """Training on the labels: the data and the encoder as the user wrote them, here or when the run was begun; ""
-    where they were not written. words: the overrides of this command."""
+    """The command to train on the labels, with the data and encoder that the user wrote for this command or the run; ""
+    if neither was written. words: the overrides of this command."""
     data = [word for word in words if _of(word, "data")]
     encoder = []
     if run is not None and run.overrides.exists():
         begun = yaml.safe_load(run.overrides.read_text(encoding="utf-8"))
         data = data or [word for word in begun if _of(word, "data")]
         encoder = [word for word in begun if _of(word, "encoder")]
-    elif run is None:  # frames that are as far apart as the labels
+    elif run is None:  # with frames at the labels' rate
         stack = info["hop"] * 100 // info["sample_rate"]
         encoder = ["encoder=logmel_small", *([] if stack == 2 else [f"encoder.frontend.stack={stack}"])]
     if not data or not encoder:

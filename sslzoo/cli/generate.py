@@ -1,4 +1,4 @@
-"""`sslzoo generate`: texts, gone on with by a run that learned to name the next token."""
+"""`sslzoo generate`: continuing texts with a run that was trained to predict the next token."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ KINDS = {
     "top_p": float | None,
     "stop": str | None,
 }
-BETWEEN = "\n---\n"  # what several texts have between them
+BETWEEN = "\n---\n"  # separator between texts
 
 
 def run_generate(config: dict) -> str:
-    """The prompts and what was added to each. Raises UserError where the run cannot go on with a text."""
+    """The prompts with their continuations. Raises UserError if the run cannot generate text."""
     for key, kind in KINDS.items():
         value = str(config[key]) if key in ("prompt", "stop") and config[key] is not None else config[key]
         if not build.fits(value, kind):
@@ -40,7 +40,7 @@ def run_generate(config: dict) -> str:
     encoder, data = build.load_encoder(run)
     if data.modality != "text" or "causal" not in encoder.offers:
         raise UserError(f"{run.folder} has learned no text in one direction: choose a run of objective=gpt")
-    # a text longer than the encoder's places is gone on with from its end
+    # long prompts are cut to their last tokens, half of the encoder's positions
     room = encoder.frontend.max_tokens
     ids = [torch.from_numpy(data.tokenizer.encode_stream([text])).long()[-max(1, room // 2) :] for text in prompts]
     steps = min(config["steps"], room - max(map(len, ids)))
@@ -61,7 +61,7 @@ def run_generate(config: dict) -> str:
 
 
 def _prompts(config: dict) -> list[str]:
-    """The prompt, or each line of the file that has them."""
+    """[prompt], or the lines of the file `prompts`."""
     if (config["prompt"] is None) == (config["prompts"] is None):
         both = "prompt and prompts are both set: leave out one of them"
         raise ConfigError("prompt is required: set prompt=…, or prompts=FILE" if config["prompt"] is None else both)

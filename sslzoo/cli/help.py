@@ -1,7 +1,7 @@
-"""`sslzoo COMMAND group=choice … --help`: the settings of the choices made, with type, value and what each is.
+"""`sslzoo COMMAND group=choice … --help`: the settings of the choices made, with type, value and meaning.
 
-What a setting is, is said by the comment beside it in the files that are composed, or by its class's docstring; types are
-those of the class's signature, read from its source. Imports no torch, except for a class of the user's.
+The meaning is the comment beside a setting in the composed files, or from its class's docstring; types are from the
+class's signature, read from its source. Imports no torch, except for a class of the user's.
 """
 
 import ast
@@ -24,8 +24,8 @@ WIDEST = 44  # of a value
 
 
 def composition(name: str, overrides: list[str], folders: list[Path]):
-    """conf/<name>.yaml composed with the overrides, Hydra's own part beside it; of a sweep, the first job. Raises
-    ConfigError in one line."""
+    """conf/<name>.yaml composed with the overrides, including Hydra's config; for a sweep, of the first job. Raises
+    ConfigError."""
     from hydra import compose, initialize_config_dir
 
     search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
@@ -37,7 +37,7 @@ def composition(name: str, overrides: list[str], folders: list[Path]):
 
 
 def table(name: str, overrides: list[str], folders: list[Path]) -> str:
-    """The help of conf/<name>.yaml composed with the overrides. Raises ConfigError in one line."""
+    """The help of conf/<name>.yaml composed with the overrides. Raises ConfigError."""
     from omegaconf import OmegaConf
 
     config = composition(name, overrides, folders)
@@ -67,7 +67,7 @@ def table(name: str, overrides: list[str], folders: list[Path]) -> str:
 
 
 def rows(node: dict, path: str, config, said: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """Name, type, value and meaning of every setting of a node and of the nodes below it."""
+    """(name, type, value, meaning) of every setting of a node and the nodes below it."""
     hints, meant = signature(node.get("_target_"))
     found = []
     for key, value in node.items():
@@ -83,7 +83,7 @@ def rows(node: dict, path: str, config, said: dict[str, str]) -> list[tuple[str,
 
 
 def signature(path: str | None) -> tuple[dict[str, str], dict[str, str]]:
-    """The types of what a class takes, and what its docstring says of each (`name: what it is.`)."""
+    """({parameter: type}, {parameter: meaning}) of a class; meanings are from its docstring (`name: what it is.`)."""
     if path is None:
         return {}, {}
     module, _, name = path.rpartition(".")
@@ -92,7 +92,7 @@ def signature(path: str | None) -> tuple[dict[str, str], dict[str, str]]:
         try:
             cls = target(path, "")
             parameters, doc = inspect.signature(cls).parameters, inspect.getdoc(cls) or ""
-        except Exception:  # noqa: BLE001 (help is given of what can be read)
+        except Exception:  # noqa: BLE001 (help without this class)
             return {}, {}
     else:
         source = Source.of(module)
@@ -107,7 +107,7 @@ def signature(path: str | None) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def word(hint) -> str:
-    """A type as one would write it."""
+    """A type in short: Literal as a|b, None as null."""
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(map(str, typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -119,19 +119,19 @@ def word(hint) -> str:
 
 
 def kind_of(config, where: str, value) -> str:
-    """The type of a value where no signature says it."""
+    """The type of a value without annotation."""
     from omegaconf import OmegaConf
 
     try:
         value = OmegaConf.select(config, where)
-    except Exception:  # noqa: BLE001 (a reference to what these choices do not have)
+    except Exception:  # noqa: BLE001 (a reference to a missing setting)
         return ""
     names = {"ListConfig": "list", "DictConfig": "dict", "NoneType": ""}
     return names.get(type(value).__name__, type(value).__name__)
 
 
 def shown(config, where: str, value) -> str:
-    """A value as one would write it; where it refers to another, what that is now."""
+    """A value as text, with references resolved if possible."""
     from omegaconf import OmegaConf
 
     if value == "???":
@@ -169,7 +169,7 @@ def columns(found: list[tuple[str, str, str, str]]) -> list[str]:
 
 
 def of_choice(group: str, option: str, folders: list[Path]) -> dict[str, str]:
-    """The comments of an option's file and of those that it builds on, by the keys that they lie at."""
+    """{dotted key: comment} of an option's file and the files in its defaults."""
     group, _, package = group.partition("@")
     path = next((p for f in (*folders, CONF) if (p := f / group / f"{option}.yaml").exists()), None)
     if path is None:
@@ -190,7 +190,7 @@ def of_choice(group: str, option: str, folders: list[Path]) -> dict[str, str]:
 
 
 def comments(path: Path, prefix: str) -> dict[str, str]:
-    """What stands behind a # beside each key of a file."""
+    """{dotted key: the comment after it} of a file."""
     found, above = {}, []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         match = LINE.match(line)
@@ -204,6 +204,6 @@ def comments(path: Path, prefix: str) -> dict[str, str]:
 
 
 def said_first(path: Path) -> list[str]:
-    """The first comment of a file."""
+    """[the first comment of a file], or []."""
     first = path.read_text(encoding="utf-8").split("\n", 1)[0]
     return [first.lstrip("# ")] if first.startswith("#") else []

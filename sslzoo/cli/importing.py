@@ -1,4 +1,4 @@
-"""Encoders of other libraries on a command line: `sslzoo import`, and `hf:FOLDER` wherever a run is named."""
+"""Encoders of other libraries: `sslzoo import`, and `hf:FOLDER` in place of a run's name."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from sslzoo.cli.flags import Parser
 from sslzoo.errors import ConfigError
 
 PREFIX = "hf:"
-KEYS = ("run", "init", "encoder", "other")  # settings that may name such a folder
+KEYS = ("run", "init", "encoder", "other")  # settings that may be hf:FOLDER
 
 
 def run_import(argv: list[str], description: str | None) -> None:
@@ -28,7 +28,7 @@ def run_import(argv: list[str], description: str | None) -> None:
 
 
 def taken_in(source: str, root: Path, name: str | None = None, out: TextIO | None = None) -> Path:
-    """The folder of the run that an hf:FOLDER is imported as; said where it is made, beside what the command prints."""
+    """The folder of the run that hf:FOLDER is imported to; prints a summary to `out`, stderr by default, if new."""
     from sslzoo.interop.importing import import_run, summary
 
     run, made = import_run(source, root, name)
@@ -38,8 +38,8 @@ def taken_in(source: str, root: Path, name: str | None = None, out: TextIO | Non
 
 
 def with_imported(command: str, argv: list[str]) -> list[str]:
-    """The words of a command line with runs in the place of folders of other libraries, which are imported. An encoder
-    that is to be pretrained further is a choice of a config folder within its run, and `init` names the run."""
+    """The words of a command line with each hf:FOLDER imported and replaced by its run. encoder=hf:FOLDER of `pretrain`
+    becomes an option in a config folder within the run, plus init=<run>."""
     named = [word for word in argv if re.match(rf"({'|'.join(KEYS)})={PREFIX}", word)]
     if not named:
         return argv

@@ -1,4 +1,4 @@
-"""`sslzoo list`: what can be composed. Imports no torch."""
+"""`sslzoo list`: the options of config groups. Imports no torch."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""The figure that a job of a sweep returns to its sweeper, such as Optuna's: a loss, which it should minimise, or the
-score of a probe, to maximise. Imports no torch before it probes."""
+"""The value that a sweep's job returns to its sweeper, such as Optuna's: a loss, to minimise, or a probe's score, to
+maximise. Imports no torch before it probes."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ LOSSES = ("loss", "val_loss")
 
 
 def check(metric: str | None, job, config_dirs: list[Path]) -> None:
-    """Refuse, before anything is trained, a metric that the run of a job (`build.Job`) will not have."""
+    """Raise ConfigError, before training, for a metric that the run of a job (`build.Job`) will not have."""
     known = [*LOSSES, *options("task", config_dirs)]
     if metric is None:
         return
@@ -33,8 +33,8 @@ def check(metric: str | None, job, config_dirs: list[Path]) -> None:
 
 
 def measured(run: Run, metric: str | None, config_dirs: list[Path]) -> float:
-    """The metric of a finished run: `loss` or `val_loss` after its last step (None: the second where there is one), or
-    the score, on validation, of a linear probe for a task, which is run where it was not yet."""
+    """The metric of a finished run: `loss` or `val_loss` after the last step (None: val_loss if measured, else loss),
+    or a task: the validation score of a linear probe, which is run if needed."""
     if metric not in (None, *LOSSES):
         return probed(run, metric, config_dirs)
     logs = read(run, pictures=False).summary.get("logs")
@@ -46,7 +46,7 @@ def measured(run: Run, metric: str | None, config_dirs: list[Path]) -> float:
 
 
 def probed(run: Run, task: str, config_dirs: list[Path]) -> float:
-    """The score of a task on validation, probed where it was not yet with these settings."""
+    """The validation score of a task; probes the run if not done with these settings."""
     from sslzoo.probe.command import run_probe
 
     path, words = run.probes / f"{task}.json", [override("run", run.folder), override("task", task)]
@@ -59,7 +59,7 @@ def probed(run: Run, task: str, config_dirs: list[Path]) -> float:
 
 
 def validation(path: Path) -> float:
-    """What a linear head on the pretrained encoder scores on validation, by which a sweep may choose: test may not."""
+    """The validation score of the linear head on the pretrained encoder. A sweep must not choose by test."""
     found = number(at(read_json(path), "pretrained", "linear", "valid"))
     if found is None:
         raise UserError(f"{path} has no score on validation")

@@ -1,9 +1,9 @@
-"""A sweep: jobs of one command that differ in some settings. Each has a folder that these name; what became of them is
-told by one table. Jobs may run in other processes (Hydra's launchers), and what one returns or raises comes back here.
+"""Sweeps: jobs of one command that differ in some settings, which name each job's folder; a table shows the results.
+Jobs may run in other processes (Hydra's launchers), which return their values and errors.
 
     runs/<sweep>/
         multirun.yaml       what was swept
-        lr=0.001/           a run each
+        lr=0.001/           one run per job
         lr=0.003/
 """
 
@@ -25,12 +25,12 @@ from sslzoo.run import Run
 
 
 class SweepStopped(BaseException):
-    """A signal stopped a job, and with it the sweep; Hydra would catch an Exception and begin the next job."""
+    """A signal stopped a job and so the sweep. Not an Exception, which Hydra would catch to start the next job."""
 
 
 @dataclass
 class Job:
-    """A job, and what became of it: its value, or the error in one line."""
+    """A job with its result: a value, or an error in one line."""
 
     words: list[str]
     value: float | None = None
@@ -39,7 +39,7 @@ class Job:
 
 
 def plan(command: str, words: list[str]) -> list[str]:
-    """Overrides of Hydra's own settings for a sweep: where it is kept, and which settings all jobs share."""
+    """Overrides of Hydra's settings for a sweep: its folder, and the settings that all jobs share."""
     fixed = [word for word in words if not is_swept(word)]
     swept = [word for word in words if word not in fixed]
     found = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(repr(key_of(w)) for w in fixed)}]"]
@@ -49,7 +49,7 @@ def plan(command: str, words: list[str]) -> list[str]:
 
 
 def here() -> list[str] | None:
-    """Of the job that runs, the overrides that others of its sweep have otherwise; None outside a sweep."""
+    """The overrides of the current job that vary in its sweep; None outside a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -60,7 +60,7 @@ def here() -> list[str] | None:
 
 
 def name_here(command: str, config: dict, choices: dict) -> str | None:
-    """The name of the run that a job of a sweep makes; None where its config says it."""
+    """The name of the run of a sweep's job; None if its config has it."""
     from hydra.core.hydra_config import HydraConfig
 
     words = here()
@@ -76,7 +76,7 @@ def name_here(command: str, config: dict, choices: dict) -> str | None:
 
 
 def raised(error: Exception) -> UserError:
-    """An error as another process can hand it over: one line and an exit code."""
+    """An error that can be passed between processes: a UserError or ConfigError with one line."""
     if isinstance(error, Stopped):
         raise SweepStopped(str(error)) from error
     kind = ConfigError if isinstance(error, ConfigError) else UserError
@@ -85,12 +85,12 @@ def raised(error: Exception) -> UserError:
 
 @contextmanager
 def recorded() -> Iterator[list[Job]]:
-    """Inside, what becomes of the jobs of every sweeper and launcher is kept in a list."""
+    """A context with a list in which the results of all jobs, of any sweeper and launcher, are recorded."""
     from hydra.core.plugins import Plugins
     from hydra.core.utils import JobReturn, JobStatus
 
     class Returned(JobReturn):
-        """Hydra's, which does not print a line of its own before it raises."""
+        """Hydra's JobReturn, without the line that it prints before it raises."""
 
         @property  # type: ignore[misc]
         def return_value(self):
@@ -125,16 +125,15 @@ def recorded() -> Iterator[list[Job]]:
 
 
 def choices() -> dict:
-    """What was chosen of each group at the top, of the job that runs."""
+    """{top-level group: option} of the current job."""
     from hydra.core.hydra_config import HydraConfig
 
     return {k: v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in k}
 
 
 def run(command: str, perform, words: list[str], flags: list[str], folders: list[Path], run_hydra) -> None:
-    """Carry out `sslzoo <command> --multirun`: print what became of its jobs, and raise what the first failure says,
-    after a line for each other one. words: the overrides; perform(config, adjust): what one job does; run_hydra:
-    Hydra's main."""
+    """Run `sslzoo <command> --multirun`: print the table of its jobs and a line for each further failure, and raise the
+    first. words: the overrides. perform(config, adjust): runs a job. run_hydra: Hydra's main."""
     saved_argv, alone = sys.argv, [flag for flag in flags if flag not in ("-m", "--multirun")]
 
     def task(config):
@@ -145,9 +144,9 @@ def run(command: str, perform, words: list[str], flags: list[str], folders: list
             if (given := name_here(command, found, choices())) is not None:
                 found["name"] = given
                 own = [*(word for word in own if key_of(word) != "name"), f"name={quoted(given)}"]
-            sys.argv = [saved_argv[0], command, *own, *alone]  # what Lightning's ranks start again with
+            sys.argv = [saved_argv[0], command, *own, *alone]  # re-executed by Lightning's other ranks
 
-        modules_last(folders)  # this may be a process of its own
+        modules_last(folders)  # this may be a new process
         try:
             return perform(config, adjust)
         except Exception as error:
@@ -161,7 +160,7 @@ def run(command: str, perform, words: list[str], flags: list[str], folders: list
     with recorded() as jobs:
         try:
             run_hydra(command, flags, [*words, *plan(command, words)], folders, task, jobs)
-        except (Exception, SweepStopped) as error:  # noqa: BLE001 (those of jobs are kept with them)
+        except (Exception, SweepStopped) as error:  # noqa: BLE001 (jobs' errors are recorded)
             ended = error
     tidy(folder)
     failed = failures(jobs, words)
@@ -178,8 +177,8 @@ def run(command: str, perform, words: list[str], flags: list[str], folders: list
 
 
 def failures(jobs: list[Job], words: list[str]) -> list[UserError]:
-    """An error for each thing that jobs failed of, with what the first such job had otherwise. They are the config's
-    fault where no job was well."""
+    """One error per distinct message, with the varied settings of the first job that had it. ConfigErrors if all jobs
+    failed with one."""
     fixed = {key_of(word) for word in words if not is_swept(word)}
     kind = ConfigError if all(isinstance(job.error, ConfigError) for job in jobs) else UserError
     alike: dict[str, list[Job]] = {}
@@ -196,7 +195,7 @@ def failures(jobs: list[Job], words: list[str]) -> list[UserError]:
 
 
 def tidy(folder: Path) -> None:
-    """Take away what Hydra wrote about a sweep that left nothing else."""
+    """Remove Hydra's multirun.yaml and folder if the sweep wrote nothing else."""
     with suppress(OSError):
         if folder.name == UNNAMED or [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
             (folder / "multirun.yaml").unlink(missing_ok=True)
@@ -205,7 +204,7 @@ def tidy(folder: Path) -> None:
 
 
 def summary(command: str, jobs: list[Job], words: list[str], root: Path) -> str:
-    """The table of a sweep's jobs: what they differ in, how they stand, what they came to."""
+    """The table of a sweep's jobs: varied settings, status, results."""
     fixed = {key_of(word) for word in words if not is_swept(word)}
     varied = [[word for word in job.words if key_of(word) not in fixed] for job in jobs]
     names = short([word for own in varied for word in own])

@@ -1,13 +1,13 @@
-"""What the folders of a sweep and of its jobs are called: by the settings that differ, in characters that need no quotes
-in a shell, and never by a clock, so that the same command again goes on."""
+"""Names of the folders of a sweep and its jobs: from the settings that differ, in characters that need no shell quotes,
+without a time stamp, so that the same command again continues the sweep."""
 
 import hashlib
 import re
 
-UNNAMED = ".sweep"  # what Hydra and its launchers keep of a sweep whose jobs have folders elsewhere
-UNSEEN = ("name", "root", "metric", "trainer.workers", "trainer.progress")  # that give a sweep no name
-COLUMNS = ("status", "loss", "val_loss", "valid", "minutes", "error")  # of the table, beside what is swept
-PARTS = ("recipe", "experiment", "objective", "data", "encoder")  # choices that do
+UNNAMED = ".sweep"  # for Hydra's files of a sweep whose jobs have folders elsewhere
+UNSEEN = ("name", "root", "metric", "trainer.workers", "trainer.progress")  # not part of a sweep's name
+COLUMNS = ("status", "loss", "val_loss", "valid", "minutes", "error")  # of the table, besides the varied settings
+PARTS = ("recipe", "experiment", "objective", "data", "encoder")  # choices that are in a sweep's name
 
 
 def key_of(word: str) -> str:
@@ -15,7 +15,7 @@ def key_of(word: str) -> str:
 
 
 def bare(word: str) -> str:
-    """The key without the marks that add, take away or move."""
+    """The key without Hydra's prefixes + and ~ and its @package."""
     return key_of(word).lstrip("+~").partition("@")[0]
 
 
@@ -27,11 +27,11 @@ def is_swept(word: str) -> bool:
     try:
         return OverridesParser.create().parse_override(word).is_sweep_override()
     except HydraException:
-        return False  # Hydra will say so
+        return False  # Hydra will report it
 
 
 def name(command: str, fixed: list[str], swept: list[str]) -> str:
-    """The folder of a sweep under root: the name that it was given, or one from what its jobs share and do not."""
+    """The folder of a sweep under root: its given name, or one made of the shared choices and the varied keys."""
     values = dict(word.split("=", 1) for word in fixed if "=" in word)
     given = values.get("name", "null").strip("'\"")
     if command != "pretrain" or any(key_of(word) == "name" for word in swept) or "${" in given:
@@ -46,7 +46,7 @@ def name(command: str, fixed: list[str], swept: list[str]) -> str:
 
 
 def short(words: list[str]) -> dict[str, str]:
-    """A name for each key: its last part where no other key ends so."""
+    """{key: short name}, its last part if this is unique."""
     keys = list(dict.fromkeys(bare(word) for word in words))
     last = [re.split(r"[./]", key)[-1] for key in keys]
     return {
@@ -56,7 +56,7 @@ def short(words: list[str]) -> dict[str, str]:
 
 
 def safe(text: str) -> str:
-    """A text as part of a folder's name that needs no quotes in a shell; told apart by a hash where that changes it."""
+    """A text as part of a folder's name that needs no shell quotes; with a hash added if it had to be changed."""
     text = text.strip("'\"")
     plain = re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_")
     return plain if plain == text and len(plain) <= 60 else f"{plain[:60]}-{digest(text)}"
@@ -67,7 +67,7 @@ def digest(text: str) -> str:
 
 
 def job_name(words: list[str]) -> str:
-    """The folder of a job in its sweep's: lr=0.001-seed=1."""
+    """The folder of a job within its sweep's: lr=0.001-seed=1."""
     names = short(words)
     parts = [safe(f"{names[bare(w)]}={w.partition('=')[2]}") for w in words]
     text = "-".join(parts)

@@ -1,4 +1,4 @@
-"""What the jobs of a sweep of adaptations reached: each, and over seeds."""
+"""Scores of the jobs of a sweep of `sslzoo adapt`, and their means over seeds."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from sslzoo.report.tables import Score
 
 
 class Reached(float):
-    """What a job reached on validation, a number as any other to a sweeper; and in which file its result is."""
+    """A job's validation score, a float for the sweeper, with the path of its result file."""
 
     result: str
 
@@ -18,19 +18,19 @@ class Reached(float):
         self.result = result
         return self
 
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]  # it may come from another process
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]  # for pickling between processes
         return float(self), self.result
 
 
 def on_test(reached: Reached) -> float:
-    """The same on test."""
+    """The job's test score."""
     found = json.loads(Path(reached.result).read_text(encoding="utf-8"))
     return found["test"][found["metric"]]
 
 
 def over_seeds(jobs: list[tuple[list[str], float | None]]) -> str:
-    """The table of mean ± spread over seeds, on validation and on test, a row for each setting of all else. jobs: the
-    words in which each differs from the others, and what it reached; "" where no two differ in their seed alone."""
+    """The table of mean ± spread over seeds, on validation and test, a row per combination of the other settings. jobs:
+    (varied settings, score) of each; "" if no two jobs differ only in their seed."""
     groups: dict[tuple[str, ...], list[dict]] = {}
     for words, value in jobs:
         if isinstance(value, Reached):

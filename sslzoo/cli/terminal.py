@@ -1,4 +1,4 @@
-"""What a command's process is to its surroundings: its streams, its signals, where it finds modules. Imports no torch."""
+"""Set-up of a command's process: standard streams, signals, module search path. Imports no torch."""
 
 import os
 import select
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-PIPE_CLOSED = 128 + signal.SIGPIPE  # as of a program that SIGPIPE ended
+PIPE_CLOSED = 128 + signal.SIGPIPE  # exit code, as of a program ended by SIGPIPE
 
 
 def no_reader(descriptor: int) -> bool:
@@ -21,8 +21,7 @@ def no_reader(descriptor: int) -> bool:
 
 
 class Unread:
-    """A stream of messages that need not be read: nothing fails where it is closed or its disk is full, and what is written
-    from then on is lost."""
+    """A stream for messages: if it is closed or its disk is full, nothing fails and further messages are dropped."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -45,13 +44,13 @@ class Unread:
 
     def _drop(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())  # for what is still held, too, and for libraries of C
+        os.dup2(nowhere, self._stream.fileno())  # for buffered text and C libraries, too
         os.close(nowhere)
 
 
 def open_closed() -> None:
-    """Open what was closed for this process (`2>&-`), to write nowhere: else the next file would have its number, and get
-    what is written to it."""
+    """Open closed standard streams (`2>&-`) to /dev/null: else the next opened file would get their descriptor and
+    their output."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             try:
@@ -63,8 +62,8 @@ def open_closed() -> None:
 
 @contextmanager
 def streams() -> Iterator[None]:
-    """Write what a terminal's encoding lacks as its escapes, and end quietly where no one reads the results; who does not
-    read the messages, on stderr, stops nothing."""
+    """A context that writes characters which the terminal cannot encode as escapes, exits quietly if stdout is a closed
+    pipe, and ignores a closed stderr."""
     open_closed()
     before = sys.stderr
     sys.stderr = Unread(before)
@@ -77,7 +76,7 @@ def streams() -> Iterator[None]:
     except BrokenPipeError:
         if not no_reader(1):
             raise
-        # what is still held would be written, and fail again, as Python ends
+        # else Python would flush the buffer at exit, and fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(PIPE_CLOSED)
     finally:
@@ -85,8 +84,8 @@ def streams() -> Iterator[None]:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM, SIGUSR1 and a closed terminal unwind what is begun, so that nothing half written stays; what is ignored, as
-    under nohup, stays ignored."""
+    """Exit by an exception on SIGTERM, SIGUSR1 and SIGHUP, so that unfinished files are removed; ignored signals, as
+    under nohup, stay ignored."""
 
     def end(number, _):
         sys.exit(128 + number)
@@ -99,12 +98,12 @@ def end_on_signals() -> None:
 
 
 def modules_last(folders: list[Path]) -> None:
-    """Find a user's own modules beside their configs or where they stand, after all that is installed: a random.py or
-    types.py among them is not the standard library's. Processes begun by this one do the same."""
+    """Put the config folders and the current folder last in sys.path, so that a user's random.py or types.py does not
+    hide the standard library's. Also for child processes."""
     own = [*(str(folder.resolve()) for folder in folders), os.getcwd()]
     others, home = [path for path in sys.path if path not in ("", *own)], str(Path(__file__).parents[2])
     sys.path[:] = others + own
     os.environ["PYTHONSAFEPATH"] = "1"
-    if home not in others:  # not installed, but run from its own folder
+    if home not in others:  # not installed, but run from its source folder
         found = [home, os.environ.get("PYTHONPATH")]
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in found if path)

@@ -1,4 +1,4 @@
-"""Runs at a glance: one row for each under a folder, whatever state it is in. Reads files only, and no torch."""
+"""`sslzoo runs`: a row for each run under a folder, in any state. Reads files only, without torch."""
 
 import json
 import os
@@ -12,19 +12,18 @@ from sslzoo.lock import holder
 from sslzoo.report.record import Record, at, number, read
 from sslzoo.run import Run
 
-SIGNS = ("config.yaml", "DONE", "metrics.csv", "encoder.json", "summary.json", "checkpoints")  # any of them: a run
-NO_SETTINGS = ("name", "root", "metric", "trainer.progress", "trainer.workers")  # that change nothing that is learned
+SIGNS = ("config.yaml", "DONE", "metrics.csv", "encoder.json", "summary.json", "checkpoints")  # a run has one or more
+NO_SETTINGS = ("name", "root", "metric", "trainer.progress", "trainer.workers")  # no effect on the trained weights
 NODES = ("objective", "task", "data", "encoder")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is said of one run.
+    """The status of one run.
 
-    name: its folder under the root. status: done, running, stopped (the same command goes on with it), failed, or
-    broken: files that should be there are not, or cannot be read. settings: those that differ from the defaults.
-    loss, val_loss: after the last step that was logged. scores: on test, by task, of what was probed (linear head) or
-    adapted. fault: what is wrong, in words.
+    name: its folder under the root. status: done, running, stopped (the same command continues it), failed, or broken:
+    files are missing or cannot be read. settings: those that differ from the defaults. loss, val_loss: after the last
+    logged step. scores: {task: test score} of probes (linear head) and adaptations. fault: what is wrong, in words.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Row:
 
 
 def folders(root: Path) -> Iterator[Path]:
-    """The folders of runs under `root`, within comparisons and sweeps too; each real folder once."""
+    """The folders of runs under `root`, also in comparisons and sweeps; each resolved folder once."""
     seen = set()
 
     def walk(folder: Path) -> Iterator[Path]:
@@ -52,7 +51,7 @@ def folders(root: Path) -> Iterator[Path]:
                 return
             seen.add(real)
             names = {entry.name: entry.is_dir() for entry in os.scandir(folder)}
-        except OSError:  # it may not be looked into: a row of its own says so
+        except OSError:  # not readable: its row says so
             yield folder
             return
         if not names.keys().isdisjoint(SIGNS):
@@ -72,7 +71,7 @@ def rows(root: Path) -> list[Row]:
 
 
 def row(run: Run, name: str | None = None) -> Row:
-    """What the files of a run say of it. Never raises: what cannot be read is its fault."""
+    """The status of a run from its files. Never raises: unreadable files are listed in `fault`."""
     name = run.name if name in (None, ".") else name
     try:
         os.listdir(run.folder)
@@ -95,7 +94,7 @@ def row(run: Run, name: str | None = None) -> Row:
         )
     except OSError as error:
         return Row(name, str(run.folder), "broken", fault=f"it cannot be read: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 (a list of a hundred runs is not to end at one)
+    except Exception as error:  # noqa: BLE001 (one broken run must not end the list)
         return Row(name, str(run.folder), "broken", fault=f"it cannot be read: {type(error).__name__}: {error}")
 
 
@@ -108,14 +107,14 @@ def status(run: Run) -> str:
 
 
 def failure(run: Run) -> str | None:
-    """Why a run failed, as its command said."""
+    """The error message of a failed run, or None."""
     if run.done or not run.failure.exists():
         return None
     return " ".join(run.failure.read_text(encoding="utf-8", errors="replace").split())
 
 
 def missing(run: Run) -> list[str]:
-    """Which files of a run should be there and are not."""
+    """Messages about missing files of a run."""
     found = [] if run.config.exists() else ["there is no config.yaml"]
     adapted = run.folder.parent.name == "adapted"
     needed = (run.adapted_weights, run.adapted) if adapted else (run.weights, run.encoder)
@@ -123,7 +122,7 @@ def missing(run: Run) -> list[str]:
 
 
 def last(record: Record, name: str) -> float | None:
-    """A figure after the last step, or as it was logged last."""
+    """A log after the last step, or its last logged value."""
     found = number(at(record.summary, "logs", name))
     if found is None and name in record.metrics:
         found = number(record.metrics[name][1][-1])
@@ -131,13 +130,13 @@ def last(record: Record, name: str) -> float | None:
 
 
 def probed(record: Record) -> dict[str, float]:
-    """By task, what a linear head on the frozen encoder scores on test."""
+    """{task: test score of the linear head on the frozen encoder}."""
     found = {task: number(at(probe, "pretrained", "linear", "test")) for task, probe in record.probes.items()}
     return {task: value for task, value in found.items() if value is not None}
 
 
 def result(run: Run) -> tuple[dict[str, float], list[str]]:
-    """By task, what an adapted encoder scores on test; and what could not be read."""
+    """({task: test score of an adapted encoder}, messages about unreadable files)."""
     try:
         said = json.loads(run.result.read_text(encoding="utf-8"))
         value = number(at(said, "test", at(said, "metric")))
@@ -149,8 +148,8 @@ def result(run: Run) -> tuple[dict[str, float], list[str]]:
 
 
 def settings(run: Run, record: Record) -> list[str]:
-    """What of a run differs from the defaults: the overrides that it was begun with. Of a run from before these were
-    kept, the classes of its parts, and its seed."""
+    """The settings of a run that differ from the defaults: the overrides of its command. For older runs, which have
+    none stored, the classes of its parts and its seed."""
     try:
         said = yaml.safe_load(run.overrides.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -163,7 +162,7 @@ def settings(run: Run, record: Record) -> list[str]:
 
 
 def table(found: list[Row]) -> str:
-    """Rows as text, scores times 100. What is known of no row has no column."""
+    """Rows as a text table, scores times 100, without empty columns."""
     tasks = list(dict.fromkeys(task for row in found for task in row.scores))
     cells = {
         "name": [row.name for row in found],
@@ -186,7 +185,7 @@ def figure(value: float | None) -> str:
 
 
 def aligned(columns: dict[str, list[str]], left: tuple[str, ...] = ()) -> str:
-    """Columns side by side, as wide as what is in them, without those that are empty; numbers to the right."""
+    """A text table of {heading: cells}, without empty columns; columns not in `left` are right-aligned."""
     lines = None
     for name, cells in columns.items():
         if not any(cells):

@@ -1,4 +1,4 @@
-"""The page's table of scores, which its script makes sortable, and quality against cost."""
+"""The page's table of scores, made sortable by its script, and the charts of quality against cost."""
 
 from html import escape
 
@@ -15,7 +15,7 @@ def _figure(score: Score | None, bold: bool, expected: int) -> str:
 
 
 def _cell(html: str, kind: str = "", value: float | str | None = None) -> str:
-    """value: what the column is sorted by."""
+    """value: the sort key."""
     sorts = f' data-value="{escape(str(value))}"' if value is not None else ""
     return f'<td class="{kind}"{sorts}>{html}</td>' if kind else f"<td{sorts}>{html}</td>"
 
@@ -25,8 +25,8 @@ def _mean(score: Score | None) -> float | None:
 
 
 def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
-    """A row an entry and task, and below it that of nearest neighbours. several: entries, which are then named.
-    anchors: by entry, what on the page it is linked to."""
+    """A row per entry and task, with nearest neighbours below it. several: whether there are several entries, which are
+    then named. anchors: {entry: its id on the page}."""
     columns = [("task", "left"), ("run", "gap"), *((kind, "") for kind in KINDS)]
     columns += [("chance", "wide-only"), ("minutes", "wide-only"), ("GB", "wide-only")]
     columns = [column for column in columns if several or column[0] != "run"]
@@ -37,7 +37,7 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
     for row in rows:
         metric = f' <span class="metric">{escape(row.metric)}</span>' if row.metric else ""
         again = row.task == before
-        # a task is said once while its rows stand together; sorted otherwise, each row says it
+        # repeated task names are hidden while the rows are sorted by task
         cells = [_cell(escape(row.task) + metric, "left again" if again else "left", row.task)]
         name = escape(row.entry)
         name = f'<a href="#{anchors[row.entry]}">{name}</a>' if row.entry in anchors else name
@@ -72,7 +72,7 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
 
 
 def cost(rows: list[Row]) -> str:
-    """Quality against cost for each task that has points enough; "" where none has."""
+    """Quality against cost for each task with enough entries; "" if none has."""
     by_task: dict[str, list[Row]] = {}
     for row in rows:
         by_task.setdefault(row.task, []).append(row)

@@ -1,4 +1,4 @@
-"""What a page draws of one run, or of its seeds together, and of several runs in one chart."""
+"""The parts of a page about one run or its seeds, and charts of several runs together."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from sslzoo.report.record import Record
 
 
 def facts(parts: list) -> str:
-    """A line of facts, those that are known."""
+    """A line of facts, without empty ones."""
     return f'<p class="facts">{escape(" · ".join(str(p) for p in parts if p))}</p>'
 
 
@@ -21,7 +21,7 @@ def count(number: int, thing: str) -> str:
 
 
 def machine_of(summary: dict) -> str:
-    """Where a run was measured, in a few words."""
+    """The device and machine of a run, in a few words."""
     machine = summary.get("machine")
     machine = machine if isinstance(machine, dict) else {}
     device = summary.get("device", "cpu")
@@ -34,8 +34,8 @@ def machine_of(summary: dict) -> str:
 
 
 def section(records: list[Record]) -> str:
-    """All that is drawn of runs of one config: curves, pictures, sounds, features, confusion, layers,
-    analyses, config."""
+    """Everything about runs of one config: curves, pictures, sounds, features, confusion, layers, analyses,
+    config."""
     parts = [_curves(records)]
     if drawn := next((r for r in records if r.visualization), None):
         try:
@@ -50,7 +50,7 @@ def section(records: list[Record]) -> str:
 
 
 def header(records: list[Record]) -> str:
-    """What was trained, on what, for how long."""
+    """Objective, data, encoder, steps, time and machine."""
     if not records:
         return '<ul class="missing"><li>No run of it was started.</li></ul>'
     first = next((r for r in records if r.config), records[0])
@@ -70,7 +70,7 @@ def header(records: list[Record]) -> str:
 
 
 def missing(records: list[Record]) -> str:
-    """A line for each piece that is not there, with the runs that lack it."""
+    """A line for each missing piece, with the runs that lack it."""
     told = Counter(text for r in records for text in r.missing)
     lines = []
     for text, times in told.items():
@@ -80,13 +80,13 @@ def missing(records: list[Record]) -> str:
     return f'<ul class="missing">{"".join(lines)}</ul>' if lines else ""
 
 
-# drawn into the chart of another column: what it is compared with, and the same on the validation split
+# drawn in the chart of another column: its reference value, and its values on the validation split
 LEVELS = {"accuracy": "chance", "loss": "uniform_loss"}
 VALID = "val_"
 
 
 def _levels(records: list[Record], names: list[str]) -> dict[str, float]:
-    """By column, the mean of what guessing gives: that of one batch is by what was asked of it."""
+    """{column: its reference value, averaged over batches}, such as chance."""
     levels = {}
     for name, other in LEVELS.items():
         values = [v for r in records for v in r.metrics.get(other, ([], []))[1] if math.isfinite(v)]
@@ -96,13 +96,13 @@ def _levels(records: list[Record], names: list[str]) -> dict[str, float]:
 
 
 def _series(name: str, records: list[Record], look: str = "") -> list[Series]:
-    """A column of each run that has it, and the same on the validation split."""
+    """A column of each run that has it, and its values on the validation split."""
     asked = [(name, False), (VALID + name, True)]
     return [Series(r.run.name, *r.metrics[n], look, dashed) for n, dashed in asked for r in records if n in r.metrics]
 
 
 def _columns(records: list[Record], levels: dict[str, float]) -> list[str]:
-    """The columns that have a chart of their own, the loss first."""
+    """The columns with their own chart, the loss first."""
     names = list(dict.fromkeys(name for r in records for name in r.metrics))
     inside = [LEVELS[name] for name in levels] + [VALID + name for name in names if VALID + name in names]
     return sorted((n for n in names if n not in inside), key=lambda n: n != "loss")
@@ -119,7 +119,7 @@ def _curves(records: list[Record]) -> str:
 
 
 def _key(drawn: dict[str, list[Series]], seeds: bool, levels: dict, band=None) -> str:
-    """What the charts of these columns show, and no more."""
+    """The legend of these charts, with only what occurs in them."""
     every = [(name, s) for name, series in drawn.items() for s in series]
     key = "Against steps"
     if any(curves.is_smoothed(name, s) for name, s in every):
@@ -134,7 +134,7 @@ def _key(drawn: dict[str, list[Series]], seeds: bool, levels: dict, band=None) -
 
 
 def overlay(groups: dict[str, list[Record]]) -> str:
-    """Each column that two groups of runs have, all of them in one chart, a colour each; "" where there is none."""
+    """A chart for each column that two or more groups have, with a colour per group; "" if there is none."""
     looks = {label: f"c{n}" if n < planes.COLOURS else "cx" for n, label in enumerate(groups)}
     every = [r for records in groups.values() for r in records]
     drawn = {}
@@ -169,7 +169,7 @@ def _layers(record: Record) -> str:
 
 
 def _alone(linear: dict) -> str:
-    """What a head on each layer alone scores on test, where that was asked for."""
+    """The test scores of heads on single layers, if measured (probe.by_layer)."""
     each = linear.get("by_layer")
     scores = each.get("test") if isinstance(each, dict) else None
     if not isinstance(scores, list):

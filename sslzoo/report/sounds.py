@@ -1,4 +1,4 @@
-"""Sound to play: a few short items that a speech run was shown, inside the page as WAV."""
+"""Audio players: a few short inputs of a speech run, embedded in the page as WAV."""
 
 import base64
 import io
@@ -8,12 +8,12 @@ from html import escape
 
 import numpy as np
 
-ITEMS, SECONDS = 4, 6.0  # at most, and of each
+ITEMS, SECONDS = 4, 6.0  # number of items and length of each, at most
 MOST_BYTES = 600_000  # of all samples of one run
 
 
 def clips(shown: dict) -> Iterator[tuple[np.ndarray, int]]:
-    """(samples [N], samples a second) of what `visualization.pt` holds: `sounds`, or else the one `waveform`."""
+    """Yield (samples [N], sample rate) of visualization.pt's `sounds`, or else of its `waveform`."""
     rate = shown.get("sample_rate")
     if not isinstance(rate, int) or rate < 1:
         return
@@ -25,8 +25,8 @@ def clips(shown: dict) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def wav(samples: np.ndarray, rate: int) -> bytes:
-    """A file of 16-bit mono at its own loudness, softer where that is above full scale (a standardised waveform has
-    none); what is not finite is silent."""
+    """A 16-bit mono WAV file; scaled down if above full scale, as standardised waveforms are; non-finite samples are
+    0."""
     x = np.nan_to_num(np.asarray(samples, np.float32) if samples.dtype.kind == "f" else samples / 32768.0)
     x = x[: int(SECONDS * rate)]
     peak = float(np.abs(x).max(initial=0.0))
@@ -42,7 +42,7 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
 
 
 def html(shown: dict) -> str:
-    """A player each, as many as fit; "" where the run keeps no sound."""
+    """A player per item, up to `MOST_BYTES`; "" if the run has no sounds."""
     players, held = [], 0
     for number, (samples, rate) in enumerate(clips(shown), 1):
         data = wav(samples, rate)

@@ -1,5 +1,5 @@
-"""Pieces of inline SVG. Colours come from the page's style sheet by class, so that one drawing serves light and
-dark. Text that comes from a run is escaped here, where it enters the drawing."""
+"""Inline SVG elements. Colours are CSS classes of the page's style sheet, for both light and dark mode. Text is escaped
+here."""
 
 import math
 from html import escape
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def short(value: float) -> str:
-    """A number in few characters: three figures, thousands as k."""
+    """A number in few characters: three significant digits, thousands as k."""
     if not math.isfinite(value):
         return "—"
     size = abs(value)
@@ -21,13 +21,13 @@ def short(value: float) -> str:
 
 
 def svg(body: list[str], width: float, height: float, label: str, kind: str = "", more: str = "") -> str:
-    """A drawing; label: what it is to those who do not see it. more: further attributes, as HTML."""
+    """An SVG element. label: the description for screen readers. more: further attributes, as HTML."""
     head = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img" {more}'
     return f'{head} class="{kind}" aria-label="{escape(label)}">{"".join(body)}</svg>'
 
 
 def tip(words: str) -> str:
-    """An attribute that the page's script shows under the pointer."""
+    """An attribute with a tooltip for the page's script."""
     return f' data-tip="{escape(words)}"' if words else ""
 
 
@@ -40,7 +40,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str = "axis") -> str:
 
 
 def dot(x: float, y: float, kind: str, radius: float = 3, told: str = "") -> str:
-    """told: what is said of it under the pointer."""
+    """told: the tooltip."""
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" class="{kind}"{tip(told)}/>'
 
 
@@ -50,7 +50,7 @@ def path(x: np.ndarray, y: np.ndarray, kind: str) -> str:
 
 
 def labels(wanted: list[tuple[float, float, str, str]]) -> list[str]:
-    """Texts (x, y, text, look), each to the right of its place or as near above or below as is free."""
+    """Labels (x, y, text, CSS class), shifted up or down so that they do not overlap."""
     taken: list[tuple[float, float, float]] = []  # left, right, middle
     drawn = []
     for x, y, words, look in wanted:

@@ -1,8 +1,8 @@
-"""Scores of runs as rows, and rows as text: mean and spread over seeds, beside untrained and raw.
+"""Scores of runs as rows, and rows as text: mean and spread over seeds, with untrained and raw baselines.
 
-Every metric is higher-is-better and shown times 100. Spread is the sample standard deviation over seeds
-(n - 1 below the line), and is not there for one seed. A row `beats` another when the difference of their
-means is more than the larger of their two spreads.
+For every metric higher is better; scores are shown times 100. Spread is the sample standard deviation over seeds
+(denominator n - 1), undefined for one seed. A score `beats` another if the difference of their means exceeds the
+larger of their spreads.
 """
 
 import math
@@ -17,7 +17,7 @@ HEADS = ("linear", "knn")
 
 @dataclass(frozen=True)
 class Score:
-    """One figure, measured once a seed."""
+    """One score or cost, with a value per seed."""
 
     values: tuple[float, ...]
 
@@ -31,7 +31,7 @@ class Score:
 
     @property
     def range(self) -> tuple[float, float]:
-        """A spread below the mean and one above it."""
+        """(mean - spread, mean + spread)."""
         return self.mean - (self.spread or 0.0), self.mean + (self.spread or 0.0)
 
     def json(self) -> dict:
@@ -39,7 +39,7 @@ class Score:
 
 
 def beats(one: Score | None, other: Score | None, times: float = 1.0) -> bool | None:
-    """Whether `one` is above `other` by more than `times` the spread; None where either is not known."""
+    """Whether `one` is above `other` by more than `times` the larger spread; None if either is None."""
     if one is None or other is None:
         return None
     return one.mean - other.mean > times * max(one.spread or 0.0, other.spread or 0.0)
@@ -47,9 +47,9 @@ def beats(one: Score | None, other: Score | None, times: float = 1.0) -> bool | 
 
 @dataclass
 class Row:
-    """One task, for the runs of one entry: scores[head][kind], what they cost and what chance gives.
+    """One task, for the runs of one entry: scores[head][kind], costs and chance.
 
-    expected: how many runs there should be; fewer have a score while some are not probed.
+    expected: the planned number of runs; some may not be probed yet.
     """
 
     entry: str
@@ -66,7 +66,7 @@ class Row:
         return self.scores.get(head, {}).get(kind)
 
     def beaten(self) -> list[str]:
-        """Which of untrained and raw the pretrained encoder beats."""
+        """The baselines, of untrained and raw, that the pretrained encoder beats."""
         return [k for k in ("untrained", "raw") if beats(self.score("pretrained"), self.score(k))]
 
     def json(self) -> dict:
@@ -83,16 +83,15 @@ class Row:
 
 
 def score(values) -> Score | None:
-    """What is known of a figure over seeds, or None."""
+    """A `Score` of the values that are not None, or None if there are none."""
     known = tuple(v for v in values if v is not None)
     return Score(known) if known else None
 
 
 def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = None) -> list[Row]:
-    """A row for each entry and task, the entries of one task together and the best first.
+    """A row for each entry and task, grouped by task, the best entry first.
 
-    tasks: by entry, those that it should have and no others; one that is not probed gets a row without
-    scores. Without it, all that were probed.
+    tasks: {entry: its planned tasks}; one that is not probed yet gets a row without scores. None: all probed tasks.
     """
     table_rows = []
     for entry, records in groups.items():
@@ -122,9 +121,8 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
 
 
 def winners(table_rows: list[Row], head: str = "linear") -> set[tuple[str, str]]:
-    """(task, entry) of each task's best: those whose pretrained score no other entry's beats, so more than one where
-    the spread cannot tell them apart. An entry that is alone on a task is its best where neither untrained nor raw
-    features beat it."""
+    """The (task, entry) pairs whose pretrained score no other entry's beats, several per task if they are within the
+    spread. The only entry of a task is included if neither untrained nor raw features beat it."""
     found = set()
     for row in table_rows:
         own = row.score("pretrained", head)
@@ -140,7 +138,7 @@ def percent(value: float | None) -> str:
 
 
 def figure(score: Score | None, expected: int = 1) -> str:
-    """ "93.4 ± 0.3"; says how many seeds it holds where some are missing."""
+    """ "93.4 ± 0.3", with the number of seeds if some are missing."""
     if score is None:
         return "—"
     text = percent(score.mean) + ("" if score.spread is None else f" ± {percent(score.spread)}")
@@ -152,7 +150,7 @@ def quantity(score: Score | None, digits: int = 1) -> str:
 
 
 def verdict(row: Row) -> str:
-    """Which of untrained and raw the pretrained encoder beats, in a word."""
+    """The baselines that the pretrained encoder beats, in a word."""
     if row.score("pretrained") is None:
         return "not probed"
     return {0: "neither", 2: "both"}.get(len(row.beaten())) or row.beaten()[0]
@@ -187,7 +185,7 @@ PRETRAINED = HEADINGS.index("pretrained")
 
 
 def cells(row: Row) -> list[str]:
-    """One row under `HEADINGS`, without any emphasis."""
+    """The cells of a row, under `HEADINGS`, without markup."""
     scores = [figure(row.score(kind), row.expected) for kind in KINDS]
     cost = [quantity(row.minutes), quantity(row.memory_gb)]
     task = row.task if row.metric in ("", "accuracy") else f"{row.task} ({row.metric})"
@@ -200,12 +198,12 @@ def pipe(cells) -> str:
 
 
 def safe(cell: str) -> str:
-    """A cell that ends neither itself nor its line."""
+    """A cell's text, escaped for a pipe table."""
     return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
 def markdown(table_rows: list[Row]) -> str:
-    """A pipe table, the best run of each task in bold, and the sentence that sums it up."""
+    """A pipe table, with the best runs of each task in bold, and the summary."""
     lines, best = [pipe(HEADINGS), "|" + "---|" * 2 + "---:|" * 6 + "---|"], winners(table_rows)
     for row in table_rows:
         texts = [safe(cell) for cell in cells(row)]

@@ -1,5 +1,5 @@
-"""What runs that learn targets learned: how the targets were made, what they have to do with phones, and how
-well masked ones are named. Purity and PNMI are of the validation split (HuBERT, Hsu et al. 2021, section V-A)."""
+"""Runs that predict targets: how the targets were made, their agreement with phones, and the accuracy on masked
+frames. Purity and PNMI are of the validation split (HuBERT, Hsu et al. 2021, section V-A)."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MEASURES = ("purity", "pnmi", "inertia", "accuracy")
 
 
 def measured(record: Record) -> dict[str, float | None]:
-    """Of one run: phone purity, PNMI and inertia of its targets, and its accuracy at its last step."""
+    """One run's phone purity, PNMI and inertia of its targets, and its accuracy at the last step."""
     of = at(record.targets, "splits", SPLIT)
     values = {name: at(of, key) for name, key in (("purity", "phone_purity"), ("pnmi", "pnmi"), ("inertia", "inertia"))}
     values["accuracy"] = at(record.summary, "logs", "accuracy")
@@ -22,7 +22,7 @@ def measured(record: Record) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class TargetRow:
-    """The targets of one entry's runs. iteration: 1 where they are of no run that learned targets itself."""
+    """The targets of one entry's runs. iteration: see `Record`."""
 
     entry: str
     iteration: int
@@ -37,7 +37,7 @@ class TargetRow:
 
 
 def target_rows(groups: dict[str, list[Record]]) -> list[TargetRow]:
-    """A row for each group of runs of which some learn targets."""
+    """A row for each group with a run that has targets."""
     table_rows = []
     for entry, records in groups.items():
         learned = [r for r in records if r.targets]
@@ -73,7 +73,7 @@ def cells(row: TargetRow) -> list[str]:
 
 
 def markdown(table_rows: list[TargetRow]) -> str:
-    """A pipe table, or "" where nothing learned targets."""
+    """A pipe table, or "" without rows."""
     if not table_rows:
         return ""
     lines = [pipe(HEADINGS), "|---|---:|---|" + "---:|" * 4, *(pipe(map(safe, cells(row))) for row in table_rows)]

@@ -1,4 +1,4 @@
-"""Whether a run is healthy, or what is odd about it, from its files: what stands at the top of its page."""
+"""Judging from a run's files whether it is healthy, or what is wrong: the top of its page."""
 
 import math
 import re
@@ -15,17 +15,17 @@ from sslzoo.report.record import Record, at, number
 from sslzoo.report.svg import short
 from sslzoo.report.tables import percent
 
-# the loss of these is no measure of learning: a queue fills, a teacher moves, clusters are made anew
+# objectives whose loss does not measure progress: a queue fills, a teacher moves, clusters are recomputed
 UNEVEN = ("MoCo", "BYOL", "SimSiam", "DeepCluster")
-HEART = 0.2  # training accuracy above validation's
-RISE = 0.1  # of all that the validation loss fell
+HEART = 0.2  # gap between training and validation accuracy that is reported
+RISE = 0.1  # rise of the validation loss, relative to its fall before, that is reported
 NUMBER = re.compile(r"−?\d+(?:\.\d+)?(?![\w.])")
 WORDS = {"healthy": "Healthy", "odd": "Odd", "unfinished": "Not finished", "unknown": "Nothing to judge by"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """level: "good", which speaks for the run, "odd", against it, or "warning", raised while it trained."""
+    """level: "good", "odd" (a problem), or "warning" (raised during training)."""
 
     level: str
     text: str
@@ -33,15 +33,15 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """state: "healthy", "odd", "unfinished", or "unknown" where nothing could be measured. findings: by text, the
-    runs that they are of."""
+    """state: "healthy", "odd", "unfinished", or "unknown" if nothing could be measured. findings: {finding: names of
+    the runs}."""
 
     state: str
     findings: dict[Finding, list[str]] = field(default_factory=dict)
     runs: int = 1
 
     def of(self, *levels: str) -> list[str]:
-        """The texts of these levels, with the runs that they are of where it is not all."""
+        """The texts of these levels, with the names of the runs unless it is all of them."""
         alike: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             if finding.level in levels:
@@ -55,7 +55,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The whole in one sentence, without its full stop."""
+        """A summary as one sentence, without the full stop."""
         odd, good = self.of("odd", "warning"), self.of("good")
         if self.state == "odd":
             return "; ".join(odd)
@@ -65,14 +65,14 @@ class Verdict:
 
 
 def _ranges(texts: list[str]) -> str:
-    """Texts that differ in their numbers alone as one, with the range of each number: "fell from 5.6–5.7 to 4.1"."""
+    """Texts that differ only in numbers, as one with the range of each number: "fell from 5.6–5.7 to 4.1"."""
     columns = zip(*map(NUMBER.findall, texts), strict=True)
     found = (sorted(set(numbers), key=lambda n: float(n.replace("−", "-"))) for numbers in columns)
     return NUMBER.sub(lambda _: "–".join(dict.fromkeys((some := next(found))[:1] + some[-1:])), texts[0])
 
 
 def ends(record: Record, name: str) -> tuple[float, float] | None:
-    """Means of the first and the last tenth of a column's finite values, or None for fewer than 4 of them."""
+    """The means of the first and last tenth of a column's finite values, or None if fewer than 4."""
     values = np.array([v for v in record.metrics.get(name, ([], []))[1] if math.isfinite(v)])
     if len(values) < 4:
         return None
@@ -86,7 +86,7 @@ def last(record: Record, name: str) -> float | None:
 
 
 def findings(record: Record, curves: tuple[Healthy, ...] | None = None) -> Iterator[Finding]:
-    """What speaks for a run and against it, beside its warnings. curves: instead of those shipped."""
+    """Good and odd findings about a run, without its warnings. curves: instead of the shipped ones."""
     yield from _loss(record, curves)
     yield from _guessing(record)
     yield from _by_heart(record)
@@ -94,7 +94,7 @@ def findings(record: Record, curves: tuple[Healthy, ...] | None = None) -> Itera
 
 
 def warnings(records: list[Record]) -> dict[Finding, list[str]]:
-    """What was raised while the runs trained, each once, with its steps and the runs that raised it."""
+    """{warning, with its steps: names of the runs that raised it}, each warning once."""
     seen: dict[tuple[str, str], list[tuple[str, dict]]] = {}
     for record in records:
         for event in record.events:
@@ -119,7 +119,7 @@ def _loss(record: Record, curves) -> Iterator[Finding]:
     if found is None:
         return
     first, final = found
-    # what falls by less than a thousandth of itself stood still
+    # a fall by less than a thousandth counts as no change
     if record.part("objective").removesuffix("Audio") not in UNEVEN:
         if final > first:
             yield Finding("odd", f"the loss rose from {short(first)} to {short(final)}")
@@ -161,7 +161,7 @@ def _guessing(record: Record) -> Iterator[Finding]:
 
 
 def _by_heart(record: Record) -> Iterator[Finding]:
-    """Training far better than validation, or validation that grows worse."""
+    """Overfitting: training accuracy far above validation accuracy, or a rising validation loss."""
     seen, unseen = last(record, "accuracy"), record.metrics.get("val_accuracy", ([], []))[1]
     held = next((v for v in reversed(unseen) if math.isfinite(v)), None)
     if seen is not None and held is not None and seen - held > HEART:
@@ -189,7 +189,7 @@ def _probes(record: Record) -> Iterator[Finding]:
 
 
 def verdict(records: list[Record], curves: tuple[Healthy, ...] | None = None) -> Verdict:
-    """Of runs of one config."""
+    """The verdict on runs of one config."""
     told = warnings(records)
     for record in records:
         for finding in findings(record, curves):
@@ -205,7 +205,7 @@ def verdict(records: list[Record], curves: tuple[Healthy, ...] | None = None) ->
 
 
 def html(found: Verdict) -> str:
-    """The verdict and, below it, each thing that is odd and what speaks for the run."""
+    """The verdict, then its warnings, odd findings and good ones."""
     odd, warned, good = found.of("odd"), found.of("warning"), found.of("good")
     lines = _lines("warned", warned) + _lines("odd", odd) + _lines("good", good)
     head = f'<p class="verdict {found.state}"><strong>{WORDS[found.state]}.</strong>'
@@ -217,7 +217,7 @@ def html(found: Verdict) -> str:
 
 
 def listed(found: dict[str, Verdict], anchors: dict[str, str]) -> str:
-    """A line for each of several runs: what it is, a link to it, and its verdict in a sentence."""
+    """A line for each of several runs: a link, the state, and its summary."""
     lines = []
     for label, one in found.items():
         link = f'<a href="#{anchors[label]}">{escape(label)}</a>'

@@ -1,25 +1,25 @@
-"""What an objective's `visualize` returned, laid out: titles, captions, log-mel frames, masks pasted in.
+"""Converting the result of an objective's `visualize` to a layout of `report.pictures`, with titles and captions.
 
 Each is a dict of CPU tensors and numbers, saved with `torch.save` and loaded with `weights_only=True`. B rows of a
-batch, V views, T tokens; `rank` is how many candidates scored as high as the right one or higher, so that 0 is right.
+batch, V views, T tokens; `rank` is the number of candidates that scored as high as the right one or higher, 0 if right.
 
     view_pairs      views [B, 2, C, S, S], or of standardised log-mel frames [B, 2, T, F] with zeros for padding;
                     rank [B] and candidates (int), or cosine [B]
-    patch_pairs     views [B, 2, C, S, S]; target and prediction [B], a place 0..7 around the centre, line by line
+    patch_pairs     views [B, 2, C, S, S]; target and prediction [B], a position 0..7 around the centre, row by row
     clusters        views [B, 1, C, S, S]; target and prediction [B]; clusters (int)
     rotations       views [B, 4, C, S, S]; prediction [B, 4], quarter turns
     masked_patches  images and prediction [B, C, S, S] in 0..1; mask bool [B, P], P a square; mean [C, 1, 1], the
-                    colour of what was not seen
-    masked_frames   of an utterance: frames [T * stack, F], or waveform [N] and sample_rate; mask bool [T]; rank, which
-                    begins with those of its masked tokens; candidates (int)
+                    colour of masked patches
+    masked_frames   of an utterance: frames [T * stack, F], or waveform [N] and sample_rate; mask bool [T]; rank, whose
+                    first entries are those of its masked tokens; candidates (int)
     future_frames   frames, or waveform and sample_rate, as above; ahead (int), in tokens; prediction, of the frames'
-                    shape, or rank [T], -1 where nothing was asked, and candidates
+                    shape, or rank [T], -1 without a prediction, and candidates
     altered_frames  frames and prediction [T, F]; mask bool [T, F]
     masked_tokens   ids, prediction int64 [B, T] and mask bool [B, T]; lengths [B]; words {id: text}
-    next_tokens     ids [B, T]; prediction [B, T - 1, K], the best guesses at tokens from the second on, and rank
-                    [B, T - 1]; lengths [B]; words {id: text}; texts: [given, how the model went on]
+    next_tokens     ids [B, T]; prediction [B, T - 1, K], the likeliest tokens from the second on, and rank [B, T - 1];
+                    lengths [B]; words {id: text}; texts: [prompt, continuation]
 
-Of views there may be fewer rows than of answers. An older run's file is a layout already; see `report.pictures`.
+There may be fewer rows of views than of predictions. An older run's file is a layout already; see `report.pictures`.
 """
 
 import math
@@ -34,18 +34,20 @@ N_MELS = 80
 
 
 def visible(text: str) -> str:
-    """A piece of text as one can see it: white space, and a special token, which has no text, by a sign."""
+    """A piece of text with symbols for white space and for special tokens, which have no text."""
     return text.replace(" ", "␣").replace("\n", "⏎") if text.strip() != text else text or "∅"
 
 
 def upright(views: np.ndarray) -> np.ndarray:
-    """Standardised log-mel frames [..., T, F] as pictures [..., 1, F, T]: loud dark, the lowest band below, padding white."""
+    """Standardised log-mel frames [..., T, F] as images [..., 1, F, T]: loud is dark, the lowest band at the bottom,
+    padding white."""
     grey = np.where(views.any(-1, keepdims=True), np.clip(0.5 - views / 6, 0, 1), 1.0)
     return np.flip(grey.swapaxes(-1, -2), -2)[..., None, :, :]
 
 
 def gallery(title: str, views: np.ndarray, captions: list[str], right=None, columns: int = 8) -> dict:
-    """Views [B, V, C, H, W] side by side, a caption under the last of each row, marked where `right` [B] is given."""
+    """Views [B, V, C, H, W] side by side, with a caption under the last view of each row. right [B]: marks captions as
+    right or wrong."""
     rows, many = views.shape[:2]
     layout = {
         "kind": "images",
@@ -58,13 +60,13 @@ def gallery(title: str, views: np.ndarray, captions: list[str], right=None, colu
 
 
 def named(title: str, views: np.ndarray, target: np.ndarray, prediction: np.ndarray, name, columns: int = 8) -> dict:
-    """A gallery whose captions say which class each row is of, and which was named; name: of a class, its text."""
+    """A gallery with the true and predicted class in the captions. name: function from a class number to its text."""
     captions = [f"{name(t)}: said {name(p)}" for t, p in zip(target.tolist(), prediction.tolist(), strict=True)]
     return gallery(title, views, captions, target == prediction, columns)
 
 
 def frames(shown: dict) -> np.ndarray:
-    """Log-mel frames [T, F], of the waveform where there are none."""
+    """Log-mel frames [T, F], computed from the waveform if there are none."""
     if "frames" in shown:
         return shown["frames"]
     import torch
@@ -72,7 +74,7 @@ def frames(shown: dict) -> np.ndarray:
     from sslzoo.nn.mel import LogMel
 
     wave, rate = torch.from_numpy(shown["waveform"])[None], int(shown["sample_rate"])
-    # half as many filters where the spectrum has half as many frequencies
+    # half as many filters below 16 kHz
     mels, _ = LogMel(rate, N_MELS if rate >= 16000 else N_MELS // 2)(wave, torch.tensor([wave.shape[1]]))
     return mels[0].numpy()
 
@@ -164,7 +166,7 @@ def _next_tokens(shown: dict) -> dict:
 
 
 def _words(shown: dict, ids: np.ndarray) -> list[str]:
-    """What ids stand for; themselves where that is not known."""
+    """The text of each id, or the id itself if unknown."""
     words = shown.get("words", {})
     return [visible(words.get(i, str(i))) for i in ids.tolist()]
 
@@ -184,10 +186,10 @@ KINDS = {
 
 
 def layout(shown: dict) -> dict:
-    """The layout that `report.pictures` draws. Raises ValueError where `shown` is not as its kind is defined above."""
+    """The layout for `report.pictures`. Raises ValueError if `shown` is not in the format of its kind above."""
     kind = shown.get("kind")
     if kind not in KINDS:
-        return shown  # of an older run, or unknown, which the drawing says
+        return shown  # an older run's layout, or unknown, reported when drawn
     try:
         return KINDS[kind]({k: pictures.array(x) if hasattr(x, "detach") else x for k, x in shown.items()})
     except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -195,5 +197,5 @@ def layout(shown: dict) -> dict:
 
 
 def draw(shown: dict) -> str:
-    """What was asked and what was answered, as HTML. Raises ValueError where it is not as defined."""
+    """The visualization as HTML. Raises ValueError if it is not in the format above."""
     return pictures.draw(layout(shown))
