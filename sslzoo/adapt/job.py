@@ -36,7 +36,8 @@ MEND = "delete {}/DONE, and run its `sslzoo adapt` again"
 
 @dataclass
 class AdaptJob(build.Job):
-    """The parts of fine-tuning; data is a `Supervised`. method: what made the encoder ready. best: what validation kept, None without validation."""
+    """The parts of fine-tuning; data is a `Supervised`. method: the one applied to the encoder. best: what validation
+    kept, None without validation."""
 
     method: Method
     best: KeepBest | None = None
@@ -47,8 +48,8 @@ class AdaptJob(build.Job):
         return self.best
 
     def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
-        """Write the trained tensors, of the best step on validation or, without validation, of the last, as they are once
-        training has finished; and their sizes."""
+        """Write the trained tensors, of the best step on validation or, without validation, of the last, after the
+        method's `finished`; and their sizes."""
         modules = {"encoder": encoder, "objective": objective}
         learns = {
             f"{part}.{name}": p.numel()
@@ -77,8 +78,8 @@ class AdaptJob(build.Job):
         )
 
     def finished(self, encoder: Any, objective: nn.Module, chosen: dict[str, Tensor]) -> tuple[Encoder, dict]:
-        """(a copy of the encoder with the chosen tensors, as its method leaves it; these tensors as they are then). What
-        was frozen is shared, and not copied."""
+        """(a copy of the encoder with the chosen tensors, after the method's `finished`; the tensors to store). Frozen
+        parameters are shared, not copied."""
         encoder = copy.deepcopy(encoder, {id(p): p for p in encoder.parameters() if not p.requires_grad})
         own_part = {name: x for name, x in chosen.items() if name.startswith("encoder.")}
         encoder.load_state_dict({name.removeprefix("encoder."): x for name, x in own_part.items()}, strict=False)
@@ -121,8 +122,8 @@ def put_to_data(config: dict, choices: dict[str, str], run: Run, given: Collecti
 
 
 def begun(config: dict, run: Run, classes: list[str] | None = None):
-    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method adds to
-    the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
+    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method
+    adds to the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
     kind = target(config["objective"]["_target_"], "objective")
     if not (isinstance(kind, type) and issubclass(kind, TaskObjective)):
         raise ConfigError(f"objective: {getattr(kind, '__name__', kind)} is no task: choose one of sslzoo.tasks")

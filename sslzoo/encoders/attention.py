@@ -40,7 +40,7 @@ class Attention(nn.Module):
             (k, v) if before is None else (torch.cat(pair, 2) for pair in ((before.key, k), (before.value, v)))
         )
         dropout = self.dropout if self.training else 0.0
-        # `before` without a mask: there is only one query, which attends to all keys
+        # causal with `before` but no mask: there is only one query, which attends to all keys
         causal = causal and mask is None and before is None
         mixed = F.scaled_dot_product_attention(q, keys, values, mask, dropout, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2)), k, v
