@@ -118,6 +118,21 @@ def test_every_transformer_is_prompted(task, method):
     assert changed == learns
 
 
+@pytest.mark.parametrize("method", PROMPTED)
+def test_a_prompt_alone_learns_to_tell_texts_apart(method):
+    """Under a fixed head, which reads one state of each."""
+    encoder = build.make(node_of(method))(encoder_of("first"))
+    ids, labels = IDS.view(8, 50)[:, :6], torch.arange(8) % 2
+    optimizer, losses = torch.optim.Adam([p for p in encoder.parameters() if p.requires_grad], 0.01), []
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(encoder(ids, torch.full((8,), 6)).pooled[:, :2], labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0] and losses[-1] < 0.6, losses[::10]
+
+
 def test_the_best_step_is_stored_flattened(own):  # noqa: F811
     run = own("tiny_text", "text")
     folder = adapt("text-prefix", run, "method.length=5", "trainer.val_every=2")
