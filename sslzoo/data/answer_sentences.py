@@ -4,14 +4,13 @@ import logging
 import re
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 
-from sslzoo.data import files, labels, splits
+from sslzoo.data import labels, splits
 from sslzoo.data.base import SPLITS
 from sslzoo.data.question_windows import Question
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.sentences import split_sentences
-from sslzoo.data.squad import read_questions
+from sslzoo.data.squad import question_files, read_questions
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import split_lines
 from sslzoo.data.token_store import digest
@@ -27,8 +26,7 @@ class AnswerSentences(TextData):
     without it that shares the most words with the question (GLUE drops pairs that share few). Label: label, one of
     `LABELS`.
 
-    files: the file of each split, relative to `path`; without it, the folder's only .json file, or its train*.json and
-    dev*.json; the latter is test if there is no test*.json. Missing splits are whole articles of train, by a hash of
+    files: the file of each split, see `squad.question_files`. Missing splits are whole articles of train, by a hash of
     their titles. Questions are left out if they have no answer, if it spans sentences, or if the paragraph has one
     sentence.
     """
@@ -50,11 +48,11 @@ class AnswerSentences(TextData):
         self.path, self.files = path, None if files is None else dict(files)
 
     def fingerprint(self, split: str) -> str:
-        root, own = self._files()
+        root, own = question_files(self.path, self.files)
         return digest(file_stamps([root / own.get(split, own["train"])]), split, sorted(own.items()))
 
     def texts(self, split: str) -> Texts:
-        root, own = self._files()
+        root, own = question_files(self.path, self.files)
         path = root / own.get(split, own["train"])
         titles, questions = read_questions(path)
         found = [_pair(question) for question in questions]
@@ -77,23 +75,6 @@ class AnswerSentences(TextData):
             [sentence for _, pair in pairs for sentence in pair],
             {"label": labels.column([label for _ in pairs for label in LABELS])},
         )
-
-    def _files(self) -> tuple[Path, dict[str, str]]:
-        root = files.rooted(self.path)
-        if self.files is not None:
-            return root, self.files
-        names = sorted(path.name for path in root.glob("*.json"))
-        if len(names) == 1:
-            return root, {"train": names[0]}
-        known = splits.named(re.split(r"[._-]", name)[0] for name in names)
-        found = {name: known.get(re.split(r"[._-]", name)[0]) for name in names}
-        own = {part: name for name, part in found.items() if part is not None}
-        if "test" not in own and "valid" in own:
-            own["test"] = own.pop("valid")  # SQuAD's own test questions are not public
-        if "train" not in own or len(own) < len(names):
-            some = ", ".join(names[:5]) or "no .json file"
-            raise UserError(f"{root} has {some}: say which are meant, as data.files={{train: …, test: …}}")
-        return root, own
 
 
 def _pair(question: Question) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """Questions about paragraphs in SQuAD's JSON, 1.1 (1606.05250) and 2.0 (1806.03822); also XQuAD and CMRC 2018."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ import numpy as np
 
 from sslzoo.data import files, labels, splits
 from sslzoo.data.base import SPLITS
+from sslzoo.data.files import rooted
 from sslzoo.data.question_windows import Question, QuestionWindows
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
@@ -20,8 +22,8 @@ from sslzoo.errors import ConfigError, UserError
 class Squad(TextData):
     """Pairs of a question and its paragraph. Label: answer, the first one given, or "" for an unanswerable question.
 
-    files: the file of each split, relative to `path`; valid and test default to whole articles of train, by a hash of
-    their titles. For `windows`: window_stride, tokens between the starts of two windows; max_question, tokens to which
+    files: the file of each split, see `question_files`; missing splits are whole articles of train, by a hash of their
+    titles. For `windows`: window_stride, tokens between the starts of two windows; max_question, tokens to which
     questions are truncated; wrong_answers: "skip" leaves out, and counts, questions whose answer is not at its given
     position.
     """
@@ -30,7 +32,7 @@ class Squad(TextData):
         self,
         path: str,
         batch: ByCount | BySeconds,
-        files: dict[str, str],
+        files: dict[str, str] | None = None,
         vocab_size: int = 8000,
         max_tokens: int = 384,
         tokens: Tokens = "wordpiece",
@@ -41,17 +43,18 @@ class Squad(TextData):
         wrong_answers: Literal["raise", "skip"] = "raise",
     ):
         super().__init__(batch, vocab_size, max_tokens, tokens, lowercase, strip_accents)
-        check_files(files)
+        if files is not None:
+            check_files(files)
         if min(window_stride, max_question) < 1:
             raise ConfigError(
                 f"data.window_stride and data.max_question must be 1 or more, got {window_stride} and {max_question}"
             )
-        self.path, self.files, self.wrong_answers = path, dict(files), wrong_answers
+        self.path, self.files, self.wrong_answers = path, None if files is None else dict(files), wrong_answers
         self.window_stride, self.max_question = window_stride, max_question
 
     def fingerprint(self, split: str) -> str:
-        path = files.rooted(self.path) / self.files.get(split, self.files["train"])
-        return digest(file_stamps([path]), split, sorted(self.files.items()))
+        root, own = question_files(self.path, self.files)
+        return digest(file_stamps([root / own.get(split, own["train"])]), split, sorted(own.items()))
 
     def texts(self, split: str) -> Texts:
         rows = self._questions(split)
@@ -67,7 +70,8 @@ class Squad(TextData):
         rows = self._questions(split)
         rows = [rows[i] for i in some(len(rows))]
         faults = {i: fault for i, row in enumerate(rows) if (fault := row.fault())}
-        path = str(files.rooted(self.path) / self.files.get(split, self.files["train"]))
+        root, own = question_files(self.path, self.files)
+        path = str(root / own.get(split, own["train"]))
         if faults and self.wrong_answers == "raise":
             raise UserError(
                 f"{next(iter(faults.values()))}; {len(faults):,} of {len(rows):,} questions of {path} are like this — mend "
@@ -87,13 +91,34 @@ class Squad(TextData):
         return QuestionWindows(rows, self.tokenizer, self.max_tokens, self.window_stride, self.max_question)
 
     def _questions(self, split: str) -> list[Question]:
-        path = files.rooted(self.path) / self.files.get(split, self.files["train"])
+        root, own = question_files(self.path, self.files)
+        path = root / own.get(split, own["train"])
         titles, rows = read_questions(path)
-        own = [name for name in SPLITS[1:] if name in self.files]
-        if split in self.files and split != "train":
+        if split in own and split != "train":
             return rows
-        filled = splits.fill(["train"] * len(titles) + own, [*titles, *own], str(path))
+        others = [name for name in SPLITS[1:] if name in own]
+        filled = splits.fill(["train"] * len(titles) + others, [*titles, *others], str(path))
         return [row for row, name in zip(rows, filled, strict=False) if name == split]
+
+
+def question_files(path: str, files: dict[str, str] | None) -> tuple[Path, dict[str, str]]:
+    """The folder of a data set, and the file of each split relative to it: `files`, or by name the folder's train*.json
+    and dev*.json, the latter being test if there is no test*.json; or its only .json file, as train."""
+    root = rooted(path)
+    if files is not None:
+        return root, files
+    names = sorted(path.name for path in root.glob("*.json"))
+    if len(names) == 1:
+        return root, {"train": names[0]}
+    known = splits.named(re.split(r"[._-]", name)[0] for name in names)
+    found = {name: known.get(re.split(r"[._-]", name)[0]) for name in names}
+    own = {part: name for name, part in found.items() if part is not None}
+    if "test" not in own and "valid" in own:
+        own["test"] = own.pop("valid")  # SQuAD's own test questions are not public
+    if "train" not in own or len(own) < len(names):
+        some = ", ".join(names[:5]) or "no .json file"
+        raise UserError(f"{root} has {some}: say which are meant, as data.files={{train: …, test: …}}")
+    return root, own
 
 
 def read_questions(path: Path, answered: bool = True) -> tuple[list[str], list[Question]]:

@@ -7,6 +7,7 @@ from given import own_cache, warnings  # noqa: F401
 
 from sslzoo.data.answer_sentences import AnswerSentences
 from sslzoo.data.sampler import ByCount
+from sslzoo.data.squad import question_files
 from sslzoo.errors import UserError
 
 PARAGRAPH = "Dr. Ada wrote the first program in 1843. Her engine was never built. The program computes numbers of 1843."
@@ -81,3 +82,15 @@ def test_what_is_no_squad_is_named(tmp_path):
     (tmp_path / "train.json").unlink()
     with pytest.raises(UserError, match="has no .json file"):
         opened(tmp_path).opened("train")
+
+
+def test_questions_are_found_by_their_files_names(tmp_path):
+    (tmp_path / "xquad.en.json").write_text("{}")
+    assert question_files(str(tmp_path), None) == (tmp_path, {"train": "xquad.en.json"})
+    (tmp_path / "xquad.en.json").unlink()
+    for name in ("train-v1.1.json", "dev-v1.1.json"):
+        (tmp_path / name).write_text("{}")
+    assert question_files(str(tmp_path), None)[1] == {"train": "train-v1.1.json", "test": "dev-v1.1.json"}
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UserError, match="say which are meant, as data.files"):
+        question_files(str(tmp_path), None)

@@ -156,18 +156,17 @@ def test_the_whole_command(tmp_path, sslzoo):
     """Of a run of another data set, with its tokenizer."""
     items = [asked(i, f"Which was number {i}?", word) for i, word in enumerate(["308", "33", "12"])]
     squad(tmp_path, items)
-    names = ["data.files.train=a.json", "data.files.test=a.json", "data.files.valid=a.json"]
+    files = "data.files={train: a.json, test: a.json, valid: a.json}"
     words = [
         f"data.path={tmp_path}",
-        *names[:2],
-        f"+{names[2]}",
+        files,
         "data.vocab_size=90",
         "data.max_tokens=40",
         "encoder=tiny_text",
     ]
     run = write_run(tmp_path / "run", compose("data=squad", *words))
     config = compose(
-        f"run={run.folder}", "task=qa", "head=answers", f"task.data.path={tmp_path}", *(f"task.{name}" for name in names[:2]), f"+task.{names[2]}",
+        f"run={run.folder}", "task=qa", "head=answers", f"task.data.path={tmp_path}", f"task.{files}",
         "batch={_target_: sslzoo.data.sampler.ByCount, size: 2}", "trainer.max_steps=3", "trainer.progress=false", command="adapt",
     )  # fmt: skip
     found = json.loads(run_adapt(config, {"method": "full"}).read_text())
@@ -183,7 +182,7 @@ def test_the_whole_command(tmp_path, sslzoo):
     with pytest.raises(package.InputError, match="item 0: the paragraph is empty"):
         enc.predict([("Who?", " ")])
     squad(tmp_path, [*items, asked(7, "Who?", "Jarred Alan", start=42)])
-    names = [*(f"task.{name}" for name in names[:2]), f"+task.{names[2]}", "name=again"]
+    names = [f"task.{files}", "name=again"]
     code, _, err = sslzoo("adapt", f"run={run.folder}", "task=qa", f"data.path={tmp_path}", *names)
     assert code == 1 and len(err) == 1 and "its answer 'Jarred Alan' does not stand at character 42" in err[0]
     code, _, err = sslzoo("probe", f"run={run.folder}", "task=qa", f"data.path={tmp_path}")
