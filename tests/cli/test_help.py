@@ -38,7 +38,7 @@ def test_what_a_docstring_says_of_several_settings_at_once(sslzoo):
         assert "chances, a number or" in line(out, f"objective.views.{name}")
     assert "list[float]" in line(out, "objective.views.scale")
     out = sslzoo("pretrain", "--multirun", "seed=0,1", "encoder=vit_small", "--help")[1]
-    assert line(out, "encoder.trunk.layer_drop").endswith("skips a layer (Fan et al. 2020)")
+    assert line(out, "encoder.trunk.layer_drop").endswith("skipping a layer in training (Fan et al. 2020)")
     assert line(out, "seed").startswith("seed int 0"), "the first of a sweep"
 
 
