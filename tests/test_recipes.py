@@ -28,7 +28,7 @@ def test_a_recipe_is_a_whole_run(name):
     [
         ("albert", "docstrings", "albert_small"),
         ("bert", "docstrings", "text_small"),
-        ("bert_nsp", "docstrings", "bert_small"),
+        ("bert_nsp", "docstrings", "text_small"),
         ("roberta", "docstrings", "roberta_small"),
         ("electra", "docstrings", "electra_mini"),
         ("gpt", "docstrings", "gpt_small"),
