@@ -8,7 +8,7 @@ from sslzoo import build
 from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of
 from sslzoo.adapt.measure import evaluated
 from sslzoo.adapt.search import rates, search
-from sslzoo.adapt.submit import also, planned, submit
+from sslzoo.adapt.submit import ALSO, also, planned, submit
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
@@ -51,7 +51,8 @@ def run_adapt(
         with bars() as progress:
             device = "cuda" if job.trainer.on_gpu else "cpu"
             found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
-        if further := also(config["task"], *on_device(run, name, device)):
+        # the weights are loaded again for tasks with further files alone
+        if config["task"]["name"] in ALSO and (further := also(config["task"], *on_device(run, name, device))):
             found["also"] = further
         write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
     print(summary(folder))

@@ -5,12 +5,11 @@ import re
 from functools import lru_cache
 from itertools import pairwise
 
-from sslzoo.data import labels, splits
-from sslzoo.data.base import SPLITS
+from sslzoo.data import labels
 from sslzoo.data.question_windows import Question
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.sentences import split_sentences
-from sslzoo.data.squad import question_files, read_questions
+from sslzoo.data.squad import of_split, question_files, read_questions
 from sslzoo.data.text import TextData, Texts, check_files, file_stamps
 from sslzoo.data.text_files import split_lines
 from sslzoo.data.token_store import digest
@@ -63,10 +62,7 @@ class AnswerSentences(TextData):
                 "%s: %d of %d questions are left out, as no one sentence of two or more has their answer",
                 *(path, len(questions) - len(pairs), len(questions)),
             )
-        if split not in own or split == "train":
-            others = [name for name in SPLITS[1:] if name in own]
-            filled = splits.fill(["train"] * len(pairs) + others, [*titles, *others], str(path))
-            pairs = [pair for pair, name in zip(pairs, filled, strict=False) if name == split]
+        pairs = of_split(split, own, pairs, titles, path)
         if not pairs:
             raise UserError(f"{path} has no question of which a sentence has the answer and another has not")
         return Texts(

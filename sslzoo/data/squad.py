@@ -94,11 +94,7 @@ class Squad(TextData):
         root, own = question_files(self.path, self.files)
         path = root / own.get(split, own["train"])
         titles, rows = read_questions(path)
-        if split in own and split != "train":
-            return rows
-        others = [name for name in SPLITS[1:] if name in own]
-        filled = splits.fill(["train"] * len(titles) + others, [*titles, *others], str(path))
-        return [row for row, name in zip(rows, filled, strict=False) if name == split]
+        return of_split(split, own, rows, titles, path)
 
 
 def question_files(path: str, files: dict[str, str] | None) -> tuple[Path, dict[str, str]]:
@@ -119,6 +115,16 @@ def question_files(path: str, files: dict[str, str] | None) -> tuple[Path, dict[
         some = ", ".join(names[:5]) or "no .json file"
         raise UserError(f"{root} has {some}: say which are meant, as data.files={{train: …, test: …}}")
     return root, own
+
+
+def of_split(split: str, own: dict[str, str], rows: list, titles: list[str], path: Path) -> list:
+    """The rows of a split, of those in its file (`path`): all of them if it has a file of its own and is not train,
+    else whole articles by a hash of their titles. own: the file of each split. titles: the article of each row."""
+    if split in own and split != "train":
+        return rows
+    others = [name for name in SPLITS[1:] if name in own]
+    filled = splits.fill(["train"] * len(rows) + others, [*titles, *others], str(path))
+    return [row for row, name in zip(rows, filled, strict=False) if name == split]
 
 
 def read_questions(path: Path, answered: bool = True) -> tuple[list[str], list[Question]]:
