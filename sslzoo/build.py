@@ -246,7 +246,7 @@ def with_defaults(node):
 
 def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
     """Write the config of a new run; for an existing run, raise ConfigError if its config differs in settings that are
-    not `free`. Settings of trainer, optimiser, objective or data that were added since the run began count as their
+    not `free`. Settings of trainer, optimiser, objective, data or task that were added since the run began count as their
     defaults."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
@@ -255,8 +255,9 @@ def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
                 f"{run.folder} was begun by an older sslzoo, whose checkpoints cannot be continued — "
                 "choose another name=… or delete it"
             )
+        growing = "trainer", "optim", "objective", "data", "task"
         old, new = (
-            {k: with_defaults(v) if k in ("trainer", "optim", "objective", "data") else v for k, v in saved.items()}
+            {k: with_defaults(v) if k in growing else v for k, v in saved.items()}
             for saved in ({k: v for k, v in c.items() if k != "logger"} for c in (compat.translate(written), config))
         )
         differ = differences(old, new, free)

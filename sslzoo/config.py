@@ -144,7 +144,9 @@ LATER = {
     "max_question": 64,
     "window_stride": 128,
     "wrong_answers": "raise",
-}  # data settings added after `fingerprint`, with the former behaviour's values
+    "shots": None,
+    "split_seed": 13,
+}  # settings of data and tasks added after `fingerprint`, with the former behaviour's values
 
 
 def without_later(node):

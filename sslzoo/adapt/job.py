@@ -194,9 +194,12 @@ def load_adapted(run: Run, name: str):
 
 
 def default_name(config: dict, method: str) -> str:
-    """<task>-<method>, then "untrained" if so and s<seed> unless the seed is 0."""
-    more = ["untrained"] * config["untrained"] + ([f"s{config['seed']}"] if config["seed"] else [])
-    return "-".join([str(config["task"]["name"]), method, *more])
+    """<task>-<method>, then <K>shot-<split seed> with few labels, "untrained" if so and s<seed> unless the seed is
+    0."""
+    task = config["task"]
+    more = [] if task.get("shots") is None else [f"{task['shots']}shot", str(task["split_seed"])]
+    more += ["untrained"] * config["untrained"] + ([f"s{config['seed']}"] if config["seed"] else [])
+    return "-".join([str(task["name"]), method, *more])
 
 
 def weights_of(run: Run) -> str:

@@ -11,6 +11,7 @@ from sslzoo.data.base import MODALITIES, SPLITS, Data
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import check_compatible
 from sslzoo.features.intervals import labels_at
+from sslzoo.probe import shots as few
 from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
 from sslzoo.tasks.metrics import BY_KIND
 
@@ -52,6 +53,8 @@ class Task:
     split: `Official`, `ByGroup` or `ByItem`. data: the task's own; None for the run's.
     classes: use only items with these labels. min_count: leave out classes with fewer items.
     max_items: items per part at most, max_frames: frames per part at most; chosen by a fixed hash.
+    shots: K, the items of each class in train, and as many in validation; of values, K above train's median and K not
+    above it; of frames and answers, K items in all. split_seed: decides which. test is as without. See `probe.shots`.
 
     Items whose label is empty, None or NaN are left out, as are frames outside all intervals.
     """
@@ -71,6 +74,8 @@ class Task:
         min_count: int = 1,
         max_items: int | None = None,
         max_frames: int = 20000,
+        shots: int | None = None,
+        split_seed: int = 13,
     ):
         name = name or label or kind
         modality = list(MODALITIES) if modality is None else list(modality)
@@ -80,12 +85,15 @@ class Task:
             raise ConfigError(f"task {name}: metric={metric} does not score {kind}; one that does: {', '.join(fits)}")
         if min(min_count, max_frames, 1 if max_items is None else max_items) < 1:
             raise ConfigError(f"task {name}: min_count, max_items and max_frames must be 1 or more")
+        if shots is not None and shots < 1:
+            raise ConfigError(f"task {name}: shots must be 1 or more, or null for all items; got {shots}")
         if kind in ("regression", "answers") and (classes is not None or min_count > 1):
             raise ConfigError(f"task {name}: classes and min_count are for classes, not for values")
         self.name, self.label, self.modality, self.kind, self.metric = name, label, modality, kind, metric
         self.split, self.data = split or Official(), data
         self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
+        self.shots, self.split_seed = shots, split_seed
 
     def check_probed(self) -> None:
         """Raise ConfigError for a task that cannot be probed, only adapted to."""
@@ -120,7 +128,7 @@ class Task:
         places = np.flatnonzero(names != "")
         if self.kind == "regression":
             targets = np.array([self._value(pool, int(i), values[i]) for i in places], dtype=np.float64)
-            taken = self._parts(pool, places, None)
+            taken = self._parts(pool, places, targets)
             found = {p: targets[np.searchsorted(places, at)] for p, at in taken.items()}
             return TaskData({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
         texts = names[places]
@@ -191,9 +199,13 @@ class Task:
         unseen = np.setdiff1d(np.concatenate([found(parts[part]) for part in ("valid", "test")]), known)
         return name, parts, _sorted(known) + _sorted(unseen), _sorted(unseen)
 
-    def some_items(self, part: str, count: int) -> np.ndarray:
-        """Indices of the items to use, at most `max_items`, of `count` in a part."""
-        return _some(count, self.max_items, "items", self.name, part)
+    def some_items(self, part: str, count: int, kinds: np.ndarray | None = None) -> np.ndarray:
+        """Indices of the items to use, of `count` in a part: `shots` of each kind in train and valid, else at most
+        `max_items`. kinds [count]: their classes; None for one."""
+        if self.shots is not None and part != "test":
+            one = np.full(count, "")
+            return few.draw(one if kinds is None else kinds, self.shots, self.split_seed, part, self.name)
+        return _some(count, self.max_items, "items", self.name, part, kinds=kinds if part == "train" else None)
 
     def _only(self, names: list[str], what: str) -> str:
         """The only one of `names`, for a task without a label's name. Raises UserError if there are none or several."""
@@ -206,18 +218,21 @@ class Task:
         return names[0]
 
     def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Sorted places of each part. Raises UserError if one is empty."""
+        """Sorted places of each part. labels: of `places`, names of classes or values. Raises UserError if a part is
+        empty."""
         if not len(places):
             raise UserError(
                 f"task {self.name}: no item of this data has a label '{self.label or ''}' that is asked for"
             )
-        parts = self.split(pool, places, labels)
+        values = labels is not None and labels.dtype.kind == "f"
+        parts = self.split(pool, places, None if values else labels)
         for part in SPLITS:
             if not len(parts[part]):
                 raise UserError(f"task {self.name}: {part} has no labelled items — {self.split.mend}")
-            kinds = labels[np.searchsorted(places, parts[part])] if labels is not None and part == "train" else None
-            parts[part] = parts[part][_some(len(parts[part]), self.max_items, "items", self.name, part, kinds=kinds)]
-        return parts
+        kinds = {} if labels is None else {p: labels[np.searchsorted(places, at)] for p, at in parts.items()}
+        if values:
+            kinds = few.halves(kinds) if self.shots is not None else {}
+        return {part: at[self.some_items(part, len(at), kinds.get(part))] for part, at in parts.items()}
 
     def _mend(self, classes: int) -> str:
         """Advice on how to get labels that train lacks into it. classes: how many it has."""
