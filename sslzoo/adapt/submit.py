@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from sslzoo.adapt.data import LabelledItems, Supervised
+from sslzoo.adapt.unlabelled import text_split
 from sslzoo.data import files
-from sslzoo.data.base import UNK, Split
+from sslzoo.data.base import Split
 from sslzoo.data.loader import ordered_loader
 from sslzoo.data.question_windows import QuestionWindows
 from sslzoo.data.squad import Squad
 from sslzoo.data.table import TextTable
-from sslzoo.data.text import Texts
 from sslzoo.data.text_splits import TextSplit
-from sslzoo.data.token_store import row_starts
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.frozen import units
 from sslzoo.run import write_atomic
@@ -110,7 +109,7 @@ def submit(task: dict, out: str, encoder: nn.Module, objective: TaskObjective, d
                 text, count = _answers(encoder, objective, data, data.data.unanswered(source), device)
             else:
                 texts = _table(data).unlabelled(source, sheet.key if sheet.file.endswith(".tsv") else "id")
-                split, cut = _split(data, texts)
+                split, cut = text_split(texts, data.tokenizer, data.max_tokens)
                 said = _predictions(encoder, objective, data, split, device)
                 ids, count = texts.columns["id"], len(said)
                 text = _tsv(sheet, ids, said) if sheet.file.endswith(".tsv") else _json_lines(ids, said)
@@ -137,7 +136,7 @@ def also(task: dict, encoder: nn.Module, objective: TaskObjective, data: Supervi
         if strange := set(texts.columns["label"]) - set(number):
             raise UserError(f"{file} has labels that train has not: {', '.join(sorted(strange))}")
         numbers = np.array([number[label] for label in texts.columns["label"]])
-        split, _ = _split(data, texts)
+        split, _ = text_split(texts, data.tokenizer, data.max_tokens)
         items = LabelledItems([split], np.zeros(len(numbers), np.int64), np.arange(len(numbers)), numbers)
         with torch.inference_mode():
             found[name] = dict(objective.evaluate(encoder, _batches(items, data, device), items))
@@ -151,13 +150,6 @@ def _table(data: Supervised) -> TextTable:
             f"task {data.task.name}: the rows of a test split are those of tables, not of {type(data.data).__name__}"
         )
     return data.data
-
-
-def _split(data: Supervised, texts: Texts) -> tuple[TextSplit, int]:
-    """(texts as token ids, an empty text as one UNK; how many were truncated)."""
-    ids, cut = data.tokenizer.encode_batch_counted(texts.texts, texts.pairs, data.max_tokens)
-    ids = [np.asarray(item if len(item) else [UNK], np.int64) for item in ids]
-    return TextSplit(np.concatenate(ids), row_starts([len(item) for item in ids]), texts.names), cut
 
 
 def _batches(split: Split, data: Supervised, device: str) -> Iterator:
