@@ -15,12 +15,12 @@ PATIENCE = 30.0  # seconds to wait for the children of a killed process, such as
 
 
 @contextmanager
-def sole_writer(folder: Path, first: bool = True, name: str = "") -> Iterator[None]:
+def sole_writer(folder: Path, first: bool = True, name: str = "", patience: float = 0.0) -> Iterator[None]:
     """A context that locks a folder, or only `name` in it: another process that enters it gets a UserError with host
     and pid. The folder is created, and removed afterwards if still empty.
 
     first: whether this is the first rank of a launch, which locks for all ranks. Child processes started inside may
-    write too.
+    write too. patience: seconds to wait for the other process.
     """
     path = Path(folder) / (f".{name}.lock" if name else ".lock")
     said, here = path.with_name(f"{path.name}.holder"), str(path.resolve())
@@ -29,7 +29,7 @@ def sole_writer(folder: Path, first: bool = True, name: str = "") -> Iterator[No
         yield
         return
     made = not path.parent.exists()
-    lock = _acquired(path, said, Path(folder) / name)
+    lock = _acquired(path, said, Path(folder) / name, patience)
     os.environ[HELD] = f"{inherited}\n{here}".strip()
     try:
         yield
@@ -60,7 +60,7 @@ def holder(folder: Path) -> str | None:
         return None
 
 
-def _acquired(path: Path, said: Path, written: Path) -> FileLock | None:
+def _acquired(path: Path, said: Path, written: Path, patience: float) -> FileLock | None:
     """The acquired lock; None if the file system has no locks or is read-only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def _acquired(path: Path, said: Path, written: Path) -> FileLock | None:
     lock = FileLock(path)
     try:
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             lock.acquire(timeout=PATIENCE if _ended(_read(said)) else 0)
     except Timeout:

@@ -23,6 +23,7 @@ from sslzoo.data.table import TextTable
 from sslzoo.data.text_splits import TextSplit
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.frozen import units
+from sslzoo.lock import sole_writer
 from sslzoo.run import write_atomic
 from sslzoo.tasks.base import TaskObjective
 
@@ -198,18 +199,19 @@ def _answers(encoder: nn.Module, objective, data: Supervised, split: QuestionWin
 
 
 def _put(target: Path, name: str, text: str) -> None:
-    """Write a file into a folder or a zip archive, replacing one of the same name."""
+    """Write a file into a folder or a zip archive, replacing one of the same name. Processes that add to one archive
+    wait for each other."""
     if target.suffix.lower() != ".zip":
         write_atomic(target / name, lambda path: path.write_text(text, encoding="utf-8"))
         return
-    others = {other: data for other, data in _there(target).items() if other != name}
 
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for member, content in sorted({**others, name: text.encode()}.items()):
+            for member, content in sorted({**_there(target), name: text.encode()}.items()):
                 archive.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
 
-    write_atomic(target, write)
+    with sole_writer(target.parent, name=target.name, patience=60.0):
+        write_atomic(target, write)
 
 
 def _there(target: Path) -> dict[str, bytes]:

@@ -27,31 +27,38 @@ def of_the_task(argv: list[str]) -> list[str]:
 
 
 def with_head(argv: list[str]) -> list[str]:
-    """The words of `sslzoo adapt` with the head for the task's kind, if none is chosen. In a sweep over tasks of
-    several kinds each job chooses its own (`fitting_head`); ConfigError if settings of a head are given too."""
+    """The words of `sslzoo adapt` with the task's head (`head_of`), if none is chosen. In a sweep over tasks of several
+    heads each job chooses its own (`fitting_head`); ConfigError if settings of a head are given too."""
     if any(re.match(r"\+?head=", word) for word in argv):
         return argv
     found = {key: value for key, _, value in (word.partition("=") for word in argv)}
-    kinds = {name: kind_of_task(name, config_folders(argv)) for name in found.get("task", "").split(",")}
+    folders = config_folders(argv)
+    heads = {name: head_of(name, kind_of_task(name, folders)) for name in found.get("task", "").split(",")}
     if "task.kind" in found:
-        kinds = {"task.kind": found["task.kind"]}
-    if len(set(kinds.values())) > 1:
+        heads = {"task.kind": found["task.kind"]}
+    if len(set(heads.values())) > 1:
         if any(word.lstrip("+~").startswith("objective.") for word in argv):
-            said = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+            said = ", ".join(f"{name} {head}" for name, head in heads.items())
             raise ConfigError(f"objective.… is of one head, and these tasks have several ({said}): sweep over one kind")
         return argv
-    [kind] = set(kinds.values())
-    return argv if kind is None else [*argv, f"head={kind}"]
+    [head] = set(heads.values())
+    return argv if head is None else [*argv, f"head={head}"]
 
 
 def fitting_head(config: dict, chosen: dict, given: list[str]) -> dict:
-    """The config of `sslzoo adapt`, with the default head of its task's kind if no head was chosen."""
-    kind = config["task"].get("kind") if isinstance(config["task"], dict) else None
-    if "head" in given or kind == chosen.get("head") or kind not in options("head"):
+    """The config of `sslzoo adapt`, with its task's head (`head_of`) if no head was chosen."""
+    task = config["task"] if isinstance(config["task"], dict) else {}
+    head = head_of(str(task.get("name")), task.get("kind"))
+    if "head" in given or head == chosen.get("head") or head not in options("head"):
         return config
     from omegaconf import OmegaConf
 
-    return {**config, "objective": OmegaConf.to_container(choices("head", [kind])[kind])}
+    return {**config, "objective": OmegaConf.to_container(choices("head", [head])[head])}
+
+
+def head_of(task: str, kind: str | None) -> str | None:
+    """The head of a task: the one of its own name, where there is one, or the one of its kind."""
+    return task if task in options("head") else kind
 
 
 def kind_of_task(name: str, folders: list[Path]) -> str | None:

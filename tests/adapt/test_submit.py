@@ -1,6 +1,7 @@
 """`sslzoo adapt … submit=…`: the files that GLUE's and CLUE's servers take, to the letter."""
 
 import json
+import multiprocessing
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from sslzoo.adapt.command import run_adapt
 from sslzoo.adapt.job import load_adapted
 from sslzoo.adapt.submit import CLUE as CLUE_SHEETS
 from sslzoo.adapt.submit import GLUE as GLUE_SHEETS
-from sslzoo.adapt.submit import Sheet, _tsv
+from sslzoo.adapt.submit import Sheet, _put, _tsv
 from sslzoo.data.tokenizer_training import train
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.run import Run
@@ -169,3 +170,23 @@ def test_every_set_has_its_files():
     found = dict.fromkeys(sheet.file for sheets in GLUE_SHEETS.values() for sheet in sheets)
     assert list(found) == [f"{name}.tsv" for name in glue.split()] and set(GLUE_SHEETS) == set(GLUE)
     assert set(CLUE_SHEETS) == set(CLUE)
+
+
+def _add(out: Path, first: int) -> None:
+    for number in range(first, first + 15):
+        _put(out, f"{number}.tsv", f"{number}\n")
+
+
+def test_two_processes_add_to_one_archive(tmp_path):
+    out, fork = tmp_path / "glue.zip", multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_add, args=(out, first)) for first in (0, 15)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    with zipfile.ZipFile(out) as archive:
+        assert {name: archive.read(name).decode() for name in archive.namelist()} == {
+            f"{n}.tsv": f"{n}\n" for n in range(30)
+        }
+    assert [path.name for path in tmp_path.iterdir()] == ["glue.zip"]

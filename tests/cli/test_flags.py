@@ -1,7 +1,9 @@
 """The words of a command line before Hydra reads them."""
 
 import pytest
+from conftest import compose
 
+from sslzoo.cli.compose import fitting_head, with_head
 from sslzoo.cli.flags import as_texts, check_blanks
 from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError
@@ -55,3 +57,16 @@ def test_what_a_comparison_passes_on_is_read_as_it_was():
         read = OverridesParser.create().parse_override(override("name", value)).value()
         assert str(read) == value and not isinstance(read, int | float | bool), value
     assert override("seed", 0) == "seed=0"
+
+
+def test_a_task_brings_its_head():
+    assert with_head(["task=qa"])[-1] == "head=answers"
+    assert with_head(["task=cmrc2018"])[-1] == "head=cmrc2018"
+    assert with_head(["task=cmrc2018", "head=answers"])[-1] == "head=answers"
+    words = ["run=x", "task=cmrc2018", "task.data.path=x"]
+    assert compose(*words, "head=cmrc2018", command="adapt")["objective"]["rule"] == "cmrc"
+    plain = compose(*words, "head=answers", command="adapt")  # as in a sweep over tasks
+    assert (
+        fitting_head(plain, {"head": "answers"}, [])["objective"]
+        == compose(*words, "head=cmrc2018", command="adapt")["objective"]
+    )

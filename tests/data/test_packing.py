@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from conftest import tiny
 from given import own_cache  # noqa: F401
+from test_contracts import batch_of, gradients, ready, still, stopped_is_never_stopped
+from two_ranks import on_two_ranks
 
 from sslzoo.data.base import CLS
 from sslzoo.data.loader import train_loader
@@ -107,3 +111,38 @@ def test_a_run_says_how_full_its_rows_are(folder, sslzoo):
     assert code == 0, err
     found = np.load(next(Path("features").rglob("*.npy")))
     assert len(found) == 20  # of the texts, one by one
+
+
+def packed(folder: Path, *more: str) -> dict:
+    """A tiny BERT on packed rows."""
+    how = ["data.pack=true", "data.batch.size=3", "data.vocab_size=100", "data.max_tokens=32"]
+    return tiny("bert", "data=text_folder", f"data.path={folder}", *how, *more)
+
+
+def test_packed_rows_give_two_ranks_one_ranks_gradients(folder, tmp_path, own_cache):  # noqa: F811
+    config = packed(folder)
+
+    def work(rank: int) -> dict:
+        job = still(ready(config))
+        batch = batch_of(job, 0, rank, 2)
+        logs, grads = gradients(job, batch)
+        for grad in grads.values():
+            dist.all_reduce(grad)
+            grad /= 2
+        return {"rows": len(batch), "loss": logs["loss"], "grads": grads}
+
+    first, second = on_two_ranks(work, tmp_path / "ranks")
+    assert (first["rows"], second["rows"]) == (2, 1)
+    job = still(ready(config))
+    batch = batch_of(job, 0)
+    assert ((batch.inputs == CLS).sum(1) > 1).any()
+    logs, grads = gradients(job, batch)
+    assert first["loss"] == second["loss"] == pytest.approx(logs["loss"], rel=2e-6)
+    scale = max(float(grad.abs().max()) for grad in grads.values())
+    for name, grad in grads.items():
+        assert torch.allclose(first["grads"][name], grad, atol=5e-5 * scale), name
+
+
+def test_packed_rows_continue_to_the_bit(folder, tmp_path, own_cache):  # noqa: F811
+    config = packed(folder, "trainer.max_steps=7", "trainer.save_every=3", "trainer.log_every=2")
+    stopped_is_never_stopped(config, 5, tmp_path / "runs")
