@@ -1,11 +1,13 @@
 """Keeping the weights of the step with the best score on validation."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from sslzoo import distributed
+from sslzoo.data.base import Batch
 from sslzoo.data.loader import ordered_loader
 from sslzoo.features.frozen import units
 from sslzoo.train.cadence import Cadence
@@ -43,15 +45,16 @@ class KeepBest(Validate):
         super().load_state_dict(state)
         self.history, self.best, self.kept = [tuple(x) for x in state["history"]], state["best"], state["kept"]
 
+    def batches(self, device: torch.device) -> Iterator[Batch]:
+        """All of validation, on a device."""
+        return (batch.to(device) for batch in ordered_loader(self.split, units(self.data), workers=self.workers))
+
     def measure(self, module) -> dict[str, float]:
         """The task's scores, as `val_<name>`. Each rank evaluates the whole split; the first rank's score decides."""
-        batches = ordered_loader(self.split, units(self.data), workers=self.workers)
         with distributed.alone():
-            found = module.objective.evaluate(
-                module.encoder, (batch.to(module.device) for batch in batches), self.split
-            )
+            found = module.objective.evaluate(module.encoder, self.batches(module.device), self.split)
             scores = dict(found)
-        own = torch.tensor(scores[module.objective.metric], dtype=torch.float32, device=module.device)
+        own = torch.tensor(scores[module.objective.chosen_by], dtype=torch.float32, device=module.device)
         score = float(distributed.broadcast(own))
         step = module.global_step
         self.history.append((step, score))

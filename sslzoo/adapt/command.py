@@ -8,12 +8,12 @@ from sslzoo import build
 from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of
 from sslzoo.adapt.measure import evaluated
 from sslzoo.adapt.search import rates, search
+from sslzoo.adapt.stages import train
 from sslzoo.adapt.submit import ALSO, also, planned, submit
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run, checked_name, write_json
-from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
 FREE = build.FREE - {"trainer.val_every"}  # it decides which steps can be kept
@@ -46,7 +46,7 @@ def run_adapt(
         with folder.attempt(overrides):
             if not folder.done:
                 searched = search(config, run, folder, learning_rates) if learning_rates else None
-                if not (launch.pretrain(job, folder) if searched is None else searched):
+                if not (train(job, run, folder) if searched is None else searched):
                     return None
         with bars() as progress:
             device = "cuda" if job.trainer.on_gpu else "cpu"
@@ -93,6 +93,15 @@ def summary(folder: Run) -> str:
     if chosen := found.get("chosen"):
         rate = f"lr={chosen['lr']:g}, " if "lr" in chosen else ""
         lines.append(f"  validation chose {rate}step {chosen['step']}")
+    if exits := found.get("exits"):
+        name = exits["criterion"]
+        points = [point for point in exits["test"] if point[name] == exits["chosen"]]
+        lines += [
+            f"  {name} {exits['chosen']:g}: {point['layers']:.1f} of {exits['depth']} layers, {point['speedup_1']:.1f} times "
+            f"as fast at a batch of 1, {point['speedup_32']:.1f} at 32; the full model's {found['metric']} is "
+            f"{100 * exits['layer_scores'][-1]:.1f}"
+            for point in points
+        ]
     if "saved" in said:  # older runs have none
         more = " (with buffers)" if said["saved"].keys() - said["trained"].keys() else ""
         lines += [f"  trained: {grouped(said['trained'])}", f"  saved{more}: {grouped(said['saved'])}"]

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from sslzoo import build, own, rng, weights
+from sslzoo import build, distributed, own, rng, weights
 from sslzoo.adapt.choose import KeepBest, trained
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.find import adapted_run
@@ -59,6 +59,8 @@ class AdaptJob(build.Job):
         }
         chosen = self.best.kept if self.best and self.best.kept else trained(encoder, objective)
         encoder, chosen = self.finished(encoder, objective, chosen)
+        if self.best is not None and objective.calibrates:
+            chosen |= self.calibrated(encoder, objective, chosen)
         weights.save(run.adapted_weights, chosen)
         write_json(
             run.adapted,
@@ -85,6 +87,17 @@ class AdaptJob(build.Job):
         encoder.load_state_dict({name.removeprefix("encoder."): x for name, x in own_part.items()}, strict=False)
         encoder = self.method.finished(encoder)
         return encoder, {**trained(encoder, objective), **{k: x for k, x in chosen.items() if k not in own_part}}
+
+    def calibrated(self, encoder: Any, objective: Any, chosen: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The objective's tensors to store, after it was calibrated on validation with the chosen ones."""
+        assert self.best is not None
+        objective = copy.deepcopy(objective).eval()
+        own_part = {k.removeprefix("objective."): x for k, x in chosen.items() if k.startswith("objective.")}
+        objective.load_state_dict(own_part)
+        with distributed.alone(), torch.no_grad():
+            device = next(encoder.parameters()).device
+            objective.calibrate(encoder.eval(), self.best.batches(device), self.best.split)
+        return {f"objective.{name}": x.cpu() for name, x in objective.state_dict().items()}
 
 
 def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
@@ -139,6 +152,7 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "method"))
         method = make(config["method"])
+        method.check(kind)
         encoder = method(encoder)
         room = encoder.reads.get("max_tokens")
         if room is not None and data.max_tokens > room:

@@ -9,6 +9,7 @@ from torch import nn
 
 from sslzoo import distributed
 from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.exit_curves import curves
 from sslzoo.adapt.job import load_adapted
 from sslzoo.data.base import Batch
 from sslzoo.data.loader import ordered_loader, read_rows
@@ -17,6 +18,7 @@ from sslzoo.features.frozen import units
 from sslzoo.progress import Progress, quiet
 from sslzoo.run import Run, commit
 from sslzoo.tasks.base import TaskObjective
+from sslzoo.tasks.exits import ExitTask
 
 ROUNDS, ROWS = 9, (1, 32)  # latency: repetitions, batch sizes
 
@@ -44,6 +46,7 @@ def evaluated(
 
     with distributed.alone(), torch.inference_mode():
         found = {part: dict(objective.evaluate(encoder, batches(part), splits[part])) for part in ("valid", "test")}
+        exits = {"exits": curves(encoder, objective, data, batches, device)} if isinstance(objective, ExitTask) else {}
         milliseconds = {str(rows): latency(encoder, objective, splits["valid"], device, rows) for rows in ROWS}
     return {
         "task": data.task.name,
@@ -59,6 +62,7 @@ def evaluated(
         "bytes_stored": folder.adapted_weights.stat().st_size,
         **{name: spent[name] for name in ("peak_memory_gb", "peak_gpu_memory_gb") if name in spent},
         "latency_ms": milliseconds,
+        **exits,
         "steps": spent["steps"],
         "seconds": round(60 * spent["minutes"], 2),
         "device": spent["device"],

@@ -1,5 +1,7 @@
 """What of an encoder learns a task."""
 
+from torch import nn
+
 from sslzoo.build import matching_encoders
 from sslzoo.encoders.base import Encoder
 from sslzoo.encoders.transformer import Transformer
@@ -15,6 +17,17 @@ class Method:
         """The encoder that is trained: the same one, or a wrapper of it. Raises ConfigError for one that it does not
         fit."""
         raise NotImplementedError
+
+    def check(self, objective: type) -> None:
+        """Raise ConfigError for a class of task objectives that it cannot train."""
+
+    def stages(self, config: dict) -> list[dict]:
+        """The configs of the trainings that follow each other, of which each begins with what the one before reached:
+        one, unless the method says otherwise."""
+        return [config]
+
+    def begin(self, stage: int, encoder: Encoder, objective: nn.Module) -> None:
+        """Set what of both learns in a stage, from 0."""
 
     def finished(self, encoder: Encoder) -> Encoder:
         """The encoder as it is stored and used, which computes the same as the trained one: without what served training

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sslzoo import build
 from sslzoo.adapt.job import build_adapt
+from sslzoo.adapt.stages import train
 from sslzoo.errors import ConfigError
 from sslzoo.nodes import fits
 from sslzoo.run import Run, write_json
-from sslzoo.train import launch
 
 
 def rates(config: dict) -> list[float]:
@@ -36,7 +36,7 @@ def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> 
         mine = Run(folder.folder / f"lr={lr:g}")
         build.write_config(mine, own)
         with mine.attempt():
-            if not mine.done and not launch.pretrain(build_adapt(own, run), mine):
+            if not mine.done and not train(build_adapt(own, run), run, mine):
                 continue  # ranks other than the first only train
         scores[lr] = json.loads(mine.adapted.read_text(encoding="utf-8"))["chosen"]["score"]
     if len(scores) < len(learning_rates):

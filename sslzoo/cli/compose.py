@@ -27,12 +27,15 @@ def of_the_task(argv: list[str]) -> list[str]:
 
 
 def with_head(argv: list[str]) -> list[str]:
-    """The words of `sslzoo adapt` with the task's head (`head_of`), if none is chosen. In a sweep over tasks of several
-    heads each job chooses its own (`fitting_head`); ConfigError if settings of a head are given too."""
+    """The words of `sslzoo adapt` with the task's head (`head_of`), if none is chosen and no method brings its own. In a
+    sweep over tasks of several heads each job chooses its own (`fitting_head`); ConfigError if settings of a head are
+    given too."""
     if any(re.match(r"\+?head=", word) for word in argv):
         return argv
     found = {key: value for key, _, value in (word.partition("=") for word in argv)}
     folders = config_folders(argv)
+    if any(head_of_method(name, folders) for name in found.get("method", "").split(",")):
+        return argv
     heads = {name: head_of(name, kind_of_task(name, folders)) for name in found.get("task", "").split(",")}
     if "task.kind" in found:
         heads = {"task.kind": found["task.kind"]}
@@ -46,10 +49,11 @@ def with_head(argv: list[str]) -> list[str]:
 
 
 def fitting_head(config: dict, chosen: dict, given: list[str]) -> dict:
-    """The config of `sslzoo adapt`, with its task's head (`head_of`) if no head was chosen."""
+    """The config of `sslzoo adapt`, with its task's head (`head_of`) if no head was chosen, by the user or the method."""
     task = config["task"] if isinstance(config["task"], dict) else {}
     head = head_of(str(task.get("name")), task.get("kind"))
-    if "head" in given or head == chosen.get("head") or head not in options("head"):
+    chooses = "head" in given or head_of_method(chosen.get("method", ""), config_folders(sys.argv))
+    if chooses or head == chosen.get("head") or head not in options("head"):
         return config
     from omegaconf import OmegaConf
 
@@ -63,9 +67,19 @@ def head_of(task: str, kind: str | None) -> str | None:
 
 def kind_of_task(name: str, folders: list[Path]) -> str | None:
     """The `kind` in a task's file; None if there is no such file or it has none."""
-    files = [path for folder in (*folders, CONF) if (path := folder / "task" / f"{name}.yaml").is_file()]
+    return said_in("task", name, folders, r"^kind:\s*([\w-]+)")
+
+
+def head_of_method(name: str, folders: list[Path]) -> str | None:
+    """The head that a method's file overrides that of the task's kind with; None if it leaves that."""
+    return said_in("method", name, folders, r"^\s*- override /head:\s*([\w-]+)")
+
+
+def said_in(group: str, name: str, folders: list[Path], pattern: str) -> str | None:
+    """What a pattern's group matches in the file of an option; None if there is no such file or match."""
+    files = [path for folder in (*folders, CONF) if (path := folder / group / f"{name}.yaml").is_file()]
     text = files[0].read_text(encoding="utf-8", errors="replace") if files else ""
-    found = re.search(r"^kind:\s*([\w-]+)", text, re.MULTILINE)
+    found = re.search(pattern, text, re.MULTILINE)
     return found[1] if found else None
 
 

@@ -77,3 +77,27 @@ class TrunkState:
             cache=cache,
             new_kv=tuple(kv.select(here) for kv in self.new_kv),
         )
+
+    def trimmed(self) -> "TrunkState":
+        """The state without the padding that all rows have, as when the longest have left. Not with a cache."""
+        size, longest = self.x.shape[1], int(self.lengths.max())
+        if longest == size:
+            return self
+
+        def cut(mask: Tensor | None) -> Tensor | None:
+            """[..., 1 or T, S + T] without the last queries and keys."""
+            if mask is None:
+                return None
+            return mask[..., : mask.shape[-2] if mask.shape[-2] == 1 else longest, : mask.shape[-1] - size + longest]
+
+        mask = cut(self.mask)
+        if mask is not None and mask.shape[-2] == 1 and int(self.lengths.min()) == longest:
+            mask = None  # attention without a mask is faster
+        return replace(
+            self,
+            x=self.x[:, :longest],
+            mask=mask,
+            local_mask=cut(self.local_mask),
+            angles=self.angles and tuple(part[:, :, :longest] for part in self.angles),
+            local_angles=self.local_angles and tuple(part[:, :, :longest] for part in self.local_angles),
+        )

@@ -97,10 +97,13 @@ class SequenceEncoder(Encoder):
         return Encoded(hidden, lengths, self.pooled(hidden[-1], lengths), cache)
 
     def pooled(self, last: Tensor, lengths: Tensor) -> Tensor:
-        """One vector per item [B, D] from the trunk's result [B, T, D]."""
-        if self.pooler is not None:
-            return torch.tanh(self.pooler(last[:, 0]))
-        if self.pool == "first":
+        """One vector per item [B, D] from the trunk's result [B, T, D], or from an earlier layer's (`finish`)."""
+        vector = self.aggregated(last, lengths)
+        return vector if self.pooler is None else torch.tanh(self.pooler(vector))
+
+    def aggregated(self, last: Tensor, lengths: Tensor) -> Tensor:
+        """The vector per item [B, D] that BERT's pooler would be given: the mean of its tokens, or the first."""
+        if self.pool != "mean":
             return last[:, 0]
         valid = valid_mask(lengths, last.shape[1], last.device)
         if self.prefix:

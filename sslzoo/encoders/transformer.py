@@ -183,7 +183,7 @@ class Transformer(nn.Module):
 
     def block(self, number: int, state: TrunkState) -> TrunkState:
         """The state after block `number`."""
-        layer = self.blocks[number % len(self.blocks)]  # with share_layers there is only one
+        layer = self.blocks[number * len(self.blocks) // self.depth]  # neighbours may share one
         if self.training and self.layer_drop and self._dropped(number):
             # add zero times the weights, so that each has a gradient
             return replace(state, x=state.x + 0.0 * sum(p.sum() for p in layer.parameters()))
@@ -207,9 +207,9 @@ class Transformer(nn.Module):
     def _dropped(self, number: int) -> bool:
         return rng.derive_seed(self.layer_drop_seed, "layer drop", number) / 2**63 < self.layer_drop
 
-    def finish(self, state: TrunkState) -> Tensor:
-        """The result [B, T, D] of the state after the last block, or after an earlier one."""
-        return self.norm(state.x) if self.pre else state.x
+    def finish(self, x: Tensor) -> Tensor:
+        """The result [B, T, D] of the hidden state after the last block, or after an earlier one."""
+        return self.norm(x) if self.pre else x
 
     def cache(self, state: TrunkState) -> KVCache | None:
         """The cache for the next tokens, from the state after the last block; None if there was no cache."""
@@ -221,7 +221,7 @@ class Transformer(nn.Module):
         for number in range(self.depth):
             state = self.block(number, state)
             hidden.append(state.x)
-        hidden[-1] = self.finish(state)
+        hidden[-1] = self.finish(state.x)
         return hidden, state
 
     def forward(

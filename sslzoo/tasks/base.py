@@ -13,11 +13,18 @@ class TaskObjective(Objective):
     """An objective that predicts `batch.targets["label"]`. Its data set has `task`, a `probe.tasks.Task`, and
     `classes`, the labels' names. It does not depend on whether the encoder is frozen.
 
-    kinds: the kinds of task that it supports. metric: the score that validation maximises, higher is better.
+    kinds: the kinds of task that it supports. metric: the task's score, higher is better.
+    calibrates: whether buffers are chosen after training, by `calibrate`.
     """
 
     kinds: tuple[str, ...]
     metric: str
+    calibrates: bool = False
+
+    @property
+    def chosen_by(self) -> str:
+        """The score of `evaluate` that validation maximises in training."""
+        return self.metric
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
         """The head's output for each row of a batch [B, …], without reading targets."""
@@ -27,6 +34,10 @@ class TaskObjective(Objective):
         """Yield (name, value) of each score over a split's batches, `metric` first. split: the batches' split, which
         `batch.index` refers to. Called in eval mode without gradients."""
         raise NotImplementedError
+
+    def calibrate(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> None:
+        """Set the buffers that are chosen on validation after training, such as a threshold, with the weights that are
+        kept. Called in eval mode without gradients."""
 
     def predict(self, encoder: nn.Module, batch: Batch) -> list:
         """The prediction for each row of a batch: a class number, a value, or a list of class numbers (per token)."""

@@ -146,7 +146,7 @@ def test_rows_may_leave_between_blocks(causal):
         if number == 0:
             state = state.select(torch.tensor([0, 2]))
     for row, n in ((0, 9), (2, 7)):
-        assert_sum_close(net.finish(state)[row // 2, :n], whole[-1][row, :n])
+        assert_sum_close(net.finish(state.x)[row // 2, :n], whole[-1][row, :n])
 
 
 def test_gated_perceptrons_have_as_many_weights():

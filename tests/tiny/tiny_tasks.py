@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from sslzoo import build, weights
+from sslzoo.cli.compose import head_of_method
 from sslzoo.run import Run, write_json
 
 _kept = []  # temporary folders, until the session ends
@@ -31,6 +32,7 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "image-houlsby": ("tiny_image", "adapter_houlsby", "features=layers", "classification", "label"),
     "text-prefix": ("tiny_text", "prefix", "features=pooled", "classification", "label"),
     "text-prompt": ("tiny_roomy", "soft_prompt", "features=pooled", "classification", "label"),
+    "text-pabee": ("tiny_text", "pabee", "dropout=0.1", "classification", "label"),
     "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
@@ -81,7 +83,8 @@ def tiny_task(task: str, *overrides: str) -> dict:
 
     encoder, method, setting, kind, label = TASKS[task]
     run = tiny_run(encoder, kind_of(task))
-    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={kind}", f"objective.{setting}"]
+    head = head_of_method(method, []) or kind
+    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={head}", f"objective.{setting}"]
     config = compose(*chosen, "trainer.progress=false", *overrides, command="adapt")
     node = {
         "_target_": "sslzoo.probe.tasks.Task",
