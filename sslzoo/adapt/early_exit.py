@@ -28,7 +28,7 @@ class EarlyExit(Method):
 
 class TwoStages(EarlyExit):
     """First the encoder and the last classifier learn, then the other classifiers, on the frozen encoder of the first
-    stage's best step, without its dropout (Xin et al. 2020, 2004.12993, section 3.2). Each stage is a training of its
+    stage's best step, without its dropout (Xin et al. 2020, 2004.12993, section 3). Each stage is a training of its
     own, with its own optimiser and schedule.
 
     steps, lr: of the second stage; None for those of the first.

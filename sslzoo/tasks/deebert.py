@@ -20,7 +20,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 class DeeBERT(ExitTask):
     """A pooler and a linear layer on each of n layers; a row leaves at the first whose entropy is below a threshold S
-    (algorithm 1). The loss is the sum of those of the classifiers that learn (section 3.2): of two stages, the first
+    (algorithm 1). The loss is the sum of those of the classifiers that learn (section 3): of two stages, the first
     trains the encoder and the last classifier, L_n, and the second the others, sum_{i < n} L_i (see
     `adapt.early_exit.TwoStages`).
 

@@ -11,14 +11,14 @@ from sslzoo.tasks.exits import ExitTask, Memory
 
 class PABEE(ExitTask):
     """A linear layer on what the encoder pools of each of n layers. All learn together, with the encoder; layer j counts
-    j times (eq. 5), as later layers cost more:
+    j times, as later layers cost more (section 3):
 
     loss = sum_j j L_j / sum_j j
 
     A row leaves at layer i if its prediction was the one before in `patience` layers one after the other, cnt_i =
-    cnt_{i-1} + 1 if it is, else 0 (eq. 2 and 3): the first that it can leave at is layer patience + 1. A regression's
-    predictions are the same if they differ by less than `tolerance` (eq. 3). Each row has a count of its own, where the
-    authors' code counts for the whole batch.
+    cnt_{i-1} + 1 if it is, else 0: the first that it can leave at is layer patience + 1. A regression's
+    predictions are the same if they differ by less than `tolerance`. Each row has a count of its own, where the
+    authors' code counts for a whole batch.
 
     At 12 x 768, the classifiers of 2 classes have 18,456 parameters.
 
