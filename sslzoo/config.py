@@ -29,6 +29,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "tasks": "task",
     "splits": "task/split",
     "methods": "method",
+    "protocols": "protocol",
     "heads": "head",
     "recipes": "recipe",
     "optims": "optim",

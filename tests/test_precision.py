@@ -143,7 +143,12 @@ def given(config: dict, plugin: HalfPrecision | None, monkeypatch) -> list[Tenso
         for method in {"codes", "target", "pairs", "rotated"} & vars(type(job.objective)).keys():
             record(type(job.objective), method)
         record(LinearCrossEntropy, "forward", lambda args, _: args[3])
-        for loss in ("cross_entropy", "l1_loss", "mse_loss"):  # VICReg's compares two embeddings: none is a target
+        for loss in (
+            "cross_entropy",
+            "l1_loss",
+            "mse_loss",
+            "ctc_loss",
+        ):  # VICReg's compares two embeddings: none is a target
             record(F, loss, lambda args, _: () if args[1].requires_grad else args[1])
         with plugin.train_step_context() if plugin else torch.enable_grad():
             job.objective(job.encoder, batch, 0)

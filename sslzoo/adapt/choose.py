@@ -10,6 +10,7 @@ from sslzoo import distributed
 from sslzoo.data.base import Batch
 from sslzoo.data.loader import ordered_loader
 from sslzoo.features.frozen import units
+from sslzoo.tasks.metrics import better
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.validate import Validate
 
@@ -26,7 +27,7 @@ def trained(encoder: nn.Module, objective: nn.Module) -> dict[str, Tensor]:
 
 class KeepBest(Validate):
     """Logs the task's scores on the whole validation split, at the given cadence and at the last step, and keeps a copy
-    of the trained tensors if the score is the highest so far. The copy is in every checkpoint, so that a resumed run
+    of the trained tensors if the score is the best so far. The copy is in every checkpoint, so that a resumed run
     chooses the same step.
 
     history: (step, score) of each validation. best: the step that was kept, and its score.
@@ -54,11 +55,12 @@ class KeepBest(Validate):
         with distributed.alone():
             found = module.objective.evaluate(module.encoder, self.batches(module.device), self.split)
             scores = dict(found)
-        own = torch.tensor(scores[module.objective.chosen_by], dtype=torch.float32, device=module.device)
+        metric = module.objective.chosen_by
+        own = torch.tensor(scores[metric], dtype=torch.float32, device=module.device)
         score = float(distributed.broadcast(own))
         step = module.global_step
         self.history.append((step, score))
-        if self.best is None or score > self.best[1] or math.isnan(self.best[1]):
+        if self.best is None or better(metric, score, self.best[1]) or math.isnan(self.best[1]):
             self.best = step, score
             self.kept = {k: x.detach().cpu().clone() for k, x in trained(module.encoder, module.objective).items()}
         return {f"val_{name}": value for name, value in scores.items()}

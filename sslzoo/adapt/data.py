@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslzoo.adapt.transcripts import encoded_transcripts
 from sslzoo.data.base import Data, Split, WrappedData
 from sslzoo.data.loader import IGNORE
 from sslzoo.data.question_windows import QuestionWindows
@@ -107,6 +108,17 @@ class TaggedItems(SupervisedSplit):
         return numbers[numbers != IGNORE]
 
 
+class TranscribedItems(SupervisedSplit):
+    """Items with a transcript each. encoded: the symbols of each, [M] of int64 [L]."""
+
+    def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray, encoded: list[np.ndarray]):
+        super().__init__(splits, source, places)
+        self.encoded = encoded
+
+    def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
+        return {"label": torch.from_numpy(self.encoded[index])}
+
+
 class Names(Sequence):
     """The names of a `SupervisedSplit`'s items in their own splits."""
 
@@ -138,9 +150,11 @@ class Supervised(WrappedData):
 
     @property
     def classes(self) -> list[str] | None:
-        """Names by number; None for a regression. For questions: ["answer"], and "none" if some of train have none."""
+        """Names by number; None for a regression. For transcripts: the symbols. For questions: ["answer"], and "none" if some of train have none."""
         if self._classes is not None or self.task.kind == "regression":
             return self._classes
+        if self.task.kind == "transcripts":
+            return self.task.symbols.names
         if self.task.kind == "answers":
             return ["answer", "none"] if any(not one.answers for one in self.split("train").questions) else ["answer"]
         return self.tags[2] if self.task.kind == "frames" else self.task_data.classes
@@ -168,6 +182,11 @@ class Supervised(WrappedData):
         self._check(tags[2])
         return tags
 
+    @cached_property
+    def transcripts(self) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray], dict[str, int]]:
+        """Parts and symbols of a task about transcripts: see `encoded_transcripts`."""
+        return encoded_transcripts(self.task, self.pool)
+
     def cut_texts(self, part: str) -> int:
         """How many texts of a part were truncated, being longer than the encoder's input."""
         if self.task.kind == "answers":
@@ -175,7 +194,10 @@ class Supervised(WrappedData):
         return int(getattr(self.pool.splits[part], "cut_texts", 0))
 
     def left_out(self, part: str) -> int:
-        """How many questions of a part are left out because their answer is not at its given position."""
+        """How many items of a part are left out: questions whose answer is not at its given position, utterances whose
+        transcript has unknown symbols."""
+        if self.task.kind == "transcripts":
+            return self.transcripts[2][part]
         return self.split(part).left_out if self.task.kind == "answers" else 0
 
     def _check(self, classes: list[str] | None) -> None:
@@ -190,6 +212,9 @@ class Supervised(WrappedData):
             if name not in self._windows:
                 self._windows[name] = self.data.windows(name, partial(self.task.some_items, name))
             return self._windows[name]
+        if self.task.kind == "transcripts":
+            places, encoded, _ = self.transcripts
+            return TranscribedItems(*self._located(places[name]), [encoded[i] for i in places[name].tolist()])
         if self.task.kind == "frames":
             label, parts, classes, _ = self.tags
             rate = None if self.data.modality == "text" else self.pool.rate

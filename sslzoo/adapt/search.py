@@ -10,6 +10,7 @@ from sslzoo.adapt.stages import train
 from sslzoo.errors import ConfigError
 from sslzoo.nodes import fits
 from sslzoo.run import Run, write_json
+from sslzoo.tasks.metrics import ERRORS
 
 
 def rates(config: dict) -> list[float]:
@@ -41,7 +42,7 @@ def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> 
         scores[lr] = json.loads(mine.adapted.read_text(encoding="utf-8"))["chosen"]["score"]
     if len(scores) < len(learning_rates):
         return False
-    best = max(scores, key=lambda lr: scores[lr])
+    best = (min if config["task"].get("metric") in ERRORS else max)(scores, key=lambda lr: scores[lr])
     chosen = Run(folder.folder / f"lr={best:g}")
     for source, aim in (
         (chosen.adapted_weights, folder.adapted_weights),

@@ -8,12 +8,15 @@ import numpy as np
 from sslzoo import rng
 from sslzoo.data import labels
 from sslzoo.data.base import MODALITIES, SPLITS, Data
+from sslzoo.data.transcripts import Symbols
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import check_compatible
 from sslzoo.features.intervals import labels_at
 from sslzoo.probe import shots as few
 from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
 from sslzoo.tasks.metrics import BY_KIND
+
+LEARNED = ("answers", "transcripts")  # kinds of tasks that are not probed
 
 
 @dataclass
@@ -48,8 +51,9 @@ class Task:
 
     name: the name of its result files; None for the label's. label: the name of a label column or of time-aligned
     labels; None if the data has only one.
-    kind: what a row is: an item with a class, an item with a value, a frame with a class, or a question whose answer is
-    in a text, for `sslzoo adapt` only.
+    kind: what a row is: an item with a class, an item with a value, a frame with a class, or, for `sslzoo adapt` only, a
+    question whose answer is in a text, or an utterance with a transcript.
+    symbols: of transcripts.
     split: `Official`, `ByGroup` or `ByItem`. data: the task's own; None for the run's.
     classes: use only items with these labels. min_count: leave out classes with fewer items.
     max_items: items per part at most, max_frames: frames per part at most; chosen by a fixed hash.
@@ -64,9 +68,10 @@ class Task:
         name: str | None = None,
         label: str | None = None,
         modality: list[str] | None = None,
-        kind: Literal["classification", "regression", "frames", "answers"] = "classification",
+        kind: Literal["classification", "regression", "frames", "answers", "transcripts"] = "classification",
         metric: Literal[
-            "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact"
+            "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact", "wer",
+            "cer", "per",
         ] = "accuracy",
         split: Official | ByGroup | ByItem | None = None,
         data: Data | None = None,
@@ -76,7 +81,8 @@ class Task:
         max_frames: int = 20000,
         shots: int | None = None,
         split_seed: int = 13,
-    ):
+        symbols: Symbols | None = None,
+    ):  # fmt: skip
         name = name or label or kind
         modality = list(MODALITIES) if modality is None else list(modality)
         if not set(modality) <= set(MODALITIES):
@@ -87,17 +93,22 @@ class Task:
             raise ConfigError(f"task {name}: min_count, max_items and max_frames must be 1 or more")
         if shots is not None and shots < 1:
             raise ConfigError(f"task {name}: shots must be 1 or more, or null for all items; got {shots}")
-        if kind in ("regression", "answers") and (classes is not None or min_count > 1):
+        if kind in ("regression", *LEARNED) and (classes is not None or min_count > 1):
             raise ConfigError(f"task {name}: classes and min_count are for classes, not for values")
+        if (symbols is not None) != (kind == "transcripts") or (symbols is not None and metric not in symbols.rates):
+            raise ConfigError(
+                f"task {name}: kind=transcripts needs symbols and one of their rates as metric, and no other kind does"
+            )
         self.name, self.label, self.modality, self.kind, self.metric = name, label, modality, kind, metric
         self.split, self.data = split or Official(), data
         self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
         self.shots, self.split_seed = shots, split_seed
+        self.symbols = symbols
 
     def check_probed(self) -> None:
         """Raise ConfigError for a task that cannot be probed, only adapted to."""
-        if self.kind == "answers":
+        if self.kind in LEARNED:
             raise ConfigError(f"task {self.name} is learned, not probed: `sslzoo adapt … task={self.name}`")
 
     def check(self, encoder, data: Data) -> None:
@@ -112,7 +123,7 @@ class Task:
             raise ConfigError(
                 f"task {self.name} is about questions and paragraphs: choose data that has them, data=squad"
             )
-        if self.kind == "frames" and "tokens" not in encoder.offers:
+        if self.kind in ("frames", "transcripts") and "tokens" not in encoder.offers:
             raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
         check_compatible(used, encoder, f"task {self.name}", "data" if self.data is None else "task.data")
 
@@ -128,7 +139,7 @@ class Task:
         places = np.flatnonzero(names != "")
         if self.kind == "regression":
             targets = np.array([self._value(pool, int(i), values[i]) for i in places], dtype=np.float64)
-            taken = self._parts(pool, places, targets)
+            taken = self.parts_of(pool, places, targets)
             found = {p: targets[np.searchsorted(places, at)] for p, at in taken.items()}
             return TaskData({p: Part(taken[p], None, found[p]) for p in taken}, None, [])
         texts = names[places]
@@ -139,7 +150,7 @@ class Task:
         labels.check_alike(kinds, f"task {self.name}: this data")
         kept = np.isin(texts, kinds[counts >= self.min_count])
         places, texts = places[kept], texts[kept]
-        taken = self._parts(pool, places, texts)
+        taken = self.parts_of(pool, places, texts)
         found = {p: texts[np.searchsorted(places, at)] for p, at in taken.items()}
         known = np.unique(found["train"])
         for part in ("valid", "test"):
@@ -162,7 +173,7 @@ class Task:
         intervals = pool.intervals(self.label or self._only(pool.timed(), "time-aligned labels"))
         places = np.array([i for i, stretch in enumerate(intervals) if len(stretch.label)], dtype=np.int64)
         parts = {}
-        for part, at in self._parts(pool, places, None).items():
+        for part, at in self.parts_of(pool, places, None).items():
             frames = [(np.arange(max(1, pool.lengths[i] // stride)) + 0.5) * stride for i in at]
             spoken = [labels_at(f / pool.rate, intervals[i]) for i, f in zip(at, frames, strict=True)]
             items = np.repeat(at, [len(f) for f in frames])
@@ -194,7 +205,7 @@ class Task:
             return labels[labels != ""] if self.classes is None else labels[np.isin(labels, self.classes)]
 
         places = [i for i, stretch in enumerate(intervals) if len(stretch.label) and len(found(np.array([i])))]
-        parts = self._parts(pool, np.array(places, np.int64), None)
+        parts = self.parts_of(pool, np.array(places, np.int64), None)
         known = found(parts["train"])
         unseen = np.setdiff1d(np.concatenate([found(parts[part]) for part in ("valid", "test")]), known)
         return name, parts, _sorted(known) + _sorted(unseen), _sorted(unseen)
@@ -217,7 +228,7 @@ class Task:
             )
         return names[0]
 
-    def _parts(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+    def parts_of(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Sorted places of each part. labels: of `places`, names of classes or values. Raises UserError if a part is
         empty."""
         if not len(places):

@@ -13,7 +13,7 @@ class TaskObjective(Objective):
     """An objective that predicts `batch.targets["label"]`. Its data set has `task`, a `probe.tasks.Task`, and
     `classes`, the labels' names. It does not depend on whether the encoder is frozen.
 
-    kinds: the kinds of task that it supports. metric: the task's score, higher is better.
+    kinds: the kinds of task that it supports. metric: the task's score (see `tasks.metrics.better`).
     calibrates: whether buffers are chosen after training, by `calibrate`.
     """
 
@@ -40,7 +40,8 @@ class TaskObjective(Objective):
         kept. Called in eval mode without gradients."""
 
     def predict(self, encoder: nn.Module, batch: Batch) -> list:
-        """The prediction for each row of a batch: a class number, a value, or a list of class numbers (per token)."""
+        """The prediction for each row of a batch: a class number, a value, a text, or a list of class numbers (per
+        token)."""
         raise NotImplementedError
 
     def chance(self, train: Any, test: Any) -> float:

@@ -1,4 +1,4 @@
-"""Metrics of tasks. For all of them higher is better and 1 is the best."""
+"""Metrics of tasks. Higher is better and 1 is the best, but for error rates (`ERRORS`), of which 0 is the best."""
 
 import numpy as np
 from scipy import stats
@@ -11,7 +11,14 @@ BY_KIND = {  # the metrics of each kind of task
     "frames": CLASSIFICATION,
     "regression": REGRESSION,
     "answers": ("f1", "exact"),
+    "transcripts": ("wer", "cer", "per"),
 }
+ERRORS = ("wer", "cer", "per")
+
+
+def better(metric: str, score: float, other: float) -> bool:
+    """Whether a score is better than another."""
+    return score < other if metric in ERRORS else score > other
 
 
 def f1(truth: np.ndarray, prediction: np.ndarray) -> float:

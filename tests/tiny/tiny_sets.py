@@ -64,7 +64,14 @@ class TinySpeech(Data):
             )
             items.append(torch.tensor(wave, dtype=torch.float32))
         values = 0.5 * labels + np.array([len(x) for x in items]) / 11000
-        split = TinySplit(items, {"label": labels, "value": values}, self.cut)
+        said = [("no", "hi", "see", "a b")[label] for label in labels]
+        columns = {
+            "label": labels,
+            "value": values,
+            "said": np.array(said, dtype=object),
+            "digits": labels.astype(str).astype(object),
+        }
+        split = TinySplit(items, columns, self.cut)
         ends = split.lengths / self.sample_rate
         split.intervals["half"] = [
             Intervals(np.array([0, e / 2]), np.array([e / 2, e]), np.array(["a", "b"])) for e in ends

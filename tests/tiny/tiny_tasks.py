@@ -33,6 +33,7 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-prefix": ("tiny_text", "prefix", "features=pooled", "classification", "label"),
     "text-prompt": ("tiny_roomy", "soft_prompt", "features=pooled", "classification", "label"),
     "text-pabee": ("tiny_text", "pabee", "dropout=0.1", "classification", "label"),
+    "speech-letters": ("tiny_speech", "full", "recurrent=1", "transcripts", "said"),
     "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
 }
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
@@ -41,7 +42,23 @@ BATCH = {
     "image": "_target_:sslzoo.data.sampler.ByCount,size:{}",
     "text": "_target_:sslzoo.data.sampler.ByCount,size:{}",
 }
-METRICS = {"classification": "accuracy", "frames": "accuracy", "regression": "pearson_spearman", "answers": "f1"}
+AUGMENT = "{_target_:sslzoo.augment.spec_augment.SpecAugment,time_warp:2,time_width:4,feature_width:5}"
+METRICS = {
+    "classification": "accuracy",
+    "frames": "accuracy",
+    "regression": "pearson_spearman",
+    "answers": "f1",
+    "transcripts": "wer",
+}
+SMALL = {  # further settings of the head and the task
+    "speech-letters": [
+        "objective.projection_dim=12",
+        "objective.hidden=8",
+        "objective.dropout=0.2",
+        f"objective.augment={AUGMENT}",
+    ],
+}
+SYMBOLS = {"speech-letters": {"symbols": {"_target_": "sslzoo.data.transcripts.Characters"}, "metric": "cer"}}
 
 
 def kind_of(task: str) -> str:
@@ -85,7 +102,7 @@ def tiny_task(task: str, *overrides: str) -> dict:
     run = tiny_run(encoder, kind_of(task))
     head = head_of_method(method, []) or kind
     chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={head}", f"objective.{setting}"]
-    config = compose(*chosen, "trainer.progress=false", *overrides, command="adapt")
+    config = compose(*chosen, "trainer.progress=false", *SMALL.get(task, []), *overrides, command="adapt")
     node = {
         "_target_": "sslzoo.probe.tasks.Task",
         "name": "tiny",
@@ -93,4 +110,6 @@ def tiny_task(task: str, *overrides: str) -> dict:
         "kind": kind,
         "metric": METRICS[kind],
     }
+    if task in SYMBOLS:
+        node |= SYMBOLS[task]
     return {**config, "task": node, "weights": weights.signature(run.weights)}

@@ -1,0 +1,35 @@
+"""The symbols of a task's transcripts."""
+
+import numpy as np
+
+from sslzoo.data.transcripts import Unknown
+from sslzoo.errors import UserError
+from sslzoo.probe.splits import Pool
+from sslzoo.probe.tasks import Task
+
+
+def encoded_transcripts(task: Task, pool: Pool) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray], dict[str, int]]:
+    """(the places of each part's items with a transcript, the symbols of each place's, how many of each part are
+    left out by `task.symbols.unknown`).
+
+    Raises UserError if a part has no transcripts, or one has what no symbol stands for.
+    """
+    assert task.symbols is not None
+    texts = pool.column(task.label or "transcript")
+    parts = task.parts_of(pool, np.array([i for i, text in enumerate(texts) if text and text.strip()], np.int64), None)
+    encoded, left = {}, dict.fromkeys(parts, 0)
+    for part, places in parts.items():
+        for place in places.tolist():
+            try:
+                encoded[place] = np.array(task.symbols.encode(texts[place]), np.int64)
+            except Unknown as error:
+                if task.symbols.unknown == "raise":
+                    raise UserError(
+                        f"task {task.name}: the transcript of {pool.names()[place]} has {error}; "
+                        "task.symbols.unknown=skip leaves such utterances out"
+                    ) from error
+                left[part] += 1
+        parts[part] = np.array([place for place in places.tolist() if place in encoded], np.int64)
+        if not len(parts[part]):
+            raise UserError(f"task {task.name}: {part} has no transcript in the symbols alone, of {len(places)}")
+    return parts, encoded, left
