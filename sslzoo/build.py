@@ -202,10 +202,11 @@ def restore_data(data, run: Run, encoder) -> None:
         data.vocab_size = encoder.reads["vocab_size"]
 
 
-def load_objective(run: Run):
+def load_objective(run: Run, untrained: bool = False):
     """(a finished run's objective in eval mode, its encoder, its data set). The objective has all its weights,
-    including a teacher's, except buffers with an entry per training item."""
-    encoder, data = load_encoder(run)
+    including a teacher's, except buffers with an entry per training item. untrained: both with their initial
+    weights."""
+    encoder, data = load_encoder(run, untrained)
     if not run.objective.exists():
         raise UserError(f"{run.folder} has no objective.json: it was trained when only encoders were kept")
     saved = json.loads(run.objective.read_text(encoding="utf-8"))
@@ -216,8 +217,9 @@ def load_objective(run: Run):
         objective = make(saved["objective"], encoder=encoder, data=data)
     data = arranged(data, objective, saved["seed"])
     objective.prepare(**saved["prepared"], seed=saved["seed"])
-    found = weights.load(run.objective_weights, MEND.format(run.folder))
-    restore(objective, found, objective.per_item)
+    if not untrained:
+        found = weights.load(run.objective_weights, MEND.format(run.folder))
+        restore(objective, found, objective.per_item)
     return objective.eval(), encoder, data
 
 

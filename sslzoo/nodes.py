@@ -16,7 +16,7 @@ from sslzoo import compat
 from sslzoo.bounds import check_number
 from sslzoo.errors import ConfigError, UserError, nearest
 
-GIVEN = {"objective": ("encoder", "data")}  # arguments that are passed, not configured
+GIVEN = {"objective": ("encoder", "data", "prompt", "language_model")}  # arguments that are passed, not configured
 
 
 def target(path: str, where: str):

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sslzoo import build
-from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of
+from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of, without_prompt
 from sslzoo.adapt.measure import evaluated
 from sslzoo.adapt.search import rates, search
 from sslzoo.adapt.stages import train
@@ -26,7 +26,7 @@ def run_adapt(
     overrides: as the user wrote them, recorded in the run's folder; given: their dotted keys."""
     root, name, out = Path(str(config.pop("root"))), config.pop("name"), config.pop("submit", None)
     run = Run.find(config.pop("run"), root)
-    config, changed = put_to_data(config, choices, run, given)
+    config, changed = put_to_data(without_prompt(config, given), choices, run, given)
     if changed:
         print(changed)
     if out is not None:

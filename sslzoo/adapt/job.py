@@ -25,6 +25,7 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import agreeing_task, with_run_tokenizer
 from sslzoo.nodes import check, fits, make, target
 from sslzoo.probe.tasks import Task
+from sslzoo.prompts.language_model import language_model_of
 from sslzoo.run import Run, write_json
 from sslzoo.tasks.base import TaskObjective
 from sslzoo.train import additions
@@ -47,7 +48,7 @@ class AdaptJob(build.Job):
         self.best = KeepBest(self.data, split, self.config["seed"], every, workers)
         return self.best
 
-    def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
+    def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: TaskObjective) -> None:
         """Write the trained tensors, of the best step on validation or, without validation, of the last, after the
         method's `finished`; and their sizes."""
         modules = {"encoder": encoder, "objective": objective}
@@ -70,7 +71,7 @@ class AdaptJob(build.Job):
                 "prepared": prepared,
                 "parameters": sum(p.numel() for p in encoder.parameters()),
                 "trained_parameters": sum(learns.values()),
-                "head_parameters": sum(count for name, count in learns.items() if name.startswith("objective.")),
+                "head_parameters": sum(count for name, count in learns.items() if new_in(objective, name)),
                 "trained": learns,
                 "saved": {name: tensor.numel() for name, tensor in chosen.items()},
                 "chosen": self.best and self.best.best and dict(zip(("step", "score"), self.best.best, strict=True)),
@@ -98,6 +99,12 @@ class AdaptJob(build.Job):
             device = next(encoder.parameters()).device
             objective.calibrate(encoder.eval(), self.best.batches(device), self.best.split)
         return {f"objective.{name}": x.cpu() for name, x in objective.state_dict().items()}
+
+
+def new_in(objective: TaskObjective, name: str) -> bool:
+    """Whether a parameter is the objective's and not one that the run had already."""
+    part, _, rest = name.partition(".")
+    return part == "objective" and rest.split(".")[0] not in objective.pretrained
 
 
 def opened(config: dict, run: Run, encoder: nn.Module) -> tuple[Task, Data]:
@@ -134,12 +141,28 @@ def put_to_data(config: dict, choices: dict[str, str], run: Run, given: Collecti
     return {**{name: node for name, node in config.items() if name != "data"}, "task": task}, changed
 
 
-def begun(config: dict, run: Run, classes: list[str] | None = None):
-    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method
-    adds to the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
+def task_class(config: dict) -> type[TaskObjective]:
+    """The class of config.objective. Raises ConfigError if it is no task."""
     kind = target(config["objective"]["_target_"], "objective")
     if not (isinstance(kind, type) and issubclass(kind, TaskObjective)):
         raise ConfigError(f"objective: {getattr(kind, '__name__', kind)} is no task: choose one of sslzoo.tasks")
+    return kind
+
+
+def without_prompt(config: dict, given: Collection[str] = ()) -> dict:
+    """The config without `prompt` if its objective has no use for one. Raises ConfigError if the user set it, by the
+    dotted keys in `given`."""
+    if task_class(config).prompted:
+        return config
+    if wrote := [key for key in given if key == "prompt" or key.startswith("prompt.")]:
+        raise ConfigError(f"{wrote[0]} is for methods that ask by a prompt: set method=prompt, or leave it out")
+    return {name: node for name, node in config.items() if name != "prompt"}
+
+
+def begun(config: dict, run: Run, classes: list[str] | None = None):
+    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method
+    adds to the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
+    kind = task_class(config)
     encoder, _ = build.load_encoder(run, config["untrained"])
     task, data = opened(config, run, encoder)
     if task.kind not in kind.kinds:
@@ -147,6 +170,10 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
             f"task {task.name} is about {task.kind}, and {kind.__name__} is for {' and '.join(kind.kinds)}: "
             "choose another task=… (`sslzoo list tasks`)"
         )
+    more = {}
+    if kind.prompted:
+        more = {"prompt": make(config["prompt"]), "language_model": language_model_of(run, config["untrained"])}
+        more["prompt"].applied(data)
     data = Supervised(data, task, encoder.stride, classes)
     build.check_fit(data, encoder, kind)
     with torch.random.fork_rng():
@@ -165,7 +192,7 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
                 )
             )
         torch.manual_seed(rng.derive_seed(config["seed"], "head"))
-        objective = make(config["objective"], encoder=encoder, data=data)
+        objective = make(config["objective"], encoder=encoder, data=data, **more)
     return encoder, objective, data, method
 
 
@@ -175,6 +202,7 @@ def build_adapt(config: dict, run: Run) -> AdaptJob:
         if not isinstance(config[name], dict) or "_target_" not in config[name]:
             raise ConfigError(f"{name} has no _target_: choose one of `sslzoo list` with {name}=…")
         check(config[name], name)
+    check(config.get("prompt"), "prompt")
     if config["batch"] is not None and not (isinstance(config["batch"], dict) and "_target_" in config["batch"]):
         raise ConfigError("batch must be null or a node, such as {_target_: sslzoo.data.sampler.ByCount, size: 32}")
     for name, hint in (("seed", int), ("untrained", bool)):

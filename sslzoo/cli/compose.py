@@ -27,18 +27,18 @@ def of_the_task(argv: list[str]) -> list[str]:
 
 
 def with_head(argv: list[str]) -> list[str]:
-    """The words of `sslzoo adapt` with the task's head (`head_of`), if none is chosen and no method brings its own. In a
-    sweep over tasks of several heads each job chooses its own (`fitting_head`); ConfigError if settings of a head are
-    given too."""
+    """The words of `sslzoo adapt` with the head of its task and method (`head_of`), if none is chosen. In a sweep over
+    several heads each job chooses its own (`fitting_head`); ConfigError if settings of a head are given too."""
     if any(re.match(r"\+?head=", word) for word in argv):
         return argv
     found = {key: value for key, _, value in (word.partition("=") for word in argv)}
-    folders = config_folders(argv)
-    if any(head_of_method(name, folders) for name in found.get("method", "").split(",")):
+    folders, methods = config_folders(argv), found.get("method", "").split(",")
+    if len(methods) > 1 and any(head_of_method(name, folders) for name in methods):
         return argv
-    heads = {name: head_of(name, kind_of_task(name, folders)) for name in found.get("task", "").split(",")}
+    kinds = {name: kind_of_task(name, folders) for name in found.get("task", "").split(",")}
     if "task.kind" in found:
-        heads = {"task.kind": found["task.kind"]}
+        kinds = {"task.kind": found["task.kind"]}
+    heads = {name: head_of(name, kind, methods[0], folders) for name, kind in kinds.items()}
     if len(set(heads.values())) > 1:
         if any(word.lstrip("+~").startswith("objective.") for word in argv):
             said = ", ".join(f"{name} {head}" for name, head in heads.items())
@@ -49,20 +49,30 @@ def with_head(argv: list[str]) -> list[str]:
 
 
 def fitting_head(config: dict, chosen: dict, given: list[str]) -> dict:
-    """The config of `sslzoo adapt`, with its task's head (`head_of`) if no head was chosen, by the user or the method."""
-    task = config["task"] if isinstance(config["task"], dict) else {}
-    head = head_of(str(task.get("name")), task.get("kind"))
-    chooses = "head" in given or head_of_method(chosen.get("method", ""), config_folders(sys.argv))
-    if chooses or head == chosen.get("head") or head not in options("head"):
+    """The config of `sslzoo adapt`, with the head of its task and method (`head_of`) if the user chose none."""
+    task, folders = config["task"] if isinstance(config["task"], dict) else {}, config_folders(sys.argv)
+    head = head_of(str(task.get("name")), task.get("kind"), str(chosen.get("method")), folders)
+    if "head" in given or head == chosen.get("head") or head not in options("head", folders):
         return config
     from omegaconf import OmegaConf
 
-    return {**config, "objective": OmegaConf.to_container(choices("head", [head])[head])}
+    return {**config, "objective": OmegaConf.to_container(choices("head", [head], folders)[head])}
 
 
-def head_of(task: str, kind: str | None) -> str | None:
-    """The head of a task: the one of its own name, where there is one, or the one of its kind."""
-    return task if task in options("head") else kind
+def head_of(task: str, kind: str | None, method: str, folders: list[Path]) -> str | None:
+    """The head of a task: its method's, if that brings one; the one of the task's own name, if there is one; or the one
+    of its kind. Of a method's head that is made for several kinds (<name>_classification, <name>_regression), the one
+    for the task's kind; ConfigError if there is none."""
+    own = head_of_method(method, folders)
+    if own is None:
+        return task if task in options("head") else kind
+    if kind is None or not own.endswith("_classification"):
+        return own
+    name, heads = own.removesuffix("classification"), options("head", folders)
+    if f"{name}{kind}" not in heads:
+        fit = " or ".join(head.removeprefix(name) for head in heads if head.startswith(name))
+        raise ConfigError(f"method={method} is for tasks of {fit}, and this one is about {kind}: choose another method")
+    return f"{name}{kind}"
 
 
 def kind_of_task(name: str, folders: list[Path]) -> str | None:

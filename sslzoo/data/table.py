@@ -67,6 +67,10 @@ class TextTable(TextData):
         self.labels, self.scores = _names(labels) if labels else None, scores
         self._tables: dict[Path, Texts] = {}  # cache of files already read
 
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
     def fingerprint(self, split: str) -> str:
         path = self._path(self.files.get(split, self.files["train"]))
         settings = (self.text, self.pair, self.label, self.labels, self.scores, self.columns, self.on_error)

@@ -52,6 +52,11 @@ class TextData(Data):
 
     modality = "text"
 
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        """The names of an item's texts, for templates: one, or two for pairs."""
+        return ("text",)
+
     def __init__(
         self,
         batch: ByCount | BySeconds,
@@ -201,7 +206,7 @@ class TextData(Data):
 
     def save(self, folder: Path) -> None:
         path = folder / _FILE
-        if path.exists() and Tokenizer.load(path).digest != self.tokenizer.digest:
+        if path.exists() and Tokenizer.load(path).saved_digest != self.tokenizer.saved_digest:
             raise UserError(
                 f"{path} is another tokenizer than this data's, on which its run was begun: the texts or sslzoo have "
                 "changed since — choose another name=… or delete the run"

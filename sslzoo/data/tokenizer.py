@@ -31,24 +31,24 @@ class Tokenizer:
     """A tokenizer of any of `TOKENS`; ids 0 to 4 are `WORDS`. `save` writes the library's own tokenizer.json.
 
     An imported one has its own template of special tokens around texts (RoBERTa: two [SEP] between the texts of a
-    pair; GPT-2: none).
+    pair; GPT-2: none). before, between, after: ids of the special tokens around a text and between two.
     """
 
     def __init__(self, backend: Backend):
-        self._backend = backend
-        self._before, self._between, self._after = _template(backend)
+        self.backend = backend
+        self.before, self.between, self.after = _template(backend)
         # "[MASK]" in a text is tokenized as six characters, not as the mask token
-        self._backend.encode_special_tokens = True
+        self.backend.encode_special_tokens = True
 
     @property
     def kind(self) -> str:
         """One of `TOKENS`."""
-        model = self._backend.model
+        model = self.backend.model
         if isinstance(model, models.WordPiece):
             return "wordpiece"
         if isinstance(model, models.Unigram):
             return "unigram"
-        return "byte_bpe" if isinstance(self._backend.decoder, decoders.ByteLevel) else "characters"
+        return "byte_bpe" if isinstance(self.backend.decoder, decoders.ByteLevel) else "characters"
 
     @staticmethod
     def load(path: Path) -> "Tokenizer":
@@ -62,20 +62,25 @@ class Tokenizer:
         return Tokenizer(backend)
 
     def save(self, path: Path) -> None:
-        write_atomic(path, lambda beside: self._backend.save(str(beside)))
+        write_atomic(path, lambda beside: self.backend.save(str(beside)))
 
     def __len__(self) -> int:
-        return self._backend.get_vocab_size()
+        return self.backend.get_vocab_size()
 
     @property
     def wraps(self) -> bool:
         """Whether special tokens are added around a text."""
-        return bool(self._before or self._after)
+        return bool(self.before or self.after)
 
     @property
     def digest(self) -> str:
-        """A hash of the tokenizer, 16 hex digits."""
-        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]
+        """A hash of all that the ids of a text depend on, 16 hex digits."""
+        return self.saved_digest
+
+    @property
+    def saved_digest(self) -> str:
+        """A hash of what `save` writes, 16 hex digits."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
 
     def encode(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> np.ndarray:
         """int64 [T]: [CLS] text [SEP] or [CLS] text [SEP] pair [SEP], or as in the template; truncated to `max_tokens`,
@@ -116,18 +121,26 @@ class Tokenizer:
         """int64 [T] of each text, without special tokens."""
         found = []
         for start in range(0, len(texts), _CHUNK):
-            encodings = self._backend.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False)
+            encodings = self.backend.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False)
             found += [np.array(encoding.ids, np.int64) for encoding in encodings]
         return found
 
     def encode_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """ids [T] of a text, without special tokens, and [T, 2], the (start, stop) characters of each."""
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        return np.array(encoding.ids, np.int64), np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return self.encode_batch_offsets([text])[0]
+
+    def encode_batch_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`encode_offsets` of many texts."""
+        found = []
+        for start in range(0, len(texts), _CHUNK):
+            for encoding in self.backend.encode_batch(texts[start : start + _CHUNK], add_special_tokens=False):
+                offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+                found.append((np.array(encoding.ids, np.int64), offsets))
+        return found
 
     def pair(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
         """The item [T] of two texts' ids, with special tokens, and the position of the second text in it."""
-        return self._join([first, second], None), len(self._before) + len(first) + len(self._between)
+        return self._join([first, second], None), len(self.before) + len(first) + len(self.between)
 
     def pair_specials(self) -> int:
         """Number of special tokens of an item of two texts."""
@@ -135,7 +148,7 @@ class Tokenizer:
 
     def encode_words(self, words: Sequence[str], max_tokens: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """ids [T] of the words joined by spaces, and the index [T] of each id's word (-1: none)."""
-        encoding = self._backend.encode(" ".join(words), add_special_tokens=False)
+        encoding = self.backend.encode(" ".join(words), add_special_tokens=False)
         ends = np.cumsum([len(word) + 1 for word in words])  # of each word with the space after it
         # a token may begin with the space before its word
         last = np.array([max(end - 1, start) for start, end in encoding.offsets], np.int64)
@@ -143,18 +156,18 @@ class Tokenizer:
         word[np.isin(last, ends - 1)] = -1  # the spaces themselves, where they are tokens
         room = None if max_tokens is None else max_tokens - self._specials(1)
         ids = np.array(encoding.ids, np.int64)[:room]
-        around = [-1] * len(self._before), word[:room], [-1] * len(self._after)
+        around = [-1] * len(self.before), word[:room], [-1] * len(self.after)
         return self._join([ids], None), np.concatenate(around).astype(np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without [PAD], [CLS] and [SEP]."""
         kept = [int(i) for i in ids if int(i) not in (PAD, CLS, SEP)]
-        return self._backend.decode(kept, skip_special_tokens=False)
+        return self.backend.decode(kept, skip_special_tokens=False)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The token of each id, as in the vocabulary: "##" marks word pieces that continue a word; in byte BPE and
         unigram, the space sign marks tokens that begin one."""
-        return [self._backend.id_to_token(int(i)) for i in ids]
+        return [self.backend.id_to_token(int(i)) for i in ids]
 
     @cached_property
     def is_continuation(self) -> np.ndarray:
@@ -173,11 +186,11 @@ class Tokenizer:
         """The text of a byte BPE or unigram token, with a plain space."""
         if self.kind == "unigram":
             return token.replace(_SPACE, " ")
-        return self._backend.decoder.decode([token])
+        return self.backend.decoder.decode([token])
 
     def _specials(self, texts: int) -> int:
         """Number of special tokens of an item of one or two texts."""
-        return len(self._before) + len(self._after) + (texts - 1) * len(self._between)
+        return len(self.before) + len(self.after) + (texts - 1) * len(self.between)
 
     def _join(self, parts: list[np.ndarray], max_tokens: int | None) -> np.ndarray:
         if max_tokens is not None:
@@ -188,9 +201,9 @@ class Tokenizer:
                 first, second = (len(part) for part in parts)
                 first = min(first, max(room - second, room - room // 2))
                 parts = [parts[0][:first], parts[1][: room - first]]
-        between = [self._between] * (len(parts) - 1)
-        inner = [x for part, end in zip(parts, [*between, self._after], strict=True) for x in (part, end)]
-        return np.concatenate([self._before, *inner]).astype(np.int64)
+        between = [self.between] * (len(parts) - 1)
+        inner = [x for part, end in zip(parts, [*between, self.after], strict=True) for x in (part, end)]
+        return np.concatenate([self.before, *inner]).astype(np.int64)
 
 
 def _template(backend: Backend) -> tuple[list[int], list[int], list[int]]:

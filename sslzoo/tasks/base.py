@@ -15,11 +15,15 @@ class TaskObjective(Objective):
 
     kinds: the kinds of task that it supports. metric: the task's score (see `tasks.metrics.better`).
     calibrates: whether buffers are chosen after training, by `calibrate`.
+    prompted: whether the items are prompts, for which it is constructed with a `prompt` and the run's `language_model`.
+    pretrained: its parts that the run had already, by the first word of their parameters' names.
     """
 
     kinds: tuple[str, ...]
     metric: str
     calibrates: bool = False
+    prompted: bool = False
+    pretrained: tuple[str, ...] = ()
 
     @property
     def chosen_by(self) -> str:

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from sslzoo import build, weights
-from sslzoo.cli.compose import head_of_method
+from sslzoo.cli.compose import head_of
 from sslzoo.run import Run, write_json
 
 _kept = []  # temporary folders, until the session ends
@@ -35,7 +35,14 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-pabee": ("tiny_text", "pabee", "dropout=0.1", "classification", "label"),
     "speech-letters": ("tiny_speech", "full", "recurrent=1", "transcripts", "said"),
     "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
+    "text-cloze": ("tiny_reviews", "prompt", "prompt.words=[bad,good]", "classification", "label"),
+    "text-poles": ("tiny_ratings", "prompt", "prompt.words=[low,high]", "regression", "label"),
 }
+TABLES = {  # runs with a language model, on a table of texts
+    "tiny_reviews": ["data.label=label"],
+    "tiny_ratings": ["data.label=value", "data.scores=[0,5]"],
+}
+PROMPT = ["prompt.template='{text} it is {mask} .'"]
 KINDS = {"image": "image", "resnet": "image", "speech": "speech", "text": "text"}
 BATCH = {
     "speech": "_target_:sslzoo.data.sampler.BySeconds,seconds:4.0,buckets:3,max_items:{}",
@@ -66,12 +73,35 @@ def kind_of(task: str) -> str:
 
 
 @cache
+def reviews() -> Path:
+    """A folder with a table of texts, which have a class and a number each."""
+    _kept.append(tempfile.TemporaryDirectory())
+    folder, lines = Path(_kept[-1].name), ["text\tlabel\tvalue"]
+    for i in range(60):
+        good, words = i % 2, " ".join(f"w{i * k % 7}" for k in range(1, 2 + i % 5))
+        lines.append(f"film {i} {words} {('bad low', 'good high')[good]}\t{good}\t{3 * good + i % 5 / 2}")
+    (folder / "train.tsv").write_text("\n".join(lines))
+    return folder
+
+
+@cache
 def tiny_run(encoder: str, kind: str) -> Run:
     """A run's folder as `sslzoo pretrain` leaves it, of an encoder that was moved off its first weights."""
     from conftest import compose
 
     _kept.append(tempfile.TemporaryDirectory())
-    return write_run(Path(_kept[-1].name) / "run", compose(f"data=tiny_{kind}", f"encoder={encoder}"))
+    overrides = [f"data=tiny_{kind}", f"encoder={encoder}"]
+    if encoder in TABLES:
+        table = ["data=text_table", f"data.path={reviews()}", "data.files={train:train.tsv}", "data.text=text"]
+        small = [
+            "data.vocab_size=120",
+            "data.batch.size=8",
+            "data.max_tokens=24",
+            "encoder=tiny_text",
+            "objective=bert",
+        ]
+        overrides = [*table, *small, *TABLES[encoder]]
+    return write_run(Path(_kept[-1].name) / "run", compose(*overrides))
 
 
 def write_run(folder: Path, config: dict) -> Run:
@@ -83,9 +113,23 @@ def write_run(folder: Path, config: dict) -> Run:
         torch.manual_seed(0)
         state = build.make(config["encoder"]).state_dict()
     weights.save(run.weights, {k: w + 0.01 if w.is_floating_point() else w for k, w in state.items()})
-    build.make(config["data"]).save(run.folder)
+    data = build.make(config["data"])
+    data.save(run.folder)
+    if config["objective"]["_target_"].endswith(".BERT"):
+        write_head(run, config, data)
     run.finish()
     return run
+
+
+def write_head(run: Run, config: dict, data) -> None:
+    """The run's objective, as it is before the first step."""
+    data.restore(run.folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        objective = build.make(config["objective"], encoder=build.make(config["encoder"]), data=data)
+    prepared = {"items": 48, "epoch_steps": 6}
+    weights.save(run.objective_weights, objective.state_dict())
+    write_json(run.objective, {"objective": config["objective"], "seed": 0, "prepared": prepared, "targets": None})
 
 
 def rows(task: str, count: int) -> list[str]:
@@ -100,8 +144,8 @@ def tiny_task(task: str, *overrides: str) -> dict:
 
     encoder, method, setting, kind, label = TASKS[task]
     run = tiny_run(encoder, kind_of(task))
-    head = head_of_method(method, []) or kind
-    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={head}", f"objective.{setting}"]
+    chosen = [f"run={run.folder}", "task=digit", f"method={method}", f"head={head_of('digit', kind, method, [])}"]
+    chosen += [*PROMPT, setting] if encoder in TABLES else [f"objective.{setting}"]
     config = compose(*chosen, "trainer.progress=false", *SMALL.get(task, []), *overrides, command="adapt")
     node = {
         "_target_": "sslzoo.probe.tasks.Task",

@@ -1,0 +1,59 @@
+"""The language-model head that a run was pretrained with."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from sslzoo.build import load_objective
+from sslzoo.errors import ConfigError
+from sslzoo.nn.heads import LanguageModelHead
+from sslzoo.objectives.bert import BERT
+from sslzoo.objectives.gpt import GPT
+from sslzoo.run import Run
+
+MEND = "`sslzoo pretrain init={} objective=bert …` gives it a language model"
+
+
+class LanguageModel(nn.Module):
+    """Logits of tokens at hidden states: BERT's masked-language-model head (also of RoBERTa, ALBERT and BERT with
+    sentence pairs) or, without parameters, GPT's. The output embedding is the encoder's input embedding.
+
+    causal: whether the hidden state of a token is about the next one.
+    """
+
+    def __init__(self, objective: BERT | GPT):
+        super().__init__()
+        self.causal = isinstance(objective, GPT)
+        self.head = LanguageModelHead()
+        self.dense: Any = getattr(objective, "dense", None)
+        self.norm: Any = getattr(objective, "norm", None)
+        self.bias: nn.Parameter | None = getattr(objective, "bias", None)
+        self.activation = getattr(objective, "activation", None)
+
+    def forward(self, encoder: nn.Module, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Hidden states [..., D] -> logits [..., V] of the vocabulary or, faster, [..., N] of `tokens` [N]."""
+        if self.dense is not None:
+            hidden = self.norm(self.activation(self.dense(hidden)))
+        weight: Tensor = encoder.frontend.token_embedding.weight
+        if tokens is None:
+            return self.head(hidden, weight, self.bias)
+        return self.head(hidden, weight[tokens], None if self.bias is None else self.bias[tokens])
+
+    def positions(self, at: Tensor) -> Tensor:
+        """The flat indices of the hidden states that are about the tokens at `at`."""
+        return at - 1 if self.causal else at
+
+
+def language_model_of(run: Run, untrained: bool = False) -> LanguageModel:
+    """The head of a finished run's objective. untrained: before its first step. Raises ConfigError for a run that has
+    none."""
+    if not run.objective.exists():
+        raise ConfigError(f"{run.folder} has no language model, and a prompt asks for words: {MEND.format(run.folder)}")
+    objective, _, _ = load_objective(run, untrained)
+    if isinstance(objective, BERT | GPT):
+        return LanguageModel(objective)
+    kind = type(objective).__name__
+    why = "its language model is the generator, not the encoder" if kind == "ELECTRA" else "it predicts no words"
+    raise ConfigError(
+        f"{run.folder} was pretrained with {kind}, and {why}, for which a prompt asks: {MEND.format(run.folder)}"
+    )
