@@ -145,6 +145,7 @@ def given(config: dict, plugin: HalfPrecision | None, monkeypatch) -> list[Tenso
         record(LinearCrossEntropy, "forward", lambda args, _: args[3])
         for loss in (
             "cross_entropy",
+            "kl_div",
             "l1_loss",
             "mse_loss",
             "ctc_loss",
