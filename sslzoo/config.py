@@ -77,7 +77,7 @@ def explain(name: str) -> str:
 def plain(config) -> dict:
     """A composed config as plain containers. Raises ConfigError for missing values and broken references."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+    from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
 
     try:
         missing = sorted(OmegaConf.missing_keys(config))
@@ -93,6 +93,9 @@ def plain(config) -> dict:
             f"the encoder needs data.{found[1]}, which this data has not: it is made for another kind of data; "
             f"these encoders fit: encoder={fit}"
         ) from error
+    except InterpolationToMissingValueError as error:
+        key = str(error).partition("Missing mandatory value: ")[2].split()[0]
+        raise ConfigError(f"{key} is required: set {key}=…") from error
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     found.pop("paths", None)  # resolved above, and not part of a run's config

@@ -10,13 +10,14 @@ from sslzoo.adapt.measure import evaluated
 from sslzoo.adapt.search import rates, search
 from sslzoo.adapt.stages import train
 from sslzoo.adapt.submit import ALSO, also, planned, submit
+from sslzoo.adapt.teacher import pinned
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run, checked_name, write_json
 from sslzoo.train.cluster import first_rank
 
-FREE = build.FREE - {"trainer.val_every"}  # it decides which steps can be kept
+FREE = build.FREE - {"trainer.val_every"} | {"method.teacher"}  # val_every decides which steps can be kept
 
 
 def run_adapt(
@@ -32,6 +33,7 @@ def run_adapt(
     if out is not None:
         planned(config["task"], str(out))
     config["weights"] = weights_of(run)
+    config = pinned(config, root)
     name = default_name(config, choices["method"]) if name is None else checked_name(name)
     folder, learning_rates = Run(run.folder / "adapted" / name), rates(config)
     if folder.done and folder.result.exists():
@@ -46,7 +48,7 @@ def run_adapt(
         with folder.attempt(overrides):
             if not folder.done:
                 searched = search(config, run, folder, learning_rates) if learning_rates else None
-                if not (train(job, run, folder) if searched is None else searched):
+                if not (train(job, run, folder, folder) if searched is None else searched):
                     return None
         with bars() as progress:
             device = "cuda" if job.trainer.on_gpu else "cpu"
@@ -54,7 +56,9 @@ def run_adapt(
         # the weights are loaded again for tasks with further files alone
         if config["task"]["name"] in ALSO and (further := also(config["task"], *on_device(run, name, device))):
             found["also"] = further
-        write_json(folder.result, {"method": choices["method"], "seed": config["seed"], **found})
+        write_json(
+            folder.result, {"method": choices["method"], "seed": config["seed"], **found, **job.method.spent(folder)}
+        )
     print(summary(folder))
     if out is not None:
         print(submitted(config["task"], str(out), run, name))
@@ -88,6 +92,8 @@ def summary(folder: Run) -> str:
             f"{found['steps']} steps, {found['seconds']:.0f} s"
         ),
     ]
+    if teacher := found.get("teacher"):
+        lines.append(beside(found, teacher))
     for part, scores in found.get("also", {}).items():
         lines.append(f"  {part}: {found['metric']} {100 * scores[found['metric']]:.1f}")
     if chosen := found.get("chosen"):
@@ -106,6 +112,15 @@ def summary(folder: Run) -> str:
         more = " (with buffers)" if said["saved"].keys() - said["trained"].keys() else ""
         lines += [f"  trained: {grouped(said['trained'])}", f"  saved{more}: {grouped(said['saved'])}"]
     return "\n".join(lines)
+
+
+def beside(found: dict, teacher: dict) -> str:
+    """A student's result beside its teacher's, in a line."""
+    times = [one["latency_ms"]["32"] for one in (teacher, found)]
+    return (
+        f"  teacher {100 * teacher['test'][found['metric']]:.1f} of {teacher['parameters']:,} parameters, the student of "
+        f"{found['parameters']:,}; 32 items in {times[0]:.1f} and {times[1]:.1f} ms"
+    )
 
 
 def grouped(numbers: dict[str, int]) -> str:

@@ -1,11 +1,15 @@
 """What of an encoder learns a task."""
 
+from typing import Any
+
 from torch import nn
 
 from sslzoo.build import matching_encoders
 from sslzoo.encoders.base import Encoder
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
+from sslzoo.run import Run
+from sslzoo.train import launch
 
 
 class Method:
@@ -33,6 +37,15 @@ class Method:
         """The encoder as it is stored and used, which computes the same as the trained one: without what served training
         alone."""
         return encoder
+
+    def train(self, job: Any, run: Run, folder: Run, shared: Run) -> bool:
+        """Train a job of the run in its folder, or continue it there. True on the first rank, when all is done. shared: the
+        folder for what is the same for all learning rates that are searched; the adaptation's own."""
+        return launch.pretrain(job, folder)
+
+    def spent(self, folder: Run) -> dict:
+        """More entries for the result of a finished adaptation, beside those of every method."""
+        return {}
 
 
 def frozen(encoder: Encoder) -> Encoder:

@@ -37,7 +37,7 @@ def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> 
         mine = Run(folder.folder / f"lr={lr:g}")
         build.write_config(mine, own)
         with mine.attempt():
-            if not mine.done and not train(build_adapt(own, run), run, mine):
+            if not mine.done and not train(build_adapt(own, run), run, mine, folder):
                 continue  # ranks other than the first only train
         scores[lr] = json.loads(mine.adapted.read_text(encoding="utf-8"))["chosen"]["score"]
     if len(scores) < len(learning_rates):

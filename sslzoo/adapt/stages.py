@@ -11,11 +11,12 @@ from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
 
-def train(job: AdaptJob, run: Run, folder: Run) -> bool:
-    """Train what a method learns, in `folder`, resuming what was stopped. True on the first rank, when done."""
+def train(job: AdaptJob, run: Run, folder: Run, shared: Run) -> bool:
+    """Train what a method learns, in `folder`, resuming what was stopped. True on the first rank, when done. shared: see
+    `Method.train`."""
     stages = job.method.stages(job.config)
     if len(stages) == 1:
-        return launch.pretrain(job, folder)
+        return job.method.train(job, run, folder, shared)
     done, before = False, []
     for number, config in enumerate(stages):
         mine = Run(folder.folder / f"stage_{number + 1}")
