@@ -31,6 +31,8 @@ def composed(group: str, name: str) -> dict:
     }.get(group, ("pretrain", [f"data={data}", f"{group}={name}"]))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", "paths.data=nowhere", *more])
+    for key in [key for key in config if OmegaConf.is_missing(config, key)]:  # first, as others refer to them
+        OmegaConf.update(config, key, "nowhere")
     for key in OmegaConf.missing_keys(config):
         OmegaConf.update(config, key, "nowhere")
     return plain(config)[group]
