@@ -105,6 +105,12 @@ def check_fit(data, encoder, objective: type) -> None:
             f"targets={data.targets.folder} are of audio at {data.targets.sample_rate} Hz, but the data is read at "
             f"{data.sample_rate}: run `sslzoo label` on this data"
         )
+    for setting in ("sample_rate", "size", "channels"):
+        ours, theirs = (getattr(data, setting, None), encoder.reads.get(setting))
+        if data.modality == encoder.modality and theirs is not None and ours != theirs:
+            raise ConfigError(
+                f"data.{setting}={ours}, but the encoder reads {setting} {theirs}: set data.{setting}={theirs}"
+            )
     most = encoder.reads.get("max_tokens")
     if data.modality == encoder.modality == "text" and most is not None and data.max_tokens > most:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """The "next:" command that a command prints; it works as printed, in the current folder. Imports torch only to look
 into data."""
 
+import json
 import re
 import shlex
 import shutil
@@ -79,6 +80,18 @@ def fitting_task(data, encoder, folders: list[Path]) -> list[str] | None:
             if len(classes) <= len(pool) / 4:  # else probably transcripts, not classes
                 return words
     return None
+
+
+def after_importing(run: Path) -> str:
+    """The command to probe an imported encoder on data of its kind."""
+    data = json.loads((run / "encoder.json").read_text(encoding="utf-8"))["data"]
+    tasks = {
+        "vocab_size": ["task=sst2"],
+        "sample_rate": ["data=spoken", "task=word"],
+        "size": ["data=digits", "task=digit"],
+    }
+    [task] = [words for name, words in tasks.items() if name in data]
+    return command("probe", setting("run", run), *task)
 
 
 def after_labelling(folder: Path, info: dict, words: list[str], run: Run | None, argv: list[str]) -> str:

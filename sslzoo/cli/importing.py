@@ -24,7 +24,7 @@ def run_import(argv: list[str], description: str | None) -> None:
     if not args.folder.startswith(PREFIX):
         raise ConfigError(f"import takes hf:FOLDER, a folder that transformers wrote; got {args.folder}")
     run = taken_in(args.folder, args.root, args.name, sys.stdout)
-    print(f"wrote {run}\nnext:  {following.command('probe', following.setting('run', run), 'task=sst2')}")
+    print(f"wrote {run}\nnext:  {following.after_importing(run)}")
 
 
 def taken_in(source: str, root: Path, name: str | None = None, out: TextIO | None = None) -> Path:

@@ -4,6 +4,8 @@ from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.text import TextData, Texts
 from sslzoo.errors import UserError
 
+NO_ITEMS = "an imported encoder has no data of its own: name some with data=…, or a task that has its own"
+
 
 class TextInputs(TextData):
     """A tokenizer, loaded from a run by `restore`, for texts passed to an encoder; no splits."""
@@ -18,7 +20,7 @@ class TextInputs(TextData):
         return float("inf")
 
     def texts(self, split: str) -> Texts:
-        raise UserError("an imported encoder has no data of its own: name some with data=…, or a task that has its own")
+        raise UserError(NO_ITEMS)
 
     def fingerprint(self, split: str) -> str:
         self.texts(split)

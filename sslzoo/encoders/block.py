@@ -1,5 +1,6 @@
 """A transformer block: attention, an MLP, their norms and residual connections."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ def norm_layer(dim: int, eps: float, norm_type: str = "layer", bias: bool = True
 class Block(nn.Module):
     """Attention and an MLP of two linear layers, or of three: down(f(gate(x)) * up(x)) (GeGLU, SwiGLU; Shazeer 2020,
     2002.05202, eq. 6), each with a residual connection and a norm. norm_input: whether a pre-norm block normalises the
-    input of attention."""
+    input of attention. layer_scale: see `Transformer`."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Block(nn.Module):
         norm_type: str = "layer",
         bias: bool = True,
         norm_input: bool = True,
+        layer_scale: float | None = None,
     ):
         super().__init__()
         self.pre = norm == "pre"
@@ -53,10 +55,13 @@ class Block(nn.Module):
         self.mlp_norm = norm_layer(dim, eps, norm_type, bias)
         self.drop = nn.Dropout(dropout)
         self.drop_activation = nn.Dropout(activation_dropout)
+        self.attention_scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.mlp_scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
 
     def mlp(self, x: Tensor) -> Tensor:
         inner = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
-        return self.down(self.drop_activation(inner))
+        out = self.down(self.drop_activation(inner))
+        return out if self.mlp_scale is None else out * self.mlp_scale
 
     def forward(
         self,
@@ -67,10 +72,10 @@ class Block(nn.Module):
         angles: Angles | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `Attention`."""
+        mixed, k, v = self.attention(self.attention_norm(x) if self.pre else x, mask, causal, before, angles)
+        mixed = mixed if self.attention_scale is None else mixed * self.attention_scale
+        x = x + self.drop(mixed)
         if self.pre:
-            mixed, k, v = self.attention(self.attention_norm(x), mask, causal, before, angles)
-            x = x + self.drop(mixed)
             return x + self.drop(self.mlp(self.mlp_norm(x))), k, v
-        mixed, k, v = self.attention(x, mask, causal, before, angles)
-        x = self.attention_norm(x + self.drop(mixed))
+        x = self.attention_norm(x)
         return self.mlp_norm(x + self.drop(self.mlp(x))), k, v

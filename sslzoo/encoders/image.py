@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.encoders.base import Frontend
@@ -24,7 +25,10 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 class Patches(Frontend):
     """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
     [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). A square image smaller than `size`, such
-    as a crop, gets the positions of the upper left part; its side must be divisible by `patch`."""
+    as a crop, gets the positions of the upper left part; its side must be divisible by `patch`.
+
+    trained_size: the image size that learned positions are stored for, if another: they are interpolated to `size`
+    (bicubic; DINOv2, 2304.07193, and ViT, section 3.2). None: `size`."""
 
     modality = "image"
     offers = frozenset({"patches"})
@@ -38,6 +42,7 @@ class Patches(Frontend):
         mean: list[float] = [0.5, 0.5, 0.5],  # noqa: B006 (read, never written)
         std: list[float] = [0.25, 0.25, 0.25],  # noqa: B006
         position: Literal["learned", "sine"] = "sine",
+        trained_size: int | None = None,
     ):
         super().__init__()
         if size % patch:
@@ -46,6 +51,8 @@ class Patches(Frontend):
             raise ConfigError(f"patch={patch} does not divide the image size {size}; the nearest that does is {near}")
         if position == "sine" and dim % 4:
             raise ConfigError(f"sine positions need a dim divisible by 4, got {dim}")
+        if trained_size is not None and (position == "sine" or trained_size % patch):
+            raise ConfigError(f"trained_size={trained_size} is for learned positions, and a multiple of patch={patch}")
         self.size, self.patch, self.dim = size, patch, dim
         self.reads = {"size": size, "channels": channels}
         self.feature_dim, self.stride, self.prefix = patch * patch * channels, patch, 1
@@ -60,7 +67,8 @@ class Patches(Frontend):
             placed = torch.cat([torch.zeros(1, dim), sinusoids_2d(grid, dim)])
             self.register_buffer("position_embedding", placed)
         else:
-            self.position_embedding = nn.Parameter(torch.randn(1 + grid * grid, dim) * 0.02)
+            stored = (trained_size or size) // patch
+            self.position_embedding = nn.Parameter(torch.randn(1 + stored * stored, dim) * 0.02)
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         patches = patchify((to_float(inputs) - self.mean) / self.std, self.patch)
@@ -73,11 +81,15 @@ class Patches(Frontend):
 
     def positions(self, patches: int) -> Tensor:
         """The positions of the class token and of a square with this number of patches."""
-        side, whole = math.isqrt(patches), self.size // self.patch
-        if side == whole:
-            return self.position_embedding
-        table = self.position_embedding[1:].view(whole, whole, -1)
-        return torch.cat([self.position_embedding[:1], table[:side, :side].flatten(0, 1)])
+        side, whole, table = math.isqrt(patches), self.size // self.patch, self.position_embedding
+        stored = math.isqrt(len(table) - 1)
+        if side == whole == stored:
+            return table
+        placed = table[1:].view(stored, stored, -1)
+        if stored != whole:
+            first = placed.permute(2, 0, 1)[None].float()
+            placed = F.interpolate(first, (whole, whole), mode="bicubic")[0].permute(1, 2, 0).to(table.dtype)
+        return torch.cat([table[:1], placed[:side, :side].flatten(0, 1)])
 
     def images(self, features: Tensor) -> Tensor:
         """The inverse of `features`: standardised patches [B, T, P * P * C] -> images [B, C, S, S] in 0..1."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from sslzoo import rng
 from sslzoo.encoders.attention import window_mask
 from sslzoo.encoders.block import GATED, Block, norm_layer
+from sslzoo.encoders.conv_position import StackedConvPosition
 from sslzoo.encoders.kv_cache import KVCache, LayerKV, TrunkState
 from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.encoders.rotary import RotaryPosition
@@ -41,7 +42,8 @@ class Transformer(nn.Module):
     (2002.05202, section 3). norm_type: "layer", or "rms" (1910.07467). bias: whether linear layers and norms have one.
     window: the number of tokens that layers attend to, half of them on either side, or None for all. global_every:
     with a window, every so many layers, from the first on, attend to all tokens; 0 for none (ModernBERT, 2412.13663,
-    section 2.1.2).
+    section 2.1.2). layer_scale: the initial value of learned scales of the residual branches' channels, or None for no
+    scales (CaiT, 2103.17239, eq. 4; DINOv2).
     prefix: a module that returns, for a number of rows, keys and values that every token attends to (see `prepare`);
     set by `adapt.prefix`, else None.
     recompute, compiled, always_mask: set by `train.blocks` before the first step; they do not change results.
@@ -71,11 +73,12 @@ class Transformer(nn.Module):
         bias: bool = True,
         window: int | None = None,
         global_every: int = 3,
+        layer_scale: float | None = None,
     ):
         super().__init__()
         if dim % heads:
             raise ConfigError(f"a transformer of dim={dim} cannot be split over heads={heads}: choose a divisor")
-        if causal and isinstance(position, ConvPosition):
+        if causal and isinstance(position, ConvPosition | StackedConvPosition):
             raise ConfigError("a causal transformer cannot have ConvPosition, which sees what comes: use SinePosition")
         if share_layers and norm == "pre" and not input_norm:
             raise ConfigError("input_norm=false is of the first block alone, and share_layers=true has no first one")
@@ -98,6 +101,7 @@ class Transformer(nn.Module):
             Block(
                 *(dim, heads, hidden, norm, activation, *dropouts, eps, norm_type, bias),
                 norm_input=bool(number) or not self.pre or input_norm,
+                layer_scale=layer_scale,
             )
             for number in range(1 if share_layers else depth)
         )
@@ -176,6 +180,8 @@ class Transformer(nn.Module):
         if isinstance(self.position, RotaryPosition):
             angles = self.position(positions, self.head_dim)
             local_angles = self.position(positions, self.head_dim, local=True)
+        elif isinstance(self.position, StackedConvPosition):
+            x = x + self.position(x, lengths)
         elif self.position is not None:
             x = x + (self.position(x, place) if place else self.position(x))
         x = self.drop(x if self.pre else self.norm(x))

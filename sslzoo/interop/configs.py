@@ -1,78 +1,107 @@
-"""From the config.json of a family to config nodes of ours."""
+"""Settings of an encoder in the config.json of a family and in a config node of ours: one table, read both ways."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sslzoo.config import choices
+from sslzoo.config import choices, leaves
 from sslzoo.errors import UserError
-from sslzoo.interop.families import ACTIVATIONS, DEFAULTS, FAMILIES, Family
+
+Config = Mapping[str, Any]  # config.json, with preprocessor_config.json as "preprocessor"
+Flat = Mapping[str, Any]  # a config node of ours by dotted keys
+REQUIRED = object()
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+PREPROCESSOR = "preprocessor"
 
 
-def family_of(config: Mapping[str, Any], where: str) -> Family:
-    """The family that a config.json is of. Raises UserError, naming those that are known."""
-    name = config.get("model_type")
-    if name not in FAMILIES:
-        said = f"{name!r} ({', '.join(config.get('architectures') or ['no architecture'])})"
-        raise UserError(f"{where} is of {said}; the architectures that are read here are: {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+@dataclass(frozen=True)
+class Setting:
+    """ours: dotted keys of our node, all with the same value. read: that value, from their config. write: their
+    settings, by name, from our node; "preprocessor.…" are those of preprocessor_config.json."""
+
+    ours: tuple[str, ...]
+    read: Callable[[Config], Any]
+    write: Callable[[Flat], dict[str, Any]]
 
 
-def settings(family: Family, config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Our settings of an encoder, as a config.json has them. Raises UserError for one that makes another encoder."""
-    for name, value in family.fixed.items():
-        if config.get(name, value) != value:
-            raise UserError(f"{where}: {name} is {config[name]!r}, and only {value!r} can be read here")
-    found = {}
-    for ours, theirs in family.settings.items():
-        found[ours] = config.get(theirs, DEFAULTS.get(ours)) if isinstance(theirs, str) else theirs
-        if found[ours] is None and ours != "hidden":
-            raise UserError(f"{where} says no {theirs}: was it written by transformers' save_pretrained?")
-    if found["activation"] not in ACTIVATIONS:
-        some = ", ".join(ACTIVATIONS)
-        raise UserError(f"{where}: {family.settings['activation']} is {found['activation']!r}; known are {some}")
-    found["activation"] = ACTIVATIONS[found["activation"]]
+def of(config: Config, name: str, default: Any = REQUIRED) -> Any:
+    """A setting of theirs by its dotted name. Raises KeyError where it is required and not said."""
+    found: Any = config
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if found is None and default is REQUIRED:
+        raise KeyError(name)
+    return default if found is None else found
+
+
+def named(
+    ours: str | tuple[str, ...], theirs: str, default: Any = REQUIRED, values: Mapping[Any, Any] | None = None
+) -> Setting:
+    """A setting that has another name there. values: of each of theirs, ours."""
+    keys = (ours,) if isinstance(ours, str) else ours
+
+    def read(config: Config) -> Any:
+        said = of(config, theirs, default)
+        if values is None:
+            return said
+        if said not in values:
+            raise UserError(f"{theirs} is {said!r}; known are {', '.join(map(str, values))}")
+        return values[said]
+
+    def write(node: Flat) -> dict[str, Any]:
+        said = node.get(keys[0])
+        if values is not None:  # one that has no counterpart is seen when it is read again
+            said = next((a for a, b in values.items() if b == said), said)
+        return {theirs: said}
+
+    return Setting(keys, read, write)
+
+
+def always(theirs: str, value: Any) -> Setting:
+    """A setting of theirs that an export writes, and that has none of ours."""
+    return Setting((), lambda config: None, lambda node: {theirs: value})
+
+
+def node_of(settings: tuple[Setting, ...], constants: Mapping[str, Any], config: Config, where: str) -> dict[str, Any]:
+    """Our config node. Raises UserError, naming the setting, for what a config.json lacks or has otherwise."""
+    found = dict(constants)
+    try:
+        for setting in settings:
+            value = setting.read(config) if setting.ours else None
+            found |= dict.fromkeys(setting.ours, value)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{where} says no {error.args[0]}: was it written by transformers' save_pretrained?") from error
+    return nested(found)
+
+
+def config_of(settings: tuple[Setting, ...], node: Mapping[str, Any]) -> dict[str, Any]:
+    """Their settings of our node, by dotted names."""
+    flat = dict(leaves(node))
+    found: dict[str, Any] = {}
+    for setting in settings:
+        found |= setting.write(flat)
     return found
 
 
-def encoder_node(family: Family, config: Mapping[str, Any], where: str, vocab_size: int, pool: str) -> dict[str, Any]:
-    """The config node of our encoder. vocab_size: ids here, which may be more than theirs by specials."""
-    said = settings(family, config, where)
-    frontend = {
-        "_target_": "sslzoo.encoders.text.WordPieces",
-        "dim": said["dim"],
-        "vocab_size": vocab_size,
-        "max_tokens": said["max_tokens"] - offset(family, config),
-        "segments": said["segments"],
-        "init_std": said["init_std"],
-    }
-    if family.factorised:
-        size = config.get("embedding_size", said["dim"])
-        frontend |= {"embedding_dim": size, "dropout": said["dropout"], "eps": said["eps"]}
-    trunk = {
-        "_target_": "sslzoo.encoders.transformer.Transformer",
-        **{name: said[name] for name in ("dim", "depth", "heads", "hidden", "activation", "dropout")},
-        **{name: said[name] for name in ("attention_dropout", "eps", "init_std")},
-        "norm": "pre" if family.causal else "post",
-        "causal": family.causal,
-        "scale_residuals": family.causal,
-        "input_norm": not family.factorised,
-        "share_layers": family.shared,
-    }
-    target = "sslzoo.encoders.sequence.SequenceEncoder"
-    return {"_target_": target, "frontend": frontend, "trunk": trunk, "pool": pool}
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} as {"a": {"b": 1}}."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        inner = found
+        for part in parents:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return found
 
 
-def offset(family: Family, config: Mapping[str, Any]) -> int:
-    """Rows of their positions before that of the first token."""
-    if not family.offset:
-        return 0
-    pad = config.get("pad_token_id")
-    return (1 if pad is None else pad) + 1
-
-
-def objective_node(option: str, eps: float) -> dict[str, Any]:
-    """The config node of an objective that is only read from then on. eps: of its head's norm, if it has one."""
+def objective_node(option: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The config node of an objective that is only read from then on. changes: dotted keys with their values; those
+    that it has not are left out."""
     from omegaconf import OmegaConf
 
     found: Any = OmegaConf.to_container(choices("objective", [option])[option], resolve=True)
-    return found | ({"eps": eps} if "eps" in found else {})
+    flat = dict(leaves(found))
+    return nested(flat | {name: value for name, value in changes.items() if name in flat})

@@ -14,13 +14,14 @@ from sslzoo.interop.tokenizers import FILES
 from sslzoo.run import sha256
 
 WEIGHTS, INDEX, POOLING = "model.safetensors", "model.safetensors.index.json", "1_Pooling/config.json"
+PREPROCESSOR = "preprocessor_config.json"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 CONVERT = "AutoModel.from_pretrained(FOLDER).save_pretrained(OUT, safe_serialization=True)"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """path, and what its config.json says."""
+    """path, and what its config.json says, with preprocessor_config.json as "preprocessor", if there is one."""
 
     path: Path
     config: dict[str, Any]
@@ -31,6 +32,8 @@ class Folder:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}: hf:FOLDER is one that transformers' save_pretrained wrote")
         config = _json(path / "config.json", "transformers' save_pretrained writes one beside the weights")
+        if (path / PREPROCESSOR).exists():
+            config["preprocessor"] = _json(path / PREPROCESSOR, "")
         found = Folder(path, config)
         found.files()
         return found
@@ -76,7 +79,7 @@ class Folder:
 
     def digest(self) -> str:
         """Stands for all that an import reads."""
-        small = [self.path / name for name in ("config.json", POOLING, *FILES)]
+        small = [self.path / name for name in ("config.json", PREPROCESSOR, POOLING, *FILES)]
         there = [path for path in (*self.files(), *small) if path.exists()]
         return hashlib.sha256("\n".join(f"{p.name} {sha256(p)}" for p in there).encode()).hexdigest()
 

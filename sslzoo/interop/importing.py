@@ -10,11 +10,15 @@ import yaml
 from torch import Tensor
 
 from sslzoo import weights
+from sslzoo.config import leaves
+from sslzoo.data.foreign_inputs import ImageInputs, SpeechInputs
 from sslzoo.data.text_inputs import TextInputs
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.interop import configs, names, tokenizers
-from sslzoo.interop.families import Family, Head
+from sslzoo.interop.families import family_of
+from sslzoo.interop.family import Family, Head
 from sslzoo.interop.folder import Folder
+from sslzoo.interop.text_settings import offset
 from sslzoo.lock import sole_writer
 from sslzoo.nodes import make
 from sslzoo.run import Run, checked_name, write_atomic, write_json
@@ -51,15 +55,27 @@ def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, b
 def summary(run: Run, source: str) -> str:
     """What was imported, in a line or two."""
     said = json.loads((run.folder / FILE).read_text(encoding="utf-8"))
-    encoder = json.loads(run.encoder.read_text(encoding="utf-8"))["encoder"]
-    frontend, trunk = encoder["frontend"], encoder["trunk"]
-    head = ", with its language-model head" if run.objective.exists() else ""
-    what = f"{said['family']} of {trunk['depth']} x {trunk['dim']}, {frontend['vocab_size']:,} ids"
-    what += f", {frontend['max_tokens']} positions, pooled by {encoder['pool']}{head}"
+    saved = json.loads(run.encoder.read_text(encoding="utf-8"))
+    frontend, trunk = saved["encoder"]["frontend"], saved["encoder"]["trunk"]
+    head = ", with its head for pretraining" if run.objective.exists() else ""
+    if "vocab_size" in frontend:
+        read = f"{frontend['vocab_size']:,} ids, {frontend['max_tokens']} positions"
+    elif "sample_rate" in frontend:
+        read = f"speech at {frontend['sample_rate']:,} Hz"
+    else:
+        read = f"images of {frontend['size']} pixels a side, patches of {frontend['patch']}"
+    what = f"{said['family']} of {trunk['depth']} x {trunk['dim']}, {read}, pooled by {pooling(saved['encoder'])}{head}"
     lines = [f"imported {source} as {run.folder}: {what}"]
     if said["ignored"]:
-        lines.append(f"  left out, for it has no place here: {', '.join(said['ignored'])}")
+        some = names.listed(said["ignored"])
+        lines.append(f"  left out, for it has no place here: {some}")
+    if said.get("assumed"):
+        lines.append(f"  {said['assumed']}")
     return "\n".join(lines)
+
+
+def pooling(encoder: dict[str, Any]) -> str:
+    return encoder.get("pool", "mean")
 
 
 class Imported:
@@ -68,47 +84,65 @@ class Imported:
     def __init__(self, folder: Folder):
         self.folder, where = folder, str(folder.path / "config.json")
         config = folder.config
-        self.family = configs.family_of(config, where)
-        size = int(configs.settings(self.family, config, where)["vocab_size"])
-        self.tokenizer, rows = tokenizers.read(folder.path, self.family.name, size)
-        self.rows = names.Rows(rows.specials, rows.size, configs.offset(self.family, config))
+        self.family = family_of(config, where)
         tensors = plain_names(folder.tensors(), self.family)
-        self.pool = self._pooling(tensors)
-        more = sum(i is None for i in self.rows.specials)
-        self.encoder = configs.encoder_node(self.family, config, where, size + more, self.pool)
+        self.encoder = configs.node_of(self.family.settings, self.family.constants, config, where)
+        self.rows = names.Rows((), 0)
+        if self.family.modality == "text":
+            size = int(self.encoder["frontend"]["vocab_size"])
+            self.tokenizer, rows = tokenizers.read(folder.path, self.family.name, size)
+            self.rows = names.Rows(rows.specials, rows.size, offset(config) if self.family.offset else 0)
+            self.encoder["frontend"]["vocab_size"] += sum(i is None for i in self.rows.specials)
+        if "pool" not in self.family.constants and not self.encoder["_target_"].endswith("WhisperEncoder"):
+            self.encoder["pool"] = self._pooling(tensors)
         with torch.device("meta"):  # its weights are those of the folder
-            made = make(self.encoder)
-        table = encoder_table(self.family, self.encoder)
+            encoder = make(self.encoder)
+        made = encoder.state_dict()
+        made_here = {name for name in made if any(re.fullmatch(p, name) for p in self.family.made)}
+        self.table = table = names.expanded(self.family.weights, made.keys() - made_here)
         self.head = self._head(tensors)
-        head = [] if self.head is None else self.head.weights
+        head, parts = self._head_parts(encoder)
         self._check_tied(tensors)
         left = names.check_complete(
             str(folder.path),
             tensors,
             [w.theirs for w in (*table, *head)],
-            [*self.family.ignored, *map(re.escape, self.family.tied), *([r"pooler\..*"] * (self.pool != "pooler"))],
+            [*self.family.ignored, *map(re.escape, self.family.tied), r"pooler\..*"],
         )
         self.ignored = [name for name in left if name not in self.family.tied]
-        self.weights = names.to_ours(table, tensors, self.rows)
-        check_shapes(str(folder.path), self.weights, made.state_dict())
-        self.head_weights = names.to_ours(head, tensors, self.rows)
+        self.weights = names.to_ours(table, tensors, self.rows, made)
+        check_shapes(str(folder.path), self.weights, {k: x for k, x in made.items() if k not in made_here})
+        if made_here:
+            built = make(self.encoder).state_dict()
+            self.weights |= {name: zeroed(name, built[name]) for name in made_here}
+        self.head_weights = names.to_ours(head, tensors, self.rows, parts)
+        check_shapes(str(folder.path), self.head_weights, parts)
 
     def _pooling(self, tensors: dict[str, Tensor]) -> str:
         """As sentence-transformers says, else by BERT's pooler where there is one, else by the first token; a causal
         trunk's, whose first token sees no other, by the mean."""
         if self.family.causal:
             return "mean"
-        has_pooler = bool(self.family.pooler) and self.family.pooler[0].theirs in tensors
+        has_pooler = self.family.pools and any(name.startswith("pooler.") for name in tensors)
         return self.folder.pooling() or ("pooler" if has_pooler else "first")
 
     def _head(self, tensors: dict[str, Tensor]) -> Head | None:
         """The first of the family's heads that is there, and is one here: of pairs, with the encoder's pooler."""
         for head in self.family.heads:
             pairs = any(w.ours[0].startswith("pair_head.") for w in head.weights)
-            there = all(w.theirs in tensors for w in head.weights) and (self.pool == "pooler" or not pairs)
-            if there and head.activation in (None, self.encoder["trunk"]["activation"]):
+            fits = head.reads and (self.encoder.get("pool") == "pooler" or not pairs)
+            there = all(w.theirs in tensors for w in head.table if "{" not in w.theirs)
+            if fits and there and head.activation in (None, self.encoder["trunk"]["activation"]):
                 return head
         return None
+
+    def _head_parts(self, encoder: torch.nn.Module) -> tuple[list[names.Weight], dict[str, Tensor]]:
+        """(the weights of the head, the state that they are of the objective)."""
+        if self.head is None:
+            return [], {}
+        with torch.device("meta"):
+            parts = make(self.objective(self.head), encoder=encoder, data=make(self.data())).state_dict()
+        return names.expanded(self.head.table, parts.keys()), parts
 
     def _check_tied(self, tensors: dict[str, Tensor]) -> None:
         for name, to in self.family.tied.items():
@@ -119,21 +153,20 @@ class Imported:
 
     def data(self) -> dict[str, Any]:
         """The config node of its data."""
-        return {
-            "_target_": f"{TextInputs.__module__}.{TextInputs.__name__}",
-            "vocab_size": self.encoder["frontend"]["vocab_size"],
-            "max_tokens": self.encoder["frontend"]["max_tokens"],
-            "batch": {"_target_": "sslzoo.data.sampler.ByCount", "size": 32},
-        }
+        frontend, kind = self.encoder["frontend"], INPUTS[self.family.modality]
+        read = {name: frontend[name] for name in READS[self.family.modality]}
+        batch = {"_target_": "sslzoo.data.sampler.ByCount", "size": 32}
+        return {"_target_": f"{kind.__module__}.{kind.__name__}", **read, "batch": batch}
 
     def write(self, run: Run, digest: str) -> None:
         """The files of a finished run; DONE is the last."""
         parts: dict[str, Any] = {"encoder": self.encoder, "data": self.data(), "seed": 0}
         weights.save(run.weights, self.weights)
         write_json(run.encoder, {**parts, "own": {}})
-        self.tokenizer.save(run.folder / "tokenizer.json")
+        if self.family.modality == "text":
+            self.tokenizer.save(run.folder / "tokenizer.json")
         if self.head is not None:
-            parts["objective"] = configs.objective_node(self.head.objective, self.encoder["trunk"]["eps"])
+            parts["objective"] = self.objective(self.head)
             weights.save(run.objective_weights, self.head_weights)
             prepared = {"items": 0, "epoch_steps": 0}
             write_json(
@@ -143,7 +176,8 @@ class Imported:
         said = {"folder": str(self.folder.path.resolve()), "family": self.family.name, "digest": digest}
         write_json(
             run.folder / FILE,
-            {**said, "specials": self.rows.specials, "ignored": self.ignored, "config": self.folder.config},
+            {**said, "specials": self.rows.specials, "ignored": self.ignored, "config": self.folder.config}
+            | ({"assumed": ASSUMED} if self._lacks_preprocessor() else {}),
         )
         # a choice of `encoder` for whoever trains it further
         option = f"# {self.family.name} of another library\n{yaml.safe_dump(self.encoder, sort_keys=False)}"
@@ -154,20 +188,41 @@ class Imported:
         write_atomic(run.config, lambda path: path.write_text(text, encoding="utf-8"))
         run.finish()
 
+    def objective(self, head: Head) -> dict[str, Any]:
+        """The config node of the head's objective."""
+        where = str(self.folder.path / "config.json")
+        said = configs.node_of(head.settings, {}, self.folder.config, where)
+        changes = {"eps": self.encoder["trunk"].get("eps"), **dict(leaves(said))}
+        return configs.objective_node(head.objective, changes)
+
+    def _lacks_preprocessor(self) -> bool:
+        return self.family.modality != "text" and "preprocessor" not in self.folder.config
+
+
+ASSUMED = (
+    "there is no preprocessor_config.json beside it: how inputs are normalised is taken from the library's defaults"
+)
+INPUTS: dict[str, type] = {"text": TextInputs, "speech": SpeechInputs, "image": ImageInputs}
+READS = {
+    "text": ("vocab_size", "max_tokens"),
+    "speech": ("sample_rate",),
+    "image": ("size", "channels", "mean", "std"),
+}
+
+
+def zeroed(name: str, x: Tensor) -> Tensor:
+    """A tensor that is made here: a buffer as its settings have it, a bias that they have not 0."""
+    return torch.zeros_like(x) if name.endswith(".bias") else x
+
 
 def plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Without the prefix that a model with a head puts before its encoder's names, and norms as they are called now."""
-    renamed = {re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): x for name, x in tensors.items()}
-    return {name.removeprefix(family.prefix): x for name, x in renamed.items()}
-
-
-def encoder_table(family: Family, encoder: dict[str, Any]) -> list[names.Weight]:
-    """The weights of an encoder's config node."""
-    frontend, trunk = encoder["frontend"], encoder["trunk"]
-    more = family.pooler if encoder["pool"] == "pooler" else []
-    if frontend.get("embedding_dim", trunk["dim"]) != trunk["dim"]:
-        more = [*more, *family.up]
-    return names.numbered([*family.encoder, *more], trunk["depth"])
+    """Without the prefix that a model with a head puts before its encoder's names, and as they are called now."""
+    found = {}
+    for name, x in tensors.items():
+        for old, new in family.renamed.items():
+            name = re.sub(old, new, name)
+        found[name.removeprefix(family.prefix)] = x
+    return found
 
 
 def check_shapes(where: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

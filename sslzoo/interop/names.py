@@ -1,9 +1,10 @@
 """Weights under the names of another library: one table a family, read in both directions."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,36 +17,69 @@ SOME = 5  # names in a message
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of theirs, and what it is here. `{i}` in the names stands for the number of a layer.
+    """A tensor of theirs, and what it is here. `{i}`, or another letter, in the names stands for the number of a layer.
 
     ours: the name here, or the names of several tensors that are one there, joined along the outputs (GPT-2's c_attn).
-    transposed: their matrices are [inputs, outputs] (GPT-2's Conv1D). rows: what a row is of, where rows are placed
-    otherwise here: see `Rows`.
+    form: how theirs is laid out, where otherwise: see `FORMS`. rows: what a row is of, where rows are placed otherwise
+    here: see `Rows`. beside: a name of ours without which the encoder has not this one, but another of the same name.
     """
 
     ours: tuple[str, ...]
     theirs: str
-    transposed: bool = False
+    form: Literal["", "transposed", "batch", "batch2", "codes", "patches"] = ""
     rows: Literal["", "vocabulary", "positions"] = ""
+    beside: str = ""
 
-    def numbered(self, i: int) -> "Weight":
-        return Weight(
-            tuple(name.replace("{i}", str(i)) for name in self.ours),
-            self.theirs.replace("{i}", str(i)),
-            self.transposed,
-            self.rows,
-        )
+    def instances(self, names: Collection[str]) -> Iterator["Weight"]:
+        """This weight for each number that its marks have among `names` of ours."""
+        pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(self.ours[0]))
+        for name in names:
+            if found := re.fullmatch(pattern, name):
+                marks = found.groupdict()
+                one = replace(
+                    self,
+                    ours=tuple(x.format(**marks) for x in self.ours),
+                    theirs=self.theirs.format(**marks),
+                    beside=self.beside.format(**marks),
+                )
+                if all(x in names for x in (*one.ours, one.beside or name)):
+                    yield one
 
 
-def layer(ours: str | tuple[str, ...], theirs: str, transposed: bool = False) -> list[Weight]:
+# of each form, a tensor of ours as theirs; from theirs to ours is a change of axes, if any, and `reshape`
+FORMS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+    "": lambda x, channels: x,
+    "transposed": lambda x, channels: x.t() if x.ndim == 2 else x,  # [inputs, outputs], GPT-2's Conv1D
+    "batch": lambda x, channels: x[None],  # an axis of 1 before the others
+    "batch2": lambda x, channels: x[None, None],
+    "codes": lambda x, channels: x.flatten(0, 1)[None],  # [G, V, D] as [1, G V, D]
+    # a linear layer over rows, columns and channels of a patch as a convolution [D, C, P, P]
+    "patches": lambda x, channels: _as_convolution(x, channels),
+}
+
+
+def _as_convolution(x: Tensor, channels: int) -> Tensor:
+    patch = math.isqrt(x.shape[1] // channels)
+    return x.unflatten(1, (patch, patch, channels)).permute(0, 3, 1, 2)
+
+
+def layer(ours: str | tuple[str, ...], theirs: str, form: Any = "") -> list[Weight]:
     """The weight and the bias of a linear layer or a norm."""
     names = (ours,) if isinstance(ours, str) else ours
-    return [Weight(tuple(f"{n}.{part}" for n in names), f"{theirs}.{part}", transposed) for part in ("weight", "bias")]
+    return [Weight(tuple(f"{n}.{part}" for n in names), f"{theirs}.{part}", form) for part in ("weight", "bias")]
 
 
-def numbered(table: Iterable[Weight], depth: int) -> list[Weight]:
-    """A table with an entry for each layer of `depth`."""
-    return [w.numbered(i) for w in table for i in range(depth if "{i}" in w.theirs else 1)]
+def expanded(table: Iterable[Weight], names: Collection[str]) -> list[Weight]:
+    """The weights of a table that a module with these names has, an entry for each layer. Of several with the same names
+    of ours the first counts."""
+    found: list[Weight] = []
+    taken: set[str] = set()
+    for weight in table:
+        for one in weight.instances(names):
+            if taken.isdisjoint(one.ours):
+                found.append(one)
+                taken |= set(one.ours)
+    return found
 
 
 @dataclass(frozen=True)
@@ -100,23 +134,31 @@ class Rows:
         return out
 
 
-def to_ours(table: Iterable[Weight], theirs: Mapping[str, Tensor], rows: Rows) -> dict[str, Tensor]:
-    """Tensors by our names. Raises KeyError for one that is not there."""
+def to_ours(
+    table: Iterable[Weight], theirs: Mapping[str, Tensor], rows: Rows, like: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Tensors by our names. like: those that they take the place of, for their shapes. Raises KeyError for one that is
+    not there."""
     found: dict[str, Tensor] = {}
     for weight in table:
         x = rows.to_ours(theirs[weight.theirs], weight.rows)
-        x = x.t() if weight.transposed and x.ndim == 2 else x
-        found |= dict(zip(weight.ours, x.chunk(len(weight.ours)), strict=True))
-    return {name: x.float().contiguous() for name, x in found.items()}
+        if weight.form == "patches":
+            x = x.permute(0, 2, 3, 1)
+        elif weight.form == "transposed":
+            x = FORMS["transposed"](x, 0)
+        for name, part in zip(weight.ours, x.chunk(len(weight.ours)), strict=True):
+            if weight.form not in ("", "transposed") and part.numel() == like[name].numel():  # else refused later
+                part = part.reshape(like[name].shape)
+            found[name] = part.float().contiguous()
+    return found
 
 
-def to_theirs(table: Iterable[Weight], ours: Mapping[str, Tensor], rows: Rows) -> dict[str, Tensor]:
-    """Tensors by their names. Raises KeyError for one that is not there."""
+def to_theirs(table: Iterable[Weight], ours: Mapping[str, Tensor], rows: Rows, channels: int = 0) -> dict[str, Tensor]:
+    """Tensors by their names. channels: of a patch. Raises KeyError for one that is not there."""
     found = {}
     for weight in table:
         x = torch.cat([ours[name] for name in weight.ours])
-        x = x.t() if weight.transposed and x.ndim == 2 else x
-        found[weight.theirs] = rows.to_theirs(x, weight.rows).contiguous()
+        found[weight.theirs] = rows.to_theirs(FORMS[weight.form](x, channels), weight.rows).contiguous()
     return found
 
 
@@ -130,9 +172,13 @@ def check_complete(where: str, names: Iterable[str], wanted: Iterable[str], know
     over = [name for name in left if name not in ignored]
     for what, some in (("lacks", missing), ("has weights that this architecture has not:", over)):
         if some:
-            more = f" and {len(some) - SOME} more" if len(some) > SOME else ""
             raise UserError(
-                f"{where} {what} {', '.join(some[:SOME])}{more} — does config.json belong to these weights? Save both "
-                "together with transformers' save_pretrained"
+                f"{where} {what} {listed(some)} — does config.json belong to these weights? Save both together with "
+                "transformers' save_pretrained"
             )
     return ignored
+
+
+def listed(some: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(some[:SOME]) + (f" and {len(some) - SOME} more" if len(some) > SOME else "")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torchaudio.compliance import kaldi
+from torchaudio.functional import melscale_fbanks
 
 from sslzoo.errors import ConfigError
 from sslzoo.nn.masked import host, valid_mask
@@ -60,6 +61,13 @@ class LogMel(nn.Module):
         with torch.autocast(wave.device.type, enabled=False):
             mels = (power @ self.banks).clamp(min=FLOOR).log()
         return mels, (lengths.clamp(min=self.win) - self.win) // self.hop + 1
+
+
+def slaney_banks(frequencies: int, n_mels: int, sample_rate: int) -> Tensor:
+    """Triangular filters [frequencies, n_mels] of equal area, between 0 and half the sample rate, linear in frequency
+    below 1 kHz and logarithmic above (Slaney's Auditory Toolbox, librosa's default)."""
+    with torch.device("cpu"):
+        return melscale_fbanks(frequencies, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney")
 
 
 class MFCC(nn.Module):

@@ -63,7 +63,7 @@ def test_a_damaged_file_is_named(folder):
 
 def test_unknown_architectures(folder):
     edited(folder, model_type="t5", architectures=["T5Model"])
-    refused(folder, "'t5' (T5Model)", "bert, roberta, albert, electra, distilbert, gpt2")
+    refused(folder, "'t5' (T5Model)", "bert, roberta, albert, electra, distilbert, gpt2, wav2vec2, hubert")
 
 
 @pytest.mark.parametrize(

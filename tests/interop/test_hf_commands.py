@@ -34,7 +34,7 @@ def table(tmp_path):
 
 def test_import_and_what_it_says(folders, sslzoo):
     code, out, _ = sslzoo("import", f"hf:{folders['bert']}", "name=mine", "root=there")
-    assert code == 0 and "bert of 2 x 16" in out and "with its language-model head" in out
+    assert code == 0 and "bert of 2 x 16" in out and "with its head for pretraining" in out
     assert "next:  " in out and "probe run=there/mine" in out
     assert package.load("mine", root="there", device="cpu")(["the sea"]).pooled.shape == (1, 16)
     code, out, _ = sslzoo("import", f"hf:{folders['bert']}", "name=mine", "root=there")

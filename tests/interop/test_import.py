@@ -12,7 +12,6 @@ import foreign
 from foreign import PAIRS, TEXTS
 
 from sslzoo.interop import names
-from sslzoo.interop.families import FAMILIES
 from sslzoo.interop.folder import Folder
 from sslzoo.interop.importing import Imported, import_run
 
@@ -121,11 +120,8 @@ def test_the_heads_are_the_objective_s(imported):
 def test_weights_go_out_again_to_the_bit(imported):
     folder, _ = imported
     found = Imported(Folder.open(folder))
-    family = FAMILIES[found.folder.config["model_type"]]
-    depth = found.encoder["trunk"]["depth"]
-    table = names.numbered([*family.encoder, *(family.pooler if found.pool == "pooler" else [])], depth)
-    tensors = {name.removeprefix(family.prefix): x for name, x in Folder.open(folder).tensors().items()}
-    back = names.to_theirs(table, found.weights, found.rows)
+    tensors = {name.removeprefix(found.family.prefix): x for name, x in Folder.open(folder).tensors().items()}
+    back = names.to_theirs(found.table, found.weights, found.rows)
     assert set(back) <= set(tensors) and len(back) > 20
     for name, x in back.items():
         if name.endswith("position_embeddings.weight"):  # no token has the first rows
