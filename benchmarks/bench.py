@@ -22,11 +22,13 @@ def arguments(about: str, data: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def compare(comparison: str, seeds: str, data: str | None = None) -> int:
+def compare(comparison: str, seeds: str, data: str | None = None, encoder: str | None = None) -> int:
     """Run `sslzoo compare comparison=<comparison>`, which goes on where it was stopped, store its results, and
-    return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA."""
+    return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA. encoder: the run
+    that a comparison of adaptations adapts."""
     name = f"bench_{comparison}"
     overrides = [f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
+    overrides += [] if encoder is None else [f"run={encoder}"]
     if data is not None:
         os.environ["SSLZOO_DATA"] = data
     code = run([sys.executable, "-m", "sslzoo", "compare", *overrides])

@@ -5,7 +5,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sslzoo import build
-from sslzoo.adapt.job import build_adapt, default_name, load_adapted, put_to_data, weights_of, without_prompt
+from sslzoo.adapt.job import (
+    build_adapt,
+    check_parts,
+    default_name,
+    load_adapted,
+    put_to_data,
+    weights_of,
+    without_prompt,
+)
 from sslzoo.adapt.measure import evaluated
 from sslzoo.adapt.search import rates, search
 from sslzoo.adapt.stages import train
@@ -63,6 +71,16 @@ def run_adapt(
     if out is not None:
         print(submitted(config["task"], str(out), run, name))
     return folder.result
+
+
+def check_adapt(config: dict, run: Run, folder: Run, given: Collection[str] = ()) -> None:
+    """Raise, before any data is read or anything is written, the errors of `run_adapt`. folder: where it would write."""
+    config = {key: value for key, value in config.items() if key not in ("root", "name", "run", "submit")}
+    config, _ = put_to_data(without_prompt(config, given), {}, run, given)
+    rates(config)
+    check_parts(config, run)
+    if folder.config.exists():
+        build.write_config(folder, {**config, "weights": weights_of(run)}, FREE)
 
 
 def on_device(run: Run, name: str, device: str) -> tuple:

@@ -159,17 +159,23 @@ def without_prompt(config: dict, given: Collection[str] = ()) -> dict:
     return {name: node for name, node in config.items() if name != "prompt"}
 
 
-def begun(config: dict, run: Run, classes: list[str] | None = None):
-    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method
-    adds to the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
+def fitted(config: dict, run: Run, encoder: nn.Module) -> tuple[type[TaskObjective], Task, Data]:
+    """(the class of the objective, the task, its data, not opened). Raises ConfigError if they do not fit each other."""
     kind = task_class(config)
-    encoder, _ = build.load_encoder(run, config["untrained"])
     task, data = opened(config, run, encoder)
     if task.kind not in kind.kinds:
         raise ConfigError(
             f"task {task.name} is about {task.kind}, and {kind.__name__} is for {' and '.join(kind.kinds)}: "
             "choose another task=… (`sslzoo list tasks`)"
         )
+    return kind, task, data
+
+
+def begun(config: dict, run: Run, classes: list[str] | None = None):
+    """(encoder, objective, data, method) before the first step. The initial weights of the head and of what the method
+    adds to the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
+    encoder, _ = build.load_encoder(run, config["untrained"])
+    kind, task, data = fitted(config, run, encoder)
     more = {}
     if kind.prompted:
         more = {"prompt": make(config["prompt"]), "language_model": language_model_of(run, config["untrained"])}
@@ -196,8 +202,8 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
     return encoder, objective, data, method
 
 
-def build_adapt(config: dict, run: Run) -> AdaptJob:
-    """All parts of `sslzoo adapt`, from its plain config. Opens the data, whose classes give the size of the head."""
+def check_nodes(config: dict) -> None:
+    """Raise ConfigError for settings of `sslzoo adapt` that their classes do not take."""
     for name in NODES:
         if not isinstance(config[name], dict) or "_target_" not in config[name]:
             raise ConfigError(f"{name} has no _target_: choose one of `sslzoo list` with {name}=…")
@@ -209,6 +215,21 @@ def build_adapt(config: dict, run: Run) -> AdaptJob:
         if not fits(config[name], hint):
             raise ConfigError(f"{name} must be {hint.__name__}, got {config[name]!r}")
     additions.check(config)
+
+
+def check_parts(config: dict, run: Run) -> None:
+    """Raise, before any data is read, the errors of `build_adapt` that need none."""
+    check_nodes(config)
+    make(config["trainer"]), make(config["optim"])
+    with torch.device("meta"):  # without weights
+        encoder = make(build.described(run)["encoder"])
+        fitted(config, run, encoder)
+        make(config["method"])(encoder)
+
+
+def build_adapt(config: dict, run: Run) -> AdaptJob:
+    """All parts of `sslzoo adapt`, from its plain config. Opens the data, whose classes give the size of the head."""
+    check_nodes(config)
     trainer, optim = make(config["trainer"]), make(config["optim"])
     encoder, objective, data, method = begun(config, run)
     optim = build.batched(data, encoder, objective, optim, trainer)

@@ -107,7 +107,11 @@ def compare(argv: list[str]) -> None:
         from sslzoo.compare.process import Command
         from sslzoo.compare.run import compare as go
 
-        go(config, Path(str(config["root"])), Command(config_folders(argv)))
+        def adapt_words(words: list[str]) -> list[str]:
+            flags = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]
+            return with_head(of_the_task([*flags, *words]))[len(flags) :]
+
+        go(config, Path(str(config["root"])), Command(config_folders(argv), adapt_words))
 
     composed("compare", argv, work)
 

@@ -1,14 +1,17 @@
 """Expanding a comparison's config to its runs, seed by seed."""
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslzoo.compare.process import override
-from sslzoo.errors import ConfigError, nearest
+from sslzoo.compare import adaptations
+from sslzoo.compare.adaptations import Adaptation
+from sslzoo.compare.names import key_of, named, not_ours, strings, tasks_of, value_of
+from sslzoo.compare.process import Command, override, task_words
+from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.run import Run
 
-KEYS = ("name", "root", "seeds", "on_error", "jobs", "shared", "entries")
+KEYS = ("name", "root", "run", "seeds", "shots", "on_error", "jobs", "shared", "entries")
 OURS = ("name", "seed", "root")  # set by the comparison, not by an entry
 
 
@@ -38,18 +41,57 @@ class Planned:
     tasks: dict[str, list[str]]
     labels: Labels | None = None
 
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def after(self) -> Path | None:
+        """The folder of the run that must be done before."""
+        return self.labels.of.folder if self.labels and self.labels.of else None
+
+    def check(self, command: Command) -> None:
+        """Raise, before anything runs, the errors that its commands would."""
+        command.check(self.run, self.overrides, self.tasks, self.labels)
+
+    def steps(self, command: Command) -> Iterator[str]:
+        """Run its missing commands, yielding a description before each."""
+        if self.run.done and not self.missing():
+            yield "done already"
+        if not self.run.done and self.labels:
+            yield "label"  # existing labels are kept, even if their run has been deleted
+            command("label", *self.labels.overrides)
+            if not self.labels.done:
+                raise UserError("labelling stopped before its end — the same command makes the labels again")
+        if not self.run.done:
+            yield "pretrain"
+            command("pretrain", *self.overrides)
+            if not self.run.done:
+                raise UserError("pretraining stopped before its last step — the same command goes on from there")
+        missing, run = self.missing(), override("run", self.run.folder)
+        baselines = override("baselines", self.run.folder.parent / "baselines")
+        if alike := [task for task in missing if not self.tasks[task]]:
+            yield f"probe {', '.join(alike)}"  # in one process, which reads the features once
+            command("probe", "--multirun", run, baselines, f"task={','.join(alike)}")
+        for task in (task for task in missing if self.tasks[task]):
+            yield f"probe {task}"
+            command("probe", run, baselines, *task_words(task, self.tasks[task]))
+        if left := self.missing():
+            raise UserError(f"the probe of {left[0]} ended without a result in {self.run.probes}")
+
     def missing(self) -> list[str]:
         """Tasks that it has not been probed on."""
         return [task for task in self.tasks if not (self.run.probes / f"{task}.json").exists()]
 
 
-def plan(config: dict, root: Path) -> list[Planned]:
-    """The runs of a comparison's config, seed by seed. Raises ConfigError."""
+def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] | list[Adaptation]:
+    """The runs of a comparison's config, seed by seed. encoder: the run that config.run names, which the entries adapt;
+    None if each entry is pretrained. Raises ConfigError."""
     for key in config:
         if key not in KEYS:
             raise ConfigError(f"a comparison has no '{key}'{nearest(key, KEYS)} — it has: {', '.join(KEYS)}")
     name, seeds, entries = config.get("name"), config.get("seeds", [0]), config.get("entries")
-    _named(name, "name")
+    named(name, "name")
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int and s >= 0 for s in seeds):
         raise ConfigError(f"seeds must be a list of whole numbers from 0, such as seeds=[0,1,2]; got {seeds}")
     if len(set(seeds)) < len(seeds):
@@ -63,18 +105,22 @@ def plan(config: dict, root: Path) -> list[Planned]:
     shared = config.get("shared") or {}
     if not isinstance(shared, dict) or set(shared) - {"overrides", "tasks"}:
         raise ConfigError("shared may have overrides and tasks, which every entry begins with, and nothing else")
+    if encoder is not None:
+        return adaptations.plan({**config, "seeds": seeds}, encoder, root)
+    if config.get("shots") is not None:
+        raise ConfigError("shots are labels to adapt to: name the run that entries adapt, run=…, or leave shots out")
     entries = {entry: _joined(shared, spec) for entry, spec in entries.items()}
     for entry, spec in entries.items():
-        _named(entry, "an entry's name")
+        named(entry, "an entry's name")
         if not isinstance(spec, dict) or set(spec) - {"label"} != {"overrides", "tasks"}:
             raise ConfigError(f"entries.{entry} must have overrides and tasks, if it likes label, and nothing else")
-        _strings(spec["overrides"], f"entries.{entry}.overrides")
-        _not_ours(spec["overrides"], f"entries.{entry}.overrides", (*OURS, "targets") if "label" in spec else OURS)
+        strings(spec["overrides"], f"entries.{entry}.overrides")
+        not_ours(spec["overrides"], f"entries.{entry}.overrides", (*OURS, "targets") if "label" in spec else OURS)
         if "label" in spec:
-            _strings(spec["label"], f"entries.{entry}.label")
-            _not_ours(spec["label"], f"entries.{entry}.label", OURS)
+            strings(spec["label"], f"entries.{entry}.label")
+            not_ours(spec["label"], f"entries.{entry}.label", OURS)
             _earlier(spec["label"], entry, list(entries))
-    tasks = {entry: _tasks(spec["tasks"], f"entries.{entry}.tasks") for entry, spec in entries.items()}
+    tasks = {entry: tasks_of(spec["tasks"], f"entries.{entry}.tasks") for entry, spec in entries.items()}
     planned = []
     for seed in seeds:
         for entry, spec in entries.items():
@@ -101,59 +147,20 @@ def _labels(items: list[str], run: Run, name: str, root: Path, seed: int) -> Lab
     """The labels of an entry for one seed: run=<entry> becomes that entry's run with the same seed."""
     folder, of, overrides = run.folder.parent / f"{run.name}-labels", None, []
     for item in items:
-        if _key(item) == "run":
-            of = Run(root / name / f"{_value(item)}-s{seed}")
+        if key_of(item) == "run":
+            of = Run(root / name / f"{value_of(item)}-s{seed}")
             item = override("run", of.folder)
         overrides.append(item)
     set_here = {"name": f"{name}/{folder.name}", "root": root, "seed": seed}
     return Labels([*overrides, *(override(k, v) for k, v in set_here.items())], folder, of)
 
 
-def _key(item: str) -> str:
-    return item.lstrip("+~").split("=")[0]
-
-
-def _value(item: str) -> str:
-    return item.partition("=")[2].strip("'\"")
-
-
-def _not_ours(items: list[str], where: str, ours: tuple[str, ...]) -> None:
-    for item in items:
-        if _key(item) in ours:
-            raise ConfigError(f"{where} sets {item}, which the comparison itself does")
-
-
 def _earlier(items: list[str], entry: str, entries: list[str]) -> None:
     """Raise ConfigError unless run=<entry> names an earlier entry, which is trained before."""
     before = entries[: entries.index(entry)]
     for item in items:
-        if _key(item) == "run" and _value(item) not in before:
+        if key_of(item) == "run" and value_of(item) not in before:
             raise ConfigError(
                 f"entries.{entry}.label sets {item}, which must name an entry that comes before it: "
-                f"{', '.join(before) or 'none does'}{nearest(_value(item), before)}"
+                f"{', '.join(before) or 'none does'}{nearest(value_of(item), before)}"
             )
-
-
-def _tasks(items, where: str) -> dict[str, list[str]]:
-    """[digit, {sst2: [task.data.path=…]}] -> {task: overrides}."""
-    if not isinstance(items, list) or not all(isinstance(item, str | dict) for item in items):
-        raise ConfigError(f"{where} must be a list of tasks, or of task: [overrides]; got {items}")
-    by_task: dict[str, list[str]] = {}
-    for item in items:
-        by_task |= {item: []} if isinstance(item, str) else item
-    for task, overrides in by_task.items():
-        _named(task, f"a task in {where}")
-        _strings(overrides, f"{where}.{task}")
-    return by_task
-
-
-def _strings(items, where: str) -> None:
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ConfigError(f"{where} must be a list of strings, got {items}")
-
-
-def _named(name, what: str) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise ConfigError(
-            f"{what} must be a word of letters, digits, '_', '-' and '.', for it names a folder; got {name!r}"
-        )

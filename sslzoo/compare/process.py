@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,12 +85,13 @@ def signals_as_interrupt():
 
 class Command:
     """Runs `sslzoo` commands with the user's config folders. threads: CPU threads per command, if several run in
-    parallel; they then print lines, not a progress bar."""
+    parallel; they then print lines, not a progress bar. adapt_words: from the words of `sslzoo adapt` to its
+    overrides."""
 
     program = (sys.executable, "-m", "sslzoo")
 
-    def __init__(self, config_dirs: list[Path] = ()):
-        self.config_dirs = [Path(folder) for folder in config_dirs]
+    def __init__(self, config_dirs: list[Path] = (), adapt_words: Callable[[list[str]], list[str]] = list):
+        self.config_dirs, self.adapt_words = [Path(folder) for folder in config_dirs], adapt_words
         self.kept_open: tuple[int, ...] = ()  # file descriptors that children inherit, such as a lock
         self.threads: int | None = None
         self.children: set[subprocess.Popen] = set()  # running ones

@@ -3,6 +3,8 @@
 Each run and each probe is a command in its own process: their times and memory are measured separately, and the files
 that they write are the only state. The same command again skips what is done and continues with the rest.
 
+With `run`, entries are methods of `sslzoo adapt` on that run instead, and each is a folder in its adapted/.
+
     runs/<name>/
         <entry>-s<seed>/    a run, with its probe/<task>.json
         <entry>-s<seed>-labels/    its targets, if the entry has `label`
@@ -15,15 +17,17 @@ that they write are the only state. The same command again skips what is done an
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from sslzoo.compare import adaptations, adapted
+from sslzoo.compare.adaptations import Adaptation
 from sslzoo.compare.plan import Planned, plan
-from sslzoo.compare.process import Command, override, signals_as_interrupt, task_words
+from sslzoo.compare.process import Command, signals_as_interrupt
 from sslzoo.config import fingerprint
 from sslzoo.errors import UserError
 from sslzoo.report import headline, losses, page, tables, targets
@@ -38,20 +42,34 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`,
     and a task may have overrides of `sslzoo probe`. label: overrides of `sslzoo label` to make an entry's targets, with
     run=<entry> for the run of an earlier entry. shared: overrides and tasks of every entry. jobs: runs at a time. root:
-    the folder of the runs.
+    the folder of the runs. With run, a finished run or hf:FOLDER, and shots, labels a class or "all": overrides, of entries
+    and tasks, are those of `sslzoo adapt`.
     Everything is checked before anything runs. When a command fails, its error is raised with the name of the run; with
     on_error=continue after everything else is done. In either case the results are written, and list what is missing.
     """
-    runs, command = plan(config, root), command or Command()
+    encoder = adaptations.encoder_of(config.get("run"), root)
+    runs, command = plan(config, root, encoder), command or Command()
     folder, say = root / config["name"], Console(stderr=True, highlight=False)
-    for planned in runs:
+    for planned in runs if encoder is None else adaptations.of_first_seed(runs):
         try:
-            command.check(planned.run, planned.overrides, planned.tasks, planned.labels)
+            planned.check(command)
         except UserError as error:
-            raise type(error)(f"{planned.run.name}: {error}") from error
+            raise type(error)(f"{planned.name}: {error}") from error
+
+    def write(errors: dict[str, UserError]) -> dict:
+        """The results so far."""
+        return adapted.write(config, folder, runs, {name: str(error) for name, error in errors.items()})
+
     with _alone(folder, command), signals_as_interrupt():
-        errors = _all(runs, config.get("jobs", 1), config.get("on_error", "stop") == "stop", command, say)
-        results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
+        todo = [planned for planned in runs if encoder is None or not planned.done]
+        if len(todo) < len(runs):
+            say.print(f"{len(runs) - len(todo)} of {len(runs)} are done already", style="bold")
+        jobs, stop = config.get("jobs", 1), config.get("on_error", "stop") == "stop"
+        errors = _all(todo, jobs, stop, command, say, write if encoder else None)
+        if encoder is None:
+            results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
+        else:
+            adapted.show(results := write(errors), folder)
     if errors:
         first = next(iter(errors.values()))
         if len(errors) > 1:
@@ -60,17 +78,24 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     return results
 
 
-def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Console) -> dict[str, UserError]:
+def _all(
+    runs: list[Planned] | list[Adaptation],
+    jobs: int,
+    stop: bool,
+    command: Command,
+    say: Console,
+    ended: Callable[[dict[str, UserError]], object] | None = None,
+) -> dict[str, UserError]:
     """Do all runs, up to `jobs` at a time, each with its share of the cores; return {run: error}. stop: start none
-    after a failure."""
+    after a failure. ended: called with the errors so far after each run."""
     if jobs > 1:
         command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     errors: dict[str, UserError] = {}
     waiting, running = list(enumerate(runs, 1)), {}
 
-    def one(number: int, planned: Planned) -> None:
-        for doing in _carry_out(planned, command):
-            say.print(f"[{number}/{len(runs)}] {planned.run.name}: {doing}", style="bold", markup=False)
+    def one(number: int, planned: Planned | Adaptation) -> None:
+        for doing in planned.steps(command):
+            say.print(f"[{number}/{len(runs)}] {planned.name}: {doing}", style="bold", markup=False)
 
     with ThreadPoolExecutor(jobs) as pool:
         submit = pool.submit if jobs > 1 else _here
@@ -78,8 +103,7 @@ def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Cons
             while running or (waiting and not (errors and stop)):
                 ahead = [planned.run.folder for _, planned in [*running.values(), *waiting]]
                 for job in [job for job in waiting if not (errors and stop)]:
-                    source = job[1].labels and job[1].labels.of
-                    if len(running) < jobs and not (source and source.folder in ahead):
+                    if len(running) < jobs and job[1].after not in ahead:
                         waiting.remove(job)
                         running[submit(one, *job)] = job
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -87,12 +111,14 @@ def _all(runs: list[Planned], jobs: int, stop: bool, command: Command, say: Cons
                     try:
                         future.result()
                     except UserError as error:
-                        errors[planned.run.name] = type(error)(f"{planned.run.name}: {error}")
-                        say.print(f"{errors[planned.run.name]}", style="red", markup=False)
+                        errors[planned.name] = type(error)(f"{planned.name}: {error}")
+                        say.print(f"{errors[planned.name]}", style="red", markup=False)
+                    if ended is not None:
+                        ended(errors)
         except BaseException:
             command.end()
             raise
-    return {planned.run.name: errors[planned.run.name] for planned in runs if planned.run.name in errors}
+    return {planned.name: errors[planned.name] for planned in runs if planned.name in errors}
 
 
 def _here(work, *arguments) -> Future:
@@ -103,32 +129,6 @@ def _here(work, *arguments) -> Future:
     except UserError as error:
         future.set_exception(error)
     return future
-
-
-def _carry_out(planned: Planned, command: Command) -> Iterator[str]:
-    """Run a run's missing commands, yielding a description before each."""
-    if planned.run.done and not planned.missing():
-        yield "done already"
-    if not planned.run.done and planned.labels:
-        yield "label"  # existing labels are kept, even if their run has been deleted
-        command("label", *planned.labels.overrides)
-        if not planned.labels.done:
-            raise UserError("labelling stopped before its end — the same command makes the labels again")
-    if not planned.run.done:
-        yield "pretrain"
-        command("pretrain", *planned.overrides)
-        if not planned.run.done:
-            raise UserError("pretraining stopped before its last step — the same command goes on from there")
-    missing, run = planned.missing(), override("run", planned.run.folder)
-    baselines = override("baselines", planned.run.folder.parent / "baselines")
-    if alike := [task for task in missing if not planned.tasks[task]]:
-        yield f"probe {', '.join(alike)}"  # in one process, which reads the features once
-        command("probe", "--multirun", run, baselines, f"task={','.join(alike)}")
-    for task in (task for task in missing if planned.tasks[task]):
-        yield f"probe {task}"
-        command("probe", run, baselines, *task_words(task, planned.tasks[task]))
-    if left := planned.missing():
-        raise UserError(f"the probe of {left[0]} ended without a result in {planned.run.probes}")
 
 
 @contextmanager

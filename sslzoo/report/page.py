@@ -41,7 +41,7 @@ def write(runs: list[Run], path: Path, results: dict | None = None) -> list[tabl
     rows = tables.rows(groups, tasks)
     for record in records:  # the table's order of tasks everywhere
         record.probes = {row.task: record.probes[row.task] for row in rows if row.task in record.probes}
-    page = _whole(str(title), _body(str(title), groups, rows, results))
+    page = whole(str(title), _body(str(title), groups, rows, results))
     write_atomic(path, lambda p: p.write_text(page, encoding="utf-8", errors="replace"))
     return rows
 
@@ -58,7 +58,7 @@ def _body(title: str, groups: dict[str, list[Record]], rows: list[tables.Row], r
     if several:
         body.append(verdict.listed(found, anchors))
     body.append(f'<p class="facts">{escape(losses.summary(rows, losses.rows(groups)))}</p></header>')
-    body.append(_failures(results))
+    body.append(failures(results))
     if rows:
         body += [score_table.table(rows, several, anchors), score_table.cost(rows)]
     body.append(targets.html(targets.target_rows(groups)))
@@ -73,7 +73,8 @@ def _body(title: str, groups: dict[str, list[Record]], rows: list[tables.Row], r
     return body
 
 
-def _whole(title: str, body: list[str]) -> str:
+def whole(title: str, body: list[str]) -> str:
+    """A page of these parts, with its style and script in it."""
     style, script = (Path(__file__).with_name(n).read_text(encoding="utf-8") for n in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = POLICY.format(script=f"sha256-{digest}")
@@ -104,7 +105,8 @@ def _measured(records: list[Record], results: dict | None) -> str:
     return facts(parts) if any(parts) else ""
 
 
-def _failures(results: dict | None) -> str:
+def failures(results: dict | None) -> str:
+    """The runs of a comparison that failed, each with its error; "" if none did."""
     failed = [r for r in (results or {}).get("runs", []) if r.get("error")]
     lines = (f"<li><span class=failed>{escape(r['run'])}</span>: {escape(r['error'])}</li>" for r in failed)
     return f'<ul class="missing">{"".join(lines)}</ul>' if failed else ""

@@ -1,0 +1,198 @@
+"""`sslzoo compare` of ways of adapting one encoder: what is run, what the tables say, and that a stopped one goes on."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_tasks import tiny_run
+
+from sslzoo.adapt.command import run_adapt
+from sslzoo.compare.plan import plan
+from sslzoo.compare.process import Command
+from sslzoo.compare.run import compare
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.report import adaptation_page, adaptations
+from sslzoo.run import Run
+
+CONFIG = {
+    "name": "ways",
+    "seeds": [13, 21],
+    "shots": [{2: ["trainer.max_steps=2"]}, "all"],
+    "shared": {"overrides": ["trainer.progress=false"], "tasks": ["digit"]},
+    "entries": {
+        "full": {"overrides": ["method=full"]},
+        "head": {"overrides": ["method=head"], "tasks": [{"colour": ["task.label=label"]}]},
+        "lora": {"overrides": ["method=lora", "method.r=2"], "shots": [2]},
+    },
+}
+
+
+class Here(Command):
+    """Runs `sslzoo adapt` in this process."""
+
+    def __init__(self, fail: str = ""):
+        super().__init__(adapt_words=lambda words: [*words, "head=classification"])
+        self.fail, self.ran = fail, []
+
+    def __call__(self, command, *words):
+        said = dict(word.split("=", 1) for word in words)
+        assert command == "adapt" and said["name"] != self.fail, "it was stopped"
+        self.ran.append(said["name"])
+        words = self.adapt_words(list(words))
+        run_adapt(self.compose("adapt", words), {"method": said["method"], "task": said["task"]})
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """(root, config) of a comparison on a tiny encoder of images, and what it was stopped at."""
+    root = tmp_path_factory.mktemp("runs")
+    shutil.copytree(tiny_run("tiny_image", "image").folder, root / "tiny")
+    tasks = [{"classification": ["task.label=label"]}]
+    shared = {"overrides": ["trainer.progress=false", "optim.lr=0.01", "trainer.max_steps=3"], "tasks": tasks}
+    config = {**CONFIG, "run": "tiny", "shared": shared, "shots": [2, "all"]}
+    config["entries"] = {name: {**CONFIG["entries"][name], "tasks": []} for name in CONFIG["entries"]}
+    return root, config
+
+
+def test_the_plan_goes_from_few_labels_to_all_and_seed_by_seed(tmp_path):
+    made = plan(CONFIG, Path("runs"), Run(Path("runs/enc")))
+    assert [one.name for one in made] == [
+        *(
+            "ways-digit-full-2shot-13",
+            "ways-digit-head-2shot-13",
+            "ways-digit-lora-2shot-13",
+            "ways-colour-head-2shot-13",
+        ),
+        *(
+            "ways-digit-full-2shot-21",
+            "ways-digit-head-2shot-21",
+            "ways-digit-lora-2shot-21",
+            "ways-colour-head-2shot-21",
+        ),
+        *("ways-digit-full-s13", "ways-digit-head-s13", "ways-colour-head-s13"),
+        *("ways-digit-full-s21", "ways-digit-head-s21", "ways-colour-head-s21"),
+    ]
+    assert made[5].overrides == [
+        "task=digit", "trainer.progress=false", "method=head", "trainer.max_steps=2", "name=ways-digit-head-2shot-21",
+        "root=runs", "seed=21", "task.shots=2", "task.split_seed=21",
+    ]  # fmt: skip
+    assert made[10].overrides[:3] == ["task=colour", "task.name=colour", "task.label=label"]
+    assert not any("shots" in word for word in made[10].overrides)
+    assert made[0].run.folder == Path("runs/enc/adapted/ways-digit-full-2shot-13")
+
+
+def test_it_adapts_writes_its_tables_and_goes_on(real, capsys):
+    root, config = real
+    stopped = Here(fail="ways-classification-head-2shot-21")
+    with pytest.raises(AssertionError, match="it was stopped"):
+        compare(config, root, stopped)
+    again = Here()
+    results = compare(config, root, again)
+    out = capsys.readouterr().out
+    assert stopped.ran + again.ran == [one.name for one in plan(config, root, Run(root / "tiny"))]
+    assert again.ran[0] == stopped.fail and results == json.loads((root / "ways" / "results.json").read_text())
+    third = Here()
+    assert compare(config, root, third)["rows"] == results["rows"] and third.ran == []
+    assert "10 of 10 are done already" in capsys.readouterr().err
+
+    rows = {(row["entry"], row["shots"]): row for row in results["rows"]}
+    assert rows.keys() == {("full", 2), ("head", 2), ("lora", 2), ("full", None), ("head", None)}
+    for (entry, shots), row in rows.items():
+        assert row["task"] == "classification" and len(row["test"]["values"]) == row["expected"] == 2
+        frozen = row["trained_parameters"]["mean"] == row["head_parameters"]["mean"] > 0
+        assert frozen == (entry == "head")
+        assert row["seconds"]["mean"] > 0 and row["latency_ms_32"]["mean"] > 0 and row["bytes_stored"]["mean"] > 0
+        assert (row["n_train"] < rows["full", None]["n_train"]) == (shots == 2)
+        assert row["beats"].keys() == {"full", "head"} - {entry}
+    assert rows["lora", 2]["trained_parameters"]["mean"] < rows["full", 2]["trained_parameters"]["mean"]
+    for told in (out, (root / "ways" / "results.md").read_text()):
+        assert "2 labels a class" in told and "All labels" in told and "ms at batch 1" in told
+    page = (root / "ways" / "report.html").read_text()
+    assert "classification, 2 labels a class" in page and "parameters trained" in page
+
+
+def test_what_is_planned_is_checked_before_anything_runs(real):
+    root, config = real
+    here = Here()
+    wrong = {**config, "name": "other", "entries": {**config["entries"], "z": {"overrides": ["method.r=2"]}}}
+    with pytest.raises(ConfigError, match="other-classification-z-2shot-13: .*method.r"):
+        compare(wrong, root, here)
+    wrong = {**config, "entries": {"full": {"overrides": ["method=full", "optim.lr=0.5"]}}}
+    with pytest.raises(ConfigError, match="is a run of another config .*optim.lr: 0.01 -> 0.5"):
+        compare(wrong, root, here)
+    with pytest.raises(UserError, match="no run 'tinny'"):
+        compare({**config, "run": "tinny"}, root, here)
+    assert here.ran == [] and not (root / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"shots": [0]}, "must be labels a class"),
+        ({"shots": ["some"]}, "must be labels a class"),
+        ({"shots": [{2: "x"}]}, "shots.2 must be a list of strings"),
+        ({"entries": {"full": {"label": []}}}, "entries.full may have overrides, tasks, shots"),
+        ({"entries": {"full": {"overrides": ["task.shots=3"]}}}, "sets task.shots=3, which the comparison"),
+        ({"shared": {}, "entries": {"full": {}}}, "entries.full has no tasks"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_in_one_line(change, words):
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        plan({**CONFIG, **change}, Path("runs"), Run(Path("runs/enc")))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="shots are labels to adapt to: name the run"):
+        plan(CONFIG, Path("runs"))
+
+
+def run_of(entry: str, seed: int, score: float | None, **more) -> dict:
+    result = {"metric": "accuracy", "test": {"accuracy": score}, "valid": {"accuracy": score}, "chance": 0.5}
+    result |= {
+        "trained_parameters": 10**seed,
+        "head_parameters": 10,
+        "latency_ms": {"1": 2.0, "32": 9.0},
+        "seconds": 4.0,
+    }
+    done = {**result, **more} if score is not None else None
+    return {"run": f"{entry}-{seed}", "entry": entry, "task": "t", "shots": 16, "seed": seed, "result": done}
+
+
+def test_a_row_says_whether_it_beats_full_and_head_by_more_than_the_spread():
+    scores = {
+        "full": (0.70, 0.74),
+        "head": (0.60, 0.60),
+        "better": (0.80, 0.82),
+        "within": (0.73, 0.75),
+        "none": (None, None),
+    }
+    found = adaptations.rows([run_of(entry, i + 3, s) for entry, two in scores.items() for i, s in enumerate(two)])
+    said = {row.entry: row.beats for row in found}
+    assert said["better"] == {"full": True, "head": True} and said["within"] == {"full": False, "head": True}
+    assert said["head"] == {"full": False} and said["none"] == {}
+    [table, costs] = adaptations.tables(found)
+    lines = {line[0]: line[1:] for line in table.lines}
+    assert lines["better"] == ["81.0 ± 1.4", "full on 1 of 1, head on 1 of 1"]
+    assert lines["within"] == ["74.0 ± 1.4", "not full, head on 1 of 1"] and lines["none"] == ["not run", "not run"]
+    assert lines["head"] == ["60.0 ± 0.0", "not full"] and table.bold == {(2, 1)}
+    assert costs.lines[0] == ["full", "5,490", "10", "—", "—", "2.0", "9", "4"]
+    assert "beat method=full on 1 of 2 rows and method=head on 2 of 2 rows" in adaptations.summary(found)
+    assert "2 of 10 adaptations are not run" in adaptations.summary(found)
+    one = adaptations.rows([run_of("full", 13, 0.7), run_of("lora", 13, 0.9)])
+    assert [row.beats for row in one] == [{}, {}], "one seed has no spread"
+    chart = adaptation_page.parameters(found)
+    assert chart.count("<circle") == 4 and "better: 81.0 ± 1.4, 5,500 parameters trained" in chart
+
+
+def test_early_exits_curve_is_drawn_against_speed_up():
+    points = [
+        {"patience": p, "score": 0.9 - p / 50, "layers": 6 - p, "speedup_1": 1 + p, "speedup_32": 1.5}
+        for p in (0, 1, 2)
+    ]
+    exits = {"criterion": "patience", "chosen": 1, "depth": 6, "valid": [], "test": points}
+    [row] = adaptations.rows([run_of("early_exit", 13, 0.9, exits=exits)])
+    drawn = adaptation_page.speed_up(row, 1)
+    assert drawn.count("<circle") == 3 and "patience 1: 88.0, 2.00 times as fast" in drawn and "3.0x" in drawn
+    assert drawn.count('class="untrained"') == 1
+    [none] = adaptations.rows([run_of("full", 13, 0.9)])
+    assert none.exits == []
