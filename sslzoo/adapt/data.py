@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslzoo.adapt.several import several_classes
 from sslzoo.adapt.transcripts import encoded_transcripts
 from sslzoo.data.base import Data, Split, WrappedData
 from sslzoo.data.loader import IGNORE
+from sslzoo.data.mixture import Mixture
 from sslzoo.data.question_windows import QuestionWindows
 from sslzoo.errors import UserError
 from sslzoo.features.intervals import labels_at
@@ -59,7 +61,7 @@ class SupervisedSplit(Split):
 
 
 class LabelledItems(SupervisedSplit):
-    """Items with one label each: labels [M], int64 or float32."""
+    """Items with one label each, or K: labels [M] or [M, K], int64 or float32."""
 
     def __init__(self, splits: list[Split], source: np.ndarray, places: np.ndarray, labels: np.ndarray):
         super().__init__(splits, source, places)
@@ -150,13 +152,16 @@ class Supervised(WrappedData):
 
     @property
     def classes(self) -> list[str] | None:
-        """Names by number; None for a regression. For transcripts: the symbols. For questions: ["answer"], and "none" if some of train have none."""
+        """Names by number; None for a regression. For transcripts: the symbols. For several columns: "column=class". For
+        questions: ["answer"], and "none" if some of train have none."""
         if self._classes is not None or self.task.kind == "regression":
             return self._classes
         if self.task.kind == "transcripts":
             return self.task.symbols.names
         if self.task.kind == "answers":
             return ["answer", "none"] if any(not one.answers for one in self.split("train").questions) else ["answer"]
+        if self.task.kind == "classes":
+            return self.several[2]
         return self.tags[2] if self.task.kind == "frames" else self.task_data.classes
 
     @property
@@ -187,6 +192,11 @@ class Supervised(WrappedData):
         """Parts and symbols of a task about transcripts: see `encoded_transcripts`."""
         return encoded_transcripts(self.task, self.pool)
 
+    @cached_property
+    def several(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
+        """Parts, labels and classes of a task about several label columns: see `several_classes`."""
+        return several_classes(self.task, self.pool)
+
     def cut_texts(self, part: str) -> int:
         """How many texts of a part were truncated, being longer than the encoder's input."""
         if self.task.kind == "answers":
@@ -215,12 +225,20 @@ class Supervised(WrappedData):
         if self.task.kind == "transcripts":
             places, encoded, _ = self.transcripts
             return TranscribedItems(*self._located(places[name]), [encoded[i] for i in places[name].tolist()])
+        if self.task.kind == "classes":
+            places, numbers, _ = self.several
+            return LabelledItems(*self._located(places[name]), numbers[name])
         if self.task.kind == "frames":
             label, parts, classes, _ = self.tags
             rate = None if self.data.modality == "text" else self.pool.rate
             return TaggedItems(*self._located(parts[name]), label, classes, self.stride, rate)
         part = self.task_data.parts[name]
-        return LabelledItems(*self._located(part.items), part.labels)
+        if not (self.task.balanced and name == "train"):
+            return LabelledItems(*self._located(part.items), part.labels)
+        order = np.argsort(part.labels, kind="stable")  # a mixture's sets are the classes, one after the other
+        split = LabelledItems(*self._located(part.items[order]), part.labels[order])
+        split.mixture = Mixture.of(np.bincount(part.labels), 0.0)
+        return split
 
     def _located(self, items: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
         """(the data's splits, the split's index [M], the index in it [M]) of places [M] in the pool."""

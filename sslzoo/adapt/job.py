@@ -257,10 +257,11 @@ def load_adapted(run: Run, name: str):
 
 
 def default_name(config: dict, method: str) -> str:
-    """<task>-<method>, then <K>shot-<split seed> with few labels, "untrained" if so and s<seed> unless the seed is
-    0."""
+    """<task>-<method>, then <K>shot-<split seed> with few labels, fold<n> for one of several folds, "untrained" if so and
+    s<seed> unless the seed is 0."""
     task = config["task"]
     more = [] if task.get("shots") is None else [f"{task['shots']}shot", str(task["split_seed"])]
+    more += [f"fold{task['split']['fold']}"] if "fold" in (task.get("split") or {}) else []
     more += ["untrained"] * config["untrained"] + ([f"s{config['seed']}"] if config["seed"] else [])
     return "-".join([str(task["name"]), method, *more])
 

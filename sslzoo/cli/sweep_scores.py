@@ -7,6 +7,9 @@ from sslzoo.cli.sweep_names import bare, short
 from sslzoo.report.runs import aligned
 from sslzoo.report.tables import Score
 
+FOLD = "task.split.fold"
+REPEATED = ("seed", FOLD)  # settings over which means are taken
+
 
 class Reached(float):
     """A job's validation score, a float for the sweeper, with the path of its result file."""
@@ -29,28 +32,31 @@ def on_test(reached: Reached) -> float:
 
 
 def over_seeds(jobs: list[tuple[list[str], float | None]]) -> str:
-    """The table of mean ± spread over seeds, on validation and test, a row per combination of the other settings. jobs:
-    (varied settings, score) of each; "" if no two jobs differ only in their seed."""
+    """The table of mean ± spread over seeds and folds, on validation and test, a row per combination of the other
+    settings. jobs: (varied settings, score) of each; "" if no two jobs differ only in these."""
     groups: dict[tuple[str, ...], list[dict]] = {}
     for words, value in jobs:
         if isinstance(value, Reached):
-            key = tuple(word for word in words if bare(word) != "seed")
+            key = tuple(word for word in words if bare(word) not in REPEATED)
             groups.setdefault(key, []).append(json.loads(Path(value.result).read_text(encoding="utf-8")))
     if all(len(found) < 2 for found in groups.values()):
         return ""
+    folds = any(bare(word) == FOLD for words, _ in jobs for word in words)
     names = short([word for key in groups for word in key])
     columns = {
         shown: [next((w.partition("=")[2].strip("'\"") for w in key if bare(w) == name), "") for key in groups]
         for name, shown in names.items()
     }
     columns["metric"] = [found[0]["metric"] for found in groups.values()]
-    columns["seeds"] = [str(len(found)) for found in groups.values()]
+    columns["folds" if folds else "seeds"] = [str(len(found)) for found in groups.values()]
     for part in ("valid", "test"):
         columns[part] = [shown([one[part][one["metric"]] for one in found]) for found in groups.values()]
     columns["chance"] = [f"{100 * found[0]['chance']:.1f}" for found in groups.values()]
     columns["trained"] = [f"{found[0]['trained_parameters']:,}" for found in groups.values()]
     columns["seconds"] = [f"{sum(one['seconds'] for one in found) / len(found):.0f}" for found in groups.values()]
-    return "mean ± standard deviation over seeds:\n" + aligned(columns, left=(*names.values(), "metric"))
+    return f"mean ± standard deviation over {'seeds and folds' if folds else 'seeds'}:\n" + aligned(
+        columns, left=(*names.values(), "metric")
+    )
 
 
 def shown(values: list[float]) -> str:

@@ -142,3 +142,30 @@ class ByItem:
             ):
                 chosen[part].append(members[cut])
         return {part: np.sort(np.concatenate(pieces)) for part, pieces in chosen.items()}
+
+
+class Fold:
+    """One of several folds of all items of the data, for cross-validation: no group is in two folds.
+
+    column: the label column with the group's name, such as IEMOCAP's session. Sorted groups go to the folds in turn.
+    fold: which one is test, from 1; valid: share of the other folds' items, drawn by the hashes of their names.
+    """
+
+    def __init__(self, column: str, fold: int = 1, folds: int = 5, valid: float = 0.2, seed: int = 0):
+        _check(valid, valid)
+        if folds < 2 or not 1 <= fold <= folds:
+            raise ConfigError(f"task.split.fold is 1 to task.split.folds, which is 2 or more; got {fold} and {folds}")
+        self.mend = "take a task.split.column of which every fold has each label"
+        self.column, self.fold, self.folds, self.valid, self.seed = column, fold, folds, valid, seed
+
+    def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        column, names = pool.column(self.column), pool.names()
+        groups = np.array([str(column[i]) for i in places], dtype=object)
+        known = np.unique(groups)
+        if len(known) < self.folds:
+            raise UserError(f"{len(known)} groups of '{self.column}' cannot be put in {self.folds} folds")
+        test = np.isin(groups, known[self.fold - 1 :: self.folds])
+        rest = places[~test]
+        order = rest[_ordered([names[i] for i in rest], self.seed)]
+        count = max(1, round(len(rest) * self.valid))
+        return {"train": np.sort(order[count:]), "valid": np.sort(order[:count]), "test": places[test]}

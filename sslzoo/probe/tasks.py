@@ -13,10 +13,10 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.compatible import check_compatible
 from sslzoo.features.intervals import labels_at
 from sslzoo.probe import shots as few
-from sslzoo.probe.splits import ByGroup, ByItem, Official, Pool
+from sslzoo.probe.splits import ByGroup, ByItem, Fold, Official, Pool
 from sslzoo.tasks.metrics import BY_KIND
 
-LEARNED = ("answers", "transcripts")  # kinds of tasks that are not probed
+LEARNED = ("answers", "transcripts", "classes")  # kinds of tasks that are not probed
 
 
 @dataclass
@@ -52,9 +52,11 @@ class Task:
     name: the name of its result files; None for the label's. label: the name of a label column or of time-aligned
     labels; None if the data has only one.
     kind: what a row is: an item with a class, an item with a value, a frame with a class, or, for `sslzoo adapt` only, a
-    question whose answer is in a text, or an utterance with a transcript.
-    symbols: of transcripts.
-    split: `Official`, `ByGroup` or `ByItem`. data: the task's own; None for the run's.
+    question whose answer is in a text, an utterance with a transcript, or an item with a class in each of several label
+    columns ("classes"), whose names `label` joins with a plus: action+object+location.
+    symbols: of transcripts. balanced: of a classification: train draws each class equally often (which needs batches of a
+    number of items), and validation's score is the mean over classes.
+    split: `Official`, `ByGroup`, `ByItem` or `Fold`. data: the task's own; None for the run's.
     classes: use only items with these labels. min_count: leave out classes with fewer items.
     max_items: items per part at most, max_frames: frames per part at most; chosen by a fixed hash.
     shots: K, the items of each class in train, and as many in validation; of values, K above train's median and K not
@@ -68,12 +70,14 @@ class Task:
         name: str | None = None,
         label: str | None = None,
         modality: list[str] | None = None,
-        kind: Literal["classification", "regression", "frames", "answers", "transcripts"] = "classification",
+        kind: Literal[
+            "classification", "regression", "frames", "answers", "transcripts", "classes"
+        ] = "classification",
         metric: Literal[
             "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact", "wer",
-            "cer", "per",
+            "cer", "per", "balanced_accuracy",
         ] = "accuracy",
-        split: Official | ByGroup | ByItem | None = None,
+        split: Official | ByGroup | ByItem | Fold | None = None,
         data: Data | None = None,
         classes: list[str | int | float | bool] | None = None,
         min_count: int = 1,
@@ -82,6 +86,7 @@ class Task:
         shots: int | None = None,
         split_seed: int = 13,
         symbols: Symbols | None = None,
+        balanced: bool = False,
     ):  # fmt: skip
         name = name or label or kind
         modality = list(MODALITIES) if modality is None else list(modality)
@@ -99,12 +104,14 @@ class Task:
             raise ConfigError(
                 f"task {name}: kind=transcripts needs symbols and one of their rates as metric, and no other kind does"
             )
+        if balanced and kind != "classification":
+            raise ConfigError(f"task {name}: balanced is for kind=classification")
         self.name, self.label, self.modality, self.kind, self.metric = name, label, modality, kind, metric
         self.split, self.data = split or Official(), data
         self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
         self.shots, self.split_seed = shots, split_seed
-        self.symbols = symbols
+        self.symbols, self.balanced = symbols, balanced
 
     def check_probed(self) -> None:
         """Raise ConfigError for a task that cannot be probed, only adapted to."""

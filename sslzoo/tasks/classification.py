@@ -18,7 +18,16 @@ from sslzoo.tasks.metrics import score
 
 
 class ClassTask(TaskObjective):
-    """Predicts one class from logits [B, C], which subclasses compute."""
+    """Predicts one class from logits [B, C], which subclasses compute.
+
+    balanced: whether validation's score is the mean over classes.
+    """
+
+    balanced = False
+
+    @property
+    def chosen_by(self) -> str:
+        return "balanced_accuracy" if self.balanced else self.metric
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of logits [B, C] for class numbers [B]."""
@@ -38,7 +47,8 @@ class ClassTask(TaskObjective):
             truths.append(labels.numpy())
             answers.append(logits.argmax(1).numpy())
         truth, predicted = np.concatenate(truths), np.concatenate(answers)
-        for metric in dict.fromkeys([self.metric, "accuracy", *(["f1"] if "f1" in self.metric else [])]):
+        more = [*(["f1"] if "f1" in self.metric else []), *(["balanced_accuracy"] if self.balanced else [])]
+        for metric in dict.fromkeys([self.metric, "accuracy", *more]):
             yield metric, score(metric, truth, predicted)
         yield "loss", loss / len(truth)
 
@@ -55,8 +65,8 @@ class Classification(ItemTask, ClassTask):
 
     loss = -1/B sum_b log softmax(W f(x_b) + c)_{y_b}
 
-    features, pooler, dropout: see `ItemTask`. label_smoothing: the share of the target that is spread over all classes
-    (Szegedy et al. 2016, section 7), in training only.
+    features, pooler, dropout, projection_dim: see `ItemTask`. label_smoothing: the share of the target that is spread over
+    all classes (Szegedy et al. 2016, section 7), in training only.
     """
 
     kinds = ("classification",)
@@ -69,10 +79,12 @@ class Classification(ItemTask, ClassTask):
         pooler: bool = False,
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
+        projection_dim: int | None = None,
     ):
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"objective.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
-        super().__init__(encoder, data, len(data.classes), features, pooler, dropout)
+        super().__init__(encoder, data, len(data.classes), features, pooler, dropout, projection_dim)
+        self.balanced = data.task.balanced
         self.label_smoothing = label_smoothing
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

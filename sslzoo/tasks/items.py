@@ -18,14 +18,16 @@ class ItemTask(TaskObjective):
 
     outputs: rows of W. features: f(x) is "pooled", the encoder's pooled vector, or "layers", a weighted sum of all
     layers averaged over the item's tokens, as in s3prl. pooler: a dense layer with tanh before W, as BERT's pooler.
-    dropout: of the input of W.
+    dropout: of the input of W. projection_dim: width of a linear layer before W, None for none; SUPERB has it before the
+    mean over tokens, which is the same.
     """
 
     modalities = ("image", "speech", "text")
 
     def __init__(
-        self, encoder: Any, data: Any, outputs: int, features: Literal["pooled", "layers"], pooler: bool, dropout: float
-    ):
+        self, encoder: Any, data: Any, outputs: int, features: Literal["pooled", "layers"], pooler: bool, dropout: float,
+        projection_dim: int | None = None,
+    ):  # fmt: skip
         super().__init__()
         if not 0 <= dropout < 1:
             raise ConfigError(f"objective.dropout must be at least 0 and below 1, got {dropout}")
@@ -38,13 +40,16 @@ class ItemTask(TaskObjective):
         self.layers = WeightedSum(encoder.depth + 1) if features == "layers" else None
         self.dropout = SeededDropout(dropout)
         self.pooler = nn.Linear(encoder.dim, encoder.dim) if pooler else None
-        self.head = nn.Linear(encoder.dim, outputs)
+        self.project = None if projection_dim is None else nn.Linear(encoder.dim, projection_dim)
+        self.head = nn.Linear(projection_dim or encoder.dim, outputs)
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
         """[B, outputs]."""
         vector = self.vector(encoder, batch)
         if self.pooler is not None:
             vector = torch.tanh(self.pooler(vector))
+        if self.project is not None:
+            vector = self.project(vector)
         return self.head(self.dropout(vector, batch.row_seeds))
 
     def vector(self, encoder: nn.Module, batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-CLASSIFICATION = ("accuracy", "f1", "matthews", "accuracy_f1")
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "f1", "matthews", "accuracy_f1")
 REGRESSION = ("pearson_spearman", "pearson", "spearman")
 BY_KIND = {  # the metrics of each kind of task
     "classification": CLASSIFICATION,
@@ -12,6 +12,7 @@ BY_KIND = {  # the metrics of each kind of task
     "regression": REGRESSION,
     "answers": ("f1", "exact"),
     "transcripts": ("wer", "cer", "per"),
+    "classes": ("accuracy",),
 }
 ERRORS = ("wer", "cer", "per")
 
@@ -55,6 +56,7 @@ def pearson_spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 METRICS = {
     "accuracy": metrics.accuracy_score,
+    "balanced_accuracy": metrics.balanced_accuracy_score,  # the mean over classes
     "f1": f1,
     "accuracy_f1": accuracy_f1,
     "matthews": metrics.matthews_corrcoef,

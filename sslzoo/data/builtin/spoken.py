@@ -51,7 +51,7 @@ class Spoken(Data):
 
     Each voice says each of `WORDS` `takes` times, and `sentences` sentences, cycling through the intents. A voice is
     in one split only. Labels: voice; word ("" for a sentence) and intent ("" for a word), which a mean over time
-    predicts poorly; transcript. Time-aligned label: phone, in IPA, covering the whole item.
+    predicts poorly; its action, object and location ("" for a word); transcript. Time-aligned label: phone, in IPA, covering the whole item.
 
     words: how many of `WORDS` to use. max_seconds: training crops longer items to this length.
     """
@@ -98,6 +98,7 @@ class _Items(Split):
         self.samples, self.cut = arrays["samples"], cut
         self.lengths, self.starts = arrays["length"][rows], (ends - arrays["length"])[rows]
         self.columns = {key: arrays[key][rows] for key in ("word", "intent", "voice", "transcript")}
+        self.columns |= slots(self.columns["intent"], self.columns["transcript"])
         utterances = zip(self.columns["voice"], self.columns["transcript"], strict=True)
         self.names = [f"spoken {name} {i}: {voice}, {text}" for i, (voice, text) in enumerate(utterances)]
         cuts = np.cumsum(arrays["phones"])[:-1]
@@ -107,6 +108,17 @@ class _Items(Split):
     def read(self, index: int, seed: int | None = None) -> Tensor:
         start, stop = (int(self.starts[index]) + at for at in self.window(index, seed))
         return torch.from_numpy(self.samples[start:stop].astype(np.float32) / 32768)
+
+
+def slots(intents: np.ndarray, transcripts: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns action, object and location: of a sentence, its intent's words and its room; of a word, ""."""
+    found: dict[str, list[str]] = {"action": [], "object": [], "location": []}
+    for intent, text in zip(intents.tolist(), transcripts.tolist(), strict=True):
+        action, _, thing = intent.partition(" ")
+        room = next((room for room in ROOMS if intent and room in text.split()), "")
+        for name, value in zip(found, (action, thing, room), strict=True):
+            found[name].append(value)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 @dataclass(frozen=True)
