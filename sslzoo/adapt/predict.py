@@ -41,7 +41,7 @@ class AdaptedEncoder(PretrainedEncoder):
     def predict(self, inputs: Any, lengths: Any = None, rate: int | None = None) -> list:
         """The prediction for each item, in order; inputs are as for the encoder. Classification: the class name;
         regression: the value; tagging: a list of class names, one per word (split at spaces) or frame of speech;
-        recognition: a transcript; questions, given as pairs of a question and a paragraph: the answer's text, "" for none.
+        recognition: a transcript; verification: an embedding of norm 1; questions, given as pairs of a question and a paragraph: the answer's text, "" for none.
 
         Raises InputError and InputTypeError as the encoder does.
         """
@@ -67,7 +67,7 @@ class AdaptedEncoder(PretrainedEncoder):
         return found
 
     def _named(self, said: Any) -> Any:
-        if self.classes is None or isinstance(said, str):
+        if self.classes is None or isinstance(said, str | np.ndarray):
             return said
         return [self.classes[i] for i in said] if isinstance(said, list) else self.classes[said]
 

@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from sslzoo.adapt.items import LabelledItems
+from sslzoo.adapt.prepared import Prepared
 from sslzoo.errors import UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
 
 
-def several_classes(task: Task, pool: Pool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
-    """(the places [M] of each part's items with a class in every column of `task.label`, their class numbers [M, K],
-    counted in each column; the classes of all columns in turn, as "column=class").
+def several_classes(task: Task, pool: Pool) -> Prepared:
+    """The items with a class in every column of `task.label`, with their class numbers [M, K], counted in each column; the
+    classes of all columns in turn, as "column=class".
 
     Raises UserError if a part is empty, or if valid or test has a class that train lacks.
     """
@@ -29,4 +31,4 @@ def several_classes(task: Task, pool: Pool) -> tuple[dict[str, np.ndarray], dict
                 )
             numbers[part][:, k] = np.searchsorted(known, found)
         names += [f"{column}={value}" for value in known]
-    return parts, numbers, names
+    return Prepared(parts, names, lambda part, *located: LabelledItems(*located, numbers[part]))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from sslzoo.adapt.data import LabelledItems, Supervised
+from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.items import LabelledItems
 from sslzoo.adapt.unlabelled import text_split
 from sslzoo.data import files
 from sslzoo.data.base import Split

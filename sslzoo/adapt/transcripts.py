@@ -2,15 +2,16 @@
 
 import numpy as np
 
+from sslzoo.adapt.items import TranscribedItems
+from sslzoo.adapt.prepared import Prepared
 from sslzoo.data.transcripts import Unknown
 from sslzoo.errors import UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
 
 
-def encoded_transcripts(task: Task, pool: Pool) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray], dict[str, int]]:
-    """(the places of each part's items with a transcript, the symbols of each place's, how many of each part are
-    left out by `task.symbols.unknown`).
+def encoded_transcripts(task: Task, pool: Pool) -> Prepared:
+    """The items with a transcript, and its symbols; what is left out is by `task.symbols.unknown`.
 
     Raises UserError if a part has no transcripts, or one has what no symbol stands for.
     """
@@ -32,4 +33,9 @@ def encoded_transcripts(task: Task, pool: Pool) -> tuple[dict[str, np.ndarray], 
         parts[part] = np.array([place for place in places.tolist() if place in encoded], np.int64)
         if not len(parts[part]):
             raise UserError(f"task {task.name}: {part} has no transcript in the symbols alone, of {len(places)}")
-    return parts, encoded, left
+    return Prepared(
+        parts,
+        task.symbols.names,
+        lambda part, *located: TranscribedItems(*located, [encoded[i] for i in parts[part].tolist()]),
+        left,
+    )

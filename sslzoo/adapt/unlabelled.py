@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sslzoo import rng
-from sslzoo.adapt.data import Supervised, SupervisedSplit
+from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.items import SupervisedSplit
 from sslzoo.data.base import UNK, Split, WrappedData
 from sslzoo.data.table import TextTable
 from sslzoo.data.text import TextData, Texts

@@ -16,7 +16,7 @@ from sslzoo.probe import shots as few
 from sslzoo.probe.splits import ByGroup, ByItem, Fold, Official, Pool
 from sslzoo.tasks.metrics import BY_KIND
 
-LEARNED = ("answers", "transcripts", "classes")  # kinds of tasks that are not probed
+LEARNED = ("answers", "transcripts", "classes", "verification")  # kinds of tasks that are not probed
 
 
 @dataclass
@@ -53,7 +53,8 @@ class Task:
     labels; None if the data has only one.
     kind: what a row is: an item with a class, an item with a value, a frame with a class, or, for `sslzoo adapt` only, a
     question whose answer is in a text, an utterance with a transcript, or an item with a class in each of several label
-    columns ("classes"), whose names `label` joins with a plus: action+object+location.
+    columns ("classes"), whose names `label` joins with a plus: action+object+location, or a pair of utterances of one
+    speaker or two ("verification"). trials: a list of such pairs, lines of 1 or 0 and two files; None: they are drawn.
     symbols: of transcripts. balanced: of a classification: train draws each class equally often (which needs batches of a
     number of items), and validation's score is the mean over classes.
     split: `Official`, `ByGroup`, `ByItem` or `Fold`. data: the task's own; None for the run's.
@@ -71,11 +72,11 @@ class Task:
         label: str | None = None,
         modality: list[str] | None = None,
         kind: Literal[
-            "classification", "regression", "frames", "answers", "transcripts", "classes"
+            "classification", "regression", "frames", "answers", "transcripts", "classes", "verification"
         ] = "classification",
         metric: Literal[
             "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact", "wer",
-            "cer", "per", "balanced_accuracy",
+            "cer", "per", "balanced_accuracy", "eer",
         ] = "accuracy",
         split: Official | ByGroup | ByItem | Fold | None = None,
         data: Data | None = None,
@@ -87,6 +88,7 @@ class Task:
         split_seed: int = 13,
         symbols: Symbols | None = None,
         balanced: bool = False,
+        trials: str | None = None,
     ):  # fmt: skip
         name = name or label or kind
         modality = list(MODALITIES) if modality is None else list(modality)
@@ -111,7 +113,7 @@ class Task:
         self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
         self.shots, self.split_seed = shots, split_seed
-        self.symbols, self.balanced = symbols, balanced
+        self.symbols, self.balanced, self.trials = symbols, balanced, trials
 
     def check_probed(self) -> None:
         """Raise ConfigError for a task that cannot be probed, only adapted to."""
@@ -130,7 +132,7 @@ class Task:
             raise ConfigError(
                 f"task {self.name} is about questions and paragraphs: choose data that has them, data=squad"
             )
-        if self.kind in ("frames", "transcripts") and "tokens" not in encoder.offers:
+        if self.kind in ("frames", "transcripts", "verification") and "tokens" not in encoder.offers:
             raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
         check_compatible(used, encoder, f"task {self.name}", "data" if self.data is None else "task.data")
 

@@ -13,8 +13,9 @@ BY_KIND = {  # the metrics of each kind of task
     "answers": ("f1", "exact"),
     "transcripts": ("wer", "cer", "per"),
     "classes": ("accuracy",),
+    "verification": ("eer",),
 }
-ERRORS = ("wer", "cer", "per")
+ERRORS = ("wer", "cer", "per", "eer")
 
 
 def better(metric: str, score: float, other: float) -> bool:

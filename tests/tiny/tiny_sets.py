@@ -70,6 +70,8 @@ class TinySpeech(Data):
             "value": values,
             "said": np.array(said, dtype=object),
             "digits": labels.astype(str).astype(object),
+            "voice": np.array([f"v{i % 8}" for i in range(40)], dtype=object),
+            "one": np.full(40, "v", dtype=object),
         }
         split = TinySplit(items, columns, self.cut)
         ends = split.lengths / self.sample_rate
