@@ -107,11 +107,14 @@ def compare(argv: list[str]) -> None:
         from sslzoo.compare.process import Command
         from sslzoo.compare.run import compare as go
 
-        def adapt_words(words: list[str]) -> list[str]:
-            flags = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]
-            return with_head(of_the_task([*flags, *words]))[len(flags) :]
+        root, flags = str(config["root"]), [w for folder in config_folders(argv) for w in ("--config-dir", str(folder))]
 
-        go(config, Path(str(config["root"])), Command(config_folders(argv), adapt_words))
+        def words(command: str, overrides: list[str]) -> list[str]:
+            if command == "adapt":
+                return with_head(of_the_task([*flags, *overrides]))[len(flags) :]
+            return importing.with_imported(command, [f"root={root}", *overrides])[1:]
+
+        go(config, Path(root), Command(config_folders(argv), words))
 
     composed("compare", argv, work)
 

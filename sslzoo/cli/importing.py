@@ -38,9 +38,9 @@ def taken_in(source: str, root: Path, name: str | None = None, out: TextIO | Non
 
 
 def with_imported(command: str, argv: list[str]) -> list[str]:
-    """The words of a command line with each hf:FOLDER imported and replaced by its run. encoder=hf:FOLDER of `pretrain`
-    becomes an option in a config folder within the run, plus init=<run>."""
-    named = [word for word in argv if re.match(rf"({'|'.join(KEYS)})={PREFIX}", word)]
+    """The words of a command line with each hf:FOLDER imported and replaced by its run; in a sweep, of run=hf:A,hf:B
+    each. encoder=hf:FOLDER of `pretrain` becomes an option in a config folder within the run, plus init=<run>."""
+    named = [word for word in argv if re.match(rf"({'|'.join(KEYS)})=(.*,)?{PREFIX}", word)]
     if not named:
         return argv
     root = next((Path(word.removeprefix("root=")) for word in reversed(argv) if word.startswith("root=")), Path("runs"))
@@ -50,12 +50,16 @@ def with_imported(command: str, argv: list[str]) -> list[str]:
         if word not in named:
             found.append(word)
             continue
-        run = taken_in(source, root)
+        several = [source] if Path(source.removeprefix(PREFIX)).is_dir() else source.split(",")
+        runs = [taken_in(one, root) if one.startswith(PREFIX) else Path(one) for one in several]
         if key == "encoder" and command == "pretrain":
+            if len(runs) > 1:
+                raise ConfigError(f"{word} names several encoders: pretrain takes one hf:FOLDER at a time")
+            [run] = runs
             if any(other.startswith("init=") for other in argv):
                 raise ConfigError(f"{word} begins with that encoder's weights: leave out init=…")
             options = json.dumps([f"file://{(run / 'conf').resolve()}"], ensure_ascii=False)
             found += [f"hydra.searchpath={options}", f"encoder={run.name}", f"init={run}"]
         else:
-            found.append(f"{'run' if key == 'encoder' else key}={run}")
+            found.append(f"{'run' if key == 'encoder' else key}={','.join(map(str, runs))}")
     return found

@@ -70,7 +70,7 @@ def name_here(command: str, config: dict, choices: dict) -> str | None:
             return f"{folder.relative_to(config['root'])}/{job_name(words)}"
     if command == "adapt" and words and config["name"] is None:
         own = [word for word in words if key_of(word) not in ("run", "task", "method")]
-        if any(key_of(word) not in ("seed", "untrained") for word in own):
+        if any(key_of(word) not in ("seed", "untrained", "task.shots", "task.split_seed") for word in own):
             return f"{choices['task']}-{choices['method']}-{job_name(own)}"
     return None
 

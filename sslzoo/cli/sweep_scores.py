@@ -8,7 +8,7 @@ from sslzoo.report.runs import aligned
 from sslzoo.report.tables import Score
 
 FOLD = "task.split.fold"
-REPEATED = ("seed", FOLD)  # settings over which means are taken
+REPEATED = ("seed", "task.split_seed", FOLD)  # settings over which means are taken
 
 
 class Reached(float):

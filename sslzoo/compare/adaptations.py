@@ -49,8 +49,8 @@ class Adaptation:
         """Raise, before anything runs, the errors that `sslzoo adapt` would before it reads data."""
         from sslzoo.adapt.command import check_adapt
 
-        words = command.adapt_words([override("run", self.encoder.folder), *self.overrides])
-        check_adapt(command.compose("adapt", words), self.encoder, self.run, keys_in(words))
+        config = command.compose("adapt", [override("run", self.encoder.folder), *self.overrides])
+        check_adapt(config, self.encoder, self.run, keys_in(self.overrides))
 
 
 def encoder_of(named_run: str | None, root: Path) -> Run | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from sslzoo.config import CONF, fingerprint, protocol
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.hints import one_line
+from sslzoo.initial import pinned
 from sslzoo.recipes import settled
 from sslzoo.run import Run
 from sslzoo.schema import settings
@@ -85,13 +86,13 @@ def signals_as_interrupt():
 
 class Command:
     """Runs `sslzoo` commands with the user's config folders. threads: CPU threads per command, if several run in
-    parallel; they then print lines, not a progress bar. adapt_words: from the words of `sslzoo adapt` to its
-    overrides."""
+    parallel; they then print lines, not a progress bar. words: what the command line makes of a command's overrides
+    before they are composed."""
 
     program = (sys.executable, "-m", "sslzoo")
 
-    def __init__(self, config_dirs: list[Path] = (), adapt_words: Callable[[list[str]], list[str]] = list):
-        self.config_dirs, self.adapt_words = [Path(folder) for folder in config_dirs], adapt_words
+    def __init__(self, config_dirs: list[Path] = (), words: Callable[[str, list[str]], list[str]] = lambda _, x: x):
+        self.config_dirs, self.words = [Path(folder) for folder in config_dirs], words
         self.kept_open: tuple[int, ...] = ()  # file descriptors that children inherit, such as a lock
         self.threads: int | None = None
         self.children: set[subprocess.Popen] = set()  # running ones
@@ -106,6 +107,7 @@ class Command:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
+        overrides = self.words(name, overrides)
         overrides = settled(overrides, self.config_dirs) if name == "pretrain" else overrides
         try:
             if GlobalHydra.instance().is_initialized():  # within a command, with its config folders
@@ -127,6 +129,7 @@ class Command:
         from sslzoo.features.compatible import agreeing_task
 
         config = self.compose("pretrain", overrides)
+        config["init"] = pinned(config["init"], Path(str(config["root"])), config["objective"])
         del config["root"], config["name"], config["metric"]
         job = build.build(config, self._planned_targets(labels) if labels else None)
         self.checked[run.folder] = config

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from sslzoo.report.record import at, number
 from sslzoo.report.tables import Score, beats, figure, pipe, safe, score
+from sslzoo.tasks.metrics import ERRORS
 
 BASELINES = ("full", "head")  # entries beside which the others are put
 COSTS = {  # {cost: where result.json has it}
@@ -72,8 +73,13 @@ def rows(runs: list[dict]) -> list[Row]:
         for other in BASELINES:
             one, two = row.test, tests.get((other, row.task, row.shots))
             if row.entry != other and one and two and not (one.spread is None and two.spread is None):
-                row.beats[other] = bool(beats(one, two))
+                row.beats[other] = surpasses(row.metric, one, two)
     return found
+
+
+def surpasses(metric: str, one: Score, other: Score) -> bool:
+    """Whether a score beats another by more than the spread; of error rates, the lower is the better."""
+    return bool(beats(other, one) if metric in ERRORS else beats(one, other))
 
 
 def winners(some: list[Row]) -> set[tuple[str, str]]:
@@ -81,7 +87,7 @@ def winners(some: list[Row]) -> set[tuple[str, str]]:
     found = set()
     for row in some:
         others = [other.test for other in some if other.task == row.task and other is not row and other.test]
-        if row.test and others and not any(beats(other, row.test) for other in others):
+        if row.test and others and not any(surpasses(row.metric, other, row.test) for other in others):
             found.add((row.entry, row.task))
     return found
 

@@ -33,15 +33,14 @@ class Here(Command):
     """Runs `sslzoo adapt` in this process."""
 
     def __init__(self, fail: str = ""):
-        super().__init__(adapt_words=lambda words: [*words, "head=classification"])
+        super().__init__(words=lambda _, words: [*words, "head=classification"])
         self.fail, self.ran = fail, []
 
     def __call__(self, command, *words):
         said = dict(word.split("=", 1) for word in words)
         assert command == "adapt" and said["name"] != self.fail, "it was stopped"
         self.ran.append(said["name"])
-        words = self.adapt_words(list(words))
-        run_adapt(self.compose("adapt", words), {"method": said["method"], "task": said["task"]})
+        run_adapt(self.compose("adapt", list(words)), {"method": said["method"], "task": said["task"]})
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +179,12 @@ def test_a_row_says_whether_it_beats_full_and_head_by_more_than_the_spread():
     assert "2 of 10 adaptations are not run" in adaptations.summary(found)
     one = adaptations.rows([run_of("full", 13, 0.7), run_of("lora", 13, 0.9)])
     assert [row.beats for row in one] == [{}, {}], "one seed has no spread"
+    rates = [
+        {**run_of(e, i, 0.0), "result": {"metric": "wer", "test": {"wer": s + i / 100}}}
+        for e, s in (("head", 0.3), ("lora", 0.1))
+        for i in (0, 1)
+    ]
+    assert [row.beats for row in adaptations.rows(rates)] == [{}, {"head": True}], "of error rates the lower is better"
     chart = adaptation_page.parameters(found)
     assert chart.count("<circle") == 4 and "better: 81.0 ± 1.4, 5,500 parameters trained" in chart
 

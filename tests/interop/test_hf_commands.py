@@ -57,6 +57,43 @@ def test_probe_extract_and_adapt_import_as_they_go(folders, table, sslzoo):
     assert "in Python" in out
 
 
+def test_a_sweep_over_folders_and_draws_of_few_labels(folders, table, tmp_path, sslzoo):
+    sources = ",".join(f"hf:{folders[name]}" for name in ("bert", "roberta"))
+    few = ["task.shots=2", "task.split_seed=13,21", "task/split=by_item", "data.max_tokens=32", "data.batch.size=4"]
+    code, out, err = sslzoo("adapt", "-m", f"run={sources}", *few, "trainer.max_steps=2", "method=head", *table)
+    assert code == 0, err
+    names = sorted(path.parent.name[-14:] for path in (tmp_path / "runs").glob("*/adapted/*/result.json"))
+    assert names == ["-head-2shot-13"] * 2 + ["-head-2shot-21"] * 2
+    lines = out.split("over seeds:")[1].splitlines()
+    assert len([line for line in lines if "accuracy" in line and " 2 " in line]) == 2, out
+    code, _, err = sslzoo("pretrain", f"encoder={sources}", "objective=bert", *table)
+    assert code == 2 and "pretrain takes one hf:FOLDER at a time" in err[0]
+
+
+def test_a_comparison_takes_folders(folders, table, tmp_path, sslzoo):
+    more = [
+        *table,
+        "task/split=by_item",
+        "data.max_tokens=32",
+        "data.batch.size=4",
+        "trainer.max_steps=2",
+        "method=head",
+    ]
+    entries = f"++entries={{head: {{overrides: {json.dumps(more)}, tasks: [classification]}}}}"
+    code, out, err = sslzoo("compare", f"run=hf:{folders['bert']}", "name=ways", "shots=[2]", "seeds=[13]", entries)
+    assert code == 0 and "2 labels a class" in out, err
+    more = [
+        "objective=bert",
+        f"encoder=hf:{folders['bert']}",
+        "trainer.max_steps=1",
+        "data.batch.size=4",
+        "data.max_tokens=32",
+    ]
+    entries = f"++entries={{bert: {{overrides: {json.dumps([*more, *table])}, tasks: []}}}}"
+    code, out, err = sslzoo("compare", "name=further", entries)
+    assert code == 0 and (tmp_path / "runs" / "further" / "bert-s0" / "DONE").exists(), err
+
+
 def test_a_run_goes_on_with_encoder_tokenizer_and_head(folders, table, tmp_path, sslzoo):
     words = ["objective=bert", "trainer.max_steps=2", "trainer.progress=false", "optim.lr=0.001", "data.batch.size=8"]
     code, out, err = sslzoo("pretrain", f"encoder=hf:{folders['bert']}", *words, "data.max_tokens=32", *table)
