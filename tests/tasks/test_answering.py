@@ -187,3 +187,48 @@ def test_the_whole_command(tmp_path, sslzoo):
     assert code == 1 and len(err) == 1 and "its answer 'Jarred Alan' does not stand at character 42" in err[0]
     code, _, err = sslzoo("probe", f"run={run.folder}", "task=qa", f"data.path={tmp_path}")
     assert code == 2 and len(err) == 1 and "task qa is learned, not probed: `sslzoo adapt … task=qa`" in err[0], err
+
+
+def test_learned_in_one_language_and_read_in_another(tmp_path, sslzoo):
+    """XQuAD's layout: a file a language, with the same articles."""
+    said = {  # the question and the paragraph; the answer is the paragraph's last word
+        "en": ("Which colour has house {}?", "House {} on the hill is painted {}"),
+        "ru": ("Какого цвета дом {}?", "Дом {} на холме выкрашен в цвет {}"),
+    }
+    colours = {"en": ["red", "green", "blue"], "ru": ["красный", "зелёный", "синий"]}
+    for language, (question, paragraph) in said.items():
+        articles = []
+        for i in range(24):
+            answer = colours[language][i % 3]
+            text = paragraph.format(i, answer)
+            asked_of = {"id": f"{language}{i}", "question": question.format(i)}
+            asked_of["answers"] = [{"text": answer, "answer_start": text.index(answer)}]
+            articles.append({"title": f"house {i}", "paragraphs": [{"context": text, "qas": [asked_of]}]})
+        name = tmp_path / f"xquad.{language}.json"
+        name.write_text(json.dumps({"data": articles}, ensure_ascii=False), encoding="utf-8")
+    files = "data.files={train: xquad.en.json, test: xquad.ru.json}"
+    both = "data.files={train: xquad.ru.json, test: xquad.en.json, valid: xquad.en.json}"  # a vocabulary of both
+    words = [
+        f"data.path={tmp_path}",
+        "data.vocab_size=150",
+        "data.max_tokens=40",
+        "encoder=tiny_text",
+        "data.tokens=characters",
+    ]
+    run = write_run(tmp_path / "run", compose("data=squad", *words, both))
+    adapting = [
+        "adapt",
+        f"run={run.folder}",
+        "task=qa",
+        f"data.path={tmp_path}",
+        "trainer.max_steps=40",
+        "optim.lr=0.01",
+    ]
+    code, _, err = sslzoo(*adapting, f"task.{files}", "name=en-ru")
+    assert code == 0, err
+    found = json.loads((run.folder / "adapted" / "en-ru" / "result.json").read_text())
+    assert found["n_train"] + found["n_valid"] == 24 and found["n_test"] == 24
+    assert found["test"]["questions"] == 24 and found["left_out"] == {}
+    enc = package.load(str(run.folder), adapted="en-ru", device="cpu")
+    pairs = [(said["ru"][0].format(i), said["ru"][1].format(i, colours["ru"][i % 3])) for i in range(3)]
+    assert all(answer in paragraph for answer, (_, paragraph) in zip(enc.predict(pairs), pairs, strict=True))
