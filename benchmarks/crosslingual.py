@@ -21,7 +21,7 @@ from sslzoo.run import Run, commit, machine, write_json
 ROOT = Path("runs") / "bench_crosslingual"
 RESULT = HERE / "results" / "crosslingual.json"
 LANGUAGES = {"de": "de", "es": "es", "ru": "ru", "zh": "zh_Hans"}  # of data=multilingual, and its name in a catalogue
-STEPS = 1500
+STEPS = 1000
 
 
 def messages(catalogues: Path, language: str) -> dict[str, str]:

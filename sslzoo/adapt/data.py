@@ -92,11 +92,8 @@ class Supervised(WrappedData):
         return self.split(part).left_out if self.task.kind == "answers" else 0
 
     def _check(self, classes: list[str] | None) -> None:
-        if self._classes is not None and classes != self._classes:
-            raise UserError(
-                f"task {self.task.name}: the labels of this data are {_some(classes or ['numbers'])}, and those that were "
-                f"learned {_some(self._classes)}"
-            )
+        if self._classes is not None:
+            check_learned(self.task.name, classes, self._classes)
 
     def split(self, name: str) -> Split:
         if self.task.kind == "answers":
@@ -126,5 +123,15 @@ class Supervised(WrappedData):
         return list(self.pool.splits.values()), source, places
 
 
-def _some(classes: list[str]) -> str:
+def check_learned(task: str, classes: list[str] | None, learned: list[str] | None) -> None:
+    """Raise UserError if the classes of the data, names by number, are not those that a head has learned."""
+    if classes != learned:
+        raise UserError(
+            f"task {task}: the labels of this data are {_some(classes)}, and those that were learned {_some(learned)}: "
+            "name the data that it learned from, or train another head with another name=…"
+        )
+
+
+def _some(classes: list[str] | None) -> str:
+    classes = classes or ["numbers"]
     return ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sslzoo import distributed
-from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.data import Supervised, check_learned
 from sslzoo.adapt.exit_curves import curves
 from sslzoo.adapt.job import load_adapted
 from sslzoo.data.base import Batch
@@ -33,7 +33,8 @@ def evaluated(
         json.loads(folder.adapted.read_text(encoding="utf-8")),
         json.loads(folder.summary.read_text(encoding="utf-8")),
     )
-    encoder, objective, _ = load_adapted(run, name)
+    encoder, objective, stored = load_adapted(run, name)
+    check_learned(data.task.name, data.classes, stored.classes)
     encoder, objective = encoder.to(device), objective.to(device)
     splits = {part: data.split(part) for part in ("train", "valid", "test")}
 
