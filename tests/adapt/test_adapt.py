@@ -19,6 +19,7 @@ from sslzoo.adapt.choose import trained
 from sslzoo.adapt.command import run_adapt
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.job import build_adapt, load_adapted
+from sslzoo.adapt.measure import evaluated
 from sslzoo.data.loader import IGNORE, ordered_loader
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
@@ -419,3 +420,6 @@ def test_texts_that_are_cut_are_counted_and_other_labels_refused(tmp_path, real_
         UserError, match="task sst2: the labels of this data are 0, good, and those that were learned 0, 1"
     ):
         data.split("test")
+    node = {**config["task"], "data": {**config["task"]["data"], "labels": ["0", "good"]}}
+    with pytest.raises(UserError, match="0, good, and those that were learned 0, 1: name the data that it learned from"):
+        evaluated(run, "sst2-full", build_adapt({**config, "task": node}, run).data)
