@@ -17,6 +17,7 @@ from sslzoo.errors import UserError
 from sslzoo.interop.names import Rows
 
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # of WORDS, in their order
+PADDED = 0.9  # of the rows of an embedding, at least so many are of tokens: some have more, up to a round number
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 USUAL = {  # by family, where no file says them
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
@@ -28,13 +29,14 @@ USUAL = {  # by family, where no file says them
 
 def read(folder: Path, family: str, size: int) -> tuple[Tokenizer, Rows]:
     """The tokenizer of a folder under this project's ids, and how its ids are placed there. size: rows of the encoder's
-    embedding. Raises UserError where there is none, or it has more ids than that."""
+    embedding. Raises UserError where there is none, or where it has more ids than that or far fewer (`PADDED`)."""
     said = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
     backend = _backend(folder, said, family)
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    if max(vocabulary.values()) >= size:
+    count = max(vocabulary.values()) + 1
+    if not PADDED * size - 128 <= count <= size:
         raise UserError(
-            f"{folder}: its tokenizer has {max(vocabulary.values()) + 1:,} ids, and its encoder embeds {size:,}: they do not "
+            f"{folder}: its tokenizer has {count:,} ids, and its encoder embeds {size:,}: they do not "
             "belong together — save both with transformers' save_pretrained from the same model"
         )
     specials = _specials(said, family, vocabulary)

@@ -421,5 +421,7 @@ def test_texts_that_are_cut_are_counted_and_other_labels_refused(tmp_path, real_
     ):
         data.split("test")
     node = {**config["task"], "data": {**config["task"]["data"], "labels": ["0", "good"]}}
-    with pytest.raises(UserError, match="0, good, and those that were learned 0, 1: name the data that it learned from"):
+    with pytest.raises(
+        UserError, match="0, good, and those that were learned 0, 1: name the data that it learned from"
+    ):
         evaluated(run, "sst2-full", build_adapt({**config, "task": node}, run).data)

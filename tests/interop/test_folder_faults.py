@@ -97,6 +97,9 @@ def test_a_head_that_is_not_tied(folder):
 def test_tokenizers_of_another_encoder(folder):
     foreign.roberta().save_pretrained(folder)
     refused(folder, "301 ids", "embeds")
+    with pytest.raises(UserError, match="its tokenizer has 301 ids, and its encoder embeds 30,000: they do not belong"):
+        tokenizers.read(folder, "roberta", 30_000)
+    assert len(tokenizers.read(folder, "roberta", 384)[0]) == 301  # filled up to a multiple of 128
     for name in ("tokenizer.json", "vocab.txt", "vocab.json"):
         (folder / name).unlink(missing_ok=True)
     refused(folder, "no tokenizer", "AutoTokenizer")
@@ -167,8 +170,9 @@ def test_case_and_accents_are_those_of_tokenizer_config(folder):
 @pytest.mark.parametrize("family", foreign.FAMILIES)
 def test_a_special_that_is_written_in_a_text_is_text(family, tmp_path):
     """Nobody can put a mask or a separator into a text by its name."""
-    foreign.TOKENIZERS.get(family, foreign.wordpiece)().save_pretrained(tmp_path)
-    tokenizer, _ = tokenizers.read(tmp_path, family, 400)
+    theirs = foreign.TOKENIZERS.get(family, foreign.wordpiece)()
+    theirs.save_pretrained(tmp_path)
+    tokenizer, _ = tokenizers.read(tmp_path, family, len(theirs))
     ids = tokenizer.encode("the [MASK] sea <mask> [SEP] </s> <|endoftext|>")
     around = len(tokenizer.encode("sea")) - len(tokenizer.encode_stream(["sea"]))
     assert sum(i in (CLS, SEP, MASK) for i in ids) == around
