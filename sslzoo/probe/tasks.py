@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 
-from sslzoo import rng
 from sslzoo.data import labels
 from sslzoo.data.base import MODALITIES, SPLITS, Data
 from sslzoo.data.transcripts import Symbols
@@ -14,6 +13,7 @@ from sslzoo.features.compatible import check_compatible
 from sslzoo.features.intervals import labels_at
 from sslzoo.probe import shots as few
 from sslzoo.probe.splits import ByGroup, ByItem, Fold, Official, Pool
+from sslzoo.probe.subset import subset, tell
 from sslzoo.tasks.metrics import BY_KIND
 
 LEARNED = ("answers", "transcripts", "classes", "verification")  # kinds of tasks that are not probed
@@ -188,7 +188,7 @@ class Task:
             items = np.repeat(at, [len(f) for f in frames])
             centres, texts = np.concatenate(frames), np.concatenate(spoken)
             kept = np.flatnonzero((texts != "") if self.classes is None else np.isin(texts, self.classes))
-            kept = kept[_some(len(kept), self.max_frames, "frames", self.name, part)]
+            kept = kept[subset(len(kept), self.max_frames, "frames", self.name, part)]
             if not len(kept):
                 raise UserError(f"task {self.name}: no frame of {part} lies in an interval '{self.label or ''}'")
             parts[part] = items[kept], centres[kept], texts[kept]
@@ -225,7 +225,9 @@ class Task:
         if self.shots is not None and part != "test":
             one = np.full(count, "")
             return few.draw(one if kinds is None else kinds, self.shots, self.split_seed, part, self.name)
-        return _some(count, self.max_items, "items", self.name, part, kinds=kinds if part == "train" else None)
+        if self.max_items is not None and count > self.max_items:
+            tell(self.name, part, count, self.max_items)
+        return subset(count, self.max_items, "items", self.name, part, kinds=kinds if part == "train" else None)
 
     def _only(self, names: list[str], what: str) -> str:
         """The only one of `names`, for a task without a label's name. Raises UserError if there are none or several."""
@@ -280,15 +282,3 @@ def _sorted(names) -> list[str]:
     names = [str(n) for n in names]
     numbers = all(n.lstrip("-").isdigit() for n in names)
     return sorted(names, key=int) if numbers else sorted(names)
-
-
-def _some(count: int, most: int | None, *words: str, kinds: np.ndarray | None = None) -> np.ndarray:
-    """`most` of range(count), or all if fewer, sorted; deterministic. kinds [count]: keep one of each kind, if `most`
-    allows."""
-    if most is None or count <= most:
-        return np.arange(count)
-    order = rng.permutation(0, *words, n=count)
-    if kinds is not None and len(np.setdiff1d(kinds, kinds[order[:most]])):
-        firsts = np.sort(np.unique(kinds[order], return_index=True)[1])
-        order = np.concatenate([order[firsts], np.delete(order, firsts)])
-    return np.sort(order[:most])

@@ -60,10 +60,13 @@ def test_classes_and_min_count_leave_items_out():
     assert question.classes == ["bird", "no", "yes"]
 
 
-def test_max_items_takes_the_same_items_again():
+def test_max_items_takes_the_same_items_again(caplog):
     column = ["a", "b"] * 50
     pool = silent(column, column, column)
     first, second = (Task("t", "x", max_items=30).prepare(pool, 1).parts for _ in range(2))
+    told = [record.getMessage() for record in caplog.records]
+    assert "task t: 30 of 100 items of train are used: task.max_items=null for all" in told
+    assert len(told) == len(set(told))
     assert [len(first[p]) for p in first] == [30, 30, 30]
     for part in first:
         assert first[part].items.tolist() == second[part].items.tolist() == sorted(set(first[part].items.tolist()))
