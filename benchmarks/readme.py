@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -137,6 +138,52 @@ def imported(name: str) -> str:
     return "\n".join([*lines, "", stored(name, said)])
 
 
+def tuned(name: str) -> str:
+    """What encoders reach on tasks: a line a model and what was done with it, a column a task; mean and spread of seeds."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    rows = list(said["rows"].values())
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in rows:
+        for what, score in [
+            (row["what"], row["test"]),
+            *((f"probe, {x}", row[x]) for x in ("untrained", "raw") if x in row),
+        ]:
+            found.setdefault((row["model"], what), {}).setdefault(row["task"], []).append(100 * score)
+    lines = [f"| encoder | | {' | '.join(tasks)} |", f"|---|---|{'---:|' * len(tasks)}"]
+    for (model, what), scores in sorted(found.items(), key=lambda item: item[0][0]):
+        cells = [spread_of(scores[task]) if task in scores else "" for task in tasks]
+        lines.append(f"| {model} | {what} | {' | '.join(cells)} |")
+    chance = {row["task"]: row["chance"] for row in rows}
+    return "\n".join(
+        [
+            *lines,
+            f"| *chance* | | {' | '.join(f'{100 * chance[task]:.1f}' for task in tasks)} |",
+            "",
+            stored(name, said),
+        ]
+    )
+
+
+def spread_of(scores: list[float]) -> str:
+    """ "82.9 ± 0.4", or "82.9*" of one seed."""
+    mean = statistics.mean(scores)
+    return f"{mean:.1f} ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else f"{mean:.1f}*"
+
+
+def translations(name: str) -> str:
+    """Mean reciprocal rank of translated pairs, both directions: by layer as they are, and without languages' means."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    layers = next(iter(said["pairs"].values()))["layers"]
+    lines = [f"| languages | vectors | {' | '.join(layers)} | chance |", f"|---|---|{'---:|' * len(layers)}---:|"]
+    for pair, found in said["pairs"].items():
+        for kind in ("as they are", "means taken away"):
+            both = [values for series, values in found["mrr"].items() if series.endswith(kind)]
+            cells = [f"{statistics.mean(one):.3f}" for one in zip(*both, strict=True)]
+            lines.append(f"| {pair}, {found['pairs']} pairs | {kind} | {' | '.join(cells)} | {found['chance']:.3f} |")
+    return "\n".join([*lines, "", stored(name, said)])
+
+
 def stored(name: str, said: dict) -> str:
     """Where a measurement is stored, and what it was made on."""
     machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")[:7]
@@ -152,10 +199,18 @@ def fill(text: str) -> str:
         body = make(name) if there else "*Not run yet.*"
         return f"<!-- {found[1]}: {name} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- (results|kinds|speed|scale|imported): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
+    return re.sub(rf"<!-- ({'|'.join(MAKERS)}): (\w+) -->.*?<!-- end -->", put, text, flags=re.DOTALL)
 
 
-MAKERS = {"results": table, "kinds": kinds, "speed": speed, "scale": scale, "imported": imported}
+MAKERS = {
+    "results": table,
+    "kinds": kinds,
+    "speed": speed,
+    "scale": scale,
+    "imported": imported,
+    "tuned": tuned,
+    "translations": translations,
+}
 
 if __name__ == "__main__":
     for page in PAGES:
