@@ -4,6 +4,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from sslzoo.adapt.diarized import diarized
 from sslzoo.adapt.items import LabelledItems, TaggedItems
 from sslzoo.adapt.prepared import Prepared
 from sslzoo.adapt.several import several_classes
@@ -20,6 +21,7 @@ PREPARE = {  # by kind of task
     "transcripts": encoded_transcripts,
     "classes": several_classes,
     "verification": verification,
+    "diarization": diarized,
 }
 
 
@@ -74,7 +76,7 @@ class Supervised(WrappedData):
     @cached_property
     def prepared(self) -> Prepared:
         """Parts, labels and classes of a task of a kind in `PREPARE`."""
-        prepared = PREPARE[self.task.kind](self.task, self.pool)
+        prepared = PREPARE[self.task.kind](self.task, self.pool, self.stride)
         self._check(prepared.classes)
         return prepared
 
@@ -111,6 +113,7 @@ class Supervised(WrappedData):
             return LabelledItems(*self._located(part.items), part.labels)
         order = np.argsort(part.labels, kind="stable")  # a mixture's sets are the classes, one after the other
         split = LabelledItems(*self._located(part.items[order]), part.labels[order])
+        split.names.parts = self.classes
         split.mixture = Mixture.of(np.bincount(part.labels), 0.0)
         return split
 

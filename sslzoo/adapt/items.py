@@ -115,7 +115,9 @@ class TranscribedItems(SupervisedSplit):
 
 
 class Names(Sequence):
-    """The names of a `SupervisedSplit`'s items in their own splits."""
+    """The names of a `SupervisedSplit`'s items in their own splits. parts: of a mixture, the names of its sets."""
+
+    parts: Sequence[str] = ()
 
     def __init__(self, split: SupervisedSplit):
         self.split = split

@@ -9,7 +9,7 @@ from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
 
 
-def several_classes(task: Task, pool: Pool) -> Prepared:
+def several_classes(task: Task, pool: Pool, stride: int) -> Prepared:
     """The items with a class in every column of `task.label`, with their class numbers [M, K], counted in each column; the
     classes of all columns in turn, as "column=class".
 

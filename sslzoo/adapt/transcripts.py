@@ -10,7 +10,7 @@ from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
 
 
-def encoded_transcripts(task: Task, pool: Pool) -> Prepared:
+def encoded_transcripts(task: Task, pool: Pool, stride: int) -> Prepared:
     """The items with a transcript, and its symbols; what is left out is by `task.symbols.unknown`.
 
     Raises UserError if a part has no transcripts, or one has what no symbol stands for.

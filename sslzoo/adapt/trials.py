@@ -27,7 +27,7 @@ class VerifiedItems(LabelledItems):
         self.trials = trials
 
 
-def verification(task: Task, pool: Pool) -> Prepared:
+def verification(task: Task, pool: Pool, stride: int) -> Prepared:
     """The items of each part, with train's speakers as classes, and trials of the others.
 
     With `task.trials`, what it lists is test, all other items of its speakers are left out, and one in ten of the other

@@ -1,14 +1,14 @@
 """Recurrent networks over padded batches."""
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sslzoo.nn.dropout import SeededDropout
 
 
 class LSTMStack(nn.Module):
-    """Layers of LSTM (Hochreiter and Schmidhuber 1997), each followed by dropout. In both directions, padding changes
-    nothing, as each row is read up to its own end.
+    """Layers of LSTM (Hochreiter and Schmidhuber 1997), each followed by dropout. With both_ways, a second LSTM reads each
+    row from its own end, so padding changes nothing (torch's packed sequences read lengths from the device).
 
     input_dim, hidden: sizes of the input and of each direction's state. dim: of the output.
     """
@@ -17,13 +17,19 @@ class LSTMStack(nn.Module):
         super().__init__()
         self.dim = hidden * (2 if both_ways else 1)
         sizes = [input_dim, *[self.dim] * (depth - 1)]
-        self.layers = nn.ModuleList(nn.LSTM(s, hidden, batch_first=True, bidirectional=both_ways) for s in sizes)
+        self.ahead = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
+        self.back = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes if both_ways)
         self.dropouts = nn.ModuleList(SeededDropout(dropout, f"lstm {i}") for i in range(depth))
 
     def forward(self, x: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
-        """x [B, T, D], lengths [B] and seeds [B] on the host -> [B, T, dim], zero in the padding."""
-        size = x.shape[1]
-        for layer, dropout in zip(self.layers, self.dropouts, strict=True):
-            packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-            x = dropout(pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=size)[0], seeds)
+        """x [B, T, D], lengths [B] and seeds [B] on the host -> [B, T, dim]; what is in the padding has no meaning."""
+        place = torch.arange(x.shape[1]).expand(len(x), -1)
+        turned = torch.where(place < lengths[:, None], lengths[:, None] - 1 - place, place)
+        turned = turned.to(x.device, non_blocking=True)[..., None]
+        for depth, dropout in enumerate(self.dropouts):
+            found = [self.ahead[depth](x)[0]]
+            if len(self.back):
+                y = self.back[depth](x.gather(1, turned.expand(x.shape)))[0]
+                found.append(y.gather(1, turned.expand(y.shape)))
+            x = dropout(torch.cat(found, 2), seeds)
         return x

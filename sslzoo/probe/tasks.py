@@ -16,7 +16,7 @@ from sslzoo.probe.splits import ByGroup, ByItem, Fold, Official, Pool
 from sslzoo.probe.subset import subset, tell
 from sslzoo.tasks.metrics import BY_KIND
 
-LEARNED = ("answers", "transcripts", "classes", "verification")  # kinds of tasks that are not probed
+LEARNED = ("answers", "transcripts", "classes", "verification", "diarization")  # kinds of tasks that are not probed
 
 
 @dataclass
@@ -55,6 +55,8 @@ class Task:
     question whose answer is in a text, an utterance with a transcript, or an item with a class in each of several label
     columns ("classes"), whose names `label` joins with a plus: action+object+location, or a pair of utterances of one
     speaker or two ("verification"). trials: a list of such pairs, lines of 1 or 0 and two files; None: they are drawn.
+    A recording in which it is asked who speaks when ("diarization") has at most `speakers`, and is read `chunk` frames at a
+    time.
     symbols: of transcripts. balanced: of a classification: train draws each class equally often (which needs batches of a
     number of items), and validation's score is the mean over classes.
     split: `Official`, `ByGroup`, `ByItem` or `Fold`. data: the task's own; None for the run's.
@@ -72,11 +74,11 @@ class Task:
         label: str | None = None,
         modality: list[str] | None = None,
         kind: Literal[
-            "classification", "regression", "frames", "answers", "transcripts", "classes", "verification"
+            "classification", "regression", "frames", "answers", "transcripts", "classes", "verification", "diarization"
         ] = "classification",
         metric: Literal[
             "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact", "wer",
-            "cer", "per", "balanced_accuracy", "eer",
+            "cer", "per", "balanced_accuracy", "eer", "der",
         ] = "accuracy",
         split: Official | ByGroup | ByItem | Fold | None = None,
         data: Data | None = None,
@@ -89,6 +91,8 @@ class Task:
         symbols: Symbols | None = None,
         balanced: bool = False,
         trials: str | None = None,
+        speakers: int = 2,
+        chunk: int = 2000,
     ):  # fmt: skip
         name = name or label or kind
         modality = list(MODALITIES) if modality is None else list(modality)
@@ -114,6 +118,7 @@ class Task:
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
         self.shots, self.split_seed = shots, split_seed
         self.symbols, self.balanced, self.trials = symbols, balanced, trials
+        self.speakers, self.chunk = speakers, chunk
 
     def check_probed(self) -> None:
         """Raise ConfigError for a task that cannot be probed, only adapted to."""
@@ -132,7 +137,7 @@ class Task:
             raise ConfigError(
                 f"task {self.name} is about questions and paragraphs: choose data that has them, data=squad"
             )
-        if self.kind in ("frames", "transcripts", "verification") and "tokens" not in encoder.offers:
+        if self.kind in ("frames", "transcripts", "verification", "diarization") and "tokens" not in encoder.offers:
             raise ConfigError(f"task {self.name} labels frames, and {type(encoder).__name__} gives one vector an item")
         check_compatible(used, encoder, f"task {self.name}", "data" if self.data is None else "task.data")
 

@@ -86,7 +86,7 @@ class CTC(TaskObjective):
     def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:
         logits, lengths = self.outputs(encoder, batch)
         losses, aligned = self.losses(logits, lengths, batch.targets["label"])
-        count = int(aligned.sum())  # on the host
+        count = int(aligned.numpy().sum())  # on the host
         return Loss(losses.sum() / max(count, 1), count, lambda: {"alignable": count / len(batch)})
 
     def evaluate(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> Iterator[tuple[str, float]]:

@@ -14,8 +14,9 @@ BY_KIND = {  # the metrics of each kind of task
     "transcripts": ("wer", "cer", "per"),
     "classes": ("accuracy",),
     "verification": ("eer",),
+    "diarization": ("der",),
 }
-ERRORS = ("wer", "cer", "per", "eer")
+ERRORS = ("wer", "cer", "per", "eer", "der")
 
 
 def better(metric: str, score: float, other: float) -> bool:

@@ -115,7 +115,18 @@ def test_an_lstm_in_both_directions_does_not_see_padding():
     lengths, seeds = torch.tensor([7, 4]), torch.tensor([1, 2])
     both = net(x, lengths, seeds)
     torch.testing.assert_close(both[1:, :4], net(x[1:, :4], lengths[1:], seeds[1:]), rtol=1e-5, atol=1e-6)
-    assert both.shape == (2, 7, 8) and not both[1, 4:].any()
+    assert both.shape == (2, 7, 8)
+    torchs = torch.nn.LSTM(3, 4, 2, batch_first=True, bidirectional=True)
+    names = {f"{part}.{i}.": suffix for part, suffix in (("ahead", ""), ("back", "_reverse")) for i in range(2)}
+    state = {
+        f"{name.split('.')[-1].removesuffix('_l0')}_l{name.split('.')[1]}{suffix}": x
+        for start, suffix in names.items()
+        for name, x in net.state_dict().items()
+        if name.startswith(start)
+    }
+    torchs.load_state_dict(state)
+    torch.testing.assert_close(both[:1], torchs(x[:1])[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(both[1:, :4], torchs(x[1:, :4])[0], rtol=1e-5, atol=1e-6)
 
 
 def test_spec_augment_masks_and_warps_within_a_rows_length():

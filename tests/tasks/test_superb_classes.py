@@ -45,7 +45,9 @@ def test_balanced_training_draws_each_class_equally_often(tmp_path):
     assert (np.diff(split.labels) >= 0).all()
     drawn = np.bincount(split.labels[split.mixture.items(0, 0)], minlength=4)
     assert drawn.max() - drawn.min() <= 1 < np.ptp(np.bincount(split.labels))
-    assert job.data.split("test").mixture is None
+    assert job.data.split("test").mixture is None and split.names.parts == job.data.classes
+    found = run_adapt({**config, "trainer": {**config["trainer"], "max_steps": 1}, "name": "ks"}, {"method": "full"})
+    assert "balanced_accuracy" in json.loads(found.read_text())["test"]
     with pytest.raises(ConfigError, match="balanced is for kind=classification"):
         job_of(tiny_task("speech-tags") | {"task": tiny_task("speech-tags")["task"] | {"balanced": True}})
 

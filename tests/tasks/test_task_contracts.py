@@ -63,7 +63,7 @@ def test_it_takes_a_step_and_what_is_frozen_takes_none(objective):
     job = ready(tiny_task(objective))
     logs, grads = gradients(job, batch_of(job, 0))
     assert torch.isfinite(torch.tensor(list(logs.values()))).all()
-    few = {"score": [], "poles": [], "answers": ["accuracy"], "letters": ["alignable"], "phones": ["alignable"]}
+    few = {"score": [], "poles": [], "answers": ["accuracy"], "letters": ["alignable"], "turns": []}
     more = few.get(objective.split("-")[1], ["accuracy", "chance", "uniform_loss"])
     assert {"loss", *more} <= set(logs)
     missing = [name for name, grad in grads.items() if grad is None]

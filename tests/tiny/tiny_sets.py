@@ -78,6 +78,7 @@ class TinySpeech(Data):
         split.intervals["half"] = [
             Intervals(np.array([0, e / 2]), np.array([e / 2, e]), np.array(["a", "b"])) for e in ends
         ]
+        split.intervals["whole"] = [Intervals(np.array([0]), np.array([e]), np.array(["a"])) for e in ends]
         return split
 
 

@@ -34,6 +34,7 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-prompt": ("tiny_roomy", "soft_prompt", "features=pooled", "classification", "label"),
     "text-pabee": ("tiny_text", "pabee", "dropout=0.1", "classification", "label"),
     "speech-letters": ("tiny_speech", "full", "recurrent=1", "transcripts", "said"),
+    "speech-turns": ("tiny_speech", "full", "hidden=6", "diarization", "half"),
     "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
     "text-cloze": ("tiny_reviews", "prompt", "prompt.words=[bad,good]", "classification", "label"),
     "text-poles": ("tiny_ratings", "prompt", "prompt.words=[low,high]", "regression", "label"),
@@ -56,6 +57,7 @@ METRICS = {
     "regression": "pearson_spearman",
     "answers": "f1",
     "transcripts": "wer",
+    "diarization": "der",
 }
 SMALL = {  # further settings of the head and the task
     "speech-letters": [
