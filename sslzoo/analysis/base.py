@@ -1,4 +1,4 @@
-"""What is analysed, what an analysis is, and how what it found is written down so that a report can draw it."""
+"""Analyses of a run: their subject, their interface, and the findings that a report draws."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,14 +42,14 @@ class Subject:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Of text. Raises ConfigError for data whose ids are made elsewhere."""
+        """The tokenizer of the data. Raises ConfigError if it has none, as for text that came as ids."""
         found: Tokenizer | None = getattr(self.data, "tokenizer", None)
         if found is None:
             raise ConfigError(f"{self.folder} reads ids of {type(self.data).__name__}, which has no tokenizer")
         return found
 
     def items(self, places: np.ndarray, progress: Progress) -> Tensor:
-        """[L, N, D], a vector of each layer for each of the items at these places, which are sorted."""
+        """[L, N, D], one vector per layer for each item. places: sorted indices [N] of the split."""
         found: list[Tensor] = [torch.empty(0)] * len(places)
         done = 0
         for batch in ordered_loader(self.opened, units(self.data), indices=places):
@@ -60,7 +60,7 @@ class Subject:
         return torch.stack(found, 1)
 
     def texts(self, ids: list[np.ndarray], progress: Progress) -> Tensor:
-        """[L, N, D], a vector of each layer for each of N texts of ids."""
+        """[L, N, D], one vector per layer for each of N texts, given as token ids."""
         found: list[Tensor] = [torch.empty(0)] * len(ids)
         lengths, done = np.array([len(x) for x in ids]), 0
         for rows in ordered_batches(lengths, np.arange(len(ids)), TOKENS):
@@ -74,7 +74,7 @@ class Subject:
 
 @dataclass
 class Matrix:
-    """values [R][C], with what its rows and columns are called (empty: numbers)."""
+    """values [R][C], and the names of its rows and columns (empty: numbered)."""
 
     title: str
     values: list[list[float]]
@@ -84,7 +84,7 @@ class Matrix:
 
 @dataclass
 class Lines:
-    """A line a series over places on one axis, such as layers."""
+    """Line plots of several series over one x axis, such as layers."""
 
     title: str
     x: list[str]
@@ -93,7 +93,8 @@ class Lines:
 
 @dataclass
 class Figure:
-    """What a report draws together: matrices on one scale, lines, and a numbered list of what rows stand for."""
+    """One figure of a report: matrices with a common colour scale, line plots, and a numbered legend of the matrices'
+    rows. said: the caption."""
 
     title: str
     said: str = ""
@@ -104,7 +105,7 @@ class Figure:
 
 @dataclass
 class Findings:
-    """name: of the file that it is written to. summary: a few lines for a terminal. numbers: all else, for JSON."""
+    """The result of an analysis. name: of its file. summary: lines for a terminal. numbers: the rest, for JSON."""
 
     name: str
     summary: str
@@ -113,38 +114,37 @@ class Findings:
 
 
 class Analysis:
-    """A question about what a run made of its data. Making one touches nothing; nothing about it is random but by a
-    seed.
+    """An analysis of what a run's encoder has learned. The constructor reads no data; any randomness is seeded.
 
-    takes_other: whether it may be given a second run.
+    takes_other: whether it accepts a second run.
     """
 
     takes_other = False
 
     def check(self, subject: Subject, other: Subject | None) -> None:
-        """Raise ConfigError, before any data is read, for a subject that it cannot be put to."""
+        """Raise ConfigError, before any data is read, if the analysis does not apply to these runs."""
 
     def __call__(self, subject: Subject, other: Subject | None, progress: Progress) -> Findings:
         raise NotImplementedError
 
     def next_steps(self, subject: Subject) -> list[list[str]]:
-        """Commands that go on from here, as words."""
+        """Commands to suggest next, each as a list of words."""
         return []
 
 
 def need_text(subject: Subject, what: str) -> None:
-    """Refuse an encoder of anything but text."""
+    """Raise ConfigError unless the encoder reads text."""
     if subject.encoder.modality != "text":
         raise ConfigError(f"{what} is about text, but {subject.folder} reads {subject.encoder.modality}")
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """`most` of `count` places, evenly spaced; all of them where there are no more."""
+    """At most `most` of range(count), evenly spaced."""
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
 def rounded(values: Tensor) -> list:
-    """A tensor as nested lists for JSON. Raises UserError where it is not finite."""
+    """A tensor as nested lists for JSON. Raises UserError if it has NaN or infinite values."""
     if not torch.isfinite(values).all():
         raise UserError("the features are not finite: the run's encoder is broken, or its data are")
     return [rounded(x) if x.ndim else round(float(x), 6) for x in values]

@@ -1,4 +1,4 @@
-"""How alike what two layers say of the same items is, of one run or of two: centred kernel alignment."""
+"""Centred kernel alignment (CKA): the similarity of layers, of one run or of two, on the same items."""
 
 from itertools import pairwise
 
@@ -11,9 +11,10 @@ from sslzoo.progress import Progress
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
-    """CKA(X, Y) = |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F) of features with their means taken away (Kornblith et al. 2019,
-    1905.00414, eq. 3 and section 3). x: [L, N, D]. y: [M, N, E]. -> [L, M], 1 for what is the same but for a rotation and a scale.
-    It is above 0 for noise, the more the fewer items there are for a dimension."""
+    """CKA(X, Y) = |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F) of centred features (Kornblith et al. 2019, 1905.00414, eq. 3 and
+    section 3). x: [L, N, D]. y: [M, N, E]. -> [L, M], 1 for features that are equal up to rotation and scale.
+
+    The estimate is biased: independent noise scores above 0, the more the fewer items there are per dimension."""
     x, y = (z.double() - z.double().mean(1, keepdim=True) for z in (x, y))
     own = [torch.stack([(z.T @ z).norm() for z in planes]) for planes in (x, y)]
     shared = torch.stack([torch.stack([(b.T @ a).square().sum() for b in y]) for a in x])
@@ -22,9 +23,9 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
 def hsic(x: Tensor, y: Tensor) -> Tensor:
     """The unbiased estimate of HSIC with linear kernels (Song et al. 2012; Nguyen et al. 2021, 2010.15327, eq. 3).
-    x: [L, N, D]. y: [M, N, E]; N of 4 or more. -> [L, M], about 0 for what has nothing to do with each other."""
+    x: [L, N, D]. y: [M, N, E]; N of 4 or more. -> [L, M], about 0 for independent features."""
     n = x.shape[1]
-    x, y = (z.double() - z.double().mean(1, keepdim=True) for z in (x, y))  # changes nothing but rounding
+    x, y = (z.double() - z.double().mean(1, keepdim=True) for z in (x, y))  # only improves rounding
     k, m = (torch.einsum("lid,ljd->lij", z, z) for z in (x, y))
     for gram in (k, m):
         gram.diagonal(dim1=1, dim2=2).zero_()
@@ -35,8 +36,8 @@ def hsic(x: Tensor, y: Tensor) -> Tensor:
 
 
 def minibatch_cka(x: Tensor, y: Tensor, batch: int) -> Tensor:
-    """CKA of unbiased estimates, each averaged over batches of items (2010.15327, eq. 4): what is held at a time does
-    not grow with the items, and noise has about 0. -> [L, M]."""
+    """CKA from unbiased estimates that are averaged over batches of items (2010.15327, eq. 4): memory does not grow
+    with the items, and independent noise scores about 0. -> [L, M]."""
     parts = [slice(start, start + batch) for start in range(0, x.shape[1] // batch * batch, batch)]
     shared = torch.stack([hsic(x[:, part], y[:, part]) for part in parts]).mean(0)
     own = [torch.stack([_own(z[:, part]) for part in parts]).mean(0).clamp(min=1e-300).sqrt() for z in (x, y)]
@@ -48,10 +49,10 @@ def _own(planes: Tensor) -> Tensor:
 
 
 class CKA(Analysis):
-    """Linear CKA between all layers of a run, and with another run's on the same items; for images, speech and text.
+    """Linear CKA between all layers of a run, or between its layers and another run's, on the same items.
 
-    items: how many, evenly spaced in the split. batch: items of an unbiased estimate, which are averaged; null for the
-    biased one of all items at once.
+    items: number of items, evenly spaced in the split. batch: items per unbiased estimate; null for the biased estimate
+    from all items at once.
     """
 
     takes_other = True
@@ -109,7 +110,7 @@ class CKA(Analysis):
 
 
 def _check_same(subject: Subject, other: Subject) -> None:
-    """Refuse two runs whose splits have other items."""
+    """Raise UserError unless both runs have the same items in the split."""
     mine, theirs = subject.opened, other.opened
     some = spread(len(mine), 1000).tolist()
     if len(mine) != len(theirs) or any(str(mine.names[i]) != str(theirs.names[i]) for i in some):

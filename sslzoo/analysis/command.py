@@ -1,4 +1,4 @@
-"""`sslzoo analyze`: from a composed config and finished runs to a file of findings."""
+"""`sslzoo analyze`: analyse finished runs and write the findings to a file."""
 
 from collections.abc import Collection
 from dataclasses import asdict
@@ -17,8 +17,8 @@ from sslzoo.run import Run, write_json
 
 
 def run_analyze(config: dict, given: Collection[str] = ()) -> tuple[Path, list[list[str]]]:
-    """Analyse config.run, print what was found, and return the file that it was written to and commands that go on from
-    there. given: the settings that the user wrote, by their dotted keys."""
+    """Analyse config.run, print the summary, and return the path of the findings and the commands to suggest next.
+    given: dotted keys of the settings that the user wrote."""
     data = config.get("data")
     for name, node in (("analysis", config["analysis"]), ("data", data)):
         if node is not None:
@@ -50,13 +50,13 @@ def run_analyze(config: dict, given: Collection[str] = ()) -> tuple[Path, list[l
 
 
 def subject_of(run: Run, split: str, device: str) -> Subject:
-    """A run's encoder and its data."""
+    """The subject of an analysis: a run's encoder and data."""
     encoder, data = build.load_encoder(run)
     return Subject(run.folder, encoder, data, split, device)
 
 
 def read_from(subject: Subject, node: dict | None, given: Collection[str]) -> None:
-    """Put a subject to the data of a config node, if there is one, read as its encoder reads."""
+    """Replace a subject's data by those of a config node, if given, with the input settings of its encoder."""
     if node is not None:
         subject.data, changed = read_as(node, subject.encoder, subject.data, subject.folder, given)
         if changed:

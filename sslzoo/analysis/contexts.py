@@ -1,4 +1,4 @@
-"""The same word form in different contexts: how much a word's vector says of the place that it stands in."""
+"""The same word form in different contexts: how much a word's vector depends on its context, by layer."""
 
 from collections import defaultdict
 
@@ -14,13 +14,14 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.frozen import TOKENS
 from sslzoo.progress import Progress
 
-AROUND = 6  # words of a context, on either side
+AROUND = 6  # words of context shown on either side
 
-Occurrence = tuple[int, int, int]  # the item, and the first and last + 1 of a word's pieces in it
+Occurrence = tuple[int, int, int]  # the item, and start and stop of a word's pieces in it
 
 
 def word_spans(ids: np.ndarray, goes_on: np.ndarray) -> list[tuple[int, int]]:
-    """First and last + 1 piece of each word of an item, int64 [T]. goes_on: bool [V], ids that go on a word."""
+    """(start, stop) of each word's pieces in an item. ids: int64 [T]. goes_on: bool [V], whether an id continues a
+    word."""
     found: list[tuple[int, int]] = []
     inside = False
     for place, i in enumerate(ids.tolist()):
@@ -35,14 +36,14 @@ def word_spans(ids: np.ndarray, goes_on: np.ndarray) -> list[tuple[int, int]]:
 
 
 def self_similarity(vectors: Tensor) -> Tensor:
-    """The mean cosine of two occurrences of one word (Ethayarajh 2019, 1909.00512, definition 1). [L, N, D] -> [L]."""
+    """The mean cosine between occurrences of one word (Ethayarajh 2019, 1909.00512, definition 1). [L, N, D] -> [L]."""
     cosines = cosine_matrix(vectors)
     n = vectors.shape[1]
     return (cosines.sum((1, 2)) - n) / (n * (n - 1))
 
 
 def cosine_matrix(vectors: Tensor) -> Tensor:
-    """[L, N, D] -> [L, N, N], with 1 on the diagonal."""
+    """Cosines [L, N, N] of vectors [L, N, D]; the diagonal is exactly 1."""
     unit = F.normalize(vectors.double(), dim=2)
     cosines = unit @ unit.mT
     cosines.diagonal(dim1=1, dim2=2).fill_(1.0)
@@ -50,13 +51,14 @@ def cosine_matrix(vectors: Tensor) -> Tensor:
 
 
 class Contexts(Analysis):
-    """The cosine of a word form's vectors in different texts, by layer, beside that of different words: what of a
-    vector is of the word, what of its context, and what all vectors share (1909.00512, sections 3.3 and 4).
+    """Cosines between the vectors of one word form in different texts, by layer, beside those between different words:
+    how much of a vector is due to the word, to its context, and to what all vectors share (1909.00512, sections 3.3 and
+    4).
 
-    A word's vector is the mean of its pieces'. word: the form that is drawn; null for the `drawn` forms whose vectors
-    differ most in the last layer, as the words of several meanings do. occurrences: how many a form must have, each in
-    another text; no more of it are read. forms: word forms that are measured, evenly spaced among those by frequency.
-    items: texts that are looked through.
+    A word's vector is the mean of its pieces' vectors. word: the form to draw; null for the `drawn` forms whose vectors
+    differ most in the last layer, often words of several meanings. occurrences: number of texts in which a form must
+    occur; as many are read. forms: number of forms to measure, evenly spaced by rank of frequency. items: number of
+    texts to search.
     """
 
     def __init__(
@@ -83,8 +85,8 @@ class Contexts(Analysis):
                 raise UserError(f"'{self.word}' is not one word to the run's tokenizer: it reads '{wanted}'")
             if len(found.get(wanted, ())) < self.occurrences:
                 raise UserError(
-                    f"'{wanted}' is in {len(found.get(wanted, ()))} texts of {subject.split}, and {self.occurrences} are "
-                    "needed: set another analysis.word, a smaller analysis.occurrences, split=train or data=…"
+                    f"'{wanted}' is in {len(found.get(wanted, ()))} texts of {subject.split}, and {self.occurrences} "
+                    "are needed: set another analysis.word, a smaller analysis.occurrences, split=train or data=…"
                 )
         forms = sorted((f for f in found if len(found[f]) >= self.occurrences), key=lambda f: (-len(found[f]), f))
         if not forms:
@@ -101,13 +103,13 @@ class Contexts(Analysis):
         of_form = dict(zip(chosen, vectors.split(self.occurrences, 1), strict=True))
         alike = {f: self_similarity(x) for f, x in of_form.items()}
         mean = torch.stack(list(alike.values())).mean(0)
-        # of different words, one occurrence each: what all vectors have in common
+        # between different words, one occurrence each: what all vectors share
         apart = self_similarity(torch.stack([x[:, 0] for x in of_form.values()], 1)) if len(chosen) > 1 else None
         layers = [str(i) for i in range(len(mean))]
         series = {"the same word": rounded(mean)} | ({} if apart is None else {"different words": rounded(apart)})
         lines = Lines("mean cosine by layer", layers, series)
-        said = f"Of {len(chosen)} word forms, each in {self.occurrences} texts. What is above the cosine of different words "
-        said += "is of the word; what is below 1 is of its context."
+        said = f"Of {len(chosen)} word forms, each in {self.occurrences} texts. What is above the cosine of different "
+        said += "words is of the word; what is below 1 is of its context."
         figures = [Figure("One word in many contexts", said, lines=[lines])]
         shown = [wanted] if wanted else sorted(chosen, key=lambda f: float(alike[f][-1]))[: self.drawn]
         figures += [self._figure(subject, texts, f, taken[f], of_form[f]) for f in shown]
@@ -121,12 +123,12 @@ class Contexts(Analysis):
         return Findings("contexts" if wanted is None else f"contexts-{wanted}", "\n".join(summary), figures, numbers)
 
     def _figure(self, subject: Subject, texts: dict, form: str, taken: list[Occurrence], vectors: Tensor) -> Figure:
-        """The cosine matrices of one form, its texts in an order that puts like ones beside each other in the last
-        layer (by the leading eigenvector of the centred matrix)."""
+        """The cosine matrices of one form. Texts are sorted by the leading eigenvector of the last layer's centred
+        matrix, which puts similar ones beside each other."""
         cosines = cosine_matrix(vectors)
         last = cosines[-1] - cosines[-1].mean(0, keepdim=True)
         leading = torch.linalg.eigh(last - last.mean(1, keepdim=True))[1][:, -1]
-        leading = leading * torch.sign(leading[leading.abs().argmax()])  # of the two, always the same
+        leading = leading * torch.sign(leading[leading.abs().argmax()])  # an eigenvector's sign is arbitrary
         order = torch.argsort(leading, stable=True)
         ordered = cosines[:, order][:, :, order]
         matrices = [Matrix(f"layer {i}", rounded(x)) for i, x in enumerate(ordered)]
@@ -135,7 +137,8 @@ class Contexts(Analysis):
 
 
 def occurrences(texts: dict[int, np.ndarray], tokenizer) -> dict[str, list[Occurrence]]:
-    """By word form of letters, where it is in texts of ids: once in each, and once for all texts that are the same."""
+    """{word form: occurrences} in texts of token ids: the first in each text, equal texts counted once; forms with
+    other characters than letters are left out."""
     goes_on, forms = tokenizer.is_continuation, {}
     found: dict[str, list[Occurrence]] = defaultdict(list)
     seen: set[bytes] = set()
@@ -156,7 +159,7 @@ def occurrences(texts: dict[int, np.ndarray], tokenizer) -> dict[str, list[Occur
 
 
 def word_vectors(subject: Subject, texts: dict, wanted: list[Occurrence], progress: Progress) -> Tensor:
-    """[L, N, D], the mean of the pieces of each occurrence."""
+    """[L, N, D], for each occurrence the mean over its pieces."""
     by_item: dict[int, list[int]] = defaultdict(list)
     for number, (item, _, _) in enumerate(wanted):
         by_item[item].append(number)
@@ -176,7 +179,7 @@ def word_vectors(subject: Subject, texts: dict, wanted: list[Occurrence], progre
 
 
 def context(subject: Subject, texts: dict, at: Occurrence) -> str:
-    """The words around an occurrence, which stands in brackets."""
+    """An occurrence in brackets, with the words around it."""
     (item, start, stop), tokenizer = at, subject.tokenizer
     ids = texts[item]
     spans = word_spans(ids, tokenizer.is_continuation)

@@ -1,4 +1,4 @@
-"""Which of many sentences is the translation: retrieval across two languages, by layer."""
+"""Retrieval of translations across two languages, by layer."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from sslzoo.progress import Progress
 
 
 def reciprocal_rank(source: Tensor, target: Tensor) -> Tensor:
-    """The mean over i of 1 / the rank of target i among all targets, by cosine to source i; of what is as near, the
-    translation comes last. source, target: [L, N, D] -> [L]."""
+    """The mean over i of 1 / rank of target i among all targets by cosine to source i; among ties, the translation is
+    ranked last. source, target: [L, N, D] -> [L]."""
     a, b = (F.normalize(x.double(), dim=2) for x in (source, target))
     cosine = a @ b.mT
     own = cosine.diagonal(dim1=1, dim2=2)[..., None]
@@ -23,12 +23,12 @@ def reciprocal_rank(source: Tensor, target: Tensor) -> Tensor:
 
 
 class Retrieval(Analysis):
-    """The mean reciprocal rank of translated pairs, in both directions, of each layer's mean of tokens: as they are,
-    and with each language's mean vector taken away, which holds most of what says which language it is (Libovický et
-    al. 2019, 1911.03310, section 3).
+    """The mean reciprocal rank of translations, in both directions and at each layer, by the mean of a text's token
+    vectors: as they are, and after subtracting each language's mean vector, which carries most of the information on
+    the language (Libovický et al. 2019, 1911.03310, section 3).
 
-    pairs: a .tsv or .csv file of a row a pair. source, target: its columns; null for the first two. columns: their
-    names, for a table without a header. items: pairs at most, evenly spaced.
+    pairs: a .tsv or .csv file with one pair per row. source, target: its columns; null for the first two. columns:
+    their names, for a table without a header. items: maximum number of pairs, evenly spaced.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Retrieval(Analysis):
         need_text(subject, "analysis=retrieval")
 
     def read(self) -> tuple[tuple[str, str], list[tuple[str, str]]]:
-        """The names of the two columns, and the pairs. Raises UserError for a table that has none."""
+        """The names of the two columns, and the pairs. Raises UserError if a column, text or pair is missing."""
         found: list[tuple[str, str]] = []
         names = self.names
         for line, row in delimited.table(self.pairs, self.columns):

@@ -1,4 +1,4 @@
-"""Strings of symbols written in words: what pretraining on text gives an encoder beyond words."""
+"""Classification of symbol strings that are written in words: what pretraining on text gives beyond language."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,11 @@ from sslzoo.run import Run
 
 
 class Symbols(Analysis):
-    """A classification of strings whose symbols are words of the run's vocabulary (Kao and Lee 2021, 2103.07162), by
-    heads on the frozen encoder, beside the same encoder before its first step and a bag of symbols, which knows no
-    order. Beside them stands what `sslzoo adapt` reached on the same task, pretrained and from a random start, where
-    that was run.
+    """Classification of strings whose symbols are mapped to words of the run's vocabulary (Kao and Lee 2021,
+    2103.07162), by a probe of the encoder, of the untrained encoder and of a bag of symbols, which ignores order. Also
+    reports the results of `sslzoo adapt` on the same task, pretrained and untrained, if there are any.
 
-    task: which strings; see `data.builtin.dna`. probe: how heads are fitted.
+    task: the strings and their classes; see `data.builtin.dna`. probe: how heads are fitted.
     """
 
     def __init__(self, task: Task, probe: Probe):
@@ -57,7 +56,7 @@ class Symbols(Analysis):
 
 
 def fine_tuned(folder: Path, task: str) -> dict[str, float]:
-    """The scores of `sslzoo adapt` on the task, by what was trained: "full", "full from a random start", …"""
+    """{method: test score} of `sslzoo adapt` on the task, such as "full" and "full from a random start"."""
     found = {}
     for path in sorted(folder.glob("adapted/*/result.json")):
         result, config = json.loads(path.read_text(encoding="utf-8")), path.with_name("config.yaml")
