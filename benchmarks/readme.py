@@ -5,6 +5,8 @@ import re
 import statistics
 from pathlib import Path
 
+from sslzoo.report import adaptations
+
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
 
@@ -184,10 +186,19 @@ def translations(name: str) -> str:
     return "\n".join([*lines, "", stored(name, said)])
 
 
-def stored(name: str, said: dict) -> str:
+def adapted(name: str) -> str:
+    """Ways of adapting one encoder: a table for each number of labels, and what each costs."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    seeds, made = ", ".join(map(str, said["seeds"])), {run["result"]["commit"] for run in said["runs"] if run["result"]}
+    more = f"encoder `{said['encoder']}`; seeds {seeds}; {said['minutes']:.0f} minutes of training; "
+    return f"{adaptations.markdown(adaptations.rows(said['runs']))}\n{stored(name, said | {'commit': ' and '.join(sorted(c[:7] for c in made))}, more)}"
+
+
+def stored(name: str, said: dict, more: str = "") -> str:
     """Where a measurement is stored, and what it was made on."""
-    machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")[:7]
-    return f"<sub>`benchmarks/results/{name}.json`: {machine.get('cores')} cores ({machine.get('arch')}); commit {commit}.</sub>"
+    machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")
+    commit = " and ".join(one[:7] for one in commit.split(" and "))
+    return f"<sub>`benchmarks/results/{name}.json`: {more}{machine.get('cores')} cores ({machine.get('arch')}); commit {commit}.</sub>"
 
 
 def fill(text: str) -> str:
@@ -210,6 +221,7 @@ MAKERS = {
     "imported": imported,
     "tuned": tuned,
     "translations": translations,
+    "adapted": adapted,
 }
 
 if __name__ == "__main__":
