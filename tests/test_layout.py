@@ -28,6 +28,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "report": {"nn.mel", "tasks.metrics"},
     "compare": {
         "adapt.command",
+        "adapt.job",
         "build",
         "data.targets",
         "features.compatible",

@@ -217,14 +217,23 @@ def check_nodes(config: dict) -> None:
     additions.check(config)
 
 
-def check_parts(config: dict, run: Run) -> None:
-    """Raise, before any data is read, the errors of `build_adapt` that need none."""
+def check_composed(config: dict, encoder: dict) -> nn.Module:
+    """Raise the errors of `build_adapt` for which neither the run nor its data is needed. encoder: the node of the run's
+    config. Returns the encoder as it is trained, without weights."""
     check_nodes(config)
     make(config["trainer"]), make(config["optim"])
-    with torch.device("meta"):  # without weights
-        encoder = make(build.described(run)["encoder"])
-        fitted(config, run, encoder)
-        make(config["method"])(encoder)
+    with torch.device("meta"):
+        method = make(config["method"])
+        method.check(task_class(config))
+        return method(make(encoder))
+
+
+def check_parts(config: dict, run: Run) -> None:
+    """Raise, before any data is read, the errors of `build_adapt` that need none."""
+    node = build.described(run)["encoder"]
+    check_composed(config, node)
+    with torch.device("meta"):
+        fitted(config, run, make(node))
 
 
 def build_adapt(config: dict, run: Run) -> AdaptJob:

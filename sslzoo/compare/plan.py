@@ -1,7 +1,7 @@
 """Expanding a comparison's config to its runs, seed by seed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sslzoo.compare import adaptations
@@ -32,7 +32,8 @@ class Labels:
 @dataclass(frozen=True)
 class Planned:
     """One run of a comparison: an entry with a seed. overrides: of `sslzoo pretrain`. tasks: overrides of
-    `sslzoo probe`, by task. labels: its targets, if the comparison makes them."""
+    `sslzoo probe`, by task. labels: its targets, if the comparison makes them. adapt: overrides of `sslzoo adapt`, by task:
+    the run is adapted as `adapted/<task>`."""
 
     entry: str
     seed: int
@@ -40,6 +41,7 @@ class Planned:
     overrides: list[str]
     tasks: dict[str, list[str]]
     labels: Labels | None = None
+    adapt: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -53,10 +55,12 @@ class Planned:
     def check(self, command: Command) -> None:
         """Raise, before anything runs, the errors that its commands would."""
         command.check(self.run, self.overrides, self.tasks, self.labels)
+        for task in self.adapt:
+            command.check_adapt(self.run, self.adapt_words(task))
 
     def steps(self, command: Command) -> Iterator[str]:
         """Run its missing commands, yielding a description before each."""
-        if self.run.done and not self.missing():
+        if self.run.done and not self.missing() and not self.not_adapted():
             yield "done already"
         if not self.run.done and self.labels:
             yield "label"  # existing labels are kept, even if their run has been deleted
@@ -78,6 +82,20 @@ class Planned:
             command("probe", run, baselines, *task_words(task, self.tasks[task]))
         if left := self.missing():
             raise UserError(f"the probe of {left[0]} ended without a result in {self.run.probes}")
+        for task in self.not_adapted():
+            yield f"adapt to {task}"
+            command("adapt", *self.adapt_words(task))
+            if task in self.not_adapted():
+                raise UserError(f"adapting to {task} stopped before its end — the same command goes on from there")
+
+    def adapt_words(self, task: str) -> list[str]:
+        """The overrides of `sslzoo adapt` for a task."""
+        set_here = {"run": self.run.folder, "name": task, "seed": self.seed}
+        return [*task_words(task, self.adapt[task]), *(override(k, v) for k, v in set_here.items())]
+
+    def not_adapted(self) -> list[str]:
+        """Tasks that it has not been adapted to."""
+        return [task for task in self.adapt if not Run(self.run.folder / "adapted" / task).result.exists()]
 
     def missing(self) -> list[str]:
         """Tasks that it has not been probed on."""
@@ -103,17 +121,21 @@ def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] 
     if not isinstance(entries, dict) or not entries:
         raise ConfigError("this comparison has no entries: choose one with comparison=… (`sslzoo list comparisons`)")
     shared = config.get("shared") or {}
-    if not isinstance(shared, dict) or set(shared) - {"overrides", "tasks"}:
-        raise ConfigError("shared may have overrides and tasks, which every entry begins with, and nothing else")
+    if not isinstance(shared, dict) or set(shared) - {"overrides", "tasks", "adapt"}:
+        raise ConfigError("shared may have overrides, tasks and adapt, which every entry begins with, and nothing else")
     if encoder is not None:
+        if "adapt" in shared:
+            raise ConfigError("shared.adapt is of comparisons without run: where there is a run, tasks are adapted to")
         return adaptations.plan({**config, "seeds": seeds}, encoder, root)
     if config.get("shots") is not None:
         raise ConfigError("shots are labels to adapt to: name the run that entries adapt, run=…, or leave shots out")
     entries = {entry: _joined(shared, spec) for entry, spec in entries.items()}
     for entry, spec in entries.items():
         named(entry, "an entry's name")
-        if not isinstance(spec, dict) or set(spec) - {"label"} != {"overrides", "tasks"}:
-            raise ConfigError(f"entries.{entry} must have overrides and tasks, if it likes label, and nothing else")
+        if not isinstance(spec, dict) or set(spec) - {"label", "adapt"} != {"overrides", "tasks"}:
+            raise ConfigError(
+                f"entries.{entry} must have overrides and tasks, if it likes label and adapt, and nothing else"
+            )
         strings(spec["overrides"], f"entries.{entry}.overrides")
         not_ours(spec["overrides"], f"entries.{entry}.overrides", (*OURS, "targets") if "label" in spec else OURS)
         if "label" in spec:
@@ -121,6 +143,10 @@ def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] 
             not_ours(spec["label"], f"entries.{entry}.label", OURS)
             _earlier(spec["label"], entry, list(entries))
     tasks = {entry: tasks_of(spec["tasks"], f"entries.{entry}.tasks") for entry, spec in entries.items()}
+    adapt = {entry: tasks_of(spec.get("adapt", []), f"entries.{entry}.adapt") for entry, spec in entries.items()}
+    for entry, of_entry in adapt.items():
+        for task, overrides in of_entry.items():
+            not_ours(overrides, f"entries.{entry}.adapt.{task}", (*OURS, "run"))
     planned = []
     for seed in seeds:
         for entry, spec in entries.items():
@@ -129,15 +155,15 @@ def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] 
             set_here = {"name": f"{name}/{run.name}", "root": root, "seed": seed}
             set_here |= {"targets": labels.folder} if labels else {}
             overrides = [*spec["overrides"], *(override(k, v) for k, v in set_here.items())]
-            planned.append(Planned(entry, seed, run, overrides, tasks[entry], labels))
+            planned.append(Planned(entry, seed, run, overrides, tasks[entry], labels, adapt[entry]))
     return planned
 
 
 def _joined(shared: dict, spec):
-    """An entry with the shared overrides and tasks before its own; unchanged if malformed, which is reported later."""
+    """An entry with the shared overrides, tasks and adaptations before its own; unchanged if malformed, which is reported later."""
     if not isinstance(spec, dict):
         return spec
-    pairs = {key: (shared.get(key) or [], spec.get(key, [])) for key in ("overrides", "tasks")}
+    pairs = {key: (shared.get(key) or [], spec.get(key, [])) for key in ("overrides", "tasks", "adapt")}
     if not all(isinstance(part, list) for pair in pairs.values() for part in pair):
         return spec
     return spec | {key: [*both, *own] for key, (both, own) in pairs.items() if key in spec or key in shared}

@@ -154,6 +154,12 @@ class Command:
             task = build.make(agreeing_task(settings["task"], job.encoder, job.data, config, keys_in(more))[0])
             task.check(job.encoder, job.data)
 
+    def check_adapt(self, run: Run, overrides: list[str]) -> None:
+        """Raise, before anything runs, the errors of `sslzoo adapt` on a run that was checked before."""
+        from sslzoo.adapt.job import check_composed
+
+        check_composed(self.compose("adapt", overrides), self.checked[run.folder]["encoder"])
+
     def _planned_targets(self, labels):
         """The planned targets. Raises ConfigError if they cannot be made or the folder has other labels."""
         from sslzoo import build

@@ -157,7 +157,7 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
     groups: dict[str, list[Record]] = {}
     for planned in runs:
         groups.setdefault(planned.entry, []).append(records[planned.run.name])
-    rows = tables.rows(groups, {planned.entry: list(planned.tasks) for planned in runs})
+    rows = tables.rows(groups, {p.entry: list(dict.fromkeys([*p.tasks, *p.adapt])) for p in runs})
     lost, learned = losses.rows(groups), targets.target_rows(groups)
     results = {
         "name": config["name"],
@@ -165,7 +165,9 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
         "commit": commit(),
         "machine": machine(),
         "seeds": config.get("seeds", [0]),
-        "entries": {p.entry: {**config["entries"][p.entry], "tasks": list(p.tasks)} for p in runs},
+        "entries": {
+            p.entry: {**config["entries"][p.entry], "tasks": list(dict.fromkeys([*p.tasks, *p.adapt]))} for p in runs
+        },
         "config": config,
         "runs": [_result(planned, records[planned.run.name], errors.get(planned.run.name)) for planned in runs],
         "rows": [row.json() for row in rows],
@@ -199,7 +201,7 @@ def _result(planned: Planned, record: Record, error: str | None) -> dict:
         "run": planned.run.name,
         "entry": planned.entry,
         "seed": planned.seed,
-        "done": planned.run.done and not planned.missing(),
+        "done": planned.run.done and not planned.missing() and not planned.not_adapted(),
         "error": error,
         "config_hash": fingerprint(record.config) if record.config else None,
         "machine": record.summary.get("machine"),

@@ -29,7 +29,7 @@ class Record:
     targets: label.json of its targets, {} if it has none.
     iteration: 1 if its targets are not from a run that had targets itself, else that run's iteration + 1.
     analyses: {name: result of `sslzoo analyze`}. probes: {task: {"pretrained": ..., "untrained": ..., "raw": ...}}, the
-    results of `sslzoo probe`.
+    results of `sslzoo probe`. adapted: {name: result of `sslzoo adapt`}.
     visualization: see `sslzoo.report.visualizations`. missing: a sentence for each missing piece.
     """
 
@@ -39,6 +39,7 @@ class Record:
     metrics: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
     events: list[dict] = field(default_factory=list)
     probes: dict[str, dict] = field(default_factory=dict)
+    adapted: dict[str, dict] = field(default_factory=dict)
     analyses: dict[str, dict] = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     targets: dict = field(default_factory=dict)
@@ -201,6 +202,9 @@ def read(run: Run, pictures: bool = True) -> Record:
     for path in sorted(run.probes.glob("*.json")):
         if (probe := attempt(path, _json, None)) is not None:
             record.probes[path.stem] = probe
+    for path in sorted(run.folder.glob("adapted/*/result.json")):
+        if (found := attempt(path, _json, None)) is not None:
+            record.adapted[path.parent.name] = found
     for path in sorted(run.analyses.glob("*.json")):
         if (found := attempt(path, _json, None)) is not None:
             record.analyses[path.stem] = found

@@ -28,6 +28,8 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
     """A row per entry and task, with nearest neighbours below it. several: whether there are several entries, which are
     then named. anchors: {entry: its id on the page}."""
     columns = [("task", "left"), ("run", "gap"), *((kind, "") for kind in KINDS)]
+    tuned = any(row.tuned for row in rows)
+    columns += [(tables.TUNED, "")] if tuned else []
     columns += [("chance", "wide-only"), ("minutes", "wide-only"), ("GB", "wide-only")]
     columns = [column for column in columns if several or column[0] != "run"]
     head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in columns)
@@ -46,6 +48,7 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
         for kind in KINDS:
             score = row.score(kind)
             cells.append(_cell(_figure(score, wins and kind == "pretrained", row.expected), "", _mean(score)))
+        cells += [_cell(_figure(row.tuned, False, row.expected), "", _mean(row.tuned))] if tuned else []
         cells.append(_cell(tables.percent(row.chance), "wide-only", row.chance))
         cells += [_cell(tables.quantity(s), "wide-only", _mean(s)) for s in (row.minutes, row.memory_gb)]
         cells.append(_cell(charts.strip(row), "gap wide-only"))
@@ -57,7 +60,7 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
                 f"<td>{_figure(row.score(k, 'knn'), wins and k == 'pretrained', row.expected)}</td>" for k in KINDS
             )
             label = '<td class="left"></td><td class="gap">' if several else '<td class="left">'
-            blank = '<td class="wide-only"></td>' * 4
+            blank = "<td></td>" * tuned + '<td class="wide-only"></td>' * 4
             lines.append(f'<tr class="knn">{label}nearest neighbours</td>{near}{blank}</tr>')
         before = row.task
     key = (

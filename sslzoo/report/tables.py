@@ -49,7 +49,8 @@ def beats(one: Score | None, other: Score | None, times: float = 1.0) -> bool | 
 class Row:
     """One task, for the runs of one entry: scores[head][kind], costs and chance.
 
-    expected: the planned number of runs; some may not be probed yet.
+    expected: the planned number of runs; some may not be probed yet. tuned: the score on test of the run adapted to the
+    task as a whole (`adapted/<task>`), where a comparison adapts.
     """
 
     entry: str
@@ -61,6 +62,7 @@ class Row:
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     minutes: Score | None = None
     memory_gb: Score | None = None
+    tuned: Score | None = None
 
     def score(self, kind: str, head: str = "linear") -> Score | None:
         return self.scores.get(head, {}).get(kind)
@@ -79,6 +81,7 @@ class Row:
             **scores,
             **{name: score and score.json() for name, score in cost.items()},
             "beats": self.beaten(),
+            **({} if self.tuned is None else {"fine_tuned": self.tuned.json()}),
         }
 
 
@@ -108,6 +111,10 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
                 found = {k: score(number(at(p, k, head, "test")) for p in probes) for k in KINDS}
                 if known := {k: s for k, s in found.items() if s is not None}:
                     row.scores[head] = known
+            tuned = [r.adapted[task] for r in records if task in r.adapted]
+            row.tuned = score(number(at(found, "test", at(found, "metric"))) for found in tuned)
+            if tuned and not first:
+                row.metric, row.chance = str(tuned[0].get("metric") or ""), number(tuned[0].get("chance"))
             row.minutes = score(r.minutes for r in records)
             row.memory_gb = score(r.number("peak_memory_gb") for r in records)
             table_rows.append(row)
@@ -181,12 +188,19 @@ def summary(table_rows: list[Row]) -> str:
 
 NOTE = "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds."
 HEADINGS = ("task", "run", "pretrained", "untrained", "raw", "chance", "minutes", "GB", "beats")
-PRETRAINED = HEADINGS.index("pretrained")
+PRETRAINED, TUNED = HEADINGS.index("pretrained"), "fine-tuned"
 
 
-def cells(row: Row) -> list[str]:
-    """The cells of a row, under `HEADINGS`, without markup."""
+def headings(table_rows: list[Row]) -> list[str]:
+    """`HEADINGS`, and after those of probes that of adapted runs, where there are any."""
+    place = HEADINGS.index("chance")
+    return [*HEADINGS[:place], *([TUNED] if any(row.tuned for row in table_rows) else []), *HEADINGS[place:]]
+
+
+def cells(row: Row, tuned: bool = False) -> list[str]:
+    """The cells of a row, under `headings`, without markup. tuned: whether there is a column of adapted runs."""
     scores = [figure(row.score(kind), row.expected) for kind in KINDS]
+    scores += [figure(row.tuned, row.expected)] if tuned else []
     cost = [quantity(row.minutes), quantity(row.memory_gb)]
     task = row.task if row.metric in ("", "accuracy") else f"{row.task} ({row.metric})"
     return [task, row.entry, *scores, percent(row.chance), *cost, verdict(row)]
@@ -204,9 +218,10 @@ def safe(cell: str) -> str:
 
 def markdown(table_rows: list[Row]) -> str:
     """A pipe table, with the best runs of each task in bold, and the summary."""
-    lines, best = [pipe(HEADINGS), "|" + "---|" * 2 + "---:|" * 6 + "---|"], winners(table_rows)
+    names, best = headings(table_rows), winners(table_rows)
+    lines = [pipe(names), "|" + "---|" * 2 + "---:|" * (len(names) - 3) + "---|"]
     for row in table_rows:
-        texts = [safe(cell) for cell in cells(row)]
+        texts = [safe(cell) for cell in cells(row, TUNED in names)]
         if (row.task, row.entry) in best:
             texts[PRETRAINED] = f"**{texts[PRETRAINED]}**"
         lines.append(pipe(texts))
@@ -220,12 +235,13 @@ def terminal(table_rows: list[Row], title: str):
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if 2 <= place <= 7 else "left")
+    names = headings(table_rows)
+    for place, heading in enumerate(names):
+        table.add_column(heading, justify="right" if 2 <= place < len(names) - 1 else "left")
     best = winners(table_rows)
     for place, row in enumerate(table_rows):
         bold = {PRETRAINED} if (row.task, row.entry) in best else set()
-        texts = [Text(c, style="bold" if i in bold else "") for i, c in enumerate(cells(row))]
+        texts = [Text(c, style="bold" if i in bold else "") for i, c in enumerate(cells(row, TUNED in names))]
         last = place + 1 == len(table_rows) or table_rows[place + 1].task != row.task
         table.add_row(*texts, end_section=last and len(table_rows) > len({r.task for r in table_rows}))
     return table

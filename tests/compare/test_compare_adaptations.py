@@ -6,15 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_tasks import tiny_run
+from conftest import compose
+from folders import make_run, part
+from tiny_tasks import tiny_run, write_run
 
 from sslzoo.adapt.command import run_adapt
+from sslzoo.cli.compose import with_head
 from sslzoo.compare.plan import plan
 from sslzoo.compare.process import Command
 from sslzoo.compare.run import compare
+from sslzoo.config import options
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.report import adaptation_page, adaptations
-from sslzoo.run import Run
+from sslzoo.run import Run, write_json
 
 CONFIG = {
     "name": "ways",
@@ -145,6 +149,24 @@ def test_a_config_that_makes_no_sense_is_refused_in_one_line(change, words):
         plan(CONFIG, Path("runs"))
 
 
+@pytest.mark.parametrize("name", [name for name in options("comparison") if name.startswith("adaptation")])
+def test_every_comparison_can_be_carried_out(name, tmp_path):
+    command = Command(words=lambda command, words: with_head(words) if command == "adapt" else words)
+    config = command.compose("compare", [f"comparison={name}"])
+    with pytest.raises(ConfigError, match="name the run that entries adapt, run="):
+        plan(config, tmp_path)
+    parts = {
+        "adaptation_digits": ["data=tiny_image", "encoder=vit_small"],
+        "adaptation_spoken": ["data=tiny_speech", "encoder=logmel_small"],
+    }
+    text = ["data=docstrings", "encoder=bert_small", "data.vocab_size=300", "data.max_tokens=256"]
+    run = write_run(tmp_path / "run", compose(*parts.get(name, text)))
+    first = {one.entry: one for one in plan(config, tmp_path, run)}
+    for planned in first.values():
+        planned.check(command)
+    assert {"full", "head", "lora", "adapter_houlsby", "soft_prompt"} <= first.keys()
+
+
 def run_of(entry: str, seed: int, score: float | None, **more) -> dict:
     result = {"metric": "accuracy", "test": {"accuracy": score}, "valid": {"accuracy": score}, "chance": 0.5}
     result |= {
@@ -201,3 +223,53 @@ def test_early_exits_curve_is_drawn_against_speed_up():
     assert drawn.count('class="untrained"') == 1
     [none] = adaptations.rows([run_of("full", 13, 0.9)])
     assert none.exits == []
+
+
+class Both(Here):
+    """Makes up what is pretrained and probed, and what is adapted."""
+
+    def check(self, run, overrides, tasks, labels=None):
+        self.checked[run.folder] = compose("data=tiny_image", "encoder=tiny_image")
+
+    def __call__(self, command, *words):
+        said = dict(word.split("=", 1) for word in words if "=" in word)
+        self.ran.append((command, said.get("name") or said["task"], said.get("method")))
+        if command == "pretrain":
+            make_run(self.root / said["name"], int(said["seed"]), probes={})
+        elif command == "probe":
+            scores = {"pretrained": 0.8, "untrained": 0.5, "raw": 0.3}
+            write_json(Run(Path(said["run"])).probes / f"{said['task']}.json", {k: part(v) for k, v in scores.items()})
+        else:
+            result = {"metric": "accuracy", "test": {"accuracy": 0.9 + int(said["seed"]) / 50}, "chance": 0.1}
+            write_json(Run(Path(said["run"]) / "adapted" / said["name"]).result, result)
+
+
+def test_a_comparison_of_objectives_shows_fine_tuned_beside_probed(tmp_path, capsys):
+    here = Both()
+    here.root = tmp_path
+    entries = {"a": {"overrides": ["objective=mae"], "adapt": [{"word": ["method=lora"]}]}, "b": {"overrides": []}}
+    shared = {"tasks": ["digit"], "adapt": ["digit"]}
+    config = {"name": "both", "seeds": [0, 1], "shared": shared, "entries": entries}
+    results = compare(config, tmp_path, here)
+    assert here.ran[:4] == [
+        ("pretrain", "both/a-s0", None),
+        ("probe", "digit", None),
+        ("adapt", "digit", None),
+        ("adapt", "word", "lora"),
+    ]
+    rows = {(row["entry"], row["task"]): row for row in results["rows"]}
+    assert (
+        rows["a", "digit"]["fine_tuned"]["values"] == [0.9, 0.92]
+        and rows["a", "digit"]["linear"]["pretrained"]["mean"] == 0.8
+    )
+    assert rows["a", "word"]["fine_tuned"]["mean"] == pytest.approx(0.91) and "linear" not in rows["a", "word"]
+    assert "91.0 ± 1.4" in capsys.readouterr().out and "fine-tuned" in (tmp_path / "both" / "report.html").read_text()
+    assert "| fine-tuned | chance |" in (tmp_path / "both" / "results.md").read_text()
+    (tmp_path / "both" / "b-s1" / "adapted" / "digit" / "result.json").unlink()
+    here.ran.clear()
+    compare(config, tmp_path, here)
+    assert here.ran == [("adapt", "digit", None)]
+    with pytest.raises(ConfigError, match="adapt.word sets seed=3, which the comparison"):
+        plan({**config, "entries": {"a": {"overrides": [], "adapt": [{"word": ["seed=3"]}]}}}, tmp_path)
+    with pytest.raises(ConfigError, match="a-s0: .*there is no method"):
+        compare({**config, "entries": {"a": {"overrides": [], "adapt": [{"digit": ["method=lorra"]}]}}}, tmp_path, here)
