@@ -17,7 +17,6 @@ from pathlib import Path
 from sslzoo.config import CONF, fingerprint, protocol
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.hints import one_line
-from sslzoo.initial import pinned
 from sslzoo.recipes import settled
 from sslzoo.run import Run
 from sslzoo.schema import settings
@@ -127,6 +126,7 @@ class Command:
         """
         from sslzoo import build
         from sslzoo.features.compatible import agreeing_task
+        from sslzoo.initial import pinned
 
         config = self.compose("pretrain", overrides)
         config["init"] = pinned(config["init"], Path(str(config["root"])), config["objective"])
