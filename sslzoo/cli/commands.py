@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import sslzoo
-from sslzoo.cli import following, importing
+from sslzoo.cli import exporting, following, importing
 from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.listing import list_
@@ -169,6 +169,11 @@ def import_(argv: list[str]) -> None:
     importing.run_import(argv, import_.__doc__)
 
 
+def export(argv: list[str]) -> None:
+    """write a run's weights for another library: sslzoo export run=runs/… to=hf|safetensors out=FOLDER"""
+    exporting.run_export(argv, export.__doc__)
+
+
 def report(argv: list[str]) -> None:
     """one HTML page about one or several runs: sslzoo report runs/a runs/b --out report.html"""
     parser = Parser(prog="sslzoo report", description=report.__doc__)
@@ -242,6 +247,7 @@ COMMANDS = {
     "label": label,
     "compare": compare,
     "import": import_,
+    "export": export,
     "report": report,
     "runs": runs,
     "list": list_,

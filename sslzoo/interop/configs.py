@@ -1,6 +1,6 @@
 """Settings of an encoder in the config.json of a family and in a config node of ours: one table, read both ways."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ def node_of(settings: tuple[Setting, ...], constants: Mapping[str, Any], config:
     return nested(found)
 
 
-def config_of(settings: tuple[Setting, ...], node: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(settings: Iterable[Setting], node: Mapping[str, Any]) -> dict[str, Any]:
     """Their settings of our node, by dotted names."""
     flat = dict(leaves(node))
     found: dict[str, Any] = {}

@@ -47,6 +47,7 @@ class Family:
     place here: buffers, and heads of tasks. made: patterns of ours that are made from settings. renamed: patterns of
     older names, by those of now.
 
+    alike: dotted keys of constants that an export need not find as they are, for the weights are the same.
     preprocessor: settings that are written to preprocessor_config.json as they are. exports: whether an encoder goes
     out again; not where theirs has parts that are not kept here.
     """
@@ -67,6 +68,7 @@ class Family:
     renamed: Mapping[str, str] = field(default_factory=dict)
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     exports: bool = True
+    alike: tuple[str, ...] = ()
 
     @property
     def causal(self) -> bool:

@@ -179,6 +179,7 @@ VIT = Family(
     constants("learned"),
     (*TRUNK, *MLP, *SIZE),
     fixed=VIT_FIXED,
+    alike=("frontend.position",),
     ignored=("embeddings.mask_token", r"decoder\..*", *TASK_HEADS),
     made=MADE,
     renamed=NOW,
@@ -188,7 +189,6 @@ DECODER = {
     "decoder.dim": "decoder_hidden_size",
     "decoder.depth": "decoder_num_hidden_layers",
     "decoder.heads": "decoder_num_attention_heads",
-    "decoder.hidden": "decoder_intermediate_size",
     "decoder.eps": "layer_norm_eps",
     "ratio": "mask_ratio",
     "standardize": "norm_pix_loss",
@@ -216,6 +216,11 @@ VIT_MAE = Family(
             ],
             settings=(
                 *(named(ours, theirs) for ours, theirs in DECODER.items()),
+                Setting(
+                    ("decoder.hidden",),
+                    lambda config: of(config, "decoder_intermediate_size"),
+                    lambda node: {"decoder_intermediate_size": node["decoder.hidden"] or 4 * node["decoder.dim"]},
+                ),
                 named("decoder.activation", "hidden_act", "gelu", ACTIVATIONS),
             ),
         ),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sslzoo.nodes import make
 from sslzoo.run import Run, checked_name, write_atomic, write_json
 
 PREFIX = "hf:"
-FILE = "imported.json"
+FILE, THEIRS = "imported.json", "theirs"  # what was imported; the files of its tokenizer
 LONGEST = 60  # characters of a folder's name that a run's begins with
 
 
@@ -98,7 +99,7 @@ class Imported:
         with torch.device("meta"):  # its weights are those of the folder
             encoder = make(self.encoder)
         made = encoder.state_dict()
-        made_here = {name for name in made if any(re.fullmatch(p, name) for p in self.family.made)}
+        made_here = {name for name in made if names.matches(name, self.family.made)}
         self.table = table = names.expanded(self.family.weights, made.keys() - made_here)
         self.head = self._head(tensors)
         head, parts = self._head_parts(encoder)
@@ -165,6 +166,10 @@ class Imported:
         write_json(run.encoder, {**parts, "own": {}})
         if self.family.modality == "text":
             self.tokenizer.save(run.folder / "tokenizer.json")
+            (run.folder / THEIRS).mkdir(exist_ok=True)
+            for name in tokenizers.FILES:
+                if (self.folder.path / name).exists():
+                    shutil.copyfile(self.folder.path / name, run.folder / THEIRS / name)
         if self.head is not None:
             parts["objective"] = self.objective(self.head)
             weights.save(run.objective_weights, self.head_weights)

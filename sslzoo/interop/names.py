@@ -168,7 +168,7 @@ def check_complete(where: str, names: Iterable[str], wanted: Iterable[str], know
     names, wanted = list(names), list(wanted)
     missing = [name for name in wanted if name not in set(names)]
     left = [name for name in names if name not in set(wanted)]
-    ignored = [name for name in left if any(re.fullmatch(pattern, name) for pattern in known)]
+    ignored = [name for name in left if matches(name, known)]
     over = [name for name in left if name not in ignored]
     for what, some in (("lacks", missing), ("has weights that this architecture has not:", over)):
         if some:
@@ -177,6 +177,10 @@ def check_complete(where: str, names: Iterable[str], wanted: Iterable[str], know
                 "transformers' save_pretrained"
             )
     return ignored
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def listed(some: list[str]) -> str:

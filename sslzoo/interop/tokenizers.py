@@ -211,3 +211,23 @@ def _post_processor(theirs: dict | None, around: tuple[list[int], ...], ids: dic
         return template
     trim = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {"type": "Sequence", "processors": [trim, template]}
+
+
+def write(path: Path, out: Path, frontend: dict[str, Any]) -> None:
+    """The files by which AutoTokenizer reads a run's tokenizer.json: its ids, special tokens around texts, token types.
+    frontend: the node of the encoder's."""
+    tokenizer = Tokenizer.load(path)
+    before, between, after = ([WORDS[i] for i in x] for x in (tokenizer.before, tokenizer.between, tokenizer.after))
+    segments = frontend.get("segments", 2) > 1
+    second = ":1" if segments else ""
+    pieces = [*before, "$A", *between, f"$B{second}", *(f"{word}{second}" for word in after)]
+    used = [(word, i) for i, word in enumerate(WORDS) if word in {*before, *between, *after}]
+    backend = Backend.from_file(str(path))
+    template = processors.TemplateProcessing(" ".join([*before, "$A", *after]), " ".join(pieces), used)
+    trims = isinstance(backend.decoder, decoders.ByteLevel)
+    backend.post_processor = processors.Sequence([processors.ByteLevel(), template]) if trims else template
+    backend.save(str(out / "tokenizer.json"))
+    said: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **dict(zip(ROLES, WORDS, strict=True))}
+    said |= {"model_max_length": frontend["max_tokens"], "clean_up_tokenization_spaces": False}
+    said |= {"model_input_names": ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]}
+    (out / "tokenizer_config.json").write_text(json.dumps(said, indent=1), encoding="utf-8")

@@ -1,0 +1,32 @@
+"""`sslzoo export`: a run's weights under the names of another library."""
+
+from pathlib import Path
+
+from sslzoo.cli import following, importing
+from sslzoo.cli.flags import Parser
+from sslzoo.errors import ConfigError
+
+KEYS = ("run", "to", "out", "root")
+
+
+def run_export(argv: list[str], description: str | None) -> None:
+    """`sslzoo export run=… to=… out=… [root=…]`."""
+    parser = Parser(prog="sslzoo export", description=description)
+    parser.add_argument("--run", help="run=RUN: a finished run, by its folder or its name's start, or hf:FOLDER")
+    parser.add_argument("--to", help="to=hf: what transformers opens; to=safetensors: under this project's names")
+    parser.add_argument("--out", type=Path, help="out=FOLDER, which is made")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")
+    args = parser.parse_args([f"--{word}" if word.partition("=")[0] in KEYS else word for word in argv])
+    for key in ("run", "to", "out"):
+        if getattr(args, key) is None:
+            raise ConfigError(f"{key} is required: sslzoo export run=runs/… to=hf out=FOLDER")
+    from sslzoo.interop.targets import export
+    from sslzoo.run import Run
+
+    run = args.run
+    if run.startswith(importing.PREFIX):
+        run = str(importing.taken_in(run, args.root))
+    said = export(Run.find(run, args.root), args.to, args.out)
+    print(f"wrote {args.out}: {said}")
+    if args.to == "hf":
+        print(f"next:  {following.command('probe', f'run=hf:{args.out}', 'task=…')}")
