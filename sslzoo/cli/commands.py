@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import sslzoo
-from sslzoo.cli import exporting, following, importing
+from sslzoo.cli import following
 from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head
+from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
+from sslzoo.cli.importing import import_, with_imported
 from sslzoo.cli.listing import list_
 from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER, fingerprint
@@ -112,7 +114,7 @@ def compare(argv: list[str]) -> None:
         def words(command: str, overrides: list[str]) -> list[str]:
             if command == "adapt":
                 return with_head(of_the_task([*flags, *overrides]))[len(flags) :]
-            return importing.with_imported(command, [f"root={root}", *overrides])[1:]
+            return with_imported(command, [f"root={root}", *overrides])[1:]
 
         go(config, Path(root), Command(config_folders(argv), words))
 
@@ -162,16 +164,6 @@ def generate(argv: list[str]) -> None:
         print(run_generate(config))
 
     composed("generate", [literal(word) for word in argv], work)
-
-
-def import_(argv: list[str]) -> None:
-    """make a run of an encoder that transformers wrote: sslzoo import hf:FOLDER [name=…]"""
-    importing.run_import(argv, import_.__doc__)
-
-
-def export(argv: list[str]) -> None:
-    """write a run's weights for another library: sslzoo export run=runs/… to=hf|safetensors out=FOLDER"""
-    exporting.run_export(argv, export.__doc__)
 
 
 def report(argv: list[str]) -> None:

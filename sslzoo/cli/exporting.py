@@ -9,9 +9,9 @@ from sslzoo.errors import ConfigError
 KEYS = ("run", "to", "out", "root")
 
 
-def run_export(argv: list[str], description: str | None) -> None:
-    """`sslzoo export run=… to=… out=… [root=…]`."""
-    parser = Parser(prog="sslzoo export", description=description)
+def export(argv: list[str]) -> None:
+    """write a run's weights for another library: sslzoo export run=runs/… to=hf|safetensors out=FOLDER"""
+    parser = Parser(prog="sslzoo export", description=export.__doc__)
     parser.add_argument("--run", help="run=RUN: a finished run, by its folder or its name's start, or hf:FOLDER")
     parser.add_argument("--to", help="to=hf: what transformers opens; to=safetensors: under this project's names")
     parser.add_argument("--out", type=Path, help="out=FOLDER, which is made")
@@ -20,13 +20,13 @@ def run_export(argv: list[str], description: str | None) -> None:
     for key in ("run", "to", "out"):
         if getattr(args, key) is None:
             raise ConfigError(f"{key} is required: sslzoo export run=runs/… to=hf out=FOLDER")
-    from sslzoo.interop.targets import export
+    from sslzoo.interop import targets
     from sslzoo.run import Run
 
     run = args.run
     if run.startswith(importing.PREFIX):
         run = str(importing.taken_in(run, args.root))
-    said = export(Run.find(run, args.root), args.to, args.out)
+    said = targets.export(Run.find(run, args.root), args.to, args.out)
     print(f"wrote {args.out}: {said}")
     if args.to == "hf":
         print(f"next:  {following.command('probe', f'run=hf:{args.out}', 'task=…')}")

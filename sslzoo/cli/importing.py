@@ -14,9 +14,9 @@ PREFIX = "hf:"
 KEYS = ("run", "init", "encoder", "other")  # settings that may be hf:FOLDER
 
 
-def run_import(argv: list[str], description: str | None) -> None:
-    """`sslzoo import hf:FOLDER [name=…] [root=…]`."""
-    parser = Parser(prog="sslzoo import", description=description)
+def import_(argv: list[str]) -> None:
+    """make a run of an encoder that transformers wrote: sslzoo import hf:FOLDER [name=…]"""
+    parser = Parser(prog="sslzoo import", description=import_.__doc__)
     parser.add_argument("folder", help="hf:FOLDER, which transformers' save_pretrained wrote")
     parser.add_argument("--name", help="of the run (name=…); made from the folder's name and a hash of what is in it")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")
