@@ -10,7 +10,7 @@ import numpy as np
 from sslzoo.report import page
 from sslzoo.report.adaptations import NOTE, Row, Table, labels, rows, summary, tables
 from sslzoo.report.section import facts
-from sslzoo.report.svg import dot, line, path, short, svg, text
+from sslzoo.report.svg import dot, line, path, svg, text
 from sslzoo.report.svg import labels as placed
 from sslzoo.report.tables import figure, percent
 from sslzoo.run import write_atomic
@@ -105,7 +105,7 @@ def parameters(some: list[Row]) -> str:
     def px(log: float) -> float:
         return LEFT + (log - low) / ((high - low) or 1) * (RIGHT - LEFT)
 
-    body += [text(px(log), BOTTOM + 18, short(10.0**log), "tick", "middle") for log in range(low, high + 1)]
+    body += [text(px(log), BOTTOM + 18, power(log), "tick", "middle") for log in range(low, high + 1)]
     if first.chance is not None and min(values) <= first.chance <= max(values):
         body.append(line(LEFT, py(first.chance), RIGHT, py(first.chance), "level chance"))
     wanted = []
@@ -115,6 +115,12 @@ def parameters(some: list[Row]) -> str:
         body += [line(x, py(least), x, py(most), "whisker"), dot(x, y, "pretrained", 3.4, told)]
         wanted.append((x + 8, y, row.entry, "last"))
     return svg([*body, *placed(wanted)], WIDTH, HEIGHT, f"{first.task}: score against trained parameters")
+
+
+def power(log: int) -> str:
+    """10 to the power of `log` in few characters: 100, 10k, 1M."""
+    thousands = min(log // 3, 3)
+    return f"{10 ** (log - 3 * thousands)}{('', 'k', 'M', 'G')[thousands]}"
 
 
 def speed_up(row: Row, size: int) -> str:

@@ -209,6 +209,7 @@ def test_a_row_says_whether_it_beats_full_and_head_by_more_than_the_spread():
     assert [row.beats for row in adaptations.rows(rates)] == [{}, {"head": True}], "of error rates the lower is better"
     chart = adaptation_page.parameters(found)
     assert chart.count("<circle") == 4 and "better: 81.0 ± 1.4, 5,500 parameters trained" in chart
+    assert ">1k<" in chart and ">10k<" in chart and adaptation_page.power(7) == "10M"
 
 
 def test_early_exits_curve_is_drawn_against_speed_up():
