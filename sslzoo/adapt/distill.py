@@ -14,7 +14,7 @@ from sslzoo.adapt.data import LabelledItems
 from sslzoo.adapt.job import AdaptJob, build_adapt
 from sslzoo.adapt.methods import Full
 from sslzoo.adapt.teacher import Teacher, order_of
-from sslzoo.adapt.unlabelled import SoftLabelled, SoftLabelledItems
+from sslzoo.adapt.unlabelled import TrainedOn, SoftLabelledItems
 from sslzoo.errors import ConfigError
 from sslzoo.initial import MEND, restore
 from sslzoo.nodes import make
@@ -86,7 +86,7 @@ class LogitDistillation(Full):
             taught = SoftLabelledItems(train, soft_labels(table, self.temperature))
         else:
             taught = LabelledItems(train.splits, train.source, train.places, table[:, 0].numpy())
-        return dataclasses.replace(job, objective=objective, data=SoftLabelled(job.data, taught))
+        return dataclasses.replace(job, objective=objective, data=TrainedOn(job.data, taught))
 
     def spent(self, folder: Run) -> dict:
         said = json.loads((folder.folder / TEACHER).read_text(encoding="utf-8"))

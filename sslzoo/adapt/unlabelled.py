@@ -1,4 +1,4 @@
-"""Texts of a task that are read without their labels, and a data set whose training labels are another model's."""
+"""Texts of a task that are read without their labels, and what is trained on with them."""
 
 import copy
 
@@ -8,14 +8,16 @@ from torch import Tensor
 
 from sslzoo import rng
 from sslzoo.adapt.data import Supervised
-from sslzoo.adapt.items import SupervisedSplit
+from sslzoo.adapt.items import LabelledItems, SupervisedSplit
 from sslzoo.data.base import UNK, Split, WrappedData
+from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.data.table import TextTable
 from sslzoo.data.text import TextData, Texts
 from sslzoo.data.text_splits import TextSplit
 from sslzoo.data.token_store import row_starts
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.probe.splits import Official
+from sslzoo.prompts.pattern_training import UNLABELLED
 
 
 def unlabelled_texts(data: Supervised, file: str | None, most: int) -> Texts:
@@ -82,12 +84,38 @@ class SoftLabelledItems(SupervisedSplit):
         return {"probabilities": self.probabilities[index]}
 
 
-class SoftLabelled(WrappedData):
-    """A task's data with other items to train on, whose labels are soft; validation and test are the task's own."""
+class BesideUnlabelled(SupervisedSplit):
+    """Items with a class each as `targets["label"]`, and in training each beside `beside` unlabelled items, as
+    `targets["unlabelled.0"]` and so on, int64 [T]; they are drawn anew from the row's seed at every step.
 
-    def __init__(self, data: Supervised, train: SoftLabelledItems):
+    labelled: the task's own. unlabelled: the split to draw from. more, classes: [M], items of `unlabelled` that are
+    trained on beside the task's own, and the classes that they count as. Items may occur several times.
+    """
+
+    def __init__(
+        self, labelled: LabelledItems, unlabelled: TextSplit, beside: int, more: np.ndarray, classes: np.ndarray
+    ):
+        source = np.concatenate([labelled.source, np.full(len(more), len(labelled.splits))])
+        super().__init__([*labelled.splits, unlabelled], source, np.concatenate([labelled.places, more]))
+        self.labels = np.concatenate([labelled.labels, classes]).astype(np.int64)
+        self.unlabelled, self.beside = unlabelled, beside
+
+    def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
+        found = {"label": torch.tensor(self.labels[index])}
+        for place in range(0 if seed is None else self.beside):
+            other = rng.derive_seed(seed, UNLABELLED, place) % len(self.unlabelled)
+            found[f"{UNLABELLED}.{place}"] = self.unlabelled.read(other)
+        return found
+
+
+class TrainedOn(WrappedData):
+    """A task's data with other items to train on; validation and test are the task's own."""
+
+    def __init__(self, data: Supervised, train: Split, batch: ByCount | BySeconds | None = None):
         super().__init__(data)
         self.train = train
+        if batch is not None:
+            self.batch = batch
 
     def split(self, name: str) -> Split:
         return self.train if name == "train" else self.data.split(name)

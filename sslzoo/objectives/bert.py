@@ -20,6 +20,15 @@ from sslzoo.nn.metrics import token_logs
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
+def replaced(ids: Tensor, chosen: Tensor, seeds: Tensor, vocab_size: int) -> Tensor:
+    """Ids [B, T] of which, at the positions in `chosen`, bool [B, T], 80 % are [MASK], 10 % a random piece and 10 % as
+    they were (section 3.1)."""
+    replacement = rng.uniform(seeds, "fate", ids.shape[1])
+    random = SPECIALS + rng.integers(seeds, "random piece", vocab_size - SPECIALS, ids.shape[1])
+    corrupted = ids.masked_fill(chosen & (replacement < 0.8), MASK)
+    return torch.where(chosen & (replacement >= 0.9), random, corrupted)
+
+
 class BERT(Objective):
     """15 % of the pieces are chosen; 80 % of those become [MASK], 10 % a random piece, 10 % are kept; the loss is the
     cross-entropy at the chosen positions M (section 3.1, task 1):
@@ -59,12 +68,8 @@ class BERT(Objective):
 
     def corrupt(self, ids: Tensor, lengths: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [B, T] -> corrupted ids [B, T] and the chosen positions, bool [B, T]; all on the CPU."""
-        size = ids.shape[1]
-        chosen = self.choose(ids, valid_mask(lengths, size) & maskable(ids), seeds)
-        replacement = rng.uniform(seeds, "fate", size)
-        random = SPECIALS + rng.integers(seeds, "random piece", self.vocab_size - SPECIALS, size)
-        corrupted = ids.masked_fill(chosen & (replacement < 0.8), MASK)
-        return torch.where(chosen & (replacement >= 0.9), random, corrupted), chosen
+        chosen = self.choose(ids, valid_mask(lengths, ids.shape[1]) & maskable(ids), seeds)
+        return replaced(ids, chosen, seeds, self.vocab_size), chosen
 
     def transform(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> inputs of the output embedding [..., E]."""

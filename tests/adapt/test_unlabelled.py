@@ -6,7 +6,7 @@ import torch
 from conftest import compose
 
 from sslzoo.adapt.data import Supervised
-from sslzoo.adapt.unlabelled import SoftLabelled, SoftLabelledItems, text_split, unlabelled_texts
+from sslzoo.adapt.unlabelled import SoftLabelledItems, TrainedOn, text_split, unlabelled_texts
 from sslzoo.data.base import UNK
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import make
@@ -87,7 +87,7 @@ def test_soft_labels_replace_train_alone(folder):
     split, cut = text_split(unlabelled_texts(data, None, 100), data.tokenizer, 16)
     assert cut == 0 and len(split) == 22
     q = np.random.default_rng(0).dirichlet([1, 1], 22)
-    soft = SoftLabelled(data, SoftLabelledItems(split, q))
+    soft = TrainedOn(data, SoftLabelledItems(split, q))
     item, _, _, targets = soft.split("train").item(3)
     assert targets.keys() == {"probabilities"} and torch.allclose(targets["probabilities"], torch.tensor(q[3]).float())
     assert torch.equal(item, split.read(3)) and UNK not in item
