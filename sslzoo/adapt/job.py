@@ -152,7 +152,7 @@ def task_class(config: dict) -> type[TaskObjective]:
 def without_prompt(config: dict, given: Collection[str] = ()) -> dict:
     """The config without `prompt` if its objective has no use for one. Raises ConfigError if the user set it, by the
     dotted keys in `given`."""
-    if task_class(config).prompted:
+    if task_class(config).prompted or getattr(target(config["method"]["_target_"], "method"), "prompted", False):
         return config
     if wrote := [key for key in given if key == "prompt" or key.startswith("prompt.")]:
         raise ConfigError(f"{wrote[0]} is for methods that ask by a prompt: set method=prompt, or leave it out")

@@ -26,7 +26,6 @@ from sslzoo.features.frozen import units
 from sslzoo.nodes import check, make
 from sslzoo.prompts.ensemble import CONFIDENT, annotated, annotators, combined, growth
 from sslzoo.run import Run, write_json
-from sslzoo.tasks.classification import Classification
 from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
@@ -58,12 +57,6 @@ class Ensemble:
     def __init__(self, method: Any, job: AdaptJob, run: Run, shared: Run):
         self.method, self.job, self.run, self.shared = method, job, run, shared
         self.patterns = (job.config.get("prompt") or {}).get("patterns") or []
-        kind, task = type(job.objective), job.data.task
-        if kind is not Classification:
-            raise ConfigError(
-                f"PET is for classes, and task {task.name} is about {task.kind} ({kind.__name__}): choose a task of "
-                "classes, or method=prompt"
-            )
         if len(self.patterns) < method.least_patterns:
             raise ConfigError(
                 f"{type(method).__name__} trains a model of each of prompt.patterns, of which it needs {method.least_patterns} "

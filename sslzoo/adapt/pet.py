@@ -10,6 +10,7 @@ from sslzoo.adapt.unlabelled import SoftLabelledItems, TrainedOn, text_split
 from sslzoo.errors import ConfigError
 from sslzoo.prompts.ensemble import softmax
 from sslzoo.run import Run
+from sslzoo.tasks.classification import Classification
 from sslzoo.train import launch
 
 
@@ -53,6 +54,13 @@ class PET(Full):
             raise ConfigError(
                 "method needs unlabelled_per_row >= 0, 0 <= alpha < 1 and temperature > 0, got "
                 f"{self.unlabelled_per_row}, {self.alpha} and {self.temperature}"
+            )
+
+    def check(self, objective: type) -> None:
+        if not issubclass(objective, Classification):
+            raise ConfigError(
+                f"PET is for tasks of one class an item, with head=classification, and not for {objective.__name__}: "
+                "choose another task, or method=prompt"
             )
 
     def train(self, job: Any, run: Run, folder: Run, shared: Run) -> bool:

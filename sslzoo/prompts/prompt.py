@@ -1,6 +1,7 @@
 """How a task is put to a language model: a template and the words of its labels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sslzoo.data.base import MASK, Data
 from sslzoo.data.text import TextData
@@ -14,6 +15,9 @@ class Prompt:
     """template: see `Template`. words: for each label a word, or a list of words whose scores are averaged. labels:
     those that the words are given for; None for the task's own, sorted. For a regression: two words, for the values in
     `labels`, or for the lowest and the highest that the data may have.
+
+    patterns: several prompts, {template: …} and, where they are others, {words: …}, for methods that train a model of
+    each; see `adapt.pet`.
     """
 
     def __init__(
@@ -21,13 +25,14 @@ class Prompt:
         template: str | None = None,
         words: list[str | list[str]] | None = None,
         labels: list[str] | None = None,
+        patterns: list[Any] | None = None,
     ):
         if template is None or not words:
             raise ConfigError(
                 "this task has no prompt: set prompt.template, such as '{text} It was {mask}.', and prompt.words, one for "
                 "each label (`sslzoo list prompts` shows the tasks that have one)"
             )
-        self.template, self.labels = template, labels
+        self.template, self.labels, self.patterns = template, labels, patterns
         self.words = [[word] if isinstance(word, str) else list(word) for word in words]
 
     def applied(self, data: Data) -> None:

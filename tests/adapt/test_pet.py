@@ -247,7 +247,7 @@ def test_bad_input_is_said_before_any_training(run, monkeypatch):
         adapt(run, "pet", f"prompt.patterns=[{PATTERNS[0]},{{template:'{{text}} {{mask}}',words:[bad,splendid]}}]")
     with pytest.raises(UserError, match="all of train's items are labelled: set task.shots"):
         adapt(run, "pet", task={**TASK, "shots": None})
-    with pytest.raises(ConfigError, match="PET is for classes, and task tiny is about regression"):
+    with pytest.raises(ConfigError, match="PET is for tasks of one class an item, .*not for Regression"):
         adapt(run, "pet", "head=regression", task={**TASK, "kind": "regression", "metric": "pearson", "label": "value"})
     path = Path(json.loads(run.encoder.read_text())["data"]["path"])
     (path / "other.tsv").write_text("words\nfilm")
