@@ -14,7 +14,7 @@ from sslzoo.adapt.data import LabelledItems
 from sslzoo.adapt.job import AdaptJob, build_adapt
 from sslzoo.adapt.methods import Full
 from sslzoo.adapt.teacher import Teacher, order_of
-from sslzoo.adapt.unlabelled import TrainedOn, SoftLabelledItems
+from sslzoo.adapt.unlabelled import SoftLabelledItems, TrainedOn
 from sslzoo.errors import ConfigError
 from sslzoo.initial import MEND, restore
 from sslzoo.nodes import make
