@@ -16,7 +16,7 @@ import yaml
 from torch import nn
 
 from sslzoo import build, distributed, rng, weights
-from sslzoo.adapt.data import LabelledItems
+from sslzoo.adapt.items import LabelledItems
 from sslzoo.adapt.job import MEND, AdaptJob, build_adapt
 from sslzoo.adapt.unlabelled import BesideUnlabelled, TrainedOn, text_split, unlabelled_texts
 from sslzoo.data.loader import ordered_loader
