@@ -146,4 +146,4 @@ def grouped(numbers: dict[str, int]) -> str:
     groups: dict[str, list[int]] = {}
     for name, count in sorted(numbers.items()):
         groups.setdefault(".".join(name.split(".")[:2]), []).append(count)
-    return ", ".join(f"{group} {sum(counts):,}" for group, counts in groups.items())
+    return ", ".join(f"{group} {sum(counts):,}" for group, counts in groups.items()) or "nothing"

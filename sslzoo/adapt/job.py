@@ -176,12 +176,11 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
     adds to the encoder depend on the seed only. classes: None for those of the data, which is then opened."""
     encoder, _ = build.load_encoder(run, config["untrained"])
     kind, task, data = fitted(config, run, encoder)
-    more = {}
+    data, more = Supervised(data, task, encoder.stride, classes), {}
+    build.check_fit(data, encoder, kind)
     if kind.prompted:
         more = {"prompt": make(config["prompt"]), "language_model": language_model_of(run, config["untrained"])}
-        more["prompt"].applied(data)
-    data = Supervised(data, task, encoder.stride, classes)
-    build.check_fit(data, encoder, kind)
+        more["prompt"].applied(data.data)
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "method"))
         method = make(config["method"])

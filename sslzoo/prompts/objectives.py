@@ -1,6 +1,7 @@
 """Prompting: a task as a question to the run's own language model, without new parameters (Gao et al. 2021,
 2012.15723, section 4)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.data.base import Batch
+from sslzoo.data.loader import collate
 from sslzoo.errors import ConfigError
 from sslzoo.nn.masked import take
 from sslzoo.objectives.base import Loss
@@ -99,6 +101,41 @@ class PromptClassification(PromptTask, ClassTask):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels) if self.masks == 1 else margin_loss(logits.float(), labels)
+
+
+class ZeroShotClassification(PromptClassification):
+    """`PromptClassification` of a model that was not trained for the task, optionally calibrated (Zhao et al. 2021,
+    2102.09690, section 5): the probabilities of a prompt's labels are divided by those of prompts without content,
+
+    q(y | x) ~ p(y | x) / mean_n p(y | content-free text n)
+
+    content_free: such texts, as "N/A", which stand in all fields of the template; none for no calibration.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        data: Any,
+        language_model: LanguageModel,
+        prompt: Prompt,
+        content_free: list[str] | None = None,
+    ):
+        super().__init__(encoder, data, language_model, prompt)
+        fields, self.free = len(data.tokenizer.template.names), []
+        for text in content_free or []:
+            self.free.append(torch.from_numpy(data.tokenizer.encode(*[text] * fields, max_tokens=data.max_tokens)))
+        self.register_buffer("content_free_scores", torch.zeros(len(self.verbalizer.labels)))
+
+    def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
+        return super().logits(encoder, batch) - self.content_free_scores
+
+    @torch.no_grad()
+    def calibrate(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> None:
+        """Set what the content-free texts score; `batches` and `split` are not read."""
+        if self.free:
+            rows = collate([(ids, place, -1, {}) for place, ids in enumerate(self.free)])
+            found = self.scores(encoder, rows.to(self.content_free_scores.device)).float().softmax(1)
+            self.content_free_scores.copy_(found.mean(0).log())
 
 
 class PromptRegression(PromptTask, NumberTask):

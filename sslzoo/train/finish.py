@@ -53,6 +53,16 @@ class GracefulStop(StepCallback):
             signal.signal(number, handler)
 
 
+def costs(steps: int, seconds: float, on_gpu: bool) -> dict:
+    """What a run took on this machine, for its summary."""
+    found = {"steps": steps, "minutes": seconds / 60}
+    found["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if on_gpu:
+        found["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 2**30
+    device = torch.cuda.get_device_name() if on_gpu else "cpu"
+    return {**found, "device": device, "machine": machine(), "commit": commit()}
+
+
 class Finish(StepCallback):
     """Measures a run's time, over all resumed parts, and writes its results after the last step."""
 
@@ -91,25 +101,14 @@ class Finish(StepCallback):
         self.save(module.encoder, module.objective)
         if visualization:
             write_atomic(self.run.visualization, lambda path: torch.save(visualization, path))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         write_json(
             self.run.summary,
             {
-                "steps": trainer.global_step,
-                "minutes": self.elapsed / 60,
+                **costs(trainer.global_step, self.elapsed, module.device.type == "cuda"),
                 "steps_per_second": trainer.global_step / self.elapsed,
-                "peak_memory_gb": memory,
-                **(
-                    {"peak_gpu_memory_gb": torch.cuda.max_memory_allocated() / 2**30}
-                    if module.device.type == "cuda"
-                    else {}
-                ),
                 "ranks": trainer.world_size,
                 "skipped": module.skipped,
                 "precision": str(trainer.precision),
-                "device": torch.cuda.get_device_name() if module.device.type == "cuda" else "cpu",
-                "machine": machine(),
-                "commit": commit(),
                 "parameters": sum(p.numel() for p in module.encoder.parameters()),
                 **self.about,
                 "logs": self.logs,
