@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslzoo.errors import ConfigError, InputError, InputTypeError, UserError
+from sslzoo.interop.grammar import is_source
 
 if TYPE_CHECKING:
     from sslzoo.data.base import Batch, Data, Split
@@ -77,8 +78,8 @@ def load(
 ) -> "PretrainedEncoder":
     """A finished run's encoder, frozen, for arrays, tensors, lists, files and texts.
 
-    run: its folder, its name under `root`, or the start of its name; or "hf:FOLDER" for an encoder saved by
-    transformers, which is imported into `root`. device: "auto" for a GPU if available, else the CPU; or torch's name of
+    run: its folder, its name under `root`, or the start of its name; or SOURCE:WHAT for an encoder of another
+    library ("hf:FOLDER", see docs/adapt.md), which is imported into `root`. device: "auto" for a GPU if available, else the CPU; or torch's name of
     a device ("cpu", "cuda:1"). adapted: load the encoder after `sslzoo adapt`, by the name of its folder in the run's
     `adapted/`, such as "digit-full"; `enc.predict(inputs)` then returns the task's predictions
     (`sslzoo.adapt.predict.AdaptedEncoder`).
@@ -132,7 +133,7 @@ def _found(run: Any, root: Any) -> "Run":
     for name, value in (("run", run), ("root", root)):
         if not isinstance(value, str | PathLike):
             raise InputTypeError(f"{name} must be a name or a path, got {type(value).__name__}")
-    if str(run).startswith("hf:"):
+    if is_source(str(run)):
         from sslzoo.interop.importing import import_run
 
         return import_run(str(run), Path(root))[0]

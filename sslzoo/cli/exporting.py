@@ -5,15 +5,19 @@ from pathlib import Path
 from sslzoo.cli import following, importing
 from sslzoo.cli.flags import Parser
 from sslzoo.errors import ConfigError
+from sslzoo.interop.grammar import is_source
 
 KEYS = ("run", "to", "out", "root")
 
 
 def export(argv: list[str]) -> None:
-    """write a run's weights for another library: sslzoo export run=runs/… to=hf|safetensors out=FOLDER"""
+    """write a run's weights for another library: sslzoo export run=runs/… to=hf|torchaudio|timm|… out=FOLDER"""
     parser = Parser(prog="sslzoo export", description=export.__doc__)
     parser.add_argument("--run", help="run=RUN: a finished run, by its folder or its name's start, or hf:FOLDER")
-    parser.add_argument("--to", help="to=hf: what transformers opens; to=safetensors: under this project's names")
+    parser.add_argument(
+        "--to",
+        help="to=hf, torchaudio, torchvision, timm: what that library opens; to=safetensors: under this project's names",
+    )
     parser.add_argument("--out", type=Path, help="out=FOLDER, which is made")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")
     args = parser.parse_args([f"--{word}" if word.partition("=")[0] in KEYS else word for word in argv])
@@ -24,7 +28,7 @@ def export(argv: list[str]) -> None:
     from sslzoo.run import Run
 
     run = args.run
-    if run.startswith(importing.PREFIX):
+    if is_source(run):
         run = str(importing.taken_in(run, args.root))
     said = targets.export(Run.find(run, args.root), args.to, args.out)
     print(f"wrote {args.out}: {said}")

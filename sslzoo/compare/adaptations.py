@@ -9,6 +9,7 @@ from sslzoo import build
 from sslzoo.compare.names import named, not_ours, strings, tasks_of
 from sslzoo.compare.process import Command, keys_in, override, task_words
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.interop.grammar import is_source
 from sslzoo.run import Run
 
 OURS = ("run", "root", "name", "seed", "task", "task.name", "task.shots", "task.split_seed")
@@ -54,10 +55,10 @@ class Adaptation:
 
 
 def encoder_of(named_run: str | None, root: Path) -> Run | None:
-    """The finished run that a comparison's `run` names, imported if it is hf:FOLDER; None if it names none."""
+    """The finished run that a comparison's `run` names, imported if it is SOURCE:WHAT (hf:FOLDER); None if it names none."""
     if named_run is None:
         return None
-    if str(named_run).startswith("hf:"):
+    if is_source(str(named_run)):
         from sslzoo.interop.importing import import_run
 
         return import_run(str(named_run), root)[0]

@@ -112,6 +112,8 @@ def _imported(run: Run) -> dict[str, Any] | None:
     if not (run.folder / FILE).exists():
         return None
     found: dict[str, Any] = json.loads((run.folder / FILE).read_text(encoding="utf-8"))
+    if found["family"] not in FAMILIES:
+        return None
     texts = FAMILIES[found["family"]].modality == "text"
     return None if texts and not (run.folder / THEIRS).is_dir() else found
 

@@ -1,8 +1,11 @@
 """What tells the architectures of transformers apart: of each, its settings and its weights beside ours."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from torch import Tensor
 
 from sslzoo.interop.configs import Setting
 from sslzoo.interop.names import Weight, layer
@@ -83,3 +86,13 @@ class Family:
 def blocks(theirs: str, names: Mapping[str, str], ours: str = BLOCK) -> list[Weight]:
     """names: their parts of a layer by ours."""
     return [w for part, name in names.items() for w in layer(f"{ours}.{part}", f"{theirs}.{name}")]
+
+
+def names_of_now(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """Without the prefix that a model with a head puts before its encoder's names, and as they are called now."""
+    found = {}
+    for name, x in tensors.items():
+        for old, new in family.renamed.items():
+            name = re.sub(old, new, name)
+        found[name.removeprefix(family.prefix)] = x
+    return found

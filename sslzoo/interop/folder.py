@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from sslzoo.errors import UserError
+from sslzoo.interop.families import family_of
+from sslzoo.interop.family import Family
 from sslzoo.interop.tokenizers import FILES
 from sslzoo.run import sha256
 
@@ -17,6 +19,9 @@ WEIGHTS, INDEX, POOLING = "model.safetensors", "model.safetensors.index.json", "
 PREPROCESSOR = "preprocessor_config.json"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 CONVERT = "AutoModel.from_pretrained(FOLDER).save_pretrained(OUT, safe_serialization=True)"
+ASSUMED = (
+    "there is no preprocessor_config.json beside it: how inputs are normalised is taken from the library's defaults"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,16 @@ class Folder:
 
     path: Path
     config: dict[str, Any]
+    mend = "does config.json belong to these weights? Save both together with transformers' save_pretrained"
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.config, str(self.path / "config.json"))
+
+    @property
+    def assumed(self) -> str:
+        """What is taken for granted where nothing says it."""
+        return "" if self.family.modality == "text" or "preprocessor" in self.config else ASSUMED
 
     @staticmethod
     def open(path: Path) -> "Folder":

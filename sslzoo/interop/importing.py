@@ -15,31 +15,30 @@ from sslzoo.config import leaves
 from sslzoo.data.foreign_inputs import ImageInputs, SpeechInputs
 from sslzoo.data.text_inputs import TextInputs
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.interop import configs, names, tokenizers
-from sslzoo.interop.families import family_of
-from sslzoo.interop.family import Family, Head
-from sslzoo.interop.folder import Folder
+from sslzoo.interop import configs, names, sources, tokenizers
+from sslzoo.interop.family import Head, names_of_now
 from sslzoo.interop.text_settings import offset
 from sslzoo.lock import sole_writer
 from sslzoo.nodes import make
 from sslzoo.run import Run, checked_name, write_atomic, write_json
 
-PREFIX = "hf:"
 FILE, THEIRS = "imported.json", "theirs"  # what was imported; the files of its tokenizer
 LONGEST = 60  # characters of a folder's name that a run's begins with
 
 
 def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, bool]:
-    """The run that an `hf:FOLDER` is imported as, in root, and whether it was made now. name: None for one made from the
-    folder's name and a hash of what is read of it. What of the weights has no place here is named in its imported.json.
+    """The run that a SOURCE:WHAT is imported as, in root, and whether it was made now (see `sources`). name: None for one
+    made from its name and a hash of what is read of it. What of the weights has no place here is named in its
+    imported.json.
 
-    Raises UserError, before anything is written, for a folder that cannot be read whole.
+    Raises UserError, before anything is written, for what cannot be read whole.
     """
-    folder = Folder.open(Path(source.removeprefix(PREFIX)).expanduser())
-    digest = folder.digest()
+    opened = sources.opened(source)
+    digest = opened.digest()
     if name is None:
-        start = re.sub(r"[^\w.-]+", "_", folder.path.resolve().name, flags=re.ASCII).strip("._-")[:LONGEST]
-        name = f"{start or 'hf'}-{digest[:6]}"
+        last = opened.path.resolve()
+        start = re.sub(r"[^\w.-]+", "_", last.stem if last.is_file() else last.name, flags=re.ASCII)
+        name = f"{start.strip('._-')[:LONGEST] or 'imported'}-{digest[:6]}"
     run = Run(root / checked_name(name))
     if run.config.exists():
         known = yaml.safe_load(run.config.read_text(encoding="utf-8"))
@@ -47,7 +46,7 @@ def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, b
             return run, False
         if run.done or "imported" not in known:
             raise ConfigError(f"{run.folder} is another run: choose another name=…")
-    found = Imported(folder)
+    found = Imported(opened)
     with sole_writer(run.folder):
         found.write(run, digest)
     return run, True
@@ -57,15 +56,17 @@ def summary(run: Run, source: str) -> str:
     """What was imported, in a line or two."""
     said = json.loads((run.folder / FILE).read_text(encoding="utf-8"))
     saved = json.loads(run.encoder.read_text(encoding="utf-8"))
-    frontend, trunk = saved["encoder"]["frontend"], saved["encoder"]["trunk"]
+    encoder, data = saved["encoder"], saved["data"]
     head = ", with its head for pretraining" if run.objective.exists() else ""
-    if "vocab_size" in frontend:
-        read = f"{frontend['vocab_size']:,} ids, {frontend['max_tokens']} positions"
-    elif "sample_rate" in frontend:
-        read = f"speech at {frontend['sample_rate']:,} Hz"
+    if "vocab_size" in data:
+        read = f"{data['vocab_size']:,} ids, {data['max_tokens']} positions"
+    elif "sample_rate" in data:
+        read = f"speech at {data['sample_rate']:,} Hz"
     else:
-        read = f"images of {frontend['size']} pixels a side, patches of {frontend['patch']}"
-    what = f"{said['family']} of {trunk['depth']} x {trunk['dim']}, {read}, pooled by {pooling(saved['encoder'])}{head}"
+        read = f"images of {data['size']} pixels a side"
+    trunk = encoder.get("trunk")
+    shape = f"{trunk['depth']} x {trunk['dim']}" if trunk else f"stages of {encoder['depths']} blocks"
+    what = f"{said['family']} of {shape}, {read}, pooled by {encoder['pool'] if trunk and 'pool' in encoder else 'mean'}{head}"
     lines = [f"imported {source} as {run.folder}: {what}"]
     if said["ignored"]:
         some = names.listed(said["ignored"])
@@ -75,18 +76,13 @@ def summary(run: Run, source: str) -> str:
     return "\n".join(lines)
 
 
-def pooling(encoder: dict[str, Any]) -> str:
-    return encoder.get("pool", "mean")
-
-
 class Imported:
     """What a folder becomes here."""
 
-    def __init__(self, folder: Folder):
-        self.folder, where = folder, str(folder.path / "config.json")
-        config = folder.config
-        self.family = family_of(config, where)
-        tensors = plain_names(folder.tensors(), self.family)
+    def __init__(self, folder: sources.Source):
+        self.folder, config, self.family = folder, folder.config, folder.family
+        where = str(folder.path / "config.json" if folder.path.is_dir() else folder.path)
+        tensors = names_of_now(folder.tensors(), self.family)
         self.encoder = configs.node_of(self.family.settings, self.family.constants, config, where)
         self.rows = names.Rows((), 0)
         if self.family.modality == "text":
@@ -94,7 +90,7 @@ class Imported:
             self.tokenizer, rows = tokenizers.read(folder.path, self.family.name, size)
             self.rows = names.Rows(rows.specials, rows.size, offset(config) if self.family.offset else 0)
             self.encoder["frontend"]["vocab_size"] += sum(i is None for i in self.rows.specials)
-        if "pool" not in self.family.constants and not self.encoder["_target_"].endswith("WhisperEncoder"):
+        if "pool" not in self.family.constants and self.encoder["_target_"].endswith("SequenceEncoder"):
             self.encoder["pool"] = self._pooling(tensors)
         with torch.device("meta"):  # its weights are those of the folder
             encoder = make(self.encoder)
@@ -109,6 +105,7 @@ class Imported:
             tensors,
             [w.theirs for w in (*table, *head)],
             [*self.family.ignored, *map(re.escape, self.family.tied), r"pooler\..*"],
+            folder.mend,
         )
         self.ignored = [name for name in left if name not in self.family.tied]
         self.weights = names.to_ours(table, tensors, self.rows, made)
@@ -154,7 +151,7 @@ class Imported:
 
     def data(self) -> dict[str, Any]:
         """The config node of its data."""
-        frontend, kind = self.encoder["frontend"], INPUTS[self.family.modality]
+        frontend, kind = self.encoder.get("frontend", {"size": 224, **self.encoder}), INPUTS[self.family.modality]
         read = {name: frontend[name] for name in READS[self.family.modality]}
         batch = {"_target_": "sslzoo.data.sampler.ByCount", "size": 32}
         return {"_target_": f"{kind.__module__}.{kind.__name__}", **read, "batch": batch}
@@ -182,7 +179,7 @@ class Imported:
         write_json(
             run.folder / FILE,
             {**said, "specials": self.rows.specials, "ignored": self.ignored, "config": self.folder.config}
-            | ({"assumed": ASSUMED} if self._lacks_preprocessor() else {}),
+            | ({"assumed": self.folder.assumed} if self.folder.assumed else {}),
         )
         # a choice of `encoder` for whoever trains it further
         option = f"# {self.family.name} of another library\n{yaml.safe_dump(self.encoder, sort_keys=False)}"
@@ -200,13 +197,7 @@ class Imported:
         changes = {"eps": self.encoder["trunk"].get("eps"), **dict(leaves(said))}
         return configs.objective_node(head.objective, changes)
 
-    def _lacks_preprocessor(self) -> bool:
-        return self.family.modality != "text" and "preprocessor" not in self.folder.config
 
-
-ASSUMED = (
-    "there is no preprocessor_config.json beside it: how inputs are normalised is taken from the library's defaults"
-)
 INPUTS: dict[str, type] = {"text": TextInputs, "speech": SpeechInputs, "image": ImageInputs}
 READS = {
     "text": ("vocab_size", "max_tokens"),
@@ -218,16 +209,6 @@ READS = {
 def zeroed(name: str, x: Tensor) -> Tensor:
     """A tensor that is made here: a buffer as its settings have it, a bias that they have not 0."""
     return torch.zeros_like(x) if name.endswith(".bias") else x
-
-
-def plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Without the prefix that a model with a head puts before its encoder's names, and as they are called now."""
-    found = {}
-    for name, x in tensors.items():
-        for old, new in family.renamed.items():
-            name = re.sub(old, new, name)
-        found[name.removeprefix(family.prefix)] = x
-    return found
 
 
 def check_shapes(where: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

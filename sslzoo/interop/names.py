@@ -146,10 +146,11 @@ def to_ours(
             x = x.permute(0, 2, 3, 1)
         elif weight.form == "transposed":
             x = FORMS["transposed"](x, 0)
-        for name, part in zip(weight.ours, x.chunk(len(weight.ours)), strict=True):
+        parts = (x,) if len(weight.ours) == 1 else x.chunk(len(weight.ours))
+        for name, part in zip(weight.ours, parts, strict=True):
             if weight.form not in ("", "transposed") and part.numel() == like[name].numel():  # else refused later
                 part = part.reshape(like[name].shape)
-            found[name] = part.float().contiguous()
+            found[name] = part.to(like[name].dtype).contiguous()
     return found
 
 
@@ -157,14 +158,18 @@ def to_theirs(table: Iterable[Weight], ours: Mapping[str, Tensor], rows: Rows, c
     """Tensors by their names. channels: of a patch. Raises KeyError for one that is not there."""
     found = {}
     for weight in table:
-        x = torch.cat([ours[name] for name in weight.ours])
+        x = ours[weight.ours[0]]
+        if len(weight.ours) > 1:
+            x = torch.cat([ours[name] for name in weight.ours])
         found[weight.theirs] = rows.to_theirs(FORMS[weight.form](x, channels), weight.rows).contiguous()
     return found
 
 
-def check_complete(where: str, names: Iterable[str], wanted: Iterable[str], known: Iterable[str]) -> list[str]:
+def check_complete(
+    where: str, names: Iterable[str], wanted: Iterable[str], known: Iterable[str], mend: str
+) -> list[str]:
     """The names that are `known` and not asked for. Raises UserError, naming them, where a wanted one is missing or one
-    is left over that is neither. known: patterns."""
+    is left over that is neither. known: patterns. mend: advice."""
     names, wanted = list(names), list(wanted)
     missing = [name for name in wanted if name not in set(names)]
     left = [name for name in names if name not in set(wanted)]
@@ -172,10 +177,7 @@ def check_complete(where: str, names: Iterable[str], wanted: Iterable[str], know
     over = [name for name in left if name not in ignored]
     for what, some in (("lacks", missing), ("has weights that this architecture has not:", over)):
         if some:
-            raise UserError(
-                f"{where} {what} {listed(some)} — does config.json belong to these weights? Save both together with "
-                "transformers' save_pretrained"
-            )
+            raise UserError(f"{where} {what} {listed(some)} — {mend}")
     return ignored
 
 

@@ -10,6 +10,7 @@ from sslzoo.initial import TOKENIZER, described
 from sslzoo.interop.card import write_card
 from sslzoo.interop.exporting import export_hf, state_of
 from sslzoo.interop.folder import WEIGHTS
+from sslzoo.interop.state_exports import to_timm, to_torchaudio, to_torchvision
 from sslzoo.run import Run, write_json
 
 
@@ -42,7 +43,13 @@ def to_safetensors(run: Run, out: Path) -> str:
     return f"{len(state)} tensors under the names of sslzoo"
 
 
-TARGETS: dict[str, Callable[[Run, Path], str]] = {"hf": to_hf, "safetensors": to_safetensors}
+TARGETS: dict[str, Callable[[Run, Path], str]] = {
+    "hf": to_hf,
+    "torchaudio": to_torchaudio,
+    "torchvision": to_torchvision,
+    "timm": to_timm,
+    "safetensors": to_safetensors,
+}
 
 
 def export(run: Run, to: str, out: Path) -> str:

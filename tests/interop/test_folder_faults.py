@@ -107,7 +107,7 @@ def test_tokenizers_of_another_encoder(folder):
 
 def test_names_of_norms_before_2020_and_stored_positions(folder):
     """As google-bert/bert-base-uncased has them."""
-    before, _ = import_run(str(folder), folder.parent / "before")
+    before, _ = import_run(f"hf:{folder}", folder.parent / "before")
 
     def older(x):
         for name in list(x):
@@ -117,7 +117,7 @@ def test_names_of_norms_before_2020_and_stored_positions(folder):
         x["cls.predictions.decoder.weight"] = x["bert.embeddings.word_embeddings.weight"].clone()
 
     edit_weights(folder, older)
-    after, _ = import_run(str(folder), folder.parent / "after")
+    after, _ = import_run(f"hf:{folder}", folder.parent / "after")
     for name, x in load_file(before.weights).items():
         assert torch.equal(load_file(after.weights)[name], x)
     assert json.loads((after.folder / "imported.json").read_text())["ignored"] == ["embeddings.position_ids"]
@@ -130,19 +130,21 @@ def test_weights_in_shards_and_in_half_precision(tmp_path):
         model.save_pretrained(tmp_path / size, max_shard_size=size)
         foreign.wordpiece().save_pretrained(tmp_path / size)
     assert (tmp_path / "10KB" / "model.safetensors.index.json").exists()
-    some, one = (load_file(import_run(str(tmp_path / size), tmp_path / "runs")[0].weights) for size in ("10KB", "1GB"))
+    some, one = (
+        load_file(import_run(f"hf:{tmp_path / size}", tmp_path / "runs")[0].weights) for size in ("10KB", "1GB")
+    )
     for name, x in one.items():
         assert x.dtype == torch.float32 and torch.equal(some[name], x)
     next((tmp_path / "10KB").glob("model-00002*")).unlink()
     with pytest.raises(UserError, match="lacks model-00002"):
-        import_run(str(tmp_path / "10KB"), tmp_path / "again")
+        import_run(f"hf:{tmp_path / '10KB'}", tmp_path / "again")
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "roberta"])
 def test_vocabularies_without_a_tokenizer_json(family, tmp_path):
     """vocab.txt, and vocab.json with merges.txt, give the same ids as the library's file."""
     folder = foreign.folder_of(family, tmp_path / family, head=False)
-    _, data = load_encoder(import_run(str(folder), tmp_path / "runs", "new")[0])
+    _, data = load_encoder(import_run(f"hf:{folder}", tmp_path / "runs", "new")[0])
     state = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = state["model"]["vocab"] | {token["content"]: token["id"] for token in state["added_tokens"]}
     tokens = sorted(vocabulary, key=vocabulary.get)
@@ -152,7 +154,7 @@ def test_vocabularies_without_a_tokenizer_json(family, tmp_path):
     else:
         (folder / "vocab.json").write_text(json.dumps(vocabulary))
         (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, state["model"]["merges"])))
-    _, old = load_encoder(import_run(str(folder), tmp_path / "runs", "old")[0])
+    _, old = load_encoder(import_run(f"hf:{folder}", tmp_path / "runs", "old")[0])
     for texts in (TEXTS, foreign.PAIRS):
         for a, b in zip(
             data.tokenizer.encode_batch(texts, TEXTS), old.tokenizer.encode_batch(texts, TEXTS), strict=True
@@ -163,7 +165,7 @@ def test_vocabularies_without_a_tokenizer_json(family, tmp_path):
 def test_case_and_accents_are_those_of_tokenizer_config(folder):
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"do_lower_case": False, "strip_accents": False}))
-    _, data = load_encoder(import_run(str(folder), folder.parent / "runs")[0])
+    _, data = load_encoder(import_run(f"hf:{folder}", folder.parent / "runs")[0])
     assert data.tokenizer.decode(data.tokenizer.encode("sea Sea café cafe")).startswith("sea [UNK]")
 
 

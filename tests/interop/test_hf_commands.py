@@ -67,7 +67,7 @@ def test_a_sweep_over_folders_and_draws_of_few_labels(folders, table, tmp_path, 
     lines = out.split("over seeds:")[1].splitlines()
     assert len([line for line in lines if "accuracy" in line and " 2 " in line]) == 2, out
     code, _, err = sslzoo("pretrain", f"encoder={sources}", "objective=bert", *table)
-    assert code == 2 and "pretrain takes one hf:FOLDER at a time" in err[0]
+    assert code == 2 and "pretrain takes one at a time" in err[0]
 
 
 def test_a_comparison_takes_folders(folders, table, tmp_path, sslzoo):

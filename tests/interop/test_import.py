@@ -144,7 +144,7 @@ def test_a_folder_is_imported_once_under_a_name_of_its_own(tmp_path):
     folder = foreign.folder_of("bert", tmp_path / "tiny", head=False)
     first, made = import_run(f"hf:{folder}", tmp_path / "runs")
     before = first.weights.stat().st_mtime_ns
-    assert made and import_run(str(folder), tmp_path / "runs") == (first, False)
+    assert made and import_run(f"hf:{folder}", tmp_path / "runs") == (first, False)
     assert first.weights.stat().st_mtime_ns == before and first.name.startswith("tiny-")
     model = foreign.shaken(transformers.AutoModel.from_pretrained(folder))
     model.save_pretrained(folder)
