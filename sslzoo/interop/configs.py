@@ -1,4 +1,4 @@
-"""Settings of an encoder in the config.json of a family and in a config node of ours: one table, read both ways."""
+"""Mapping of an encoder's settings between config.json of a family and our config node: one table for both ways."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ PREPROCESSOR = "preprocessor"
 
 @dataclass(frozen=True)
 class Setting:
-    """ours: dotted keys of our node, all with the same value. read: that value, from their config. write: their
-    settings, by name, from our node; "preprocessor.…" are those of preprocessor_config.json."""
+    """One entry of a table. ours: dotted keys of our node, all with the same value. read: gets it from config.json.
+    write: makes config.json's settings, by name, from our node; preprocessor.… are preprocessor_config.json's."""
 
     ours: tuple[str, ...]
     read: Callable[[Config], Any]
@@ -25,7 +25,7 @@ class Setting:
 
 
 def of(config: Config, name: str, default: Any = REQUIRED) -> Any:
-    """A setting of theirs by its dotted name. Raises KeyError where it is required and not said."""
+    """A setting of config.json by its dotted name. Raises KeyError if it is missing and has no default."""
     found: Any = config
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -37,7 +37,7 @@ def of(config: Config, name: str, default: Any = REQUIRED) -> Any:
 def named(
     ours: str | tuple[str, ...], theirs: str, default: Any = REQUIRED, values: Mapping[Any, Any] | None = None
 ) -> Setting:
-    """A setting that has another name there. values: of each of theirs, ours."""
+    """A setting that differs in its name only. values: {config.json's value: ours}, if they differ too."""
     keys = (ours,) if isinstance(ours, str) else ours
 
     def read(config: Config) -> Any:
@@ -58,12 +58,12 @@ def named(
 
 
 def always(theirs: str, value: Any) -> Setting:
-    """A setting of theirs that an export writes, and that has none of ours."""
+    """A constant setting of config.json that an export writes and our node does not have."""
     return Setting((), lambda config: None, lambda node: {theirs: value})
 
 
 def node_of(settings: tuple[Setting, ...], constants: Mapping[str, Any], config: Config, where: str) -> dict[str, Any]:
-    """Our config node. Raises UserError, naming the setting, for what a config.json lacks or has otherwise."""
+    """Our config node from config.json. Raises UserError, naming the setting, if one is missing or not supported."""
     found = dict(constants)
     try:
         for setting in settings:
@@ -77,7 +77,7 @@ def node_of(settings: tuple[Setting, ...], constants: Mapping[str, Any], config:
 
 
 def config_of(settings: Iterable[Setting], node: Mapping[str, Any]) -> dict[str, Any]:
-    """Their settings of our node, by dotted names."""
+    """The settings of config.json, by dotted name, from our node."""
     flat = dict(leaves(node))
     found: dict[str, Any] = {}
     for setting in settings:
@@ -98,8 +98,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def objective_node(option: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The config node of an objective that is only read from then on. changes: dotted keys with their values; those
-    that it has not are left out."""
+    """The config node of an objective, with changes, {dotted key: value}; keys that it does not have are ignored."""
     from omegaconf import OmegaConf
 
     found: Any = OmegaConf.to_container(choices("objective", [option])[option], resolve=True)

@@ -1,4 +1,4 @@
-"""What tells the architectures of transformers apart: of each, its settings and its weights beside ours."""
+"""The description of an architecture of transformers: its settings and weights beside ours."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ TASK_HEADS = (r"(pre_)?classifier\..*", r"qa_outputs\..*", r"score\..*")
 
 @dataclass(frozen=True)
 class Head:
-    """Weights that are the state of an objective, by the option of conf/objective.
+    """A pretraining head of transformers as the state of an objective (an option of conf/objective).
 
-    model: the class of theirs that has it. inside: weights that lie within the encoder there (a mask token).
-    activation: ours, that the encoder must have for the head to have it, too; None where it has its own. settings: of
-    the objective, dotted keys beside theirs. reads: whether it is all that the objective has, so that an import makes
-    one of it.
+    model: transformers' class with this head. weights, inside: the table; `inside` are weights that transformers keeps
+    in the encoder (a mask token). activation: the encoder's activation, by our name, that the head must share; None if
+    it has its own. settings: of the objective. reads: whether an import can make the objective from it, as it has all
+    of the objective's weights.
     """
 
     objective: str
@@ -39,20 +39,20 @@ class Head:
 
 @dataclass(frozen=True)
 class Family:
-    """name: theirs (`model_type`). model: their class without a head. prefix: of the encoder's names in models with one.
+    """name: `model_type` in config.json. model: transformers' class without a head. prefix: of the encoder's weight
+    names in models with a head.
 
     constants: settings of our node that are the same for all, by dotted key. settings: the others. fixed: settings of
-    theirs that must be as they are here.
+    config.json that must have these values.
 
-    weights: of the encoder. Where several have the same names of ours, the first of which the encoder has all counts;
-    those of which it has none do not. heads: what heads for pretraining are here, of which the first is taken that is
-    there. tied: weights that are stored twice, by which. ignored: patterns of weights that may be there and have no
-    place here: buffers, and heads of tasks. made: patterns of ours that are made from settings. renamed: patterns of
-    older names, by those of now.
+    weights: the table of the encoder; of several entries for one of our names, the first that the encoder has is used.
+    heads: of pretraining; an import takes the first that the weights contain. tied: {weight that is stored twice: the
+    weight that it equals}. ignored: patterns of weights without a use here, such as buffers and task heads. made:
+    patterns of our tensors that are computed from settings. renamed: {pattern of an older name: the present one}.
 
-    alike: dotted keys of constants that an export need not find as they are, for the weights are the same.
-    preprocessor: settings that are written to preprocessor_config.json as they are. exports: whether an encoder goes
-    out again; not where theirs has parts that are not kept here.
+    alike: dotted keys of constants in which an exported encoder may differ, as its weights are the same.
+    preprocessor: settings to write to preprocessor_config.json. exports: whether the encoder can be exported; False if
+    transformers' has parts that an import drops.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Family:
 
     @property
     def pools(self) -> bool:
-        """Whether it may have BERT's pooler."""
+        """Whether the architecture may have BERT's pooler."""
         return any(w.ours[0].startswith("pooler.") for w in self.weights)
 
 

@@ -1,5 +1,5 @@
-"""A folder that transformers wrote: config.json and safetensors, read without transformers. No code is run, and a
-pickle is never opened."""
+"""Reads a folder that transformers wrote (config.json, safetensors) without transformers: runs no code of it, and opens
+no pickle."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Folder:
-    """path, and what its config.json says, with preprocessor_config.json as "preprocessor", if there is one."""
+    """A folder's path and its config.json, with preprocessor_config.json, if there is one, as "preprocessor"."""
 
     path: Path
     config: dict[str, Any]
@@ -38,12 +38,12 @@ class Folder:
 
     @property
     def assumed(self) -> str:
-        """What is taken for granted where nothing says it."""
+        """What was assumed because no file says it, for the summary; "" if nothing."""
         return "" if self.family.modality == "text" or "preprocessor" in self.config else ASSUMED
 
     @staticmethod
     def open(path: Path) -> "Folder":
-        """Raises UserError, with the mend, for what cannot be read."""
+        """Raises UserError, with advice, if the folder cannot be read."""
         if not path.is_dir():
             raise UserError(f"there is no folder {path}: hf:FOLDER is one that transformers' save_pretrained wrote")
         config = _json(path / "config.json", "transformers' save_pretrained writes one beside the weights")
@@ -54,7 +54,7 @@ class Folder:
         return found
 
     def files(self) -> list[Path]:
-        """The files of the weights. Raises UserError where there are none, or pickles alone."""
+        """The files of the weights. Raises UserError if there are none, or only pickles."""
         if (self.path / WEIGHTS).exists():
             return [self.path / WEIGHTS]
         if (self.path / INDEX).exists():
@@ -85,7 +85,7 @@ class Folder:
         return found
 
     def pooling(self) -> str | None:
-        """How sentence-transformers pools here, "mean" or "first"; None where it does not say."""
+        """The pooling that sentence-transformers configures in the folder, "mean" or "first"; None without."""
         path = self.path / POOLING
         said = _json(path, "") if path.exists() else {}
         if said.get("pooling_mode_mean_tokens") or said.get("pooling_mode") == "mean":
@@ -93,7 +93,7 @@ class Folder:
         return "first" if said.get("pooling_mode_cls_token") or said.get("pooling_mode") == "cls" else None
 
     def digest(self) -> str:
-        """Stands for all that an import reads."""
+        """A hash of everything that an import reads."""
         small = [self.path / name for name in ("config.json", PREPROCESSOR, POOLING, *FILES)]
         there = [path for path in (*self.files(), *small) if path.exists()]
         return hashlib.sha256("\n".join(f"{p.name} {sha256(p)}" for p in there).encode()).hexdigest()

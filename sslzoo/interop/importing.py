@@ -27,11 +27,10 @@ LONGEST = 60  # characters of a folder's name that a run's begins with
 
 
 def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, bool]:
-    """The run that a SOURCE:WHAT is imported as, in root, and whether it was made now (see `sources`). name: None for one
-    made from its name and a hash of what is read of it. What of the weights has no place here is named in its
-    imported.json.
+    """Import a source, SOURCE:WHAT (see `sources`), as a run in root: (the run, whether it was made now). name: None for
+    one made from the source's name and a hash of its files. Unused weights are listed in the run's imported.json.
 
-    Raises UserError, before anything is written, for what cannot be read whole.
+    Raises UserError, before anything is written, if the source cannot be imported completely.
     """
     opened = sources.opened(source)
     digest = opened.digest()
@@ -53,7 +52,7 @@ def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, b
 
 
 def summary(run: Run, source: str) -> str:
-    """What was imported, in a line or two."""
+    """A summary of an import in one to three lines."""
     said = json.loads((run.folder / FILE).read_text(encoding="utf-8"))
     saved = json.loads(run.encoder.read_text(encoding="utf-8"))
     encoder, data = saved["encoder"], saved["data"]
@@ -77,7 +76,7 @@ def summary(run: Run, source: str) -> str:
 
 
 class Imported:
-    """What a folder becomes here."""
+    """The parts of a run from a source: encoder, weights, tokenizer, head. Raises UserError if any does not fit."""
 
     def __init__(self, folder: sources.Source):
         self.folder, config, self.family = folder, folder.config, folder.family
@@ -117,15 +116,16 @@ class Imported:
         check_shapes(str(folder.path), self.head_weights, parts)
 
     def _pooling(self, tensors: dict[str, Tensor]) -> str:
-        """As sentence-transformers says, else by BERT's pooler where there is one, else by the first token; a causal
-        trunk's, whose first token sees no other, by the mean."""
+        """The pooling of sentence-transformers if configured, else BERT's pooler if there is one, else the first token;
+        the mean for causal trunks, whose first token sees no other."""
         if self.family.causal:
             return "mean"
         has_pooler = self.family.pools and any(name.startswith("pooler.") for name in tensors)
         return self.folder.pooling() or ("pooler" if has_pooler else "first")
 
     def _head(self, tensors: dict[str, Tensor]) -> Head | None:
-        """The first of the family's heads that is there, and is one here: of pairs, with the encoder's pooler."""
+        """The first of the family's heads that the weights contain and an objective can use; heads for pairs need the
+        pooler."""
         for head in self.family.heads:
             pairs = any(w.ours[0].startswith("pair_head.") for w in head.weights)
             fits = head.reads and (self.encoder.get("pool") == "pooler" or not pairs)
@@ -135,7 +135,7 @@ class Imported:
         return None
 
     def _head_parts(self, encoder: torch.nn.Module) -> tuple[list[names.Weight], dict[str, Tensor]]:
-        """(the weights of the head, the state that they are of the objective)."""
+        """(the head's entries of the table, the objective's state dict that they fill)."""
         if self.head is None:
             return [], {}
         with torch.device("meta"):
@@ -150,14 +150,14 @@ class Imported:
                 )
 
     def data(self) -> dict[str, Any]:
-        """The config node of its data."""
+        """The config node of the run's data."""
         frontend, kind = self.encoder.get("frontend", {"size": 224, **self.encoder}), INPUTS[self.family.modality]
         read = {name: frontend[name] for name in READS[self.family.modality]}
         batch = {"_target_": "sslzoo.data.sampler.ByCount", "size": 32}
         return {"_target_": f"{kind.__module__}.{kind.__name__}", **read, "batch": batch}
 
     def write(self, run: Run, digest: str) -> None:
-        """The files of a finished run; DONE is the last."""
+        """Write the files of a finished run, DONE last."""
         parts: dict[str, Any] = {"encoder": self.encoder, "data": self.data(), "seed": 0}
         weights.save(run.weights, self.weights)
         write_json(run.encoder, {**parts, "own": {}})
@@ -191,7 +191,7 @@ class Imported:
         run.finish()
 
     def objective(self, head: Head) -> dict[str, Any]:
-        """The config node of the head's objective."""
+        """The config node of the objective that a head belongs to."""
         where = str(self.folder.path / "config.json")
         said = configs.node_of(head.settings, {}, self.folder.config, where)
         changes = {"eps": self.encoder["trunk"].get("eps"), **dict(leaves(said))}

@@ -1,4 +1,4 @@
-"""Weights under the names of another library: one table a family, read in both directions."""
+"""Mapping of weight names and layouts to another library's: one table per family, used for import and export."""
 
 import math
 import re
@@ -17,11 +17,12 @@ SOME = 5  # names in a message
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of theirs, and what it is here. `{i}`, or another letter, in the names stands for the number of a layer.
+    """One entry of a table. `{i}`, or another letter, in the names stands for the number of a layer.
 
-    ours: the name here, or the names of several tensors that are one there, joined along the outputs (GPT-2's c_attn).
-    form: how theirs is laid out, where otherwise: see `FORMS`. rows: what a row is of, where rows are placed otherwise
-    here: see `Rows`. beside: a name of ours without which the encoder has not this one, but another of the same name.
+    ours: this project's name, or the names of several tensors that the other library joins along the outputs (GPT-2's
+    c_attn). theirs: the other library's name. form: its layout, if different: see `FORMS`. rows: for embeddings, what
+    the rows stand for, if their order differs: see `Rows`. beside: another name of ours; the entry applies only to
+    encoders that have it.
     """
 
     ours: tuple[str, ...]
@@ -31,7 +32,7 @@ class Weight:
     beside: str = ""
 
     def instances(self, names: Collection[str]) -> Iterator["Weight"]:
-        """This weight for each number that its marks have among `names` of ours."""
+        """The entry for each layer number that occurs in `names`, the tensors of our module."""
         pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(self.ours[0]))
         for name in names:
             if found := re.fullmatch(pattern, name):
@@ -64,14 +65,14 @@ def _as_convolution(x: Tensor, channels: int) -> Tensor:
 
 
 def layer(ours: str | tuple[str, ...], theirs: str, form: Any = "") -> list[Weight]:
-    """The weight and the bias of a linear layer or a norm."""
+    """The entries for weight and bias of a linear layer or a norm."""
     names = (ours,) if isinstance(ours, str) else ours
     return [Weight(tuple(f"{n}.{part}" for n in names), f"{theirs}.{part}", form) for part in ("weight", "bias")]
 
 
 def expanded(table: Iterable[Weight], names: Collection[str]) -> list[Weight]:
-    """The weights of a table that a module with these names has, an entry for each layer. Of several with the same names
-    of ours the first counts."""
+    """The entries of a table that apply to a module with these tensor names, one per layer. Of several entries for one
+    of our names, the first is used."""
     found: list[Weight] = []
     taken: set[str] = set()
     for weight in table:
@@ -84,14 +85,14 @@ def expanded(table: Iterable[Weight], names: Collection[str]) -> list[Weight]:
 
 @dataclass(frozen=True)
 class Rows:
-    """How rows of embeddings are placed here and there.
+    """The permutation of embedding rows between the other library and this project.
 
-    specials: their ids of [PAD] [UNK] [CLS] [SEP] [MASK], which are 0 to 4 here; None for one that they have not. All
-    other ids follow in their order. size: ids there. offset: rows of their positions that no token has (RoBERTa
-    counts from pad_token_id + 1).
+    specials: the other library's ids of [PAD] [UNK] [CLS] [SEP] [MASK], which have ids 0 to 4 here; None for a missing
+    one. All other ids follow in the same order. size: number of ids in the other library. offset: leading rows of the
+    position embedding that no token uses (RoBERTa counts from pad_token_id + 1).
 
-    Nothing is lost in the exchange: the rows that stand for a token are its own, to the bit. A special that they have
-    not gets the mean of all rows, so that a tied head finds it about as likely as any (Hewitt 2021), and goes out again.
+    Import and export are inverse, bit for bit. A missing special token gets the mean of all rows, which a tied head
+    predicts about as often as the average token (Hewitt 2021); export drops it.
     """
 
     specials: tuple[int | None, ...]
@@ -100,16 +101,16 @@ class Rows:
 
     @property
     def others(self) -> list[int]:
-        """Their ids from 5 on here."""
+        """The other library's ids without special tokens, in the order of our ids from 5 on."""
         taken = set(self.specials)
         return [i for i in range(self.size) if i not in taken]
 
     def here(self) -> list[int | None]:
-        """Of each id here, theirs."""
+        """The other library's id for each of ours; None for a special token that it lacks."""
         return [*self.specials, *self.others]
 
     def ids(self) -> dict[int, int]:
-        """Of each id there, ours."""
+        """{the other library's id: ours}."""
         return {theirs: ours for ours, theirs in enumerate(self.here()) if theirs is not None}
 
     def to_ours(self, x: Tensor, kind: str) -> Tensor:
@@ -137,8 +138,8 @@ class Rows:
 def to_ours(
     table: Iterable[Weight], theirs: Mapping[str, Tensor], rows: Rows, like: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Tensors by our names. like: those that they take the place of, for their shapes. Raises KeyError for one that is
-    not there."""
+    """Tensors by our names. like: the tensors to replace, for their shapes and dtypes. Raises KeyError for a missing
+    one."""
     found: dict[str, Tensor] = {}
     for weight in table:
         x = rows.to_ours(theirs[weight.theirs], weight.rows)
@@ -155,7 +156,7 @@ def to_ours(
 
 
 def to_theirs(table: Iterable[Weight], ours: Mapping[str, Tensor], rows: Rows, channels: int = 0) -> dict[str, Tensor]:
-    """Tensors by their names. channels: of a patch. Raises KeyError for one that is not there."""
+    """Tensors by the other library's names. channels: of an image patch. Raises KeyError for a missing one."""
     found = {}
     for weight in table:
         x = ours[weight.ours[0]]
@@ -168,8 +169,8 @@ def to_theirs(table: Iterable[Weight], ours: Mapping[str, Tensor], rows: Rows, c
 def check_complete(
     where: str, names: Iterable[str], wanted: Iterable[str], known: Iterable[str], mend: str
 ) -> list[str]:
-    """The names that are `known` and not asked for. Raises UserError, naming them, where a wanted one is missing or one
-    is left over that is neither. known: patterns. mend: advice."""
+    """The names that are not wanted but match `known`, a list of patterns. Raises UserError if a wanted name is missing
+    or if a name is neither wanted nor known. mend: advice for the message."""
     names, wanted = list(names), list(wanted)
     missing = [name for name in wanted if name not in set(names)]
     left = [name for name in names if name not in set(wanted)]
@@ -186,5 +187,5 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def listed(some: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of the others."""
     return ", ".join(some[:SOME]) + (f" and {len(some) - SOME} more" if len(some) > SOME else "")

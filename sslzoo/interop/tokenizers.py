@@ -1,7 +1,7 @@
-"""The tokenizer of a folder that transformers wrote, with the specials of this project at ids 0 to 4.
+"""Converts the tokenizer of a transformers folder to this project's, which has its special tokens at ids 0 to 4.
 
-It is the library's own tokenizer.json (or what its older files stand for), in which ids are moved and the five specials
-renamed; the encoder's rows are moved alike (see `names.Rows`), so that what a text becomes is the same.
+The source is tokenizer.json, or the older vocabulary files. Ids are permuted and the five special tokens renamed; the
+rows of the encoder's embeddings are permuted alike (see `names.Rows`), so that every text keeps its embedding.
 """
 
 import json
@@ -19,7 +19,7 @@ from sslzoo.interop.names import Rows
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # of WORDS, in their order
 PADDED = 0.9  # of the rows of an embedding, at least so many are of tokens: some have more, up to a round number
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-USUAL = {  # by family, where no file says them
+USUAL = {  # the special tokens of a family, if no file names them
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"),
     "roberta": ("<pad>", "<unk>", "<s>", "</s>", "<mask>"),
@@ -28,8 +28,8 @@ USUAL = {  # by family, where no file says them
 
 
 def read(folder: Path, family: str, size: int) -> tuple[Tokenizer, Rows]:
-    """The tokenizer of a folder under this project's ids, and how its ids are placed there. size: rows of the encoder's
-    embedding. Raises UserError where there is none, or where it has more ids than that or far fewer (`PADDED`)."""
+    """The tokenizer of a folder with this project's ids, and the mapping of ids. size: rows of the encoder's embedding.
+    Raises UserError if there is no tokenizer, or if it has more ids than the embedding or far fewer (`PADDED`)."""
     said = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
     backend = _backend(folder, said, family)
     vocabulary = backend.get_vocab(with_added_tokens=True)
@@ -55,7 +55,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _backend(folder: Path, said: dict, family: str) -> Backend:
-    """The library's tokenizer, as transformers makes it of the folder's files."""
+    """The `tokenizers.Tokenizer` that transformers builds from the folder's files."""
     try:
         if (folder / "tokenizer.json").exists():
             backend = Backend.from_file(str(folder / "tokenizer.json"))
@@ -110,13 +110,13 @@ def _byte_bpe(folder: Path, said: dict, family: str) -> Backend:
 
 
 def _content(token: Any) -> str | None:
-    """A token as transformers' JSON has it: a string, or an object with its settings."""
+    """The text of a token in transformers' JSON, where it is a string, or an object with settings."""
     return token.get("content") if isinstance(token, dict) else token
 
 
 def _specials(said: dict, family: str, vocabulary: dict[str, int]) -> list[str | None]:
-    """Their tokens of the five roles, None for one that they have not. A token has one role: GPT-2's <|endoftext|>,
-    which ends a text, is its [SEP] here."""
+    """The folder's special tokens for the five `ROLES`, None for a missing one. A token gets one role only: GPT-2's
+    <|endoftext|>, which ends a text, becomes [SEP]."""
     usual = USUAL.get(family, USUAL["bert"])
     found: list[str | None] = [_content(said.get(role)) or word for role, word in zip(ROLES, usual, strict=True)]
     if said.get("sep_token") is None and said.get("eos_token") is not None:
@@ -132,7 +132,7 @@ def _specials(said: dict, family: str, vocabulary: dict[str, int]) -> list[str |
 
 
 def _moved(backend: Backend, specials: list[str | None], rows: Rows, folder: Path) -> Backend:
-    """The same tokenizer with other ids, its specials renamed."""
+    """The tokenizer with permuted ids and renamed special tokens."""
     around = _template(backend, folder)
     state = json.loads(backend.to_str())
     ids, words = rows.ids(), {token: WORDS[i] for i, token in enumerate(specials) if token is not None}
@@ -170,7 +170,7 @@ def _move_vocabulary(model: dict, ids: dict[int, int], words: dict[str, str]) ->
 
 
 def _template(backend: Backend, folder: Path) -> tuple[list[int], list[int], list[int]]:
-    """Their ids before a text, between two and after the last, as their post-processor places them."""
+    """The ids that the folder's post-processor puts before a text, between two texts and after the last."""
     backend.no_padding()
     backend.no_truncation()
     found = backend.encode("a", "a")
@@ -187,7 +187,7 @@ def _template(backend: Backend, folder: Path) -> tuple[list[int], list[int], lis
 
 
 def _post_processor(theirs: dict | None, around: tuple[list[int], ...], ids: dict[int, int]) -> dict:
-    """The library's TemplateProcessing of the moved ids, behind what trims the offsets of byte-level pieces."""
+    """A TemplateProcessing with the new ids; byte-level pieces pass ByteLevel first, which trims offsets."""
     before, between, after = ([WORDS[ids[i]] for i in run if ids[i] < SPECIALS] for run in around)
     if [len(before), len(between), len(after)] != [len(run) for run in around]:
         raise UserError("its tokenizer puts other tokens around a text than those that it calls its specials")
