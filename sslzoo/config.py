@@ -31,7 +31,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "methods": "method",
     "protocols": "protocol",
     "heads": "head",
-    "prompts": "prompt",
+    "prompts": "task/prompt",
     "recipes": "recipe",
     "optims": "optim",
     "schedules": "optim/schedule",

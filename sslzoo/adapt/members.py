@@ -61,7 +61,7 @@ class Ensemble:
             raise ConfigError(
                 f"{type(method).__name__} trains a model of each of prompt.patterns, of which it needs {method.least_patterns} "
                 f"or more, and there are {len(self.patterns)}: set prompt.patterns=[{{template: …, words: […]}}, …], or choose "
-                "a prompt=… that has them (`sslzoo list prompts`)"
+                "a task/prompt=… that has them (`sslzoo list prompts`)"
             )
         self.texts = unlabelled_texts(job.data, method.unlabelled, method.max_unlabelled)
         self.splits: dict[int, TextSplit] = {}  # the texts in each pattern

@@ -165,7 +165,7 @@ def test_a_head_goes_by_the_tasks_kind():
 def test_a_tasks_prompt_is_chosen_by_its_name():
     found = compose("run=x", "task=rte", "task.data.path=x", "method=prompt", command="adapt")["prompt"]
     assert found["template"] == "{sentence1}? {mask}, {sentence2}" and found["words"] == ["Yes", "No"]
-    other = compose("run=x", "task=rte", "task.data.path=x", "prompt=sst2", "prompt.words=[a,b]", command="adapt")[
+    other = compose("run=x", "task=rte", "task.data.path=x", "task/prompt=sst2", "prompt.words=[a,b]", command="adapt")[
         "prompt"
     ]
     assert other["template"] == "{sentence} It was {mask}." and other["words"] == ["a", "b"]
@@ -178,10 +178,10 @@ def test_every_prompt_is_one():
     from sslzoo.prompts.template import Template
     from sslzoo.prompts.verbalizer import in_order
 
-    assert {"sst2", "cola", "rte", "stsb", "tnews", "ocnli"} <= set(options("prompt"))
-    tasks = choices("task", options("prompt"))
-    for path in (CONF / "prompt").glob("*.yaml"):
-        node, data = choices("prompt", [path.stem])[path.stem], tasks[path.stem].data
+    assert {"sst2", "cola", "rte", "stsb", "tnews", "ocnli"} <= set(options("task/prompt"))
+    tasks = choices("task", options("task/prompt"))
+    for path in (CONF / "task" / "prompt").glob("*.yaml"):
+        node, data = choices("task/prompt", [path.stem])[path.stem], tasks[path.stem].data
         template = Template(node.template, [name for name in (data.text, data.get("pair")) if name])
         assert len({field for piece in template.pieces for field in piece.fields}) == len(template.names)
         assert len(set(node.words)) == len(node.words)
