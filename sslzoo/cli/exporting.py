@@ -16,7 +16,7 @@ def export(argv: list[str]) -> None:
     parser.add_argument("--run", help="run=RUN: a finished run, by its folder or its name's start, or hf:FOLDER")
     parser.add_argument(
         "--to",
-        help="to=hf, torchaudio, torchvision, timm: what that library opens; to=safetensors: under this project's names",
+        help="to=hf, torchaudio, torchvision, timm, onnx: what that library opens; to=safetensors: under this project's names",
     )
     parser.add_argument("--out", type=Path, help="out=FOLDER, which is made")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")

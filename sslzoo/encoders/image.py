@@ -72,11 +72,11 @@ class Patches(Frontend):
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         patches = patchify((to_float(inputs) - self.mean) / self.std, self.patch)
-        return patches, torch.full((len(patches),), patches.shape[1])
+        return patches, torch.full((patches.shape[0],), patches.shape[1])
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.linear(features)
-        cls_token = self.cls_token.expand(len(tokens), 1, -1)
+        cls_token = self.cls_token.expand(tokens.shape[0], 1, -1)
         return torch.cat([cls_token, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
 
     def positions(self, patches: int) -> Tensor:

@@ -11,7 +11,7 @@ def rows_apart(lengths: Tensor, size: int, device: torch.device, grain: int = 1)
     """The rows' lengths if they should be processed one by one, without mask and padding; None if the batch should be
     processed as a whole: no padding, short rows, or a device other than a CPU, where kernel launches cost more than
     padding. lengths: int64 [B], with `grain` units per token. size: of the padded dimension."""
-    if device.type != "cpu":
+    if device.type != "cpu" or torch.compiler.is_exporting():
         return None
     rows = lengths.tolist()
     ragged = bool(rows) and 0 < min(rows) < size

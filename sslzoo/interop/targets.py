@@ -10,6 +10,7 @@ from sslzoo.initial import TOKENIZER, described
 from sslzoo.interop.card import write_card
 from sslzoo.interop.exporting import export_hf, state_of
 from sslzoo.interop.folder import WEIGHTS
+from sslzoo.interop.onnx_export import to_onnx
 from sslzoo.interop.state_exports import to_timm, to_torchaudio, to_torchvision
 from sslzoo.run import Run, write_json
 
@@ -48,6 +49,7 @@ TARGETS: dict[str, Callable[[Run, Path], str]] = {
     "torchaudio": to_torchaudio,
     "torchvision": to_torchvision,
     "timm": to_timm,
+    "onnx": to_onnx,
     "safetensors": to_safetensors,
 }
 

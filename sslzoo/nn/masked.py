@@ -16,7 +16,9 @@ def valid_mask(lengths: Tensor, size: int, device: torch.device | None = None) -
 
 
 def padded(lengths: Tensor, size: int) -> bool:
-    """Whether any row is shorter than `size`."""
+    """Whether any row is shorter than `size`; true while a model is exported, as lengths have no values then."""
+    if torch.compiler.is_exporting():
+        return True
     return bool((host(lengths).numpy() < size).any())
 
 
