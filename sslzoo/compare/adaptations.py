@@ -72,6 +72,7 @@ def plan(config: dict, encoder: Run, root: Path) -> list[Adaptation]:
     Raises ConfigError."""
     entries, shared = config["entries"], config.get("shared") or {}
     both: dict[str, dict] = {}
+    everyone = shots_of(config.get("shots") or [ALL], "shots")
     for entry, spec in entries.items():
         named(entry, "an entry's name")
         if not isinstance(spec, dict) or set(spec) - set(PARTS):
@@ -79,8 +80,11 @@ def plan(config: dict, encoder: Run, root: Path) -> list[Adaptation]:
         both[entry] = {
             "overrides": [*shared.get("overrides", []), *spec.get("overrides", [])],
             "tasks": tasks_of([*shared.get("tasks", []), *spec.get("tasks", [])], f"entries.{entry}.tasks"),
-            "shots": shots_of(spec.get("shots") or config.get("shots") or [ALL], f"entries.{entry}.shots"),
+            "shots": everyone,
         }
+        if spec.get("shots"):  # without overrides of its own, those that others have with as many
+            own = shots_of(spec["shots"], f"entries.{entry}.shots")
+            both[entry]["shots"] = {count: words or everyone.get(count, []) for count, words in own.items()}
         strings(both[entry]["overrides"], f"entries.{entry}.overrides")
         not_ours(both[entry]["overrides"], f"entries.{entry}.overrides", OURS)
         if not both[entry]["tasks"]:
@@ -109,9 +113,14 @@ def plan(config: dict, encoder: Run, root: Path) -> list[Adaptation]:
     return planned
 
 
-def of_first_seed(planned: list[Adaptation]) -> list[Adaptation]:
-    """Those that stand for the others, which differ in their seed alone."""
-    return [one for one in planned if one.seed == planned[0].seed]
+def representatives(planned: list[Adaptation]) -> list[Adaptation]:
+    """One for each entry and task, and one for each number of labels: checks of the others would say the same."""
+    seen, found = set(), []
+    for one in planned:
+        if new := {(one.entry, one.task), one.shots} - seen:
+            seen |= new
+            found.append(one)
+    return found
 
 
 def shots_of(items, where: str) -> dict[int | None, list[str]]:

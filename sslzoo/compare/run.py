@@ -50,7 +50,7 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     encoder = adaptations.encoder_of(config.get("run"), root)
     runs, command = plan(config, root, encoder), command or Command()
     folder, say = root / config["name"], Console(stderr=True, highlight=False)
-    for planned in runs if encoder is None else adaptations.of_first_seed(runs):
+    for planned in runs if encoder is None else adaptations.representatives(runs):
         try:
             planned.check(command)
         except UserError as error:

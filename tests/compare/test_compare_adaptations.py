@@ -28,7 +28,7 @@ CONFIG = {
     "entries": {
         "full": {"overrides": ["method=full"]},
         "head": {"overrides": ["method=head"], "tasks": [{"colour": ["task.label=label"]}]},
-        "lora": {"overrides": ["method=lora", "method.r=2"], "shots": [2]},
+        "lora": {"overrides": ["method=lora", "method.r=2"], "shots": [2]},  # with the steps that others have
     },
 }
 
@@ -83,6 +83,7 @@ def test_the_plan_goes_from_few_labels_to_all_and_seed_by_seed(tmp_path):
     ]  # fmt: skip
     assert made[10].overrides[:3] == ["task=colour", "task.name=colour", "task.label=label"]
     assert not any("shots" in word for word in made[10].overrides)
+    assert "trainer.max_steps=2" in made[2].overrides, "of an entry's own shots, too"
     assert made[0].run.folder == Path("runs/enc/adapted/ways-digit-full-2shot-13")
 
 
