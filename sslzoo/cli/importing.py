@@ -20,7 +20,7 @@ def import_(argv: list[str]) -> None:
     parser.add_argument(
         "source",
         help="hf:FOLDER, which transformers' save_pretrained wrote; torchaudio:NAME|FILE, torchvision:NAME|FILE, "
-        "timm:NAME|FILE, fairseq:FILE, from local files alone",
+        "timm:NAME|FILE, fairseq:FILE, from local files alone; class:module.Class, an Encoder of your own",
     )
     parser.add_argument("--name", help="of the run (name=…); made from the folder's name and a hash of what is in it")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")

@@ -1,6 +1,7 @@
 """SOURCE:WHAT in place of a run. Imports nothing, as command lines are searched for it."""
 
-PREFIXES = ("hf", "torchaudio", "torchvision", "timm", "fairseq")  # see `sources.SOURCES`
+OWN = "class"  # class:module.Class
+PREFIXES = ("hf", "torchaudio", "torchvision", "timm", "fairseq", OWN)  # see `sources.SOURCES`
 
 
 def is_source(text: str) -> bool:

@@ -17,6 +17,8 @@ from sslzoo.data.text_inputs import TextInputs
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.interop import configs, names, sources, tokenizers
 from sslzoo.interop.family import Head, names_of_now
+from sslzoo.interop.grammar import OWN
+from sslzoo.interop.own_class import import_class
 from sslzoo.interop.text_settings import offset
 from sslzoo.lock import sole_writer
 from sslzoo.nodes import make
@@ -32,6 +34,9 @@ def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, b
 
     Raises UserError, before anything is written, if the source cannot be imported completely.
     """
+    prefix, _, what = source.partition(":")
+    if prefix == OWN and what:
+        return import_class(what, root, name)
     opened = sources.opened(source)
     digest = opened.digest()
     if name is None:
@@ -53,6 +58,8 @@ def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, b
 
 def summary(run: Run, source: str) -> str:
     """A summary of an import in one to three lines."""
+    if not (run.folder / FILE).exists():
+        return f"imported {source} as {run.folder}"
     said = json.loads((run.folder / FILE).read_text(encoding="utf-8"))
     saved = json.loads(run.encoder.read_text(encoding="utf-8"))
     encoder, data = saved["encoder"], saved["data"]

@@ -12,6 +12,7 @@ from torch import Tensor
 from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.interop.family import Family
 from sslzoo.interop.folder import Folder
+from sslzoo.interop.grammar import PREFIXES
 from sslzoo.interop.image_states import open_timm, open_torchvision
 from sslzoo.interop.wave_states import FAIRSEQ, TORCHAUDIO, open_wave
 
@@ -112,6 +113,6 @@ def opened(source: str) -> Source:
     prefix, _, what = source.partition(":")
     if prefix not in SOURCES or not what:
         raise ConfigError(
-            f"an encoder of another library is one of {', '.join(f'{x}:…' for x in SOURCES)}; got {source}"
+            f"an encoder of another library is one of {', '.join(f'{x}:…' for x in PREFIXES)}; got {source}"
         )
     return SOURCES[prefix](what)
