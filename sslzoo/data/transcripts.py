@@ -5,6 +5,7 @@ The first symbols are `<pad>`, which is CTC's blank, `<eos>`, which ends every t
 """
 # ruff: noqa: SIM905 (a list of phones is easier to read as words)
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,9 @@ PHONES = (  # ARPAbet with stress, silence and noise
     "ER2 EY0 EY1 EY2 F G HH IH0 IH1 IH2 IY0 IY1 IY2 JH K L M N NG OW0 OW1 OW2 OY0 OY1 OY2 P R S SH T TH UH0 UH1 UH2 "
     "UW0 UW1 UW2 V W Y Z ZH"
 ).split()
+
+
+_MARKED = re.compile(r"\[(\S+) ([^]]+)\]|([^[]+)")  # [slot value], or what is outside
 
 
 class Unknown(Exception):
@@ -36,6 +40,9 @@ class Symbols:
     names: list[str]
     rates: tuple[str, ...]
     unknown: Literal["raise", "skip"]
+
+    def open(self) -> None:
+        """Read what `names` depend on, if they are in a file. Raises UserError."""
 
     def encode(self, transcript: str) -> list[int]:
         """The numbers of a transcript's symbols, and `EOS`. Raises Unknown."""
@@ -80,6 +87,49 @@ class Characters(Symbols):
 
     def decode(self, numbers: list[int]) -> str:
         return " ".join("".join(self.kept(numbers)).split())
+
+
+class Slots(Characters):
+    """The symbols of `Characters`, and two for each kind of slot, B-slot before and E-slot after the characters of its value
+    (SUPERB's slot filling). Transcripts mark slots as in "TURN ON THE [location KITCHEN] LIGHT".
+
+    slots: the kinds; or the file of them, a line each, such as Audio SNIPS's slots.txt, in which O is none.
+    """
+
+    rates = ("slot_f1", "slot_cer", "wer", "cer")
+
+    def __init__(self, slots: list[str] | str, ignore: str = "", unknown: Literal["raise", "skip"] = "raise"):
+        super().__init__(ignore, unknown)
+        if not slots or set("[]") & set(ignore):
+            raise ConfigError("symbols.slots are the kinds of slots, one or more, and symbols.ignore has no [ or ]")
+        self.slots, self._begun = slots, len(self.names)
+        if isinstance(slots, list):
+            self._add(slots)
+
+    def _add(self, kinds: list[str]) -> None:
+        self.names = [*self.names[: self._begun], *(f"{mark}-{kind}" for kind in kinds for mark in "BE")]
+        self._number = {name: i for i, name in enumerate(self.names)}
+
+    def open(self) -> None:
+        if isinstance(self.slots, str) and len(self.names) == self._begun:
+            if not Path(self.slots).is_file():
+                raise UserError(f"there is no file of slots {self.slots}: set task.symbols.slots to one, or to a list")
+            self._add([kind for kind in map(str.strip, files.lines(Path(self.slots))) if kind not in ("", "O")])
+
+    def encode(self, transcript: str) -> list[int]:
+        found: list[int] = []
+        for kind, inside, plain in _MARKED.findall(transcript):
+            if kind and f"B-{kind}" not in self._number:
+                raise Unknown(f"the slot {kind} — it is none of task.symbols.slots")
+            characters = super().encode(inside or plain)[:-1]
+            if characters and found:
+                found.append(self._number[" "])
+            found += [self._number[f"B-{kind}"], *characters, self._number[f"E-{kind}"]] if kind else characters
+        return [*found, EOS]
+
+    def decode(self, numbers: list[int]) -> str:
+        marked = [f"{x} " if x.startswith("B-") else f" {x}" if x.startswith("E-") else x for x in self.kept(numbers)]
+        return " ".join("".join(marked).split())
 
 
 class Phones(Symbols):

@@ -78,7 +78,7 @@ class Task:
         ] = "classification",
         metric: Literal[
             "accuracy", "f1", "accuracy_f1", "matthews", "pearson_spearman", "pearson", "spearman", "exact", "wer",
-            "cer", "per", "balanced_accuracy", "eer", "der",
+            "cer", "per", "balanced_accuracy", "eer", "der", "slot_f1", "slot_cer",
         ] = "accuracy",
         split: Official | ByGroup | ByItem | Fold | None = None,
         data: Data | None = None,

@@ -17,7 +17,7 @@ from sslzoo.nn.recurrent import LSTMStack
 from sslzoo.nn.weighted_sum import WeightedSum
 from sslzoo.objectives.base import Loss
 from sslzoo.tasks.base import TaskObjective
-from sslzoo.tasks.recognition import error_rates
+from sslzoo.tasks.slot_scores import transcript_scores
 
 
 class CTC(TaskObjective):
@@ -53,6 +53,7 @@ class CTC(TaskObjective):
         if recurrent < 0:
             raise ConfigError(f"objective.recurrent is a number of layers, 0 or more, got {recurrent}")
         self.metric, self.symbols, self.prefix = data.task.metric, data.task.symbols, encoder.prefix
+        self.symbols.names = list(data.classes)  # of a trained head: kinds of slots may be in a file
         self.layers = WeightedSum(encoder.depth + 1) if features == "layers" else None
         self.augment = augment
         self.project = nn.Linear(encoder.dim, projection_dim)
@@ -97,7 +98,7 @@ class CTC(TaskObjective):
             loss, aligned = loss + float(losses.sum()), aligned + int(here.sum())
             said += self.read(logits, lengths)
             truth += [self.symbols.decode(row[row != IGNORE].tolist()) for row in batch.targets["label"]]
-        rates = error_rates(self.symbols.rates, said, truth)
+        rates = transcript_scores(self.symbols.rates, said, truth)
         yield self.metric, rates.pop(self.metric)
         yield from rates.items()
         yield "loss", loss / max(aligned, 1)
@@ -114,6 +115,6 @@ class CTC(TaskObjective):
         return self.read(*self.outputs(encoder, batch))
 
     def chance(self, train: Any, test: Any) -> float:
-        """The rate of empty transcripts: every symbol is left out."""
+        """The score of empty transcripts: every symbol is left out."""
         truth = [self.symbols.decode(row.tolist()) for row in test.encoded]
-        return error_rates([self.metric], [""] * len(truth), truth)[self.metric]
+        return transcript_scores([self.metric], [""] * len(truth), truth)[self.metric]

@@ -11,12 +11,12 @@ BY_KIND = {  # the metrics of each kind of task
     "frames": CLASSIFICATION,
     "regression": REGRESSION,
     "answers": ("f1", "exact"),
-    "transcripts": ("wer", "cer", "per"),
+    "transcripts": ("wer", "cer", "per", "slot_f1", "slot_cer"),
     "classes": ("accuracy",),
     "verification": ("eer",),
     "diarization": ("der",),
 }
-ERRORS = ("wer", "cer", "per", "eer", "der")
+ERRORS = ("wer", "cer", "per", "eer", "der", "slot_cer")
 
 
 def better(metric: str, score: float, other: float) -> bool:

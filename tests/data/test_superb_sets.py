@@ -9,6 +9,7 @@ from sslzoo.data.iemocap import IEMOCAP
 from sslzoo.data.intents import Barista, FluentSpeechCommands
 from sslzoo.data.keywords import Keywords
 from sslzoo.data.sampler import ByCount
+from sslzoo.data.snips import SPEAKERS, AudioSNIPS
 from sslzoo.data.voxceleb import VoxCeleb1
 from sslzoo.errors import UserError
 
@@ -114,3 +115,21 @@ def test_iemocap(tmp_path):
     }
     with pytest.raises(UserError, match="has no Session1 to Session5"):
         IEMOCAP(str(tmp_path / "Session1"), ByCount(1)).split("train")
+
+
+def test_audio_snips(tmp_path):
+    lines = []
+    for part, speakers in SPEAKERS.items():
+        name = f"{speakers.split()[0]}-snips-{part}-0"
+        write_audio(tmp_path / part / f"{name}.wav", 0.2)
+        lines.append(f"{name} BOS PLAY THE BAND , & MORE EOS\tO O B-x B-x O O O PlayMusic".replace("B-x", "artist"))
+    write_audio(tmp_path / "train" / "Brian-snips-train-0.wav", 0.2)  # a speaker of test
+    (tmp_path / "all.iob.snips.txt").write_text("\n".join([*lines, lines[0].replace("Ivy", "Brian")]) + "\n")
+    data = AudioSNIPS(str(tmp_path), ByCount(1))
+    found = {part: data.split(part) for part in ("train", "valid", "test")}
+    assert {part: len(split) for part, split in found.items()} == {"train": 1, "valid": 1, "test": 1}
+    assert found["test"].columns["slots"].tolist() == ["PLAY [artist THE BAND] AND MORE"]
+    assert found["test"].columns["transcript"].tolist() == ["PLAY THE BAND AND MORE"]
+    (tmp_path / "all.iob.snips.txt").write_text("x BOS A B EOS\tO O\n")
+    with pytest.raises(UserError, match="line 1 is not an utterance, BOS, words and EOS"):
+        AudioSNIPS(str(tmp_path), ByCount(1)).split("train")

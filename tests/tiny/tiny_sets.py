@@ -72,6 +72,7 @@ class TinySpeech(Data):
             "digits": labels.astype(str).astype(object),
             "voice": np.array([f"v{i % 8}" for i in range(40)], dtype=object),
             "one": np.full(40, "v", dtype=object),
+            "slotted": np.array([f"a [x {text}]" for text in said], dtype=object),
         }
         split = TinySplit(items, columns, self.cut)
         ends = split.lengths / self.sample_rate
