@@ -21,7 +21,7 @@ S3PRL_RATE = 16000  # Hz of the waves that s3prl gives
 
 
 class UpstreamExpert(nn.Module):
-    """ckpt: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/adapt.md). Raises UserError for an encoder of
+    """ckpt: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/weights.md). Raises UserError for an encoder of
     something else than speech at 16 kHz."""
 
     def __init__(self, ckpt: str, model_config: str | None = None, root: str = "runs", **_: Any):

@@ -22,7 +22,7 @@ from sslzoo.errors import InputError
 class Encoder(TransformerMixin, BaseEstimator):
     """A frozen encoder: items (waves, images, texts, paths of files; see `sslzoo.load`) -> float32 [N, D].
 
-    run: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/adapt.md). layer: the layer whose mean over an
+    run: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/weights.md). layer: the layer whose mean over an
     item's tokens is taken, 0 for the trunk's input, -1 for the last; None for the encoder's pooled vector. rate: samples
     per second of waves in arrays, None for the encoder's own. root, device: see `sslzoo.load`.
 
