@@ -22,7 +22,7 @@ class SoftLabels(Classification):
     with logits z and a temperature T (Hinton et al. 2015, 1503.02531, section 2; T = 2 in PET, 2001.07676, section
     3.3). q was made at the same temperature, which is not applied to it again. T^2 keeps the gradients' magnitude.
 
-    features, pooler, dropout: see `ItemTask`. label_smoothing: 0, for the targets are soft already.
+    features, pooler, dropout, projection_dim: see `ItemTask`. label_smoothing: 0, for the targets are soft already.
     """
 
     def __init__(
@@ -33,13 +33,14 @@ class SoftLabels(Classification):
         pooler: bool = False,
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
+        projection_dim: int | None = None,
         temperature: float = 1.0,
     ):
         if label_smoothing:
             raise ConfigError("objective.label_smoothing is for labels, and soft labels are smooth: set it to 0")
         if temperature <= 0:
             raise ConfigError(f"a temperature is above 0, got {temperature}")
-        super().__init__(encoder, data, features, pooler, dropout)
+        super().__init__(encoder, data, features, pooler, dropout, projection_dim=projection_dim)
         self.temperature = temperature
 
     def forward(self, encoder: nn.Module, batch: Batch, step: int) -> Loss:

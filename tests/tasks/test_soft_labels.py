@@ -1,5 +1,6 @@
 """`SoftLabels`: the loss against a slow sum; the temperature is applied to the logits alone."""
 
+import inspect
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from tiny_tasks import tiny_run, tiny_task
 
 from sslzoo.adapt.job import build_adapt
 from sslzoo.errors import ConfigError
+from sslzoo.tasks.classification import Classification
 from sslzoo.tasks.soft_labels import SoftLabels
 
 
@@ -49,6 +51,12 @@ def test_a_hard_target_gives_the_cross_entropy_and_its_own_distribution_nothing(
         assert float(hard.logs()["accuracy"]) == 0 and float(hard.logs()["uniform_loss"]) == pytest.approx(math.log(2))
         batch.targets = {"probabilities": torch.softmax(z, 1)}
         assert abs(float(objective(encoder, batch, 0).value)) < 1e-6
+
+
+def test_it_takes_every_setting_of_a_classification():
+    """Whose node it is made from."""
+    own, theirs = (list(inspect.signature(kind).parameters) for kind in (SoftLabels, Classification))
+    assert own == [*theirs, "temperature"]
 
 
 def test_settings_that_do_not_fit_are_refused():
