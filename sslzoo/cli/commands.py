@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sslzoo
 from sslzoo.cli import following
-from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head
+from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head, with_tasks
 from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.importing import import_, with_imported
@@ -81,7 +81,7 @@ def adapt(argv: list[str]) -> None:
         result = json.loads(path.read_text(encoding="utf-8"))
         return Reached(result["valid"][result["metric"]], str(path))
 
-    composed("adapt", with_head(of_the_task(argv)), work)
+    composed("adapt", with_head(with_tasks(of_the_task(argv))), work)
 
 
 def label(argv: list[str]) -> None:

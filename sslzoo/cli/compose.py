@@ -26,6 +26,20 @@ def of_the_task(argv: list[str]) -> list[str]:
     return [f"task.{word}" if word.startswith("data.") else word for word in argv]
 
 
+def with_tasks(argv: list[str]) -> list[str]:
+    """The words of `sslzoo adapt` with tasks=[sst2,cola] as Hydra's own: each task, and the prompt that it has, composed into
+    the method's settings (method=multitask)."""
+    found, prompts = [], options("prompt", config_folders(argv))
+    for word in argv:
+        if not word.startswith("tasks="):
+            found.append(word)
+            continue
+        for name in re.findall(r"[^\s,\[\]'\"]+", word.removeprefix("tasks=")):
+            found.append(f"+task@method.tasks.{name}={name}")
+            found += [f"+prompt@method.prompts.{name}={name}"] * (name in prompts)
+    return found
+
+
 def with_head(argv: list[str]) -> list[str]:
     """The words of `sslzoo adapt` with the head of its task and method (`head_of`), if none is chosen. In a sweep over
     several heads each job chooses its own (`fitting_head`); ConfigError if settings of a head are given too."""

@@ -102,6 +102,10 @@ class ConcatSplit(Split):
         part, place = self._place(index)
         return part.window(place, seed)
 
+    def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
+        part, place = self._place(index)
+        return part.targets(place, seed)
+
     def align(self, grain: int) -> None:
         for part in self.parts:
             part.align(grain)

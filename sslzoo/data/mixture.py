@@ -29,8 +29,14 @@ class Mixture:
     @classmethod
     def of(cls, sizes: Sequence[int], exponent: float) -> "Mixture":
         """A mixture with sum(sizes) items per epoch and `smoothed` shares, rounded by largest remainder."""
-        found = np.asarray(sizes, np.int64)
-        exact = smoothed(found, exponent) * found.sum()
+        return cls.weighted(sizes, smoothed(sizes, exponent))
+
+    @classmethod
+    def weighted(cls, sizes: Sequence[int], weights: Sequence[float] | np.ndarray) -> "Mixture":
+        """A mixture with sum(sizes) items per epoch and shares proportional to weights [K], rounded by largest
+        remainder."""
+        found, weighed = np.asarray(sizes, np.int64), np.asarray(weights, np.float64)
+        exact = weighed / weighed.sum() * found.sum()
         counts = np.floor(exact).astype(np.int64)
         counts[np.argsort(counts - exact, kind="stable")[: found.sum() - counts.sum()]] += 1
         return cls(found, counts)
