@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import build, rng, weights
-from sslzoo.adapt.data import LabelledItems
+from sslzoo.adapt.items import LabelledItems
 from sslzoo.adapt.job import AdaptJob, build_adapt
 from sslzoo.adapt.methods import Full
 from sslzoo.adapt.teacher import Teacher, order_of

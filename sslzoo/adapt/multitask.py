@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sslzoo import build
-from sslzoo.adapt.data import LabelledItems, Supervised, SupervisedSplit
+from sslzoo.adapt.data import Supervised
+from sslzoo.adapt.items import LabelledItems, SupervisedSplit
 from sslzoo.adapt.job import AdaptJob
 from sslzoo.adapt.methods import Full
 from sslzoo.adapt.unlabelled import SoftLabelled
