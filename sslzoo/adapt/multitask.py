@@ -13,7 +13,7 @@ from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.items import LabelledItems, SupervisedSplit
 from sslzoo.adapt.job import AdaptJob
 from sslzoo.adapt.methods import Full
-from sslzoo.adapt.unlabelled import SoftLabelled
+from sslzoo.adapt.unlabelled import TrainedOn
 from sslzoo.data.concat import ConcatSplit
 from sslzoo.data.mixture import Mixture
 from sslzoo.data.sampler import ByCount
@@ -75,7 +75,7 @@ class MultitaskPrompts(Full):
         node = {**job.config["objective"], "_target_": f"{MixedPrompts.__module__}.{MixedPrompts.__name__}"}
         more = {"language_model": job.objective.language_model, "prompt": make(job.config["prompt"])}
         objective = make(node, encoder=job.encoder, data=job.data, **more)
-        data = SoftLabelled(job.data, self.mixture(job, run))
+        data = TrainedOn(job.data, self.mixture(job, run))
         return launch.pretrain(dataclasses.replace(job, objective=objective, data=data), folder)
 
     def mixture(self, job: AdaptJob, run: Run) -> ConcatSplit:
@@ -100,14 +100,14 @@ class MultitaskPrompts(Full):
 
 
 def every_prompt(name: str, node: dict) -> list[Prompt]:
-    """A task's prompt, and one for each of its patterns, which have its words if they say no other."""
+    """A task's prompt, and each of its patterns that is another; they have its words if they say no other."""
     own = {key: value for key, value in node.items() if key != "patterns"}
-    found = []
+    found: dict[tuple, Prompt] = {}
     for settings in [own, *({**own, **pattern} for pattern in node.get("patterns") or [])]:
         prompt = {"_target_": f"{Prompt.__module__}.{Prompt.__name__}", **settings}
         check(prompt, f"method.prompts.{name}")
-        found.append(make(prompt))
-    return found
+        found.setdefault((prompt.get("template"), str(prompt.get("words"))), make(prompt))
+    return list(found.values())
 
 
 def asked(data, task: Task, prompt: Prompt, job: AdaptJob) -> "WordItems":

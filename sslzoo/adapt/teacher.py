@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from sslzoo import build, weights
@@ -95,6 +96,8 @@ class Teacher:
             task.data.pack = False
         task.check(encoder, task.data)
         data = with_run_tokenizer(task.data, own.data, owner.folder)
+        if objective.prompted:
+            make(yaml.safe_load(folder.config.read_text(encoding="utf-8"))["prompt"]).applied(data)
         return Teacher(folder, owner, encoder, objective, Supervised(data, task, encoder.stride, classes))
 
     def check_tokens(self, encoder: Encoder, student: Supervised, run: Run) -> None:
@@ -103,6 +106,8 @@ class Teacher:
         for who, one in (("teacher", self.encoder), ("student", encoder)):
             if "tokens" not in one.offers:
                 raise ConfigError(f"the {who} ({type(one).__name__}) has one vector an item and no tokens: {mend}")
+        if self.objective.prompted:
+            raise ConfigError(f"the teacher reads prompts, and the student plain texts: {mend}")
         if student.modality == "text":
             mine, theirs = ((r.folder / TOKENIZER, r.folder) for r in (run, self.run))
             if any(path.exists() for path, _ in (mine, theirs)):

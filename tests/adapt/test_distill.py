@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import compose
 from test_contracts import batch_of, still
-from tiny_tasks import write_run
+from tiny_tasks import tiny_run, tiny_task, write_run
 from torch import nn
 
 from sslzoo import weights
@@ -18,6 +18,8 @@ from sslzoo.adapt.command import run_adapt
 from sslzoo.adapt.distill import soft_labels
 from sslzoo.adapt.job import build_adapt, load_adapted
 from sslzoo.adapt.teacher import Teacher, pinned
+from sslzoo.data.base import MASK
+from sslzoo.data.loader import collate
 from sslzoo.errors import ConfigError, Stopped, UserError
 from sslzoo.nn.fixed import Fixed
 from sslzoo.objectives.hidden_states import HiddenStates, uniform_layers
@@ -390,3 +392,23 @@ def test_teachers_of_something_else(student, tmp_path, sslzoo):
     (copied / "adapted.json").write_text(json.dumps({**said, "classes": ["good", "bad"]}))
     with pytest.raises(ConfigError, match="learned the classes good, bad, and the task has 0, 1: adapt the larger run"):
         distilled(run, copied)
+
+
+def test_a_prompted_teacher_says_the_logits_of_its_prompts():
+    """It reads the student's items in its template; its hidden states are of other tokens than the student's."""
+    run = tiny_run("tiny_reviews", "text")
+    teacher = Run(
+        run_adapt({**tiny_task("text-cloze", *FEW), "run": str(run.folder), "name": "cloze"}, {"method": "x"}).parent
+    )
+    config = settings(run, "distill_logits", "classification", f"teacher={teacher.folder}")
+    job = build_adapt(pinned({**config, "weights": ""}, Path()), run)
+    one = Teacher.of(job.config, run, job.data)
+    read = one.data.split("train").read(0)
+    assert int((read == MASK).sum()) == 1 and len(read) > len(job.data.split("train").read(0))
+    table = one.logits(job.data, "cpu")
+    encoder, objective, _ = load_adapted(run, "cloze")
+    with torch.no_grad():
+        expected = objective.logits(encoder, collate([(read, 0, -1, {})]))
+    assert torch.allclose(table[:1], expected, atol=1e-5)
+    with pytest.raises(ConfigError, match="reads prompts, and the student plain texts: .* method=distill_logits"):
+        one.check_tokens(job.encoder, job.data, run)
