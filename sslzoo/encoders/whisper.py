@@ -16,8 +16,8 @@ from sslzoo.nn.positions import sinusoids
 
 
 class WhisperMel(Frontend):
-    """Waveform [B, N] -> log-mel frames of whole chunks [B, K F, n_mels] -> tokens [B, K F / 2, D], of which the first
-    ceil(N / stride) are the item's.
+    """Waveform [B, N] -> log-mel frames of K whole chunks, convolved [B, K F / 2, D] -> tokens with positions, of which
+    the first ceil(N / stride) are the item's; the others are the silence that follows.
 
     An item is padded with silence to a multiple of `frames` frames, 30 s in all published models; each chunk is
     normalised and encoded alone (section 2.1: log10 of the powers, at most 8 below the chunk's maximum). fft, hop: of a
@@ -42,7 +42,7 @@ class WhisperMel(Frontend):
         super().__init__()
         if frames < 2 or frames % 2:
             raise ConfigError(f"WhisperMel frames must be an even number, got {frames}")
-        self.dim, self.feature_dim, self.fft, self.hop, self.frames = dim, n_mels, fft, hop, frames
+        self.dim, self.feature_dim, self.fft, self.hop, self.frames = dim, dim, fft, hop, frames
         self.sample_rate, self.reads, self.stride = sample_rate, {"sample_rate": sample_rate}, 2 * hop
         self.register_buffer("banks", slaney_banks(fft // 2 + 1, n_mels, sample_rate), persistent=False)
         self.register_buffer("window", torch.hann_window(fft), persistent=False)
@@ -52,7 +52,7 @@ class WhisperMel(Frontend):
         self.drop = nn.Dropout(dropout)
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """-> log-mel frames of whole chunks, and how many of each row's are the item's."""
+        """-> the convolutions' output of whole chunks, and how many of each row's frames are the item's."""
         lengths, chunk = host(lengths), self.frames * self.hop
         inputs = inputs.float().where(valid_mask(lengths, inputs.shape[1], inputs.device), 0.0)
         chunks = F.pad(inputs, (0, -inputs.shape[1] % chunk)).view(-1, chunk)
@@ -60,17 +60,17 @@ class WhisperMel(Frontend):
             spectrum = torch.stft(chunks, self.fft, self.hop, window=self.window, return_complex=True)[..., :-1]
             mels = (spectrum.abs().square().transpose(1, 2) @ self.banks).clamp(min=1e-10).log10()
             mels = (mels.maximum(mels.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
-        return mels.view(len(inputs), -1, mels.shape[2]), -(-lengths // self.hop)
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mels.transpose(1, 2))))).transpose(1, 2)
+        return x.reshape(inputs.shape[0], -1, self.dim), -(-lengths // self.stride)
 
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = features.unflatten(1, (-1, self.frames)).flatten(0, 1).transpose(1, 2)
-        x = F.gelu(self.conv2(F.gelu(self.conv1(x)))).transpose(1, 2) + self.position_embedding
-        return self.drop(x).reshape(len(features), -1, self.dim), -(-lengths // 2)
+        chunks = features.unflatten(1, (-1, len(self.position_embedding)))
+        return self.drop((chunks + self.position_embedding).flatten(1, 2)), lengths
 
 
 class WhisperEncoder(SequenceEncoder):
     """A `WhisperMel` and a transformer. Each chunk is contextualized alone, silence included, as Whisper was trained;
-    hidden states are cut to the longest item, and `pooled` is the mean over the item's own tokens."""
+    lengths count the item's own tokens, and `pooled` is the mean over them."""
 
     def __init__(self, frontend: WhisperMel, trunk: nn.Module):
         super().__init__(frontend, trunk, pool="mean")
@@ -80,6 +80,5 @@ class WhisperEncoder(SequenceEncoder):
     def contextualize(self, tokens: Tensor, lengths: Tensor, *args, **more) -> Encoded:
         chunks = tokens.unflatten(1, (-1, self.chunk)).flatten(0, 1)
         encoded = super().contextualize(chunks, torch.full((len(chunks),), self.chunk), *args, **more)
-        most = max(int(lengths.max()), 1)
-        hidden = [h.reshape(len(tokens), -1, h.shape[2])[:, :most] for h in encoded.hidden]
+        hidden = [h.reshape(tokens.shape) for h in encoded.hidden]
         return replace(encoded, hidden=hidden, lengths=lengths, pooled=self.pooled(hidden[-1], lengths))

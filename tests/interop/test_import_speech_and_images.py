@@ -63,7 +63,7 @@ def test_whisper_goes_on_after_thirty_seconds(folder, tmp_path):
         parts = [encoder(part[None], torch.tensor([len(part)])) for part in wave.split(16000)]
     assert whole.lengths.tolist() == [63]
     for number, h in enumerate(whole.hidden):
-        torch.testing.assert_close(h, torch.cat([part.hidden[number] for part in parts], 1), **CLOSE)
+        torch.testing.assert_close(h[:, :63], torch.cat([part.hidden[number] for part in parts], 1)[:, :63], **CLOSE)
 
 
 @pytest.mark.parametrize("family", theirs.IMAGES)

@@ -13,8 +13,12 @@ from sslzoo.interop import onnx_export
 from sslzoo.interop.importing import import_run
 from sslzoo.interop.targets import export
 
+SLOW = pytest.mark.slow  # seconds each, of the tracer's
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "wav2vec2", "vit"])
+
+@pytest.mark.parametrize(
+    "family", ["bert", "wav2vec2", *(pytest.param(x, marks=SLOW) for x in ("gpt2", "vit", "wavlm"))]
+)
 def test_answers_in_onnxruntime(family, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     own = foreign if family in foreign.FAMILIES else theirs
@@ -33,6 +37,15 @@ def test_answers_in_onnxruntime(family, tmp_path):
     for a, b in zip(ours.hidden, map(torch.from_numpy, hidden), strict=True):
         for row, n in enumerate(ours.lengths.tolist()):
             torch.testing.assert_close(b[row, :n], a[row, :n], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_graph_of_one_batch_is_refused(tmp_path):
+    """Whisper's chunks make the tracer's graph fail at other batches, which the check finds."""
+    pytest.importorskip("onnxruntime")
+    run, _ = import_run(f"hf:{theirs.folder_of('whisper', tmp_path / 'theirs')}", tmp_path / "runs")
+    with pytest.raises(UserError, match=r"fails in onnxruntime at a batch of .*to=safetensors"):
+        export(run, "onnx", tmp_path / "out")
 
 
 def test_what_cannot_be_traced_is_refused(tmp_path, monkeypatch):
