@@ -23,21 +23,24 @@ def write_card(run: Run, out: Path, use: str, library: str, left: list[str]) -> 
     config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     objective = config.get("objective")
     frontend, trunk = saved["encoder"].get("frontend", {}), saved["encoder"].get("trunk", {})
-    shape = f", {trunk['depth']} layers of {trunk['dim']}" if {"depth", "dim"} <= trunk.keys() else ""
+    shape = (
+        f", {trunk['depth']} layer{'s' * (trunk['depth'] > 1)} of {trunk['dim']}"
+        if {"depth", "dim"} <= trunk.keys()
+        else ""
+    )
     kinds = {"vocab_size": "text", "sample_rate": f"speech at {frontend.get('sample_rate')} Hz"}
     of = next((kind for name, kind in kinds.items() if name in frontend), "images")
     header = {"library_name": library, "tags": ["sslzoo", of.split()[0]]}
     lines = ["---", yaml.safe_dump(header, sort_keys=False).strip(), "---", f"# {run.name}", ""]
-    lines += [
-        f"An encoder of {of}{shape}, pretrained by [sslzoo] {sslzoo.__version__}. `{pooling(saved['encoder'])}`",
-        "",
-    ]
+    came = "written" if "imported" in config else "pretrained"
+    lines += [f"An encoder of {of}{shape}, {came} by sslzoo {sslzoo.__version__}; {pooling(saved['encoder'])}.", ""]
     lines += ["```python", use, "```", ""]
     if left:
         lines += [f"Not in these files: {'; '.join(left)}.", ""]
     lines += ["## Data and recipe", ""]
     if "imported" in config:
-        lines += [f"Imported from weights of another library (`{config['imported']['family']}`), as they were.", ""]
+        family = config["imported"]["family"]
+        lines += [f"Imported from weights of another library (`{family}`), as they were; their licence holds.", ""]
     else:
         lines += [f"- data: `{name_of(config['data'])}`", f"- objective: {said(objective)}"]
         lines += [f"- encoder: `{name_of(saved['encoder'])}`", f"- seed: {config['seed']}"]

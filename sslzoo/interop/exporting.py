@@ -92,7 +92,7 @@ def export_hf(run: Run, out: Path) -> Exported:
         tensors |= names.to_theirs(taken, parts, rows, channels)
         tensors |= {f"{family.prefix}{k}": x for k, x in names.to_theirs(inside, parts, rows, channels).items()}
         own = {name for w in (*inside, *taken) for name in w.ours}
-        if over := sorted(parts.keys() - own):
+        if over := sorted({name.split(".")[0] for name in parts.keys() - own}):
             left.append(f"of its objective {names.listed(over)}")
         said |= config_of(head.settings, objective)
     kind = family.model if head is None else head.model
