@@ -39,12 +39,12 @@ def folder() -> Path:
     return Path(str(spec.origin)).parent / "model"
 
 
-def table(data: str) -> Path:
+def texts_of_sst2(data: Path, out: Path, train: int, valid: int) -> Path:
     """SST-2's first rows with labels, as a table of train, valid and test."""
-    source, out = Path(data) / "text" / "GLUE" / "SST-2", ROOT / "sst2"
+    source = data / "text" / "GLUE" / "SST-2"
     header, *rows = (source / "train.tsv").read_text(encoding="utf-8").splitlines()
     out.mkdir(parents=True, exist_ok=True)
-    for name, some in {"train": rows[:LABELS], "valid": rows[LABELS : LABELS + VALID]}.items():
+    for name, some in {"train": rows[:train], "valid": rows[train : train + valid]}.items():
         (out / f"{name}.tsv").write_text("\n".join([header, *some]) + "\n", encoding="utf-8")
     (out / "test.tsv").write_text((source / "dev.tsv").read_text(encoding="utf-8"), encoding="utf-8")
     return out
@@ -144,7 +144,10 @@ def main() -> None:
     said = arguments(__doc__, data=True).parse_args()
     data = said.data or SHARED
     encoder, _ = import_run(f"hf:{folder()}", ROOT)
-    sst2, found = table(data), json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    sst2, found = (
+        texts_of_sst2(Path(data), ROOT / "sst2", LABELS, VALID),
+        json.loads(RESULT.read_text()) if RESULT.exists() else {},
+    )
     parts: dict[str, Callable[[], dict]] = {
         "beside_sklearn": lambda: beside_sklearn(encoder, sst2),
         "probe": lambda: probed(encoder, sst2),

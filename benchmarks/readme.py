@@ -194,6 +194,25 @@ def adapted(name: str) -> str:
     return f"{adaptations.markdown(adaptations.rows(said['runs']))}\n{stored(name, said | {'commit': ' and '.join(sorted(c[:7] for c in made))}, more)}"
 
 
+def exits(name: str) -> str:
+    """Early exit: of each encoder and method the full model, what validation chose, and the fastest that was tried."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    lines = [
+        "| on | method | rows leave | score | layers | times as fast at a batch of 1 | at 32 |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for part, found in said["parts"].items():
+        data, _, method = part.rpartition(" ")
+        by, depth, points = found["exits"]["criterion"], found["exits"]["depth"], found["exits"]["test"]
+        chosen = next(point for point in points if point[by] == found["exits"]["chosen"])
+        for what, point in {"never": points[0], "as chosen": chosen, "soonest": points[-1]}.items():
+            where = what if what == "never" else f"{what}: {by} {point[by]:g}"
+            fast = " | ".join(f"{point[f'speedup_{size}']:.2f}" for size in (1, 32))
+            score, layers = f"{100 * point['score']:.1f}", f"{point['layers']:.1f} of {depth}"
+            lines.append(f"| {data} | {method} | {where} | {score} | {layers} | {fast} |")
+    return "\n".join([*lines, "", stored(name, said)])
+
+
 def stored(name: str, said: dict, more: str = "") -> str:
     """Where a measurement is stored, and what it was made on."""
     machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")
@@ -219,6 +238,7 @@ MAKERS = {
     "speed": speed,
     "scale": scale,
     "imported": imported,
+    "exits": exits,
     "tuned": tuned,
     "translations": translations,
     "adapted": adapted,

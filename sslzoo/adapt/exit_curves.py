@@ -13,7 +13,7 @@ from sslzoo.data.loader import ordered_batches, read_rows
 from sslzoo.data.sampler import Rows
 from sslzoo.tasks.exits import ExitTask
 
-ROWS = 128  # of test that are timed, evenly spaced
+ROWS = 64  # of test that are timed, evenly spaced
 SIZES, ROUNDS = (1, 32), 2  # batches of so many rows; each is run so many times, and the fastest counts
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from sslzoo.errors import ConfigError
 from sslzoo.tasks.exits import ExitTask, Memory
 
-SHARES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of the largest entropy
+SHARES = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8)  # of the largest entropy
 
 
 def entropy(logits: Tensor) -> Tensor:

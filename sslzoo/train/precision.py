@@ -9,6 +9,7 @@ float32, as are those of a child with `full_precision = True`: views and quantis
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import UserError
 
-STAGES = ("features", "normalize", "project", "embed", "contextualize", "forward")
+STAGES = ("features", "normalize", "project", "embed", "contextualize", "pooled", "forward")
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 MOST_SKIPPED = 40  # in a row: the scale has fallen from 2^16 to 2^-24, so overflow is not the cause
 
@@ -76,7 +77,7 @@ def apply(encoder: nn.Module, objective: nn.Module, dtype: torch.dtype, device_t
     the last call's dtype holds."""
     for module in [*encoder.modules(), *objective.modules()]:
         if isinstance(module, Encoder):
-            for name in STAGES:
+            for name in filter(partial(hasattr, module), STAGES):
                 setattr(module, name, Region(module, name, dtype, device_type))
         elif getattr(module, "full_precision", False):
             setattr(module, "forward", Region(module, "forward", None, device_type))  # noqa: B010 (as above)

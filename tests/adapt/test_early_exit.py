@@ -34,6 +34,7 @@ from sslzoo.run import Run
 from sslzoo.tasks.deebert import DeeBERT, entropy
 from sslzoo.tasks.exits import Outputs
 from sslzoo.tasks.pabee import PABEE
+from sslzoo.train import precision
 
 METHODS = {"deebert": DeeBERT, "pabee": PABEE}
 TRUNKS = {
@@ -156,6 +157,16 @@ def test_deeberts_loss_is_the_sum_of_the_classifiers_of_its_stage(stage):
     reached = [all(p.grad is not None for p in head.parameters()) for head in objective.exits]
     assert reached == [stage == 1] * 4 + [stage == 0]
     assert any(p.grad is not None for p in encoder.parameters()) == (stage == 0)
+
+
+def test_classifiers_and_the_encoders_pooler_compute_in_half():
+    encoder, batch = encoder_of(pool="pooler"), texts()
+    objective, seen = objective_of("pabee", encoder), []
+    for module in (encoder.pooler, *(head.head for head in objective.exits)):
+        module.register_forward_hook(lambda module, given, found: seen.append(found.dtype))
+    precision.apply(encoder, objective, torch.bfloat16, "cpu")
+    assert objective(encoder, batch, 0).value.dtype == torch.float32
+    assert seen == [torch.bfloat16] * 11  # the pooler also of what the encoder gives by itself
 
 
 def test_no_dropout_is_left_on_in_the_frozen_trunk():
