@@ -19,7 +19,7 @@ from sslzoo.interop.counterpart import counterpart
 from sslzoo.interop.families import FAMILIES
 from sslzoo.interop.family import Family, Head
 from sslzoo.interop.folder import PREPROCESSOR, WEIGHTS
-from sslzoo.interop.importing import FILE, THEIRS
+from sslzoo.interop.importing import FILE, FIRST_ROWS, THEIRS
 from sslzoo.interop.text_settings import offset as offset_in
 from sslzoo.nodes import target
 from sslzoo.run import Run, write_json
@@ -82,6 +82,9 @@ def export_hf(run: Run, out: Path) -> Exported:
     table = names.expanded(family.weights, state.keys())
     check_covered(run, table, state, family.made)
     tensors = names.to_theirs(table, state, rows, channels)
+    if imported is not None and (run.folder / THEIRS / FIRST_ROWS).exists():
+        for name, x in weights.load(run.folder / THEIRS / FIRST_ROWS, MEND.format(run.folder)).items():
+            tensors[name][: len(x)] = x
     head, why = _head(family, node, objective, said)
     left = [] if why is None else [why]
     if head is not None:
@@ -100,8 +103,9 @@ def export_hf(run: Run, out: Path) -> Exported:
     exported.write(out)
     if family.modality == "text":
         if imported is not None and (run.folder / THEIRS).is_dir():
-            for path in (run.folder / THEIRS).iterdir():
-                shutil.copyfile(path, out / path.name)
+            for name in tokenizers.FILES:
+                if (run.folder / THEIRS / name).exists():
+                    shutil.copyfile(run.folder / THEIRS / name, out / name)
         else:
             tokenizers.write(run.folder / TOKENIZER, out, node["frontend"])
     return exported

@@ -24,7 +24,11 @@ from sslzoo.lock import sole_writer
 from sslzoo.nodes import make
 from sslzoo.run import Run, checked_name, write_atomic, write_json
 
-FILE, THEIRS = "imported.json", "theirs"  # what was imported; the files of its tokenizer
+FILE, THEIRS = (
+    "imported.json",
+    "theirs",
+)  # what was imported; what goes out again as it came: the files of its tokenizer
+FIRST_ROWS = "first_rows.safetensors"  # and rows of positions that no token has
 LONGEST = 60  # characters of a folder's name that a run's begins with
 
 
@@ -115,6 +119,9 @@ class Imported:
         )
         self.ignored = [name for name in left if name not in self.family.tied]
         self.weights = names.to_ours(table, tensors, self.rows, made)
+        self.first_rows = {
+            w.theirs: tensors[w.theirs][: self.rows.offset].clone() for w in table if w.rows == "positions"
+        }
         check_shapes(str(folder.path), self.weights, {k: x for k, x in made.items() if k not in made_here})
         if made_here:
             built = make(self.encoder).state_dict()
@@ -174,6 +181,7 @@ class Imported:
             for name in tokenizers.FILES:
                 if (self.folder.path / name).exists():
                     shutil.copyfile(self.folder.path / name, run.folder / THEIRS / name)
+            weights.save(run.folder / THEIRS / FIRST_ROWS, self.first_rows)
         if self.head is not None:
             parts["objective"] = self.objective(self.head)
             weights.save(run.objective_weights, self.head_weights)
