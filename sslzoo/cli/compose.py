@@ -29,14 +29,14 @@ def of_the_task(argv: list[str]) -> list[str]:
 def with_tasks(argv: list[str]) -> list[str]:
     """The words of `sslzoo adapt` with tasks=[sst2,cola] as Hydra's own: each task, and the prompt that it has, composed into
     the method's settings (method=multitask)."""
-    found, prompts = [], options("prompt", config_folders(argv))
+    found, prompts = [], options("task/prompt", config_folders(argv))
     for word in argv:
         if not word.startswith("tasks="):
             found.append(word)
             continue
         for name in re.findall(r"[^\s,\[\]'\"]+", word.removeprefix("tasks=")):
             found.append(f"+task@method.tasks.{name}={name}")
-            found += [f"+prompt@method.prompts.{name}={name}"] * (name in prompts)
+            found += [f"+task/prompt@method.prompts.{name}={name}"] * (name in prompts)
     return found
 
 

@@ -73,7 +73,7 @@ def here(world, tmp_path) -> Run:
 
 def settings(run: Run, folder: Path, *words: str, tasks: tuple[str, ...] = ("sst2", "cola")) -> dict:
     named = [f"+task@method.tasks.{name}={name}" for name in tasks]
-    named += [f"+prompt@method.prompts.{name}={name}" for name in tasks]
+    named += [f"+task/prompt@method.prompts.{name}={name}" for name in tasks]
     few = ["trainer.max_steps=6", "trainer.progress=false", "trainer.save_every=3", "task.data.batch.size=8"]
     return compose(
         f"run={run.folder}", "task=rte", "head=prompt_classification", f"paths.data={folder}", "method=multitask", *named,
