@@ -54,8 +54,10 @@ def run_adapt(
     with sole_writer(folder.folder, first_rank(job.trainer)):
         build.write_config(folder, config, FREE)
         with folder.attempt(overrides):
+            settled = job.method.settled(config, run, folder)
+            job = job if settled == config else build_adapt(settled, run)
             if not folder.done:
-                searched = search(config, run, folder, learning_rates) if learning_rates else None
+                searched = search(settled, run, folder, learning_rates) if learning_rates else None
                 if not (train(job, run, folder, folder) if searched is None else searched):
                     return None
         with bars() as progress:

@@ -180,7 +180,7 @@ def begun(config: dict, run: Run, classes: list[str] | None = None):
     build.check_fit(data, encoder, kind)
     if kind.prompted:
         more = {"prompt": make(config["prompt"]), "language_model": language_model_of(run, config["untrained"])}
-        more["prompt"].applied(data.data)
+        more["prompt"].applied(data.data, encoder.reads.get("max_tokens"), kind.demonstrated)
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive_seed(config["seed"], "method"))
         method = make(config["method"])
@@ -255,6 +255,7 @@ def load_adapted(run: Run, name: str):
     if weights.signature(run.weights) != config["weights"]:
         raise UserError(f"{folder.folder} was adapted from other weights than those that {run.weights} holds now")
     own.find_again(said.get("own", {}), folder.folder)
+    config = make(config["method"]).settled(config, run, folder)
     classes = said["classes"] and [labels.name(c) or c for c in said["classes"]]  # "1.0" of an older run is "1"
     encoder, objective, data, method = begun(config, run, classes)
     encoder = method.finished(encoder)

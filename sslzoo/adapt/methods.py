@@ -25,6 +25,11 @@ class Method:
     def check(self, objective: type) -> None:
         """Raise ConfigError for a class of task objectives that it cannot train."""
 
+    def settled(self, config: dict, run: Run, folder: Run) -> dict:
+        """The config to train and to load by: the same, or with what the method searches and stores in the adaptation's
+        folder, where it is found the next time."""
+        return config
+
     def stages(self, config: dict) -> list[dict]:
         """The configs of the trainings that follow each other, of which each begins with what the one before reached:
         one, unless the method says otherwise."""

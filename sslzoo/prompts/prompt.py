@@ -35,15 +35,19 @@ class Prompt:
         self.template, self.labels, self.patterns = template, labels, patterns
         self.words = [[word] if isinstance(word, str) else list(word) for word in words]
 
-    def applied(self, data: Data) -> None:
-        """Let `data`, whose tokenizer is set, read its texts in the template. Raises ConfigError for a template that
-        does not fit the data or its `max_tokens`, or a word that its vocabulary does not know."""
+    def applied(self, data: Data, positions: int | None = None, demonstrated: bool = False) -> None:
+        """Let `data`, whose tokenizer is set, read its texts in the template. positions: the encoder's, which the prompt
+        shares with a demonstration of each label if `demonstrated`. Raises ConfigError for a template that does not fit
+        the data or its `max_tokens`, or a word that its vocabulary does not know."""
         if not isinstance(data, TextData):
             raise ConfigError(f"a prompt is made of texts, and {type(data).__name__} has none: choose a table of texts")
         template = Template(self.template, data.text_names)
         tokens = tokens_of(self.words, data.tokenizer, template.spaced)
         masks = max(len(ids) for several in tokens for ids in several)
-        template.check_room(data.tokenizer, [MASK] * masks, data.max_tokens)
+        if demonstrated and positions is not None:
+            data.max_tokens = min(data.max_tokens, positions // (1 + len(self.words)))
+        beside = f" beside a demonstration of each of {len(self.words)} labels" if demonstrated else ""
+        template.check_room(data.tokenizer, [MASK] * masks, data.max_tokens, beside)
         data.use(PromptTokenizer(data.tokenizer, template, masks))
 
     def verbalizer(self, classes: Sequence[str], tokenizer: PromptTokenizer) -> Verbalizer:

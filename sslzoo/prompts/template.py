@@ -96,16 +96,17 @@ class Template:
             kept[np.flatnonzero(owners == slot)[:length]] = True
         return np.flatnonzero(kept)
 
-    def check_room(self, tokenizer: Tokenizer, filling: Sequence[int], max_tokens: int) -> None:
-        """Raise ConfigError if the template's own tokens leave no room for the item's texts."""
+    def check_room(self, tokenizer: Tokenizer, filling: Sequence[int], max_tokens: int, beside: str = "") -> None:
+        """Raise ConfigError if the template's own tokens leave no room for the item's texts. beside: what else has to be
+        read with it, for the message."""
         [ids], _ = self.encode(tokenizer, [[""] * len(self.names)], [filling])
-        self._check(len(ids), max_tokens)
+        self._check(len(ids), max_tokens, beside)
 
-    def _check(self, own: int, max_tokens: int) -> None:
+    def _check(self, own: int, max_tokens: int, beside: str = "") -> None:
         if own + self.slots > max_tokens:
             raise ConfigError(
                 f"prompt.template has {own} tokens of its own, which leave no room for texts in the {max_tokens} that the "
-                "encoder reads: shorten it, or raise task.data.max_tokens if the encoder has more positions"
+                f"encoder reads{beside}: shorten it, or raise task.data.max_tokens if the encoder has more positions"
             )
 
     @property

@@ -16,6 +16,7 @@ class TaskObjective(Objective):
     kinds: the kinds of task that it supports. metric: the task's score (see `tasks.metrics.better`).
     calibrates: whether buffers are chosen after training, by `calibrate`.
     prompted: whether the items are prompts, for which it is constructed with a `prompt` and the run's `language_model`.
+    demonstrated: whether a prompt is followed by an example of each class.
     pretrained: its parts that the run had already, by the first word of their parameters' names.
     """
 
@@ -23,6 +24,7 @@ class TaskObjective(Objective):
     metric: str
     calibrates: bool = False
     prompted: bool = False
+    demonstrated: bool = False
     pretrained: tuple[str, ...] = ()
 
     @property

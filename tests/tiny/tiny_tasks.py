@@ -37,6 +37,7 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "speech-turns": ("tiny_speech", "full", "hidden=6", "diarization", "half"),
     "text-pfeiffer": ("tiny_text", "adapter_pfeiffer", "features=layers", "classification", "label"),
     "text-cloze": ("tiny_reviews", "prompt", "prompt.words=[bad,good]", "classification", "label"),
+    "text-demonstrated": ("tiny_reviews", "lm_bff", "prompt.words=[bad,good]", "classification", "label"),
     "text-poles": ("tiny_ratings", "prompt", "prompt.words=[low,high]", "regression", "label"),
 }
 TABLES = {  # runs with a language model, on a table of texts
