@@ -213,10 +213,12 @@ def test_labels_of_unlabelled_items_are_not_read(done, run, monkeypatch):
 
 
 def test_without_labels_the_first_generation_is_not_trained(run, monkeypatch):
+    """And its members are trained once for all rates of the classifier that are searched."""
     watched = Counted(monkeypatch)
-    folder = adapt(run, "ipet", "method.labels=false", "method.weights=uniform")
+    folder = adapt(run, "ipet", "method.labels=false", "method.weights=uniform", "search.lr=[0.001,0.002]")
     found = results(folder)
-    assert len(watched.trained) == 3 and len(found) == 4 and found["generation-1/pattern-0-0"]["annotated"] == 10
+    assert watched.trained == ["pattern-0-0", "pattern-1-0", "lr=0.001", "lr=0.002"] and len(found) == 4
+    assert found["generation-1/pattern-0-0"]["annotated"] == 10
     assert all(x["labelled"] == 0 and "accuracy_after" not in x for x in found.values())
     with pytest.raises(ConfigError, match="which method.labels=false leaves out: set method.weights=uniform"):
         make(config("ipet", "method.labels=false")["method"])
