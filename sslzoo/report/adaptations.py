@@ -200,7 +200,7 @@ def summary(found: list[Row]) -> str:
     missing = sum(row.expected - len(row.test.values if row.test else ()) for row in found)
     end = f" {missing:,} of {sum(row.expected for row in found):,} adaptations are not run." if missing else ""
     if not parts:
-        return f"Nothing to compare with full fine-tuning or a linear head.{end}"
+        return f"No seeds to compare with those of method=full or method=head: one has no spread.{end}"
     return f"The other methods beat {' and '.join(parts)}, by more than the spread.{end}"
 
 
