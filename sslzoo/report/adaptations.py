@@ -83,11 +83,12 @@ def surpasses(metric: str, one: Score, other: Score) -> bool:
 
 
 def winners(some: list[Row]) -> set[tuple[str, str]]:
-    """The (entry, task) pairs that no other of the same task beats, where there are several."""
+    """The (entry, task) pairs that no other of the same task beats, where there are several, and seeds for a spread."""
     found = set()
     for row in some:
         others = [other.test for other in some if other.task == row.task and other is not row and other.test]
-        if row.test and others and not any(surpasses(row.metric, other, row.test) for other in others):
+        known = row.test and any(score.spread is not None for score in (row.test, *others))
+        if known and others and not any(surpasses(row.metric, other, row.test) for other in others):
             found.add((row.entry, row.task))
     return found
 
