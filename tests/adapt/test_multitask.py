@@ -25,7 +25,23 @@ from sslzoo.prompts.mixed import MixedPrompts
 from sslzoo.run import Run
 from sslzoo.train import launch
 
-WORDS = ["terrible", "great", "incorrect", "correct", "yes", "no", "it", "was", "this", "is", ".", "?", ","]
+WORDS = [
+    "terrible",
+    "great",
+    "incorrect",
+    "correct",
+    "wrong",
+    "right",
+    "yes",
+    "no",
+    "it",
+    "was",
+    "this",
+    "is",
+    ".",
+    "?",
+    ",",
+]
 
 
 def lines(task: str, count: int, seed: int) -> list[str]:
@@ -59,7 +75,7 @@ def world(tmp_path_factory) -> tuple[Run, Path]:
     (folder / "texts" / "train.tsv").write_text("\n".join(["text", *some]) + "\n")
     config = compose(
         "data=text_table", f"data.path={folder / 'texts'}", "data.files={train: train.tsv}", "data.text=text",
-        "data.vocab_size=120", "data.max_tokens=24", "encoder=tiny_text", "objective=bert", "data.batch.size=8",
+        "data.vocab_size=160", "data.max_tokens=24", "encoder=tiny_text", "objective=bert", "data.batch.size=8",
     )  # fmt: skip
     return write_run(folder / "run", config), folder
 
