@@ -100,6 +100,6 @@ def normal(seeds: Tensor, name: str, *shape: int, device: torch.device | str | N
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(2 * math.pi * angle)
 
 
-def permutation(seed: int, *words: int | str, n: int) -> np.ndarray:
-    """A permutation of range(n) that depends only on n, `seed` and `words`."""
-    return np.random.Generator(np.random.PCG64(derive_seed(seed, *words))).permutation(n)
+def permutation(*words: int | str, n: int) -> np.ndarray:
+    """A permutation of range(n) that depends only on n and `words`, a seed and names of the draw."""
+    return np.random.Generator(np.random.PCG64(derive_seed(*words))).permutation(n)

@@ -117,6 +117,12 @@ class Supervised(WrappedData):
         split.mixture = Mixture.of(np.bincount(part.labels), 0.0)
         return split
 
+    def labelled_items(self, part: str) -> LabelledItems:
+        """A part of a task about items: its `split`."""
+        split = self.split(part)
+        assert isinstance(split, LabelledItems)
+        return split
+
     def _located(self, items: np.ndarray) -> tuple[list[Split], np.ndarray, np.ndarray]:
         """(the data's splits, the split's index [M], the index in it [M]) of places [M] in the pool."""
         order = list(self.pool.splits)

@@ -82,5 +82,5 @@ def diarized(task: Task, pool: Pool, stride: int) -> Prepared:
     return Prepared(
         parts,
         [f"speaker {s + 1}" for s in range(task.speakers)],
-        lambda part, *located: Chunks(*located, label, stride, pool.rate, task.chunk),
+        lambda part, opened, source, at: Chunks(opened, source, at, label, stride, pool.rate, task.chunk),
     )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import build, rng, weights
-from sslzoo.adapt.items import LabelledItems
+from sslzoo.adapt.items import LabelledItems, SupervisedSplit
 from sslzoo.adapt.job import AdaptJob, build_adapt
 from sslzoo.adapt.methods import Full
 from sslzoo.adapt.teacher import Teacher, order_of
@@ -82,6 +82,7 @@ class LogitDistillation(Full):
             torch.manual_seed(rng.derive_seed(job.config["seed"], "head"))
             objective = make(node, encoder=job.encoder, data=job.data)
         train = job.data.split("train")
+        taught: SupervisedSplit
         if classes:
             taught = SoftLabelledItems(train, soft_labels(table, self.temperature))
         else:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def speedups(
         objective.exits[-1](objective.vector(encoder, encoded.last, encoded.lengths), batch.row_seeds)
 
     ways: list[Callable[[Batch], object]] = [full]
-    ways += [lambda batch, limit=limit: objective.leave(encoder, batch, limit) for limit in limits]
+    ways += [partial(objective.leave, encoder, limit=limit) for limit in limits]
     taken = np.full((ROUNDS, len(ways), len(batches)), np.inf)
     for way in ways:  # warm up
         way(batches[-1])

@@ -48,9 +48,10 @@ class AdaptJob(build.Job):
         self.best = KeepBest(self.data, split, self.config["seed"], every, workers)
         return self.best
 
-    def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: TaskObjective) -> None:
+    def save(self, run: Run, prepared: dict, encoder: nn.Module, objective: nn.Module) -> None:
         """Write the trained tensors, of the best step on validation or, without validation, of the last, after the
         method's `finished`; and their sizes."""
+        assert isinstance(objective, TaskObjective)
         modules = {"encoder": encoder, "objective": objective}
         learns = {
             f"{part}.{name}": p.numel()

@@ -1,6 +1,8 @@
 """LM-BFF (Gao et al. 2021, 2012.15723): few labels, by a prompt with demonstrations that may be searched."""
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor
 from sslzoo.adapt.data import Supervised
 from sslzoo.adapt.methods import Full
 from sslzoo.data.base import MASK
+from sslzoo.data.text import TextData
 from sslzoo.errors import ConfigError
 from sslzoo.prompts import search
 from sslzoo.prompts.search import Ask, Labelled
@@ -47,14 +50,15 @@ class LMBFF(Full):
 
     def settled(self, config: dict, run: Run, folder: Run) -> dict:
         """The config with the prompt that was searched."""
-        path, done = folder.folder / "prompt.yaml", {}
+        path = folder.folder / "prompt.yaml"
+        done: dict[str, dict] = {}
         for what in self.find:
             said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
             if what not in said:
                 found, candidates = self.searched(what, config, run)
                 said = {**done, what: {"prompt": found, "candidates": candidates[:SHOWN]}}
                 text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
-                write_atomic(path, lambda aim, text=text: aim.write_text(text, encoding="utf-8"))
+                write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
             config, done = {**config, "prompt": {**config["prompt"], **said[what]["prompt"]}}, said
         return config
 
@@ -69,20 +73,22 @@ class LMBFF(Full):
         train, dev = (labelled(data, part) for part in ("train", "valid"))
         tokens = [several[0][0] for several in objective.verbalizer.tokens]
         words, template = [several[0] for several in objective.verbalizer.words], tokenizer.template
-        rows = []
         if what == "template":
+            tried: list[tuple[str, float, float]] = []  # template, accuracy on train and on dev
             for text in search.templates(ask, tokenizer, template.names, train, tokens, self.beam, data.max_tokens):
                 of = Template(text, template.names)
-                right = [
+                on_train, on_dev = (
                     accuracy(at_masks(ask, tokenizer, of, part, data.max_tokens), tokens, part) for part in (train, dev)
-                ]
-                rows.append({"template": text, "train": right[0], "dev": right[1]})
-            best = sorted(sorted(rows, key=lambda row: -row["train"])[: self.finalists], key=lambda row: -row["dev"])
-            return {"template": best[0]["template"], "words": words, "labels": objective.verbalizer.labels}, best
+                )
+                tried.append((text, on_train, on_dev))
+            best = sorted(sorted(tried, key=lambda one: -one[1])[: self.finalists], key=lambda one: -one[2])
+            shown = [dict(zip(("template", "train", "dev"), one, strict=True)) for one in best]
+            return {"template": best[0][0], "words": words, "labels": objective.verbalizer.labels}, shown
         asked = [at_masks(ask, tokenizer, template, part, data.max_tokens) for part in (train, dev)]
         allowed = np.zeros(asked[0].shape[1], bool)
         known = search.whole_words(tokenizer)
         allowed[: len(known)] = known
+        rows = []
         for found, on_train, on_dev in search.label_words(
             asked[0], train.labels, asked[1], dev.labels, allowed, self.per_class, self.finalists
         ):
@@ -92,8 +98,9 @@ class LMBFF(Full):
 
 def labelled(data: Supervised, part: str) -> Labelled:
     """The texts and class numbers of a part of a task."""
-    split, names = data.split(part), {id(one): name for name, one in data.pool.splits.items()}
-    items = []
+    split, names = data.labelled_items(part), {id(one): name for name, one in data.pool.splits.items()}
+    assert isinstance(data.data, TextData)  # a prompt is applied to no other
+    items: list[tuple[str, ...]] = []
     for i in range(len(split)):
         source, place = split.located(i)
         texts = data.data.opened(names[id(source)])

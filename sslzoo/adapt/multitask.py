@@ -84,6 +84,7 @@ class MultitaskPrompts(Full):
         parts: dict[str, SupervisedSplit] = {}
         weights: list[float] = []
         for name, task in self.tasks.items():
+            assert task.data is not None  # see __init__
             if task.name == held_out.name or source(task) == source(held_out):
                 raise ConfigError(f"tasks: {name} is what is scored, and would not be unseen: leave it out")
             several = self.prompts[name]
@@ -115,13 +116,14 @@ def asked(data, task: Task, prompt: Prompt, job: AdaptJob) -> "WordItems":
     model."""
     prompt.applied(data)
     supervised = Supervised(data, task, job.encoder.stride)
+    assert supervised.classes is not None  # it is a classification
     verbalizer = prompt.verbalizer(supervised.classes, data.tokenizer)
     verbalizer.check_single("training on several tasks")
     if job.objective.language_model.causal and not data.tokenizer.template.ends_with_mask:
         raise ConfigError(
             f"a causal language model needs prompts that end with {{mask}}, and {task.name} has {prompt.template!r}"
         )
-    items = supervised.split("train")
+    items = supervised.labelled_items("train")
     return WordItems(items, np.array([several[0][0] for several in verbalizer.tokens], np.int64)[items.labels])
 
 

@@ -31,4 +31,4 @@ def several_classes(task: Task, pool: Pool, stride: int) -> Prepared:
                 )
             numbers[part][:, k] = np.searchsorted(known, found)
         names += [f"{column}={value}" for value in known]
-    return Prepared(parts, names, lambda part, *located: LabelledItems(*located, numbers[part]))
+    return Prepared(parts, names, lambda part, opened, source, at: LabelledItems(opened, source, at, numbers[part]))

@@ -3,6 +3,7 @@
 import json
 
 import torch.distributed as dist
+from torch import Tensor
 
 from sslzoo import build, weights
 from sslzoo.adapt.job import MEND, AdaptJob, build_adapt
@@ -17,7 +18,8 @@ def train(job: AdaptJob, run: Run, folder: Run, shared: Run) -> bool:
     stages = job.method.stages(job.config)
     if len(stages) == 1:
         return job.method.train(job, run, folder, shared)
-    done, before = False, []
+    before: list[Run] = []
+    done = False
     for number, config in enumerate(stages):
         mine = Run(folder.folder / f"stage_{number + 1}")
         build.write_config(mine, config)
@@ -48,7 +50,8 @@ def _restore(job: AdaptJob, before: Run) -> None:
 
 def _join(stages: list[Run], folder: Run) -> None:
     """Write what all stages trained as one adaptation; the scores of validation are the last stage's."""
-    tensors, said, spent = {}, [], []
+    tensors: dict[str, Tensor] = {}
+    said, spent = [], []
     for stage in stages:
         tensors |= weights.load(stage.adapted_weights, MEND.format(stage.folder))
         said.append(json.loads(stage.adapted.read_text(encoding="utf-8")))

@@ -135,7 +135,7 @@ class Teacher:
     def logits(self, student: Supervised, device: str, workers: int = 0) -> Tensor:
         """The teacher's logits of each of the student's training items, read whole and by the teacher's own tokenizer:
         [N, classes], float32 on the CPU."""
-        split, own = self.data.split("train"), student.split("train")
+        split, own = self.data.labelled_items("train"), student.labelled_items("train")
         if len(split) != len(own) or not np.array_equal(split.labels, own.labels):
             raise UserError(
                 f"the teacher reads {len(split)} items of train and the student {len(own)}, or in another order: "

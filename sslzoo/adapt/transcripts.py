@@ -37,6 +37,8 @@ def encoded_transcripts(task: Task, pool: Pool, stride: int) -> Prepared:
     return Prepared(
         parts,
         task.symbols.names,
-        lambda part, *located: TranscribedItems(*located, [encoded[i] for i in parts[part].tolist()]),
+        lambda part, opened, source, at: TranscribedItems(
+            opened, source, at, [encoded[i] for i in parts[part].tolist()]
+        ),
         left,
     )

@@ -68,7 +68,7 @@ def verification(task: Task, pool: Pool, stride: int) -> Prepared:
     return Prepared(
         parts,
         known.tolist(),
-        lambda part, *located: VerifiedItems(*located, labels[part], trials.get(part)),
+        lambda part, opened, source, at: VerifiedItems(opened, source, at, labels[part], trials.get(part)),
     )
 
 
@@ -81,9 +81,9 @@ def drawn(speakers: np.ndarray, count: int, where: str) -> Trials:
         raise UserError(f"{where} has no two utterances {kind}: there is nothing to verify")
     half = min(count // 2, int(same.sum()), int((~same).sum()))
     chosen = []
-    for kind in (True, False):
-        at = np.flatnonzero(same == kind)
-        chosen.append(at[rng.permutation(0, "trials", str(kind), n=len(at))[:half]])
+    for alike in (True, False):
+        at = np.flatnonzero(same == alike)
+        chosen.append(at[rng.permutation(0, "trials", str(alike), n=len(at))[:half]])
     kept = np.sort(np.concatenate(chosen))
     return first[kept], second[kept], same[kept]
 

@@ -102,7 +102,9 @@ class BesideUnlabelled(SupervisedSplit):
 
     def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
         found = {"label": torch.tensor(self.labels[index])}
-        for place in range(0 if seed is None else self.beside):
+        if seed is None:
+            return found
+        for place in range(self.beside):
             other = rng.derive_seed(seed, UNLABELLED, place) % len(self.unlabelled)
             found[f"{UNLABELLED}.{place}"] = self.unlabelled.read(other)
         return found

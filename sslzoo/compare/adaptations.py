@@ -115,7 +115,8 @@ def plan(config: dict, encoder: Run, root: Path) -> list[Adaptation]:
 
 def representatives(planned: list[Adaptation]) -> list[Adaptation]:
     """One for each entry and task, and one for each number of labels: checks of the others would say the same."""
-    seen, found = set(), []
+    seen: set[tuple[str, str] | int | None] = set()
+    found = []
     for one in planned:
         if new := {(one.entry, one.task), one.shots} - seen:
             seen |= new

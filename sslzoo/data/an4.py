@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
-
 from sslzoo.data import files, splits, tree
 from sslzoo.data.audio import SUFFIXES, AudioData
 from sslzoo.data.index import Listing
@@ -32,7 +30,8 @@ class AN4(AudioData):
         if not wav.is_dir():
             raise UserError(f"there is no folder {wav}, which AN4 has")
         there = {str(Path(name).with_suffix("")): name for name in tree.look(wav, SUFFIXES).names()}
-        names, split, said = [], [], {}
+        said: dict[str, str] = {}
+        names, split = [], []
         for path in texts:
             said |= _transcripts(path)
         for part, path in lists.items():
@@ -45,8 +44,8 @@ class AN4(AudioData):
                 split.append(part)
         speakers = [Path(name).parent.name for name in names]
         columns = {"transcript": [said.get(Path(name).stem, "") for name in names], "speaker": speakers}
-        split = splits.fill(np.array(split), speakers, str(root))
-        return Listing(wav, names, split, columns, walks=[(wav, SUFFIXES)], read=[*lists.values(), *texts])
+        filled = splits.fill(split, speakers, str(root))
+        return Listing(wav, names, filled, columns, walks=[(wav, SUFFIXES)], read=[*lists.values(), *texts])
 
 
 def _transcripts(path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from sslzoo.errors import ConfigError
 class _Names(Sequence[str]):
     """Item names of several splits, "set: item", made on access."""
 
-    def __init__(self, parts: dict[str, Split]):
+    def __init__(self, parts: Mapping[str, Split]):
         self.parts = {name: part.names for name, part in parts.items()}
         self.ends = np.cumsum([len(names) for names in self.parts.values()])
 
@@ -40,7 +40,7 @@ class _Columns(Mapping[str, np.ndarray]):
     Items of a split without a column have the label "", or NaN if the column is float.
     """
 
-    def __init__(self, parts: dict[str, Split], column: str):
+    def __init__(self, parts: Mapping[str, Split], column: str):
         self.parts, self.column = parts, column
         self.names = [*sorted(set().union(*(part.columns for part in parts.values())) - {column}), column]
 
@@ -74,7 +74,7 @@ class ConcatSplit(Split):
     mixture: how often training draws the items of each part; None: once per epoch.
     """
 
-    def __init__(self, parts: dict[str, Split], column: str = "set", mixture: Mixture | None = None):
+    def __init__(self, parts: Mapping[str, Split], column: str = "set", mixture: Mixture | None = None):
         self.parts, self.mixture = list(parts.values()), mixture
         self.names, self.columns = _Names(parts), _Columns(parts, column)
         self.lengths = np.concatenate([part.lengths for part in self.parts])

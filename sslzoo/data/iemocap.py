@@ -27,7 +27,8 @@ class IEMOCAP(AudioData):
         sessions = sorted(path.name for path in root.glob("Session[1-5]"))
         if not sessions:
             raise UserError(f"{root} has no Session1 to Session5, which IEMOCAP has")
-        names, emotions, read = [], {}, []
+        emotions: dict[str, str] = {}
+        names, read = [], []
         for session in sessions:
             walk = root / session / "sentences" / "wav"
             names += [f"{session}/sentences/wav/{name}" for name in tree.walk(walk, (".wav",))]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,9 @@ class Listing:
 
     root: Path
     names: list[str]
-    split: Sequence[str]
-    columns: dict[str, Sequence[str]]
-    walks: list[tuple[Path, tuple[str, ...]]] | None = None
+    split: Sequence[str] | np.ndarray
+    columns: Mapping[str, Sequence[str] | np.ndarray]
+    walks: Sequence[tuple[Path, tuple[str, ...]]] | None = None
     read: Sequence[Path] = ()
     notes: Sequence[str] = ()
     misfits: str = ""

@@ -71,8 +71,7 @@ class Barista(AudioData):
         slots = sorted({slot for name in names for slot in said[name]["slots"]})
         columns = {slot: [said[name]["slots"].get(slot, NONE).strip() for name in names] for slot in slots}
         columns["intent"] = [said[name]["intent"] for name in names]
-        split = [part_of.get(name, "train") for name in names]
-        split = splits.fill(split, names, str(root))
+        split = splits.fill([part_of.get(name, "train") for name in names], names, str(root))
         return Listing(
             folder, names, split, columns, walks=[(folder, (".flac", ".wav"))], read=[table, *lists.values()]
         )

@@ -31,8 +31,8 @@ class Diarized(AudioData):
                     raise UserError(f"{path} is about the recording {recording}, of which {root} has no audio file")
                 names.append(there[recording])
                 split.append(part)
-        split = splits.fill(split, names, str(root))
-        return Listing(root, names, split, {}, walks=[(root, SUFFIXES)], read=list(found.values()))
+        filled = splits.fill(split, names, str(root))
+        return Listing(root, names, filled, {}, walks=[(root, SUFFIXES)], read=list(found.values()))
 
     @staticmethod
     def rttms(root: Path) -> dict[str, Path]:

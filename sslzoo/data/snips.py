@@ -26,7 +26,8 @@ class AudioSNIPS(AudioData):
         if not table.exists():
             raise UserError(f"there is no {table}, which Audio SNIPS has{files.elsewhere(table)}")
         said = _table(table)
-        names, split, columns = [], [], {"transcript": [], "slots": [], "speaker": []}
+        names, split = [], []
+        columns: dict[str, list[str]] = {"transcript": [], "slots": [], "speaker": []}
         for name in tree.walk(root, SUFFIXES):
             folder, _, file = name.rpartition("/")
             stem, part = Path(file).stem, folder.rpartition("/")[2]

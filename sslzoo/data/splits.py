@@ -165,7 +165,7 @@ def _listed(folders: Iterable[str], most: int = 5) -> str:
     return ", ".join(f"{name}/" for name in folders[:most]) + (" …" if len(folders) > most else "")
 
 
-def fill(split: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
+def fill(split: Sequence[str] | np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
     """[N] "train", "valid" or "test" of each item; missing splits are taken from the training items.
 
     split: as the set defines it. names: hashed to choose; items of one name stay together, and an item's split

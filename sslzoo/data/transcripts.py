@@ -64,7 +64,7 @@ class Characters(Symbols):
     ignore: characters of transcripts that are read as spaces, such as ".,;:!?-".
     """
 
-    rates = ("wer", "cer")
+    rates: tuple[str, ...] = ("wer", "cer")
 
     def __init__(self, ignore: str = "", unknown: Literal["raise", "skip"] = "raise"):
         if set(ignore) & set(CHARACTERS):

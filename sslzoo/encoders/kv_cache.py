@@ -1,5 +1,6 @@
 """The state that a trunk passes from block to block, and its cache of keys and values for the next tokens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,8 +72,8 @@ class TrunkState:
             lengths=self.lengths[rows],
             mask=of_rows(self.mask),
             local_mask=of_rows(self.local_mask),
-            angles=self.angles and tuple(map(of_rows, self.angles)),
-            local_angles=self.local_angles and tuple(map(of_rows, self.local_angles)),
+            angles=_changed(self.angles, of_rows),
+            local_angles=_changed(self.local_angles, of_rows),
             prefix=tuple(kv.select(here) for kv in self.prefix),
             cache=cache,
             new_kv=tuple(kv.select(here) for kv in self.new_kv),
@@ -98,6 +99,11 @@ class TrunkState:
             x=self.x[:, :longest],
             mask=mask,
             local_mask=cut(self.local_mask),
-            angles=self.angles and tuple(part[:, :, :longest] for part in self.angles),
-            local_angles=self.local_angles and tuple(part[:, :, :longest] for part in self.local_angles),
+            angles=_changed(self.angles, lambda part: part[:, :, :longest]),
+            local_angles=_changed(self.local_angles, lambda part: part[:, :, :longest]),
         )
+
+
+def _changed(angles: Angles | None, change: Callable[[Tensor], Tensor]) -> Angles | None:
+    """What `change` makes of cosines and of sines."""
+    return None if angles is None else (change(angles[0]), change(angles[1]))

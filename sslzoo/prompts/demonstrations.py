@@ -98,9 +98,9 @@ class DemonstratedClassification(PromptClassification):
             self.register_buffer(f"bank_{name}", value.clone())
 
     def _load_from_state_dict(self, state: dict, prefix: str, *args: Any) -> None:
-        found = {name: state.get(f"{prefix}bank_{name}") for name in Bank.__annotations__}
-        if all(value is not None for value in found.values()):  # its size is the data's
-            self.hold(Bank(**{name: value.cpu() for name, value in found.items()}))
+        keys = {name: f"{prefix}bank_{name}" for name in Bank.__annotations__}
+        if all(key in state for key in keys.values()):  # its size is the data's
+            self.hold(Bank(**{name: state[key].cpu() for name, key in keys.items()}))
         super()._load_from_state_dict(state, prefix, *args)
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The language-model head that a run was pretrained with."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,11 +29,11 @@ class LanguageModel(nn.Module):
         self.dense: Any = getattr(objective, "dense", None)
         self.norm: Any = getattr(objective, "norm", None)
         self.bias: nn.Parameter | None = getattr(objective, "bias", None)
-        self.activation = getattr(objective, "activation", None)
+        self.activation: Callable[[Tensor], Tensor] | None = getattr(objective, "activation", None)
 
-    def forward(self, encoder: nn.Module, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def forward(self, encoder: Any, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Hidden states [..., D] -> logits [..., V] of the vocabulary or, faster, [..., N] of `tokens` [N]."""
-        if self.dense is not None:
+        if self.dense is not None and self.activation is not None:
             hidden = self.norm(self.activation(self.dense(hidden)))
         weight: Tensor = encoder.frontend.token_embedding.weight
         if tokens is None:

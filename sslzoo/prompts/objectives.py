@@ -40,6 +40,7 @@ class PromptTask(TaskObjective):
     needs = frozenset({"tokens"})
     prompted = True
     pretrained = ("language_model",)
+    tokens: Tensor | None
 
     def __init__(self, encoder: Any, data: Any, language_model: LanguageModel, prompt: Prompt, classes: list[str]):
         super().__init__()
@@ -112,6 +113,8 @@ class ZeroShotClassification(PromptClassification):
     content_free: such texts, as "N/A", which stand in all fields of the template; none for no calibration.
     """
 
+    content_free_scores: Tensor
+
     def __init__(
         self,
         encoder: Any,
@@ -170,7 +173,7 @@ class PromptRegression(PromptTask, NumberTask):
 def _poles(prompt: Prompt, data: Any) -> tuple[float, float]:
     found = getattr(data.data, "scores", None) if prompt.labels is None else prompt.labels
     try:
-        low, high = map(float, found)
+        low, high = map(float, found or ())
     except (TypeError, ValueError):
         low = high = 0.0
     if not low < high:

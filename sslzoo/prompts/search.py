@@ -52,7 +52,7 @@ def label_words(
             f"the {classes} classes share the {count} words each that are likeliest for them: give them words by prompt.words"
         )
     words = torch.tensor(found)
-    likely = sum(means[c, words[:, c]] for c in range(classes)).numpy()
+    likely = sum((means[c, words[:, c]] for c in range(classes)), torch.zeros(len(words))).numpy()
     right = np.concatenate([_accuracies(train, train_labels, part) for part in words.split(5000)])
     best = np.lexsort((-likely, -right))[:finalists]
     on_dev = _accuracies(dev, dev_labels, words[torch.from_numpy(best)])

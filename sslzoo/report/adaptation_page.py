@@ -2,6 +2,7 @@
 against speed-up."""
 
 import math
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def html(table: Table) -> str:
     return f'<h3>{escape(table.title)}</h3><div class="scroll">{drawn}</div>'
 
 
-def axes(title: str, low: float, high: float) -> tuple[list[str], object]:
+def axes(title: str, low: float, high: float) -> tuple[list[str], Callable[[float], float]]:
     """(the elements of a chart's title and axes, its map from scores to pixels)."""
 
     def py(value: float) -> float:
@@ -94,12 +95,12 @@ def axes(title: str, low: float, high: float) -> tuple[list[str], object]:
 def parameters(some: list[Row]) -> str:
     """Score against trained parameters (log axis) for one task and number of labels; "" below three entries. What trains
     nothing stands at the left edge."""
-    known = [row for row in some if row.test and "trained_parameters" in row.costs]
+    known = [(row, row.test) for row in some if row.test and "trained_parameters" in row.costs]
     if len(known) < 3:
         return ""
-    first, values = known[0], [value for row in known for value in row.test.range]
+    first, values = known[0][0], [value for _, score in known for value in score.range]
     body, py = axes(f"{first.task}, {labels(first.shots).lower()}, {first.metric}", min(values), max(values))
-    logs = [math.log10(max(row.costs["trained_parameters"].mean, 1.0)) for row in known]
+    logs = [math.log10(max(row.costs["trained_parameters"].mean, 1.0)) for row, _ in known]
     low, high = math.floor(min(logs)), math.ceil(max(logs))
 
     def px(log: float) -> float:
@@ -109,9 +110,9 @@ def parameters(some: list[Row]) -> str:
     if first.chance is not None and min(values) <= first.chance <= max(values):
         body.append(line(LEFT, py(first.chance), RIGHT, py(first.chance), "level chance"))
     wanted = []
-    for row, log in zip(known, logs, strict=True):
-        x, y, (least, most) = px(log), py(row.test.mean), row.test.range
-        told = f"{row.entry}: {figure(row.test, row.expected)}, {row.costs['trained_parameters'].mean:,.0f} parameters trained"
+    for (row, score), log in zip(known, logs, strict=True):
+        x, y, (least, most) = px(log), py(score.mean), score.range
+        told = f"{row.entry}: {figure(score, row.expected)}, {row.costs['trained_parameters'].mean:,.0f} parameters trained"
         body += [line(x, py(least), x, py(most), "whisker"), dot(x, y, "pretrained", 3.4, told)]
         wanted.append((x + 8, y, row.entry, "last"))
     return svg([*body, *placed(wanted)], WIDTH, HEIGHT, f"{first.task}: score against trained parameters")

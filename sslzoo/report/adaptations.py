@@ -86,9 +86,11 @@ def winners(some: list[Row]) -> set[tuple[str, str]]:
     """The (entry, task) pairs that no other of the same task beats, where there are several, and seeds for a spread."""
     found = set()
     for row in some:
+        own = row.test
         others = [other.test for other in some if other.task == row.task and other is not row and other.test]
-        known = row.test and any(score.spread is not None for score in (row.test, *others))
-        if known and others and not any(surpasses(row.metric, other, row.test) for other in others):
+        if own is None or not others or all(score.spread is None for score in (own, *others)):
+            continue
+        if not any(surpasses(row.metric, other, own) for other in others):
             found.add((row.entry, row.task))
     return found
 

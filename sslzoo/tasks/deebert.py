@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslzoo.errors import ConfigError
-from sslzoo.tasks.exits import ExitTask, Memory
+from sslzoo.tasks.exits import Exit, ExitTask, Memory
 
 SHARES = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8)  # of the largest entropy
 
@@ -42,9 +42,11 @@ class DeeBERT(ExitTask):
             raise ConfigError(f"objective.threshold must be at least 0, for the full model, got {threshold}")
         super().__init__(encoder, data, True, dropout, max_drop, None if threshold is None else float(threshold))
         self.classes = len(data.classes)
-        own = getattr(encoder, "pooler", None)
-        for head in self.exits if own is not None else ():
-            head.pooler.load_state_dict(own.state_dict())
+        own: nn.Module | None = getattr(encoder, "pooler", None)
+        if own is not None:
+            for head in self.exits:
+                assert isinstance(head, Exit) and head.pooler is not None
+                head.pooler.load_state_dict(own.state_dict())
 
     @property
     def never(self) -> float:

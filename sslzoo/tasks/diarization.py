@@ -37,6 +37,8 @@ class Diarization(TaskObjective):
     needs = frozenset({"tokens"})
     kinds = ("diarization",)
     calibrates = True
+    threshold: Tensor
+    median: Tensor
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Diarization(TaskObjective):
     ):
         super().__init__()
         self.metric, self.prefix, self.speakers = data.task.metric, encoder.prefix, len(data.classes)
+        self.stride = encoder.stride
         self.layers = WeightedSum(encoder.depth + 1) if features == "layers" else None
         self.network = LSTMStack(encoder.dim, hidden, recurrent, both_ways=False)
         self.head = nn.Linear(hidden, self.speakers)
@@ -66,7 +69,7 @@ class Diarization(TaskObjective):
         return self.head(self.network(mixed, torch.full_like(lengths, frames), batch.row_seeds))
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
-        frames = int(batch.lengths.max()) // encoder.stride  # on the host
+        frames = int(batch.lengths.max()) // self.stride  # on the host
         return self.outputs(encoder, batch, max(frames, 1))
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -90,7 +93,9 @@ class Diarization(TaskObjective):
 
     def recordings(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> tuple[list, list, float]:
         """(of each recording, its speakers' probabilities [T, S], their activity bool [T, S]; the mean loss of a frame)."""
-        said, truth, loss, frames = [None] * len(split), [None] * len(split), 0.0, 0
+        said: dict[int, np.ndarray] = {}
+        truth: dict[int, np.ndarray] = {}
+        loss, frames = 0.0, 0
         for batch in batches:
             labels = batch.targets["label"]
             logits = self.outputs(encoder, batch, labels.shape[1])
@@ -101,11 +106,9 @@ class Diarization(TaskObjective):
                 said[index], bits = row[:size], label[:size, None] >> np.arange(self.speakers)
                 truth[index] = (bits & 1).astype(bool)
         cuts = np.flatnonzero(np.diff(split.recording)) + 1
-        joined = (
-            [np.concatenate(x[a:b]) for a, b in zip([0, *cuts], [*cuts, len(split)], strict=True)]
-            for x in (said, truth)
-        )
-        return *joined, loss / max(frames, 1)
+        spans = [range(a, b) for a, b in zip([0, *cuts], [*cuts, len(split)], strict=True)]
+        probabilities, active = ([np.concatenate([x[i] for i in span]) for span in spans] for x in (said, truth))
+        return probabilities, active, loss / max(frames, 1)
 
     def evaluate(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> Iterator[tuple[str, float]]:
         said, truth, loss = self.recordings(encoder, batches, split)
@@ -124,7 +127,7 @@ class Diarization(TaskObjective):
     def predict(self, encoder: nn.Module, batch: Batch) -> list[np.ndarray]:
         """bool [T, S], which speakers speak in each frame of each row, which is one chunk."""
         chances = self.logits(encoder, batch).float().sigmoid().detach().cpu().numpy()
-        sizes = (batch.lengths // encoder.stride).clamp(min=1).tolist()
+        sizes = (batch.lengths // self.stride).clamp(min=1).tolist()
         threshold, median = round(float(self.threshold), 4), int(self.median)
         return [decided(row[:n], threshold, median) for row, n in zip(chances, sizes, strict=True)]
 

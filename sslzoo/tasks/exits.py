@@ -156,9 +156,13 @@ class ExitTask(TaskObjective):
         logits, layers = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(layers)
 
-    def _through(self, encoder: Any, tokens: Tensor, lengths: Tensor, seeds: Tensor, limit: float):
+    def _through(
+        self, encoder: Any, tokens: Tensor, lengths: Tensor, seeds: Tensor, limit: float
+    ) -> tuple[Tensor, Tensor]:
         trunk, state = encoder.trunk, encoder.trunk.prepare(tokens, lengths)
-        rows, memory, found = torch.arange(len(tokens)), None, None
+        rows = torch.arange(len(tokens))
+        memory: Memory | None = None
+        found: Tensor | None = None
         layers = torch.full((len(tokens),), trunk.depth)
         for number, head in enumerate(self.exits):
             state = trunk.block(number, state)
@@ -176,6 +180,7 @@ class ExitTask(TaskObjective):
                 stay = (~gone).nonzero()[:, 0]
                 rows, seeds, state = rows[stay], seeds[stay.to(seeds.device)], state.select(stay).trimmed()
                 memory = tuple(kept[stay.to(kept.device)] for kept in memory)
+        assert found is not None  # there is a layer
         return found, layers
 
     def layers_of(self, logits: Tensor, limit: float) -> Tensor:

@@ -46,7 +46,8 @@ class _Mixtures(Split):
         lengths, self.names, self.intervals = [], [], {"speaker": []}
         for number in range(count):
             draw = np.random.default_rng(rng.derive_seed("mixture", part, number))
-            pair, place, rows = draw.choice(sorted(said), 2, replace=False), 0, []
+            pair, place = draw.choice(sorted(said), 2, replace=False), 0
+            rows: list[tuple[int, int, str]] = []
             for turn in range(turns):
                 item = int(draw.choice(said[pair[turn % 2]]))
                 pause = round(draw.uniform(*_PAUSE) * sample_rate) if turn else 0
