@@ -1,6 +1,7 @@
 """Comparing ways of adapting one encoder: the runs of `sslzoo adapt` that a comparison's config asks for, and checking
 them beforehand."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Adaptation:
         command("adapt", override("run", self.encoder.folder), *self.overrides)
         if not self.done:
             raise UserError("it stopped before its end — the same command goes on from there")
+        for checkpoints in [*self.run.folder.rglob("checkpoints")]:
+            shutil.rmtree(checkpoints)  # of hundreds they fill a disk, and adapted.safetensors has what was chosen
 
     def check(self, command: Command) -> None:
         """Raise, before anything runs, the errors that `sslzoo adapt` would before it reads data."""

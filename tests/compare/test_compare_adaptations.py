@@ -11,6 +11,7 @@ from folders import make_run, part
 from tiny_tasks import tiny_run, write_run
 
 from sslzoo.adapt.command import run_adapt
+from sslzoo.adapt.job import load_adapted
 from sslzoo.cli.compose import with_head
 from sslzoo.compare.plan import plan
 from sslzoo.compare.process import Command
@@ -100,6 +101,7 @@ def test_it_adapts_writes_its_tables_and_goes_on(real, capsys):
     third = Here()
     assert compare(config, root, third)["rows"] == results["rows"] and third.ran == []
     assert "10 of 10 are done already" in capsys.readouterr().err
+    assert not [*root.rglob("checkpoints")] and load_adapted(Run(root / "tiny"), "ways-classification-lora-2shot-13")
 
     rows = {(row["entry"], row["shots"]): row for row in results["rows"]}
     assert rows.keys() == {("full", 2), ("head", 2), ("lora", 2), ("full", None), ("head", None)}
