@@ -394,9 +394,10 @@ def test_teachers_of_something_else(student, tmp_path, sslzoo):
         distilled(run, copied)
 
 
-def test_a_prompted_teacher_says_the_logits_of_its_prompts():
+def test_a_prompted_teacher_says_the_logits_of_its_prompts(tmp_path):
     """It reads the student's items in its template; its hidden states are of other tokens than the student's."""
-    run = tiny_run("tiny_reviews", "text")
+    run = Run(tmp_path / "run")
+    shutil.copytree(tiny_run("tiny_reviews", "text").folder, run.folder)  # other tests share it
     teacher = Run(
         run_adapt({**tiny_task("text-cloze", *FEW), "run": str(run.folder), "name": "cloze"}, {"method": "x"}).parent
     )
