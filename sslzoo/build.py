@@ -208,11 +208,10 @@ def restore_data(data, run: Run, encoder) -> None:
         data.vocab_size = encoder.reads["vocab_size"]
 
 
-def load_objective(run: Run, untrained: bool = False):
+def load_objective(run: Run):
     """(a finished run's objective in eval mode, its encoder, its data set). The objective has all its weights,
-    including a teacher's, except buffers with an entry per training item. untrained: both with their initial
-    weights."""
-    encoder, data = load_encoder(run, untrained)
+    including a teacher's, except buffers with an entry per training item."""
+    encoder, data = load_encoder(run)
     if not run.objective.exists():
         raise UserError(f"{run.folder} has no objective.json: it was trained when only encoders were kept")
     saved = json.loads(run.objective.read_text(encoding="utf-8"))
@@ -223,9 +222,8 @@ def load_objective(run: Run, untrained: bool = False):
         objective = make(saved["objective"], encoder=encoder, data=data)
     data = arranged(data, objective, saved["seed"])
     objective.prepare(**saved["prepared"], seed=saved["seed"])
-    if not untrained:
-        found = weights.load(run.objective_weights, MEND.format(run.folder))
-        restore(objective, found, objective.per_item)
+    found = weights.load(run.objective_weights, MEND.format(run.folder))
+    restore(objective, found, objective.per_item)
     return objective.eval(), encoder, data
 
 

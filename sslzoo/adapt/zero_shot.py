@@ -8,7 +8,6 @@ from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError
 from sslzoo.run import Run, write_json
 from sslzoo.train.finish import costs
-from sslzoo.train.launch import epoch_steps
 
 
 class ZeroShot(Method):
@@ -30,7 +29,7 @@ class ZeroShot(Method):
         if shared.folder != folder.folder:
             raise ConfigError("method=zero_shot learns nothing, at no learning rate: leave out search.lr")
         begun, split, seed = time.monotonic(), job.data.split("train"), job.config["seed"]
-        prepared = {"items": len(split), "epoch_steps": epoch_steps(split, job.data.batch, job.objective.min_batch)}
+        prepared = {"items": len(split), "epoch_steps": 1}  # no batch is drawn, whatever the split's size
         objective = job.objective.requires_grad_(False).eval()
         objective.prepare(**prepared, seed=seed)
         objective.calibrate(job.encoder, [], None)

@@ -1,13 +1,19 @@
 """The language-model head that a run was pretrained with."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from sslzoo.build import load_objective
+from sslzoo import rng, weights
+from sslzoo.build import load_encoder
 from sslzoo.errors import ConfigError
+from sslzoo.initial import MEND as DAMAGED
+from sslzoo.initial import restore
 from sslzoo.nn.heads import LanguageModelHead
+from sslzoo.nodes import make, target
 from sslzoo.objectives.bert import BERT
 from sslzoo.objectives.gpt import GPT
 from sslzoo.run import Run
@@ -50,11 +56,19 @@ def language_model_of(run: Run, untrained: bool = False) -> LanguageModel:
     none."""
     if not run.objective.exists():
         raise ConfigError(f"{run.folder} has no language model, and a prompt asks for words: {MEND.format(run.folder)}")
-    objective, _, _ = load_objective(run, untrained)
-    if isinstance(objective, BERT | GPT):
-        return LanguageModel(objective)
-    kind = type(objective).__name__
-    why = "its language model is the generator, not the encoder" if kind == "ELECTRA" else "it predicts no words"
-    raise ConfigError(
-        f"{run.folder} was pretrained with {kind}, and {why}, for which a prompt asks: {MEND.format(run.folder)}"
-    )
+    saved = json.loads(run.objective.read_text(encoding="utf-8"))
+    kind = target(saved["objective"]["_target_"], "objective")
+    if not issubclass(kind, BERT | GPT):
+        electra = kind.__name__ == "ELECTRA"
+        why = "its language model is the generator, not the encoder" if electra else "it predicts no words"
+        raise ConfigError(
+            f"{run.folder} was pretrained with {kind.__name__}, and {why}, for which a prompt asks: "
+            + MEND.format(run.folder)
+        )
+    encoder, data = load_encoder(run, untrained)
+    with torch.random.fork_rng():
+        torch.manual_seed(rng.derive_seed(saved["seed"], "weights"))
+        objective = make(saved["objective"], encoder=encoder, data=data)
+    if not untrained:  # without `prepare`, which reads the data of the pretraining: the head does not depend on it
+        restore(objective, weights.load(run.objective_weights, DAMAGED.format(run.folder)), objective.per_item)
+    return LanguageModel(objective.eval())
