@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from sslzoo.signal_stack import use_signal_stack
+
 PIPE_CLOSED = 128 + signal.SIGPIPE  # exit code, as of a program ended by SIGPIPE
 
 
@@ -92,6 +94,7 @@ def end_on_signals() -> None:
 
     if threading.current_thread() is not threading.main_thread():
         return
+    use_signal_stack()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, end)

@@ -9,6 +9,7 @@ import torch
 
 from sslzoo import distributed
 from sslzoo.run import Run, commit, machine, write_atomic, write_json
+from sslzoo.signal_stack import use_signal_stack
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.visualization import portable, sounds
 
@@ -35,6 +36,7 @@ class GracefulStop(StepCallback):
             if self.signal not in URGENT:
                 self.signal = number
 
+        use_signal_stack()
         # replaces Lightning's handlers, which would end the run without our checkpoint
         ignored = {n for n in (signal.SIGHUP,) if signal.getsignal(n) == signal.SIG_IGN}
         self.before = {number: signal.signal(number, note) for number in (URGENT | NOTICES) - ignored}

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sslzoo.train.finish import GracefulStop
 
@@ -64,3 +67,35 @@ def test_under_nohup_a_closed_terminal_is_nothing():
         stop.on_train_end(None, None)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+INTERRUPTED = """
+import signal, time, torch
+from sslzoo.train.finish import GracefulStop
+
+GracefulStop().on_train_start(None, None)
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.001)
+torch.set_num_threads(1)
+a, b = torch.randn(2048, 256), torch.randn(2048, 256)  # as of the gradient of a linear layer's weight
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    torch.ops.mkldnn._linear_pointwise(a.t(), b.t(), None, "none", [], "")
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN")
+def test_signals_during_onednns_products_do_not_corrupt_the_heap():
+    """Without a stack for signals, this process aborts within a second on a processor with AVX-512."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_signals_have_a_stack_where_the_streams_are_replaced_or_closed():
+    say = "import faulthandler; from sslzoo.signal_stack import use_signal_stack; use_signal_stack()"
+    for before in ("import sys, io; sys.stderr = io.StringIO()", "import os; os.close(2)", "pass"):
+        program = f"{before}; {say}; assert faulthandler.is_enabled()"
+        assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+    closed = ["sh", "-c", f"exec '{sys.executable}' -c '{say}' 2>&-"]
+    assert subprocess.run(closed, check=False, timeout=60).returncode == 0
