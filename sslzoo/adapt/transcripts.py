@@ -16,7 +16,7 @@ def encoded_transcripts(task: Task, pool: Pool, stride: int) -> Prepared:
     Raises UserError if a part has no transcripts, or one has what no symbol stands for.
     """
     assert task.symbols is not None
-    task.symbols.open()
+    task.symbols.load()
     texts = pool.column(task.label or "transcript")
     parts = task.parts_of(pool, np.array([i for i, text in enumerate(texts) if text and text.strip()], np.int64), None)
     encoded, left = {}, dict.fromkeys(parts, 0)

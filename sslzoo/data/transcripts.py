@@ -41,7 +41,7 @@ class Symbols:
     rates: tuple[str, ...]
     unknown: Literal["raise", "skip"]
 
-    def open(self) -> None:
+    def load(self) -> None:
         """Read what `names` depend on, if they are in a file. Raises UserError."""
 
     def encode(self, transcript: str) -> list[int]:
@@ -110,7 +110,7 @@ class Slots(Characters):
         self.names = [*self.names[: self._begun], *(f"{mark}-{kind}" for kind in kinds for mark in "BE")]
         self._number = {name: i for i, name in enumerate(self.names)}
 
-    def open(self) -> None:
+    def load(self) -> None:
         if isinstance(self.slots, str) and len(self.names) == self._begun:
             if not Path(self.slots).is_file():
                 raise UserError(f"there is no file of slots {self.slots}: set task.symbols.slots to one, or to a list")

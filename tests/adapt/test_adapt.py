@@ -36,7 +36,7 @@ def own(tmp_path):
 
     def copy(encoder: str = "tiny_image", kind: str = "image") -> Run:
         run = Run(tmp_path / "runs" / encoder)
-        shutil.copytree(tiny_run(encoder, kind).folder, run.folder)
+        shutil.copytree(tiny_run(encoder, kind).folder, run.folder, ignore=shutil.ignore_patterns("adapted"))
         return run
 
     return copy

@@ -34,7 +34,7 @@ WORDS = {
 def run(tmp_path) -> Run:
     """A tiny run whose tokenizer knows a few letters and Chinese characters."""
     copy = Run(tmp_path / "run")
-    shutil.copytree(tiny_run("tiny_text", "text").folder, copy.folder)
+    shutil.copytree(tiny_run("tiny_text", "text").folder, copy.folder, ignore=shutil.ignore_patterns("adapted"))
     train("wordpiece", ["it is so the second 0 1 2 3", "今天天气很好 小明说他来了"], 60).save(
         copy.folder / "tokenizer.json"
     )

@@ -49,7 +49,7 @@ WRONG = {
     "added group, put at the top": (["+data@dat=digits"], "there is no setting 'dat' — did you mean 'data'?"),
     "a setting of a choice": (["+recipe.lr=3"], "recipe is a choice, and has no settings of its own: recipe=NAME"),
     "taken away": (["~seed"], "seed is required: set seed=…, or leave out the ~"),
-    "group taken away": (["~optim"], "optim is required: set optim=… — `sslzoo list` shows: adamw"),
+    "group taken away": (["~optim"], "optim is required: set optim=… — `sslzoo list` shows: adam"),
     "added twice": (["+optim.lr=0.1"], "'optim.lr' is there already: leave out the +"),
     "keys that are not there": (
         ["data=cola", "data.path=x", "data.files={train: a.tsv, valid: b.tsv}", "objective=bert", "encoder=bert_small"],

@@ -54,7 +54,9 @@ def texts(same_length: bool = False):
 
 
 def data(metric: str, classes: int | None = None):
-    return SimpleNamespace(task=SimpleNamespace(metric=metric), classes=classes and [str(i) for i in range(classes)])
+    return SimpleNamespace(
+        task=SimpleNamespace(metric=metric, balanced=False), classes=classes and [str(i) for i in range(classes)]
+    )
 
 
 def assert_alike(encoder, objective, batch, theirs, expected) -> None:
