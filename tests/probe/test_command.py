@@ -197,7 +197,9 @@ def test_a_run_of_the_built_in_speech_is_probed_on_other_speech(tmp_path, capsys
         run_probe(compose(*words, command="probe"), {}, ["data.sample_rate"])
     with pytest.raises(UserError, match="no labels 'lable'; it has: label, value, .* — did you mean 'label'?"):
         run_probe(compose(*words, "task.label=lable", command="probe"), {})
-    with pytest.raises(UserError, match="has no time-aligned labels 'label'; it has: half, whole; 'label' is a label column"):
+    with pytest.raises(
+        UserError, match="has no time-aligned labels 'label'; it has: half, whole; 'label' is a label column"
+    ):
         run_probe(compose(*words, "task=frames", "task.label=label", command="probe"), {})
 
 
