@@ -76,21 +76,19 @@ WEIGHT_NORM = [
     Weight((f"trunk.position.conv.{name}",), f"encoder.pos_conv_embed.conv.{name}")
     for name in ("bias", "parametrizations.weight.original0", "parametrizations.weight.original1")
 ]
+BLOCK_OF_WAV2VEC2 = {
+    "attention.query": "attention.q_proj",
+    "attention.key": "attention.k_proj",
+    "attention.value": "attention.v_proj",
+    "attention.out": "attention.out_proj",
+    "attention_norm": "layer_norm",
+    "up": "feed_forward.intermediate_dense",
+    "down": "feed_forward.output_dense",
+    "mlp_norm": "final_layer_norm",
+}
 LAYERS = [
     *layer("trunk.norm", "encoder.layer_norm"),
-    *blocks(
-        "encoder.layers.{i}",
-        {
-            "attention.query": "attention.q_proj",
-            "attention.key": "attention.k_proj",
-            "attention.value": "attention.v_proj",
-            "attention.out": "attention.out_proj",
-            "attention_norm": "layer_norm",
-            "up": "feed_forward.intermediate_dense",
-            "down": "feed_forward.output_dense",
-            "mlp_norm": "final_layer_norm",
-        },
-    ),
+    *blocks("encoder.layers.{i}", BLOCK_OF_WAV2VEC2),
 ]
 OLD_WEIGHT_NORM = {
     r"\.weight_g$": ".parametrizations.weight.original0",

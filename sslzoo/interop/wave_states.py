@@ -11,7 +11,7 @@ from sslzoo.errors import UserError
 from sslzoo.interop.configs import Setting, named, of
 from sslzoo.interop.family import Family, Head, blocks, names_of_now
 from sslzoo.interop.names import Weight, layer
-from sslzoo.interop.speech_families import CODES, OLD_WEIGHT_NORM, constants
+from sslzoo.interop.speech_families import BLOCK_OF_WAV2VEC2, CODES, OLD_WEIGHT_NORM, constants
 from sslzoo.interop.states import StateDict, count, find, read, wanted
 
 STRIDES = [5, 2, 2, 2, 2, 2, 2]
@@ -41,16 +41,6 @@ SETTINGS = (
     named("frontend.sample_rate", "sample_rate", 16000),
 )
 ARGUMENTS = {"trunk.eps": 1e-5, "frontend.eps": 1e-5, "trunk.activation": "gelu"}
-LAYER = {
-    "attention.query": "attention.q_proj",
-    "attention.key": "attention.k_proj",
-    "attention.value": "attention.v_proj",
-    "attention.out": "attention.out_proj",
-    "attention_norm": "layer_norm",
-    "up": "feed_forward.intermediate_dense",
-    "down": "feed_forward.output_dense",
-    "mlp_norm": "final_layer_norm",
-}
 POSITION = ("bias", "parametrizations.weight.original0", "parametrizations.weight.original1")
 TORCHAUDIO = Family(
     "torchaudio",
@@ -67,7 +57,7 @@ TORCHAUDIO = Family(
             for name in POSITION
         ),
         *layer("trunk.norm", "encoder.transformer.layer_norm"),
-        *blocks("encoder.transformer.layers.{i}", LAYER),
+        *blocks("encoder.transformer.layers.{i}", BLOCK_OF_WAV2VEC2),
     ],
     constants() | ARGUMENTS,
     SETTINGS,
