@@ -28,10 +28,10 @@ def test_slots_are_symbols_around_the_characters_of_their_values(tmp_path):
     path = tmp_path / "slots.txt"
     path.write_text("O\nroom\nthing\n")
     found = Slots(str(path))
-    found.open()
+    found.load()
     assert found.names == symbols.names
     with pytest.raises(UserError, match="there is no file of slots"):
-        Slots("none.txt").open()
+        Slots("none.txt").load()
     with pytest.raises(ConfigError, match="one or more"):
         Slots([])
 
