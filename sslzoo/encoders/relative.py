@@ -1,14 +1,13 @@
 """WavLM's trunk: attention with a gated bias of relative positions (Chen et al. 2022, 2110.13900, section III.A)."""
 
 import math
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sslzoo.encoders.attention import Attention
-from sslzoo.encoders.kv_cache import KVCache, LayerKV, TrunkState
+from sslzoo.encoders.kv_cache import LayerKV
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
 
@@ -116,18 +115,6 @@ class RelativeTransformer(Transformer):
             block.attention = gated
         self.relative = RelativeBias(heads, buckets, max_distance)
 
-    def prepare(
-        self,
-        tokens: Tensor,
-        lengths: Tensor,
-        cache: KVCache | None = None,
-        prefix: tuple[LayerKV, ...] = (),
-        positions: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> TrunkState:
-        """As `Transformer.prepare`; the state's angles are (the bias,)."""
-        state = super().prepare(tokens, lengths, cache, prefix, positions, documents)
-        if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)
-        bias: Any = (self.relative(positions),)
-        return replace(state, angles=bias)
+    def angles(self, positions: Tensor) -> tuple[Any, Any]:
+        """((the bias,), None)."""
+        return (self.relative(positions),), None

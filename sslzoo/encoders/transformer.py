@@ -5,7 +5,7 @@ Post-norm normalises the trunk's input, pre-norm its output; this is the only no
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -176,16 +176,20 @@ class Transformer(nn.Module):
         x = tokens
         if padded(lengths, size) and not self.causal:
             x = tokens * valid_mask(lengths, size, tokens.device)[..., None]
-        angles = local_angles = None
-        if isinstance(self.position, RotaryPosition):
-            angles = self.position(positions, self.head_dim)
-            local_angles = self.position(positions, self.head_dim, local=True)
-        elif isinstance(self.position, StackedConvPosition):
+        angles, local_angles = self.angles(positions)
+        if isinstance(self.position, StackedConvPosition):
             x = x + self.position(x, lengths)
-        elif self.position is not None:
+        elif self.position is not None and not isinstance(self.position, RotaryPosition):
             x = x + (self.position(x, place) if place else self.position(x))
         x = self.drop(x if self.pre else self.norm(x))
         return TrunkState(x, lengths, mask, tuple(prefix), cache, (), angles, local_mask, local_angles)
+
+    def angles(self, positions: Tensor) -> tuple[Any, Any]:
+        """What attention is given of the tokens' positions, int64 [T] or [B, T]: (in blocks that look at all tokens, in
+        those of a window). None without rotary positions."""
+        if not isinstance(self.position, RotaryPosition):
+            return None, None
+        return self.position(positions, self.head_dim), self.position(positions, self.head_dim, local=True)
 
     def block(self, number: int, state: TrunkState) -> TrunkState:
         """The state after block `number`."""

@@ -86,6 +86,16 @@ BLOCK_OF_WAV2VEC2 = {
     "down": "feed_forward.output_dense",
     "mlp_norm": "final_layer_norm",
 }
+BLOCK_OF_FAIRSEQ = {  # and of Whisper
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.out_proj",
+    "attention_norm": "self_attn_layer_norm",
+    "up": "fc1",
+    "down": "fc2",
+    "mlp_norm": "final_layer_norm",
+}
 LAYERS = [
     *layer("trunk.norm", "encoder.layer_norm"),
     *blocks("encoder.layers.{i}", BLOCK_OF_WAV2VEC2),
@@ -205,23 +215,7 @@ WHISPER = Family(
         *layer("frontend.conv2", "conv2"),
         Weight(("frontend.position_embedding",), "embed_positions.weight"),
         *layer("trunk.norm", "layer_norm"),
-        *(
-            w
-            for w in blocks(
-                "layers.{i}",
-                {
-                    "attention.query": "self_attn.q_proj",
-                    "attention.key": "self_attn.k_proj",
-                    "attention.value": "self_attn.v_proj",
-                    "attention.out": "self_attn.out_proj",
-                    "attention_norm": "self_attn_layer_norm",
-                    "up": "fc1",
-                    "down": "fc2",
-                    "mlp_norm": "final_layer_norm",
-                },
-            )
-            if not w.theirs.endswith("k_proj.bias")
-        ),
+        *(w for w in blocks("layers.{i}", BLOCK_OF_FAIRSEQ) if not w.theirs.endswith("k_proj.bias")),
     ],
     {
         "_target_": "sslzoo.encoders.whisper.WhisperEncoder",

@@ -11,7 +11,7 @@ from sslzoo.errors import UserError
 from sslzoo.interop.configs import Setting, named, of
 from sslzoo.interop.family import Family, Head, blocks, names_of_now
 from sslzoo.interop.names import Weight, layer
-from sslzoo.interop.speech_families import BLOCK_OF_WAV2VEC2, CODES, OLD_WEIGHT_NORM, constants
+from sslzoo.interop.speech_families import BLOCK_OF_FAIRSEQ, BLOCK_OF_WAV2VEC2, CODES, OLD_WEIGHT_NORM, constants
 from sslzoo.interop.states import StateDict, count, find, read, wanted
 
 STRIDES = [5, 2, 2, 2, 2, 2, 2]
@@ -64,16 +64,6 @@ TORCHAUDIO = Family(
     ignored=(r"aux\..*", r"mask_generator\..*", r"logit_generator\..*"),
     renamed=OLD_WEIGHT_NORM,
 )
-FAIRSEQ_LAYER = {
-    "attention.query": "self_attn.q_proj",
-    "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj",
-    "attention.out": "self_attn.out_proj",
-    "attention_norm": "self_attn_layer_norm",
-    "up": "fc1",
-    "down": "fc2",
-    "mlp_norm": "final_layer_norm",
-}
 FAIRSEQ = replace(
     TORCHAUDIO,
     name="fairseq",
@@ -86,7 +76,7 @@ FAIRSEQ = replace(
         *layer("frontend.linear", "post_extract_proj"),
         *(Weight((f"trunk.position.conv.{name}",), f"encoder.pos_conv.0.{name}") for name in POSITION),
         *layer("trunk.norm", "encoder.layer_norm"),
-        *blocks("encoder.layers.{i}", FAIRSEQ_LAYER),
+        *blocks("encoder.layers.{i}", BLOCK_OF_FAIRSEQ),
     ],
     heads=(
         Head(
