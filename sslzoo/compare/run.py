@@ -14,20 +14,15 @@ With `run`, entries are methods of `sslzoo adapt` on that run instead, and each 
         report.html         the page
 """
 
-import fcntl
-import os
 import sys
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
 from sslzoo.compare import adaptations, adapted
-from sslzoo.compare.adaptations import Adaptation
 from sslzoo.compare.plan import Planned, plan
 from sslzoo.compare.process import Command, signals_as_interrupt
+from sslzoo.compare.queue import alone, work_off
 from sslzoo.config import fingerprint
 from sslzoo.errors import UserError
 from sslzoo.report import headline, losses, page, tables, targets
@@ -60,12 +55,12 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
         """The results so far."""
         return adapted.write(config, folder, runs, {name: str(error) for name, error in errors.items()})
 
-    with _alone(folder, command), signals_as_interrupt():
+    with alone(folder, command, "compare"), signals_as_interrupt():
         todo = [planned for planned in runs if encoder is None or not planned.done]
         if len(todo) < len(runs):
             say.print(f"{len(runs) - len(todo)} of {len(runs)} are done already", style="bold")
         jobs, stop = config.get("jobs", 1), config.get("on_error", "stop") == "stop"
-        errors = _all(todo, jobs, stop, command, say, write if encoder else None)
+        errors = work_off(todo, jobs, stop, command, say, write if encoder else None)
         if encoder is None:
             results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
         else:
@@ -76,79 +71,6 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
             first = type(first)(f"{len(errors)} of {len(runs)} runs failed; the first: {first}")
         raise first
     return results
-
-
-def _all(
-    runs: list[Planned] | list[Adaptation],
-    jobs: int,
-    stop: bool,
-    command: Command,
-    say: Console,
-    ended: Callable[[dict[str, UserError]], object] | None = None,
-) -> dict[str, UserError]:
-    """Do all runs, up to `jobs` at a time, each with its share of the cores; return {run: error}. stop: start none
-    after a failure. ended: called with the errors so far after each run."""
-    if jobs > 1:
-        command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    errors: dict[str, UserError] = {}
-    waiting, running = list(enumerate(runs, 1)), {}
-
-    def one(number: int, planned: Planned | Adaptation) -> None:
-        for doing in planned.steps(command):
-            say.print(f"[{number}/{len(runs)}] {planned.name}: {doing}", style="bold", markup=False)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        submit = pool.submit if jobs > 1 else _here
-        try:
-            while running or (waiting and not (errors and stop)):
-                ahead = [planned.run.folder for _, planned in [*running.values(), *waiting]]
-                for job in [job for job in waiting if not (errors and stop)]:
-                    if len(running) < jobs and job[1].after not in ahead:
-                        waiting.remove(job)
-                        running[submit(one, *job)] = job
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _, planned = running.pop(future)
-                    try:
-                        future.result()
-                    except UserError as error:
-                        errors[planned.name] = type(error)(f"{planned.name}: {error}")
-                        say.print(f"{errors[planned.name]}", style="red", markup=False)
-                    if ended is not None:
-                        ended(errors)
-        except BaseException:
-            command.end()
-            raise
-    return {planned.name: errors[planned.name] for planned in runs if planned.name in errors}
-
-
-def _here(work, *arguments) -> Future:
-    """`submit` that runs in this thread, the main one, which gets the signals."""
-    future = Future()
-    try:
-        future.set_result(work(*arguments))
-    except UserError as error:
-        future.set_exception(error)
-    return future
-
-
-@contextmanager
-def _alone(folder: Path, command: Command):
-    """Lock the comparison's folder. Children inherit the lock, so that one that outlives us is not started twice."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror} — choose another root=…") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{folder} is being worked on by another `sslzoo compare`, or by a run that one of them "
-                "left — wait for it, or end it"
-            ) from None
-        command.kept_open = (lock.fileno(),)
-        yield
 
 
 def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, str]) -> dict:
