@@ -75,6 +75,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "hubert": ["objective.output_dim=16"],
+        "jigsaw": ["encoder=tiny_resnet", "objective.permutations=5", "objective.hidden_dim=16"],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "roberta": ["encoder.frontend.max_tokens=32"],
         "tera": ["objective.corruption.width=5"],

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslzoo import rng
+from sslzoo.augment.tiles import check_tile
 from sslzoo.errors import ConfigError
 from sslzoo.nn.heads import mlp
 from sslzoo.nn.images import to_float
@@ -78,12 +79,7 @@ class ContextPrediction(Objective):
                 f"patches with objective.gap={gap} that move by objective.jitter={jitter} can overlap: "
                 f"set objective.gap={2 * jitter} or objective.jitter={gap // 2}"
             )
-        if "patches" in encoder.offers and (self.size % encoder.stride or self.size > data.size):
-            fits = min(max(round(self.size / encoder.stride), 1), data.size // encoder.stride) * encoder.stride
-            raise ConfigError(
-                f"an encoder of {encoder.stride}-pixel patches cannot take images of {self.size} pixels here: "
-                f"set objective.size={fits}"
-            )
+        check_tile(encoder, data, self.size)
 
     def cut(self, images: Tensor, seeds: Tensor, corner: Tensor, cell: Tensor, name: str) -> Tensor:
         """The patches [B, C, size, size] in grid cells `cell` [B] (0 to 8) of grids with upper left `corner` [B, 2]."""

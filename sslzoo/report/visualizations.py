@@ -8,6 +8,7 @@ batch, V views, T tokens; `rank` is the number of candidates that scored as high
     patch_pairs     views [B, 2, C, S, S]; target and prediction [B], a position 0..7 around the centre, row by row
     clusters        views [B, 1, C, S, S]; target and prediction [B]; clusters (int)
     rotations       views [B, 4, C, S, S]; prediction [B, 4], quarter turns
+    jigsaws         tiles [B, 9, C, S, S] as they were shuffled; permutations int64 [P, 9]; target and prediction [B]
     masked_patches  images and prediction [B, C, S, S] in 0..1; mask bool [B, P], P a square; mean [C, 1, 1], the
                     colour of masked patches
     masked_frames   of an utterance: frames [T * stack, F], or waveform [N] and sample_rate; mask bool [T]; rank, whose
@@ -108,6 +109,19 @@ def _rotations(shown: dict) -> dict:
     return named(title, each, target.ravel(), prediction.ravel(), lambda turn: f"{ANGLE * turn}°", columns=4)
 
 
+def _jigsaws(shown: dict) -> dict:
+    tiles, orders = shown["tiles"], shown["permutations"]
+    target, prediction = shown["target"][: len(tiles)], shown["prediction"][: len(tiles)]
+    back = orders[prediction].argsort(1)  # where each tile went, if the prediction is right
+    solved = np.take_along_axis(tiles, back[:, :, None, None, None], 1)
+    side, (channels, tile) = math.isqrt(tiles.shape[1]), tiles.shape[2:4]
+    pair = np.stack([tiles, solved], 1).reshape(len(tiles), 2, side, side, channels, tile, tile)
+    whole = pair.transpose(0, 1, 4, 2, 5, 3, 6).reshape(len(tiles), 2, channels, side * tile, side * tile)
+    captions = [f"{int(n)} of 9 tiles in place" for n in (orders[prediction] == orders[target]).sum(1)]
+    title = f"Shuffled tiles, and the picture that the order makes which was named among {len(orders)}"
+    return gallery(title, whole, captions, target == prediction)
+
+
 def _masked_patches(shown: dict) -> dict:
     images, prediction, mask = shown["images"], shown["prediction"], shown["mask"]
     side = math.isqrt(mask.shape[1])
@@ -176,6 +190,7 @@ KINDS = {
     "patch_pairs": _patch_pairs,
     "clusters": _clusters,
     "rotations": _rotations,
+    "jigsaws": _jigsaws,
     "masked_patches": _masked_patches,
     "masked_frames": _masked_frames,
     "future_frames": _future_frames,
