@@ -37,6 +37,9 @@ class Jigsaw(Objective):
 
     modalities = ("image",)
     min_batch = 2  # the head's batch norm
+    mean: Tensor
+    std: Tensor
+    permutations: Tensor
 
     def __init__(
         self,
