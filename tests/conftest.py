@@ -76,6 +76,12 @@ def tiny(objective: str, *overrides: str) -> dict:
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "hubert": ["objective.output_dim=16"],
         "jigsaw": ["encoder=tiny_resnet", "objective.permutations=5", "objective.hidden_dim=16"],
+        "lejepa": [
+            "encoder=tiny_resnet",
+            "objective.hidden_dim=32",
+            "objective.output_dim=16",
+            "objective.slices=16",
+        ],
         "mae": ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"],
         "roberta": ["encoder.frontend.max_tokens=32"],
         "tera": ["objective.corruption.width=5"],
@@ -93,6 +99,12 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.bottleneck=8",
         ],
         "vicreg": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16", "optim.lr=0.0002"],
+        "visreg": [
+            "encoder=tiny_resnet",
+            "objective.hidden_dim=32",
+            "objective.output_dim=16",
+            "objective.slices=16",
+        ],
         "wav2vec2": [
             "objective.negatives=10",
             "objective.entries=8",

@@ -62,6 +62,12 @@ class Batch:
         """The inputs in host memory (text)."""
         return self.inputs if self.host_inputs is None else self.host_inputs
 
+    @property
+    def seed(self) -> Tensor:
+        """int64 [1], for draws of the whole batch: the seed of the first row of the global batch, which is the same on
+        all ranks."""
+        return (self.row_seeds if self.global_row_seeds is None else self.global_row_seeds)[:1]
+
     def rows(self) -> list[int] | None:
         """Number of rows of the global batch on each rank; None without `global_row_seeds`."""
         if self.global_row_seeds is None:

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from sslzoo.nn.batchnorm import BatchNorm1d
 
 
-def expander(inputs: int, hidden: int, outputs: int, layers: int = 3) -> nn.Sequential:
+def expander(inputs: int, hidden: int, outputs: int, layers: int = 3, bias: bool = False) -> nn.Sequential:
     """Linear, batch norm, ReLU, ..., linear, without a final norm or bias: VICReg's expander and Barlow Twins'
-    projector."""
+    projector. bias: whether the last layer has one (LeJEPA's has)."""
     blocks = []
     for _ in range(layers - 1):
         blocks += [nn.Linear(inputs, hidden, bias=False), BatchNorm1d(hidden), nn.ReLU()]
         inputs = hidden
-    return nn.Sequential(*blocks, nn.Linear(inputs, outputs, bias=False))
+    return nn.Sequential(*blocks, nn.Linear(inputs, outputs, bias=bias))
 
 
 def projector(inputs: int, hidden: int, outputs: int, layers: int = 2, affine: bool = True) -> nn.Sequential:
