@@ -11,6 +11,8 @@ batch, V views, T tokens; `rank` is the number of candidates that scored as high
     jigsaws         tiles [B, 9, C, S, S] as they were shuffled; permutations int64 [P, 9]; target and prediction [B]
     masked_patches  images and prediction [B, C, S, S] in 0..1; mask bool [B, P], P a square; mean [C, 1, 1], the
                     colour of masked patches
+    target_blocks   images [B, C, S, S]; context bool [B, P]; targets int64 [B, M, N], patches of the blocks; rank
+                    [B, M * N], among the P patches of the image
     masked_frames   of an utterance: frames [T * stack, F], or waveform [N] and sample_rate; mask bool [T]; rank, whose
                     first entries are those of its masked tokens; candidates (int)
     future_frames   frames, or waveform and sample_rate, as above; ahead (int), in tokens; prediction, of the frames'
@@ -133,6 +135,22 @@ def _masked_patches(shown: dict) -> dict:
     return gallery(title, each, ["whole", "seen", "rebuilt"] * len(images), columns=6)
 
 
+def _target_blocks(shown: dict) -> dict:
+    images, targets = shown["images"], shown["targets"]
+    images = images / 255 if images.dtype == np.uint8 else images
+    count, patches = len(images), shown["context"].shape[1]
+    side = math.isqrt(patches)
+    asked = np.zeros((count, patches), bool)
+    np.put_along_axis(asked, targets.reshape(count, -1), True, 1)
+    patch = images.shape[-1] // side
+    spread = [np.kron(x.reshape(-1, 1, side, side), np.ones((patch, patch), bool)) for x in (shown["context"], asked)]
+    views = np.stack([images, *(np.where(x, images, 0.5) for x in spread)], 1)
+    found = (shown["rank"] < patches / 10).mean(1)
+    title = f"Images, the context, and the {targets.shape[1]} blocks whose features were predicted from it"
+    captions = [f"{share:.0%} near the right patch" for share in found]
+    return gallery(title, views, captions, columns=6)
+
+
 def _masked_frames(shown: dict) -> dict:
     mask, candidates = shown["mask"], int(shown["candidates"])
     place = np.full(len(mask), -1)
@@ -192,6 +210,7 @@ KINDS = {
     "rotations": _rotations,
     "jigsaws": _jigsaws,
     "masked_patches": _masked_patches,
+    "target_blocks": _target_blocks,
     "masked_frames": _masked_frames,
     "future_frames": _future_frames,
     "altered_frames": _altered_frames,
