@@ -13,6 +13,7 @@ from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.importing import import_, with_imported
 from sslzoo.cli.listing import list_
+from sslzoo.cli.sharding import shard
 from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER, fingerprint
 from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
@@ -238,6 +239,7 @@ COMMANDS = {
     "generate": generate,
     "label": label,
     "compare": compare,
+    "shard": shard,
     "import": import_,
     "export": export,
     "report": report,

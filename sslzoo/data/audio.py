@@ -10,6 +10,7 @@ from torch import Tensor
 from sslzoo.data import delimited, file_labels, files, index, labels, sound, splits, stored, tree
 from sslzoo.data.base import SPLITS, Data, Split
 from sslzoo.data.index import Check, Index, Listing
+from sslzoo.data.remote import Member
 from sslzoo.data.sampler import ByCount, BySeconds
 from sslzoo.errors import ConfigError, UserError
 
@@ -28,13 +29,17 @@ class AudioSplit(Split):
     """Files as float32 [N] at `sample_rate`; frames and rates [N]: of the files before resampling."""
 
     def __init__(self, root, names, frames, rates, columns, sample_rate: int, cut: int | None):
-        self.root, self.names, self.rates, self.sample_rate = root, names, rates, sample_rate
+        self.root, self.names, self.sample_rate = root, names, sample_rate
+        self.frames, self.rates = frames, rates
         self.lengths = sound.resampled(frames, rates, sample_rate)
         self.columns, self.intervals, self.cut = columns, {}, cut
 
+    def file(self, index: int) -> Path | Member:
+        return self.root / self.names[index]
+
     def read(self, index: int, seed: int | None = None) -> Tensor:
         start, stop = self.window(index, seed)
-        path = self.root / self.names[index]
+        path = self.file(index)
         samples = sound.decode_at(path, int(self.rates[index]), self.sample_rate, start, stop)
         # soxr may return one sample too few for very short files
         if len(samples) < stop - start - 1:

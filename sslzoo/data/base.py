@@ -141,6 +141,10 @@ class Split(torch.utils.data.Dataset):
         """
         raise NotImplementedError
 
+    def file(self, index: int) -> Any:
+        """The file that holds item `index` and nothing else (a path, or an item of a shard); None: there is none."""
+        return None
+
     def window(self, index: int, seed: int | None) -> tuple[int, int]:
         """(start, stop): the samples or tokens that `read(index, seed)` returns."""
         length = int(self.lengths[index])

@@ -73,8 +73,11 @@ class _FileSplit(ImageSplit):
         super().__init__(names, columns, size, channels)
         self.root, self.most = root, most
 
+    def file(self, index: int) -> Path:
+        return self.root / self.names[index]
+
     def picture(self, index: int) -> Image.Image:
-        return pixels.opened(self.root / self.names[index], self.size, self.most)
+        return pixels.opened(self.file(index), self.size, self.most)
 
 
 class ImageData(Data):

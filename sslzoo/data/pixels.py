@@ -1,4 +1,4 @@
-"""Decodes image files of any mode to squares of uint8 pixels."""
+"""Decodes image files of any mode to squares of uint8 pixels. A file is a path or an item of a shard."""
 
 import math
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sslzoo.data.pointers import unfetched
+from sslzoo.data.remote import Member
 from sslzoo.errors import UserError
 
 MOST_PIXELS = 1 << 28  # of an image file: 16,384 x 16,384
@@ -16,7 +17,7 @@ _DEPTHS = (8, 10, 12, 14, 16, 20, 24, 32)  # possible bit depths of integer pixe
 _lock = Lock()
 
 
-def opened(path: Path, least: int | None = None, most: int = MOST_PIXELS) -> Image.Image:
+def opened(path: Path | Member, least: int | None = None, most: int = MOST_PIXELS) -> Image.Image:
     """Decode an image file fully and apply its EXIF orientation. Raises UserError, naming the file.
 
     least: minimum pixels of the shorter side; a JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) that keeps
@@ -35,7 +36,7 @@ def opened(path: Path, least: int | None = None, most: int = MOST_PIXELS) -> Ima
         raise _unread(path, error) from error
 
 
-def _header(path: Path, most: int) -> Image.Image:
+def _header(path: Path | Member, most: int) -> Image.Image:
     """Open an image, reading only its header. Raises UserError if it has more than `most` pixels."""
     with _lock:  # Pillow's own limit (179 million pixels) is global to the process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -52,14 +53,14 @@ def _header(path: Path, most: int) -> Image.Image:
     return image
 
 
-def _unread(path: Path, error: Exception) -> UserError:
+def _unread(path: Path | Member, error: Exception) -> UserError:
     """The UserError for an unreadable image."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"there is no file {path}")
-    with open(path, "rb") as file:
-        if said := unfetched(file.read(100)):
-            return UserError(f"{path} {said}")
-    reason = "it is empty (0 bytes)" if path.stat().st_size == 0 else str(error) or type(error).__name__
+    content = path.read_bytes()
+    if said := unfetched(content[:100]):
+        return UserError(f"{path} {said}")
+    reason = str(error) or type(error).__name__ if content else "it is empty (0 bytes)"
     return UserError(f"{path} is not a whole picture: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""Decodes and resamples audio files, or segments of them, to mono float32."""
+"""Decodes and resamples audio files, or segments of them, to mono float32. A file is a path or an item of a shard."""
 
 import math
 import os
@@ -11,6 +11,7 @@ import soxr
 
 from sslzoo.data import codings
 from sslzoo.data.index import Check
+from sslzoo.data.remote import Member
 from sslzoo.errors import UserError
 
 # libsndfile reads a truncated WAV, AIFF or AU file as a short one and reports it only in extra_info
@@ -23,8 +24,8 @@ _STREAMED = 0x7FFFF000  # sizes from here on are placeholders for an unknown siz
 
 
 class _SoundFile(soundfile.SoundFile):
-    def __init__(self, path: Path):
-        super().__init__(os.fsencode(path))  # file names may be any bytes
+    def __init__(self, path: Path | Member):
+        super().__init__(path if isinstance(path, Member) else os.fsencode(path))  # file names may be any bytes
 
     def seekable(self) -> bool:
         """False also for DWVW, which libsndfile reports as seekable but reads only from the start."""
@@ -36,7 +37,7 @@ def resampled(frames, rates, sample_rate: int) -> np.ndarray:
     return (2 * np.asarray(frames, np.int64) * sample_rate + rates) // (2 * np.asarray(rates, np.int64))
 
 
-def decode_at(path: Path, rate: int, sample_rate: int, start: int, stop: int) -> np.ndarray:
+def decode_at(path: Path | Member, rate: int, sample_rate: int, start: int, stop: int) -> np.ndarray:
     """float32 [N]: samples `start` to `stop`, counted at `sample_rate`, of a file at `rate` after resampling.
 
     Decodes only the segment and `_MARGIN` around it, starting where samples of both rates coincide, so that the phase
@@ -53,7 +54,7 @@ def decode_at(path: Path, rate: int, sample_rate: int, start: int, stop: int) ->
     return soxr.resample(samples, rate, sample_rate)[start:stop]
 
 
-def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
+def decode(path: Path | Member, start: int = 0, stop: int | None = None) -> np.ndarray:
     """float32 [N], the mean over channels of samples `start` to `stop`, or to the end of the file."""
     try:
         with _SoundFile(path) as file:
@@ -78,10 +79,10 @@ def _seekable(file: soundfile.SoundFile, start: int) -> int:
     return start
 
 
-def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
+def inspect(path: Path | Member, check: Check = "whole") -> tuple[int, int]:
     """(frames, rate) of an audio file, decoded fully or from its header. Raises UserError if it is damaged."""
     try:
-        if not path.stat().st_size:
+        if not (len(path.getbuffer()) if isinstance(path, Member) else path.stat().st_size):
             raise UserError(f"{path} is empty (0 bytes)")
         with _SoundFile(path) as file:
             frames, finite = 0, True
@@ -95,9 +96,7 @@ def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except soundfile.SoundFileError as error:
-        raise UserError(
-            f"{path} {codings.unreadable(path) or f'is not audio, or is cut off: {_why(error)}'}"
-        ) from error
+        raise UserError(f"{path} {_unreadable(path) or f'is not audio, or is cut off: {_why(error)}'}") from error
     for said, there in _DECLARED.findall(info):
         if check != "none" and int(there) < int(said) < _STREAMED:
             raise UserError(f"{path} is cut off: {there} of {said} bytes of sound are there")
@@ -108,6 +107,10 @@ def inspect(path: Path, check: Check = "whole") -> tuple[int, int]:
     if not finite:
         raise UserError(f"{path} has samples that are not finite")
     return frames, rate
+
+
+def _unreadable(path: Path | Member) -> str | None:
+    return None if isinstance(path, Member) else codings.unreadable(path)
 
 
 def _why(error: Exception) -> str:
