@@ -46,13 +46,14 @@ def target_of(objective: str) -> type:
 
 
 def modality_of(objective: str) -> str:
-    """The modality that an objective is for: of several, that of its views, or the first."""
+    """The modality that an objective is for: of several, that of its views or its name's ending, or the first."""
     from sslzoo.build import target
 
     views = node_of(objective).get("views")
     if views is not None:
         return target(views["_target_"], "objective.views").modality
-    return target_of(objective).modalities[0]
+    several = target_of(objective).modalities
+    return next((modality for modality in several if objective.endswith(f"_{modality}")), several[0])
 
 
 def tiny(objective: str, *overrides: str) -> dict:
@@ -72,6 +73,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "bert_nsp": ["encoder.frontend.max_tokens=32"],  # rows are full: a test pads them further
         "electra": ["encoder=tiny_electra", "objective.generator.dim=8", "objective.generator.depth=1"],
         "gpt": ["encoder=tiny_gpt"],
+        "data2vec_image": ["objective.mask.smallest=2"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "hubert": ["objective.output_dim=16"],

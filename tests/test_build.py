@@ -156,9 +156,11 @@ def test_an_objective_takes_its_own_modality(objective, kind):
     if kind == modality_of(objective):
         assert build.build(config | {"data": other["data"]}).data.modality == kind
         return
-    ours = kind in build.target(config["objective"]["_target_"], "").modalities  # with views of that kind
+    ours = kind in build.target(config["objective"]["_target_"], "").modalities  # with views or masks of that kind
     says = (
-        f"makes views of .* but the data is {kind}" if ours else f"is for .* but the data is {kind}.*sslzoo list data"
+        f"(makes views of|masks) .* but the data is {kind}"
+        if ours
+        else f"is for .* but the data is {kind}.*sslzoo list data"
     )
     with pytest.raises(ConfigError, match=says):
         build.build(config | {"data": other["data"], "encoder": other["encoder"]})

@@ -44,6 +44,8 @@ class SpanMask:
     An utterance shorter than a span is not masked; see `shortest`.
     """
 
+    modalities = ("speech",)
+
     def __init__(self, prob: float = 0.65, length: int = 10, min_spans: int = 1):
         if not 0 < prob <= 1 or length < 1 or min_spans < 1:
             raise ConfigError(
@@ -74,6 +76,7 @@ class SpanMask:
 class TokenMask:
     """Single positions: a share `prob` of each row's, rounded, at least one (BERT, section 3.1)."""
 
+    modalities = ("text",)
     shortest = 2
 
     def __init__(self, prob: float = 0.15):

@@ -70,6 +70,15 @@ class Frontend(nn.Module):
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def placed(self, token: Tensor, size: int) -> Tensor:
+        """What `project` would give if each of `size` features were projected to `token` [D], a mask token: with the
+        absolute positions, if there are any. [size, D], or [D] if all are alike; without the prefix."""
+        return token
+
+    def columns(self, size: int) -> int:
+        """The width of the grid that `size` features form, row by row; 1 for a sequence."""
+        return 1
+
     def project_prompt(self, prompt: Tensor) -> Tensor:
         """Embeddings [P, E] of a soft prompt, which precedes an item -> tokens [P, D]."""
         return prompt

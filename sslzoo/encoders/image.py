@@ -91,6 +91,12 @@ class Patches(Frontend):
             placed = F.interpolate(first, (whole, whole), mode="bicubic")[0].permute(1, 2, 0).to(table.dtype)
         return torch.cat([table[:1], placed[:side, :side].flatten(0, 1)])
 
+    def placed(self, token: Tensor, size: int) -> Tensor:
+        return token + self.positions(size)[self.prefix :]
+
+    def columns(self, size: int) -> int:
+        return math.isqrt(size)
+
     def images(self, features: Tensor) -> Tensor:
         """The inverse of `features`: standardised patches [B, T, P * P * C] -> images [B, C, S, S] in 0..1."""
         side, patch = self.size // self.patch, self.patch

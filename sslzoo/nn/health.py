@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sslzoo import distributed
+
 
 @torch.no_grad()
 def representation_health(z: Tensor) -> dict[str, Tensor]:
@@ -18,3 +20,11 @@ def representation_health(z: Tensor) -> dict[str, Tensor]:
     probs = values / values.sum().clamp(min=1e-12)
     rank = torch.exp(-(probs * torch.log(probs.clamp(min=1e-12))).sum())
     return {"feature_std": std, "feature_rank": rank}
+
+
+@torch.no_grad()
+def token_std(x: Tensor) -> Tensor:
+    """The standard deviation of each coordinate over the tokens [M, D] of all ranks, averaged over coordinates: near 0 if
+    a teacher's targets, or the predictions of them, are the same everywhere. All ranks must call it."""
+    mean = distributed.all_reduce_mean(x.sum(0), len(x))
+    return (distributed.all_reduce_mean((x - mean).square().sum(0), len(x)) + 1e-6).sqrt().mean()

@@ -15,19 +15,32 @@ class Teacher(nn.Module):
     teacher <- m teacher + (1 - m) student        (MoCo, 1911.05722, eq. 2; BYOL, 2006.07733, eq. 1)
 
     m goes from `momentum` at the first step to `momentum_end` at the last by half a cosine (BYOL, section 3.3); if
-    equal, it is constant. Running statistics are the teacher's own.
+    equal, it is constant. ramp: the share of the steps in which m rises in a straight line instead, and then stays
+    (data2vec, 2202.03555, section 3.2). Running statistics are the teacher's own.
     """
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, momentum: float, momentum_end: float):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module,
+        momentum: float,
+        momentum_end: float,
+        ramp: float | None = None,
+    ):
         super().__init__()
+        if ramp is not None and not 0 <= ramp <= 1:
+            raise ConfigError(f"objective.ramp is a share of the steps between 0 and 1, got {ramp}")
         if not (0 <= momentum <= 1 and 0 <= momentum_end <= 1):
             raise ConfigError(
                 f"objective.momentum and objective.momentum_end must be between 0 and 1, got {momentum} and {momentum_end}"
             )
-        self.momentum, self.momentum_end = momentum, momentum_end
+        self.momentum, self.momentum_end, self.ramp = momentum, momentum_end, ramp
         self.encoder, self.projector = frozen_copy(encoder), frozen_copy(projector)
 
     def momentum_at(self, step: int, total_steps: int) -> float:
+        if self.ramp is not None:
+            risen = min(1.0, step / max(1.0, self.ramp * total_steps))
+            return self.momentum + (self.momentum_end - self.momentum) * risen
         fall = (math.cos(math.pi * step / total_steps) + 1) / 2
         return self.momentum_end - (self.momentum_end - self.momentum) * fall
 

@@ -1,6 +1,6 @@
 """Warnings of collapse and overfitting during training, with their usual causes.
 
-Read from an objective's logs: feature_std, feature_rank, code_perplexity, accuracy against chance and val_accuracy,
+Read from an objective's logs: feature_std, feature_rank, target_std, code_perplexity, accuracy against chance and val_accuracy,
 loss against uniform_loss (of a uniform prediction) and unigram_loss (of predicting token frequencies).
 """
 
@@ -14,11 +14,13 @@ from sslzoo.train.callback import StepCallback
 WATCHED = {  # the log that each symptom is read from
     "constant features": "feature_std",
     "features on a line": "feature_rank",
+    "constant targets": "target_std",
     "one code": "code_perplexity",
     "no better than chance": "chance",
     "loss of a guesser": "uniform_loss",
     "frequencies alone": "unigram_loss",
 }
+FATAL = {"constant targets"}  # a teacher and a student that agree on nothing never come back: the run is stopped
 
 
 def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
@@ -34,6 +36,11 @@ def symptoms(logs: dict[str, float], late: bool) -> dict[str, str]:
         found["features on a line"] = (
             f"features use {rank:.1f} dimensions: likely the temperature is too high, the views too alike "
             "or the projection head without batch norm"
+        )
+    if late and logs.get("target_std", math.inf) < 0.1:
+        found["constant targets"] = (
+            f"the teacher's targets are the same everywhere (target_std {logs['target_std']:.3f}, below 0.1): likely the "
+            "teacher follows too fast (raise objective.momentum), the learning rate is too high or the warm-up too short"
         )
     if codes < 3:
         found["one code"] = (
@@ -69,7 +76,7 @@ def record(run: Run, step: int, kind: str, message: str) -> None:
 
 class CollapseGuard(StepCallback):
     """Writes a symptom to events.jsonl and the terminal when it has held for three measurements in a row; with
-    stop=True also ends the run."""
+    stop=True, and for those in `FATAL`, also ends the run."""
 
     def __init__(self, run: Run, every: int, total_steps: int, stop: bool, say):
         self.run, self.every, self.stop, self.say = run, every, stop, say
@@ -96,6 +103,8 @@ class CollapseGuard(StepCallback):
             if trainer.is_global_zero:
                 record(self.run, step, kind, message)
                 self.say(f"collapse at step {step}: {message}")
+            if kind in FATAL:
+                raise UserError(f"stopped at step {step}: {message}")
             if self.stop:
                 raise UserError(f"stopped at step {step}: {message} — trainer.on_collapse=warn goes on regardless")
 
