@@ -37,6 +37,8 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "schedules": "optim/schedule",
     "trainers": "trainer",
     "comparisons": "comparison",
+    "benchmarks": "benchmark",
+    "scales": "scale",
     "analyses": "analysis",
     "callbacks": "callbacks",
     "loggers": "logger",

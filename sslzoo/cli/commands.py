@@ -8,10 +8,11 @@ from pathlib import Path
 
 import sslzoo
 from sslzoo.cli import following
+from sslzoo.cli.comparing import bench, compare
 from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head, with_tasks
 from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
-from sslzoo.cli.importing import import_, with_imported
+from sslzoo.cli.importing import import_
 from sslzoo.cli.listing import list_
 from sslzoo.cli.sharding import shard
 from sslzoo.cli.terminal import end_on_signals, streams
@@ -101,25 +102,6 @@ def label(argv: list[str]) -> None:
         print(f"wrote {folder}\nnext:  {then}" if then else f"wrote {folder}")
 
     composed("label", argv, work)
-
-
-def compare(argv: list[str]) -> None:
-    """many objectives or seeds under one protocol: sslzoo compare comparison=demo"""
-
-    def work(config: dict, choices: dict) -> None:
-        from sslzoo.compare.process import Command
-        from sslzoo.compare.run import compare as go
-
-        root, flags = str(config["root"]), [w for folder in config_folders(argv) for w in ("--config-dir", str(folder))]
-
-        def words(command: str, overrides: list[str]) -> list[str]:
-            if command == "adapt":
-                return with_head(of_the_task([*flags, *overrides]))[len(flags) :]
-            return with_imported(command, [f"root={root}", *overrides])[1:]
-
-        go(config, Path(root), Command(config_folders(argv), words))
-
-    composed("compare", argv, work)
 
 
 def extract(argv: list[str]) -> None:
@@ -240,6 +222,7 @@ COMMANDS = {
     "label": label,
     "compare": compare,
     "shard": shard,
+    "bench": bench,
     "import": import_,
     "export": export,
     "report": report,

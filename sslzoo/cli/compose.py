@@ -26,6 +26,20 @@ def of_the_task(argv: list[str]) -> list[str]:
     return [f"task.{word}" if word.startswith("data.") else word for word in argv]
 
 
+def several_runs(argv: list[str]) -> list[str]:
+    """The words of `sslzoo bench`, with run=A,hf:B as the list that it is."""
+    from sslzoo.compare.process import quoted
+
+    found = []
+    for word in argv:
+        key, _, value = word.partition("=")
+        if key == "run" and value and not re.match(r"['\"\[]", value):
+            names = [value] if Path(value.partition(":")[2] or value).exists() else value.split(",")
+            word = f"run=[{','.join(quoted(name) for name in names)}]"
+        found.append(word)
+    return found
+
+
 def with_tasks(argv: list[str]) -> list[str]:
     """The words of `sslzoo adapt` with tasks=[sst2,cola] as Hydra's own: each task, and the prompt that it has, composed into
     the method's settings (method=multitask)."""

@@ -25,8 +25,8 @@ def refuse(config: dict) -> None:
     refuse_settings(config)
     root = Path(str(config.get("root", "runs")))
     for key in ("run", "other"):
-        if config.get(key) is not None:
-            Run.find(str(config[key]), root).check_finished()
+        if isinstance(config.get(key), str):  # of several, each is looked up by the command
+            Run.find(config[key], root).check_finished()
     if isinstance(config.get("init"), str):
         Run.find(config["init"], root).check_finished()
 

@@ -24,7 +24,17 @@ VALUED = (
     "-i",
     "--experimental-rerun",
 )
-TEXTS = ("name", "run", "root", "out", "init", "targets", "baselines", "submit")  # settings that are names or paths
+TEXTS = (
+    "name",
+    "run",
+    "root",
+    "out",
+    "init",
+    "targets",
+    "baselines",
+    "submit",
+    "data_root",
+)  # settings that are names or paths
 OWN_GRAMMAR = r"""(?i:null)$|$|['"\[{]|(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\("""
 
 

@@ -20,7 +20,7 @@ def import_(argv: list[str]) -> None:
     parser.add_argument(
         "source",
         help="hf:FOLDER, which transformers' save_pretrained wrote; torchaudio:NAME|FILE, torchvision:NAME|FILE, "
-        "timm:NAME|FILE, fairseq:FILE, from local files alone; class:module.Class, an Encoder of your own",
+        "timm:NAME|FILE, fairseq:FILE, from local files alone; class:module.Class, an Encoder of your own; untrained:RUN",
     )
     parser.add_argument("--name", help="of the run (name=…); made from the folder's name and a hash of what is in it")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")
@@ -44,6 +44,8 @@ def taken_in(source: str, root: Path, name: str | None = None, out: TextIO | Non
 def with_imported(command: str, argv: list[str]) -> list[str]:
     """The words of a command line with each SOURCE:WHAT imported and replaced by its run; in a sweep, of run=hf:A,hf:B
     each. encoder=hf:FOLDER of `pretrain` becomes an option in a config folder within the run, plus init=<run>."""
+    if command == "bench":  # which takes several, and imports them itself
+        return argv
     named = [word for word in argv if re.match(rf"({'|'.join(KEYS)})=(.*,)?({'|'.join(PREFIXES)}):", word)]
     if not named:
         return argv

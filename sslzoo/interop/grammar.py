@@ -1,7 +1,8 @@
 """SOURCE:WHAT in place of a run. Imports nothing, as command lines are searched for it."""
 
 OWN = "class"  # class:module.Class
-PREFIXES = ("hf", "torchaudio", "torchvision", "timm", "fairseq", OWN)  # see `sources.SOURCES`
+UNTRAINED = "untrained"  # untrained:RUN
+PREFIXES = ("hf", "torchaudio", "torchvision", "timm", "fairseq", OWN, UNTRAINED)  # see `sources.SOURCES`
 
 
 def is_source(text: str) -> bool:

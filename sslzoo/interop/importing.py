@@ -17,9 +17,10 @@ from sslzoo.data.text_inputs import TextInputs
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.interop import configs, names, sources, tokenizers
 from sslzoo.interop.family import Head, names_of_now
-from sslzoo.interop.grammar import OWN
+from sslzoo.interop.grammar import OWN, UNTRAINED
 from sslzoo.interop.own_class import import_class
 from sslzoo.interop.text_settings import offset
+from sslzoo.interop.untrained import import_untrained
 from sslzoo.lock import sole_writer
 from sslzoo.nodes import make
 from sslzoo.run import Run, checked_name, write_atomic, write_json
@@ -41,6 +42,8 @@ def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, b
     prefix, _, what = source.partition(":")
     if prefix == OWN and what:
         return import_class(what, root, name)
+    if prefix == UNTRAINED and what:
+        return import_untrained(what, root, name)
     opened = sources.opened(source)
     digest = opened.digest()
     if name is None:

@@ -181,15 +181,20 @@ def labels(shots: int | None) -> str:
 
 
 def markdown(found: list[Row]) -> str:
+    """Pipe tables under their titles, and the summary."""
+    return f"{pipes(tables(found))}\n\n{summary(found)} {NOTE}\n"
+
+
+def pipes(made: list[Table]) -> str:
     """Pipe tables under their titles."""
     parts = []
-    for table in tables(found):
+    for table in made:
         aligned = "---|" * table.left + "---:|" * (len(table.headings) - table.left)
         lines = [pipe(map(safe, table.headings)), f"|{aligned}"]
         for i, cells in enumerate(table.lines):
             lines.append(pipe(f"**{safe(c)}**" if (i, j) in table.bold else safe(c) for j, c in enumerate(cells)))
         parts.append(f"**{table.title}**\n\n" + "\n".join(lines))
-    return "\n\n".join([*parts, f"{summary(found)} {NOTE}"]) + "\n"
+    return "\n\n".join(parts)
 
 
 def summary(found: list[Row]) -> str:
@@ -209,18 +214,23 @@ def summary(found: list[Row]) -> str:
 
 def terminal(found: list[Row]) -> list:
     """The same as `rich` tables."""
+    return drawn(tables(found))
+
+
+def drawn(tables: list[Table]) -> list:
+    """Tables as `rich` ones."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     made = []
-    for table in tables(found):
-        drawn = RichTable(
+    for table in tables:
+        rich = RichTable(
             title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
         for place, heading in enumerate(table.headings):
-            drawn.add_column(heading, justify="left" if place < table.left else "right")
+            rich.add_column(heading, justify="left" if place < table.left else "right")
         for i, cells in enumerate(table.lines):
-            drawn.add_row(*(Text(c, style="bold" if (i, j) in table.bold else "") for j, c in enumerate(cells)))
-        made.append(drawn)
+            rich.add_row(*(Text(c, style="bold" if (i, j) in table.bold else "") for j, c in enumerate(cells)))
+        made.append(rich)
     return made

@@ -223,7 +223,7 @@ def test_names_are_looked_for_in_caches_alone(tmp_path, monkeypatch):
 
 
 def test_one_grammar():
-    assert (*sources.SOURCES, grammar.OWN) == grammar.PREFIXES
+    assert (*sources.SOURCES, grammar.OWN, grammar.UNTRAINED) == grammar.PREFIXES
     assert grammar.is_source("timm:vit") and not grammar.is_source("runs/mine") and not grammar.is_source("hf:")
     with pytest.raises(ConfigError, match="hf:…, torchaudio:…"):
         sources.opened("keras:model")

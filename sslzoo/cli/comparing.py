@@ -1,0 +1,48 @@
+"""Commands that run others: `sslzoo compare` and `sslzoo bench`. torch is imported only inside them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslzoo.cli.compose import composed, of_the_task, several_runs, with_head
+from sslzoo.cli.flags import config_folders
+from sslzoo.cli.importing import with_imported
+
+if TYPE_CHECKING:
+    from sslzoo.compare.process import Command
+
+
+def compare(argv: list[str]) -> None:
+    """many objectives or seeds under one protocol: sslzoo compare comparison=demo"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.compare.run import compare as go
+
+        root = str(config["root"])
+        go(config, Path(root), commands_of(argv, root))
+
+    composed("compare", argv, work)
+
+
+def bench(argv: list[str]) -> None:
+    """every task that the data at hand has labels for, in one table: sslzoo bench run=RUN data_root=FOLDER"""
+
+    def work(config: dict, choices: dict) -> None:
+        from sslzoo.bench.command import run_bench
+
+        run_bench(config, commands_of(argv, str(config["root"])))
+
+    composed("bench", several_runs(argv), work)
+
+
+def commands_of(argv: list[str], root: str) -> "Command":
+    """What runs commands with the config folders of the command line `argv`, on runs in `root`."""
+    from sslzoo.compare.process import Command
+
+    flags = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]
+
+    def words(command: str, overrides: list[str]) -> list[str]:
+        if command == "adapt":
+            return with_head(of_the_task([*flags, *overrides]))[len(flags) :]
+        return with_imported(command, [f"root={root}", *overrides])[1:]
+
+    return Command(config_folders(argv), words)
