@@ -67,6 +67,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "analysis",
         "nodes",
         "data.base",
+        "data.cache",
         "data.shard_writing",
         "data.shared_memory",
     },

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sslzoo
 from sslzoo.cli import following
+from sslzoo.cli.caching import cache_
 from sslzoo.cli.comparing import bench, compare
 from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head, with_tasks
 from sslzoo.cli.exporting import export
@@ -228,6 +229,7 @@ COMMANDS = {
     "report": report,
     "runs": runs,
     "list": list_,
+    "cache": cache_,
     "doctor": doctor,
     "completion": completion,
 }

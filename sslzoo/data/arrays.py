@@ -12,6 +12,7 @@ from PIL import Image
 from sslzoo.data import files, splits
 from sslzoo.data.image import ImageData, ImageSplit
 from sslzoo.data.sampler import ByCount
+from sslzoo.data.stored import digest
 from sslzoo.errors import UserError
 
 # globals that a pickled array refers to, named as before and after numpy 2; none of them runs code from the file
@@ -33,6 +34,9 @@ class _ArraySplit(ImageSplit):
 
     def picture(self, index: int) -> Image.Image:
         return Image.fromarray(self.array[self.rows[index]])
+
+    def stamp(self) -> str | None:
+        return digest(np.asarray(self.array[self.rows]), f"{self.size} {self.channels}")
 
 
 class ArrayData(ImageData):

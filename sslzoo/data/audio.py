@@ -46,6 +46,9 @@ class AudioSplit(Split):
             raise UserError(f"{path} is shorter than when it was opened: it has changed since")
         return torch.from_numpy(np.pad(samples, (0, stop - start - len(samples))))
 
+    def stamp(self) -> str | None:
+        return files.stamp(self.root, self.names, "audio", str(self.sample_rate), np.asarray(self.lengths))
+
 
 class AudioData(Data):
     """A set of audio files. A subclass implements `listing`.

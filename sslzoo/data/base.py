@@ -161,6 +161,11 @@ class Split(torch.utils.data.Dataset):
         """Let crops start at multiples of `grain`."""
         self.grain = grain
 
+    def stamp(self) -> str | None:
+        """A hash that changes whenever what `read` returns may have changed, found without reading the items; None where
+        there is none (see `data.content`)."""
+        return None
+
     def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:
         """Frame labels of what `read(index, seed)` returns, by name: int64 [T] (see `data.targets`)."""
         return {}

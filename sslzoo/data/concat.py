@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from sslzoo.data import stored
 from sslzoo.data.base import Data, Intervals, Split
 from sslzoo.data.mixture import Mixture
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -97,6 +98,10 @@ class ConcatSplit(Split):
     def read(self, index: int, seed: int | None = None) -> Tensor:
         part, place = self._place(index)
         return part.read(place, seed)
+
+    def stamp(self) -> str | None:
+        stamps = [part.stamp() for part in self.parts]
+        return None if None in stamps else stored.digest(*stamps)
 
     def window(self, index: int, seed: int | None) -> tuple[int, int]:
         part, place = self._place(index)

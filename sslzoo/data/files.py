@@ -1,13 +1,14 @@
 """Helpers for the files of a set: find, read, leave out or reject them."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sslzoo.data import text_files
+from sslzoo.data import stored, text_files
 from sslzoo.errors import UserError, nearest
 
 SHOWN = 3  # number of bad files named in messages; the others are counted
@@ -78,3 +79,18 @@ def drop_faulty(where: str, count: int, faults: dict[int, str], on_error: str) -
     kept = np.ones(count, bool)
     kept[list(faults)] = False
     return np.flatnonzero(kept)
+
+
+def stamp(root: Path, names: Sequence[str], *more: object) -> str | None:
+    """A hash of files' names, sizes and times, and of what else reading them depends on (strings and arrays). None if a
+    file is gone."""
+    found = np.empty((len(names), 2), np.int64)
+    try:
+        for row, name in enumerate(names):
+            status = os.stat(root / name)
+            found[row] = status.st_size, status.st_mtime_ns
+    except OSError:
+        return None
+    return stored.digest(
+        str(Path(root).resolve()), np.frombuffer(b"".join(stored.joined(names)), np.uint8), found, *more
+    )

@@ -79,6 +79,9 @@ class _FileSplit(ImageSplit):
     def picture(self, index: int) -> Image.Image:
         return pixels.opened(self.file(index), self.size, self.most)
 
+    def stamp(self) -> str | None:
+        return files.stamp(self.root, self.names, "image", f"{self.size} {self.channels}")
+
 
 class ImageData(Data):
     """A set of images. size: pixels a side after resizing the center square. channels: 1 or 3.

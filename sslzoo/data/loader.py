@@ -148,6 +148,14 @@ def ordered_loader(
     indices = np.arange(len(split)) if indices is None else np.asarray(indices)
     lengths = split.lengths if seed is None else split.cut_lengths
     batches = ordered_batches(lengths, indices, units, smallest)[rank::world]
+    return batch_loader(split, batches, seed, workers, world)
+
+
+def batch_loader(
+    split, batches: list[list[int]], seed: int | None = None, workers: int = 0, world: int = 1
+) -> DataLoader:
+    """These batches of items, as those of `ordered_loader`. world: how many processes of this machine read as many."""
+    lengths = split.lengths if seed is None else split.cut_lengths
     largest = max((len(batch) * int(lengths[batch].max()) for batch in batches), default=0) * world
     return _loader(split, [ordered(np.array(batch, np.int64), seed) for batch in batches], workers, largest)
 

@@ -109,6 +109,9 @@ class LabelledSplit(Split):
     def read(self, index: int, seed: int | None = None) -> Tensor:
         return self.split.read(index, seed)
 
+    def stamp(self) -> str | None:
+        return self.split.stamp()
+
     def window(self, index: int, seed: int | None) -> tuple[int, int]:
         return self.split.window(index, seed)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslzoo import rng
 from sslzoo.data.base import CLS, SEP, Intervals, Split
+from sslzoo.data.stored import digest
 from sslzoo.data.token_store import RaggedIntervals, StringColumns, Strings, open_arrays, row_starts
 from sslzoo.errors import UserError
 
@@ -87,6 +88,9 @@ class TextSplit(Split):
 
     def read(self, index: int, seed: int | None = None) -> Tensor:
         return torch.from_numpy(np.array(self.ids[self.starts[index] : self.starts[index + 1]], np.int64))
+
+    def stamp(self) -> str | None:
+        return digest(np.asarray(self.ids), np.asarray(self.starts))
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if name != "lengths"}

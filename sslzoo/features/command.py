@@ -8,7 +8,7 @@ from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
 from sslzoo.features.compatible import read_as
 from sslzoo.features.device import chosen_device
-from sslzoo.features.extract import extract
+from sslzoo.features.extract import FORMATS, extract
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run
@@ -20,7 +20,7 @@ def run_extract(config: dict, given: Collection[str] = ()) -> Path:
     node = config.get("data")
     if node is not None:
         build.check(node, "data")
-    for key, among in (("split", SPLITS), ("what", ("tokens", "items"))):
+    for key, among in (("split", SPLITS), ("what", ("tokens", "items")), ("format", FORMATS)):
         if config[key] not in among:
             raise ConfigError(f"{key} must be one of {', '.join(among)}, got {config[key]}")
     device, run = chosen_device(config["device"]), Run.find(config["run"], Path(str(config["root"])))
@@ -31,5 +31,7 @@ def run_extract(config: dict, given: Collection[str] = ()) -> Path:
             print(changed)
     out = Path(str(config["out"]))
     with sole_writer(out.absolute().parent, name=out.name), bars() as progress:
-        extract(encoder, data, config["split"], out, config["layer"], config["what"], device, progress)
+        extract(
+            encoder, data, config["split"], out, config["layer"], config["what"], device, progress, config["format"]
+        )
     return out

@@ -1,30 +1,40 @@
 """Streaming frozen features to disk: the files that `sslzoo extract` writes.
 
-    <out>/features-00000.npy   float32 [rows, L, D], the items of this file, concatenated
-    <out>/index.csv            item, file, start, rows: the file and rows of each item
+    <out>/features-00000.npy   float32 [rows, L, D], the items of this file, concatenated; or .safetensors, as "features"
+    <out>/index.csv            item, file, start, rows, content: the file and rows of each item, and the hash of its content
     <out>/labels.csv           item, split and the data's label columns, a row per item in the order of index.csv
-    <out>/about.json           the layers' names, what a row is, and the sizes
+    <out>/about.json           the manifest, written last: layers' names, what a row is, sizes, each file's SHA-256, and
+                               hashes of the encoder and the data
 
 To read them, numpy is enough: `np.load(file, mmap_mode="r")[start : start + rows]`.
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
-from sslzoo.data.base import Data
-from sslzoo.data.loader import ordered_loader
+import sslzoo
+from sslzoo.data.base import Data, Split
+from sslzoo.data.content import digest_of, item_hash
+from sslzoo.data.loader import batch_loader, ordered_batches
+from sslzoo.data.targets import fingerprint
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.frozen import Frozen, units
+from sslzoo.features.identity import code_hash, encoder_hash
 from sslzoo.progress import Progress, quiet
-from sslzoo.run import write_atomic, write_json
+from sslzoo.run import sha256, write_atomic, write_json
 
 FILE_BYTES = 2**28
+UNFINISHED = "unfinished.json"  # there until about.json is
+INDEX = ("item", "file", "start", "rows", "content")  # the columns of index.csv
 
 
 def extract(
@@ -36,82 +46,164 @@ def extract(
     what: Literal["tokens", "items"] = "tokens",
     device: str | torch.device = "cpu",
     progress: Progress = quiet,
+    format: Literal["npy", "safetensors"] = "npy",
 ) -> dict:
-    """Write the features of every item of a split, and return the content of about.json.
+    """Write the features of every item of a split, and return the content of about.json. A call that was killed is
+    continued by the next: its files stay.
 
     layer: "all", or a number from 0 (the trunk's input) to `encoder.depth`; negative ones count from the last.
     what: a row is a token ("tokens") or the mean of an item's tokens ("items"); an encoder without tokens has items
-    only. Memory: a batch and one file's rows. Raises UserError if the folder is not empty.
+    only. Memory: a batch and one file's rows. Raises UserError if the folder holds anything else.
     """
     if what == "tokens" and "tokens" not in encoder.offers:
         raise ConfigError(f"{type(encoder).__name__} gives one vector an item and has no tokens — set what=items")
     if layer != "all" and (type(layer) is not int or not -encoder.depth - 1 <= layer <= encoder.depth):
         raise ConfigError(f"layer must be all or from 0 to {encoder.depth}, got {layer}")
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not an empty folder — set out= to another")
+    if format not in FORMATS:
+        raise ConfigError(f"format must be {' or '.join(FORMATS)}, got {format}")
     source, opened = Frozen(encoder, device), data.split(split)
+    settings = {"what": what, "layer": layer, "split": split, "format": format}
+    settings |= {"encoder": encoder_hash(encoder), "code": code_hash(encoder), "items": fingerprint(opened)}
+    out = Path(out)
+    if (about := _begun(out, settings)) is not None:
+        return about
+    files = _files(out)
+    done = sum(len(file["items"]) for file in files)
     pending: list[np.ndarray] = []
-    index: list[tuple[str, str, int, int]] = []
-    places: list[int] = []
-    files, held, done = 0, 0, 0
+    items: list[list[int]] = []  # of the file that is filled: place, start, rows, content
 
     def flush() -> None:
-        nonlocal pending, files, held
-        rows = np.concatenate(pending)
-        write_atomic(out / _name(files), lambda path: save_array(path, rows))
-        pending, files, held = [], files + 1, 0
+        nonlocal pending, items
+        rows, path = np.concatenate(pending), out / f"features-{len(files):05d}.{format}"
+        write_atomic(path, lambda beside: FORMATS[format](beside, rows))
+        # after the features: a file without its list is written again
+        files.append({"file": path.name, "rows": len(rows), "sha256": sha256(path), "items": items})
+        write_json(_list(path), files[-1])
+        pending, items = [], []
 
-    for batch in ordered_loader(opened, units(data)):
+    there = np.zeros(len(opened), bool)
+    there[[item[0] for file in files for item in file["items"]]] = True
+    plan = ordered_batches(opened.lengths, np.arange(len(opened)), units(data))
+    for batch in batch_loader(opened, [batch for batch in plan if not there[batch].all()]):
         if what == "tokens":
             features, lengths = source.tokens(batch)
-            items = [rows[:length].numpy() for rows, length in zip(features, lengths.tolist(), strict=True)]
+            found = [rows[:length].numpy() for rows, length in zip(features, lengths.tolist(), strict=True)]
         else:
-            items = list(source.items(batch)[:, None].numpy())
+            found = list(source.items(batch)[:, None].numpy())
         if layer != "all":
-            items = [rows[:, : encoder.depth + 1][:, [layer]] for rows in items]
-        for place, rows in zip(batch.index.tolist(), items, strict=True):
-            places.append(place)
-            index.append((opened.names[place], _name(files), held, len(rows)))
+            found = [rows[:, : encoder.depth + 1][:, [layer]] for rows in found]
+        hashes = [item_hash(x[:n] if x.ndim == 1 else x) for x, n in zip(batch.inputs, batch.lengths, strict=True)]
+        for place, rows, content in zip(batch.index.tolist(), found, hashes, strict=True):
+            items.append([place, sum(map(len, pending)), len(rows), content])
             # a copy: a view would keep the whole padded batch alive
             pending.append(rows.copy())
-            held += len(rows)
         done += len(batch)
         progress(f"features of {split}", done, len(opened))
         if sum(rows.nbytes for rows in pending) >= FILE_BYTES:
             flush()
     if pending:
         flush()
-    columns = {"item": [row[0] for row in index], "split": [split] * len(index)}
+    return _finish(out, source, opened, data, settings, files)
+
+
+def _begun(out: Path, settings: dict) -> dict | None:
+    """The content of about.json of a folder that is done already; None for one to begin, or to go on with."""
+    said = read_json_file(out / "about.json") or read_json_file(out / UNFINISHED)
+    if said is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} is not an empty folder — set out= to another")
+        write_json(out / UNFINISHED, {"settings": settings})
+        return None
+    differ = [name for name, value in settings.items() if said.get("settings", {}).get(name) != value]
+    if differ:
+        raise UserError(f"{out} holds features of another {' and '.join(differ)} — set out= to another folder")
+    return said if (out / "about.json").exists() else None
+
+
+def _files(out: Path) -> list[dict]:
+    """What an earlier call said of each of its files; those after one that is damaged are written again."""
+    found: list[dict] = []
+    for path in sorted(out.glob("features-*.list.json")):
+        said = read_json_file(path)
+        file = out / str((said or {}).get("file"))
+        if said is None or path.name != _list(file).name or not file.exists() or sha256(file) != said["sha256"]:
+            break
+        found.append(said)
+    return found
+
+
+def _finish(out: Path, source: Frozen, opened: Split, data: Data, settings: dict, files: list[dict]) -> dict:
+    """Write the tables and about.json."""
+    encoder, layer, items = source.encoder, settings["layer"], [item for file in files for item in file["items"]]
+    places = [place for place, *_ in items]
+    index = [
+        (opened.names[place], file["file"], start, rows, f"{content:016x}")
+        for file in files
+        for place, start, rows, content in file["items"]
+    ]
+    columns = {"item": [row[0] for row in index], "split": [settings["split"]] * len(index)}
     # a label column named item or split is written as label.item or label.split
     named = {name: f"label.{name}" if name in columns else name for name in opened.columns}
     columns |= {named[name]: np.asarray(opened.columns[name])[places].tolist() for name in named}
-    rows = list(zip(*columns.values(), strict=True))
-    write_atomic(out / "index.csv", lambda path: _write_rows(path, ("item", "file", "start", "rows"), index))
-    write_atomic(out / "labels.csv", lambda path: _write_rows(path, list(columns), rows))
+    labels = list(zip(*columns.values(), strict=True))
+    write_atomic(out / "index.csv", lambda path: _write_rows(path, INDEX, index))
+    write_atomic(out / "labels.csv", lambda path: _write_rows(path, list(columns), labels))
+    shape = array_shape(out / files[0]["file"])
+    if settings["what"] == "items" and layer == "all" and source.in_tokens:
+        source.has_layers(source.layers[: encoder.depth + 1] + ["pooled"] * (shape[1] > encoder.depth + 1))
+    content = np.array([item[3] for item in sorted(items)], np.uint64)
     about = {
-        "what": what,
+        "what": settings["what"],
         "layers": source.layers if layer == "all" else [source.layers[: encoder.depth + 1][layer]],
-        "dim": items[0].shape[2],
+        "dim": shape[2],
         "stride": encoder.stride,
         "sample_rate": getattr(data, "sample_rate", None),
-        "split": split,
-        "items": len(index),
-        "rows": sum(row[3] for row in index),
-        "files": files,
+        "split": settings["split"],
+        "items": len(items),
+        "rows": sum(file["rows"] for file in files),
+        "files": [{name: file[name] for name in ("file", "rows", "sha256")} for file in files],
         "labels": list(named.values()),
+        "content": digest_of(content),
+        "sslzoo": sslzoo.__version__,
+        "settings": settings,
     }
     write_json(out / "about.json", about)
+    for path in (out / UNFINISHED, *out.glob("features-*.list.json")):
+        path.unlink(missing_ok=True)
     return about
 
 
-def _name(number: int) -> str:
-    return f"features-{number:05d}.npy"
+def array_shape(path: Path) -> tuple[int, ...]:
+    """The shape of a file's features, read without them."""
+    if path.suffix == ".npy":
+        return np.load(path, mmap_mode="r").shape
+    with safe_open(path, "np") as file:
+        return tuple(file.get_slice("features").get_shape())
+
+
+def read_json_file(path: Path) -> dict | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _list(path: Path) -> Path:
+    """What is known of a file's items until all files are written."""
+    return path.with_name(f"{path.stem}.list.json")
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
     with open(path, "wb") as file:  # given a path, numpy may add a suffix
         np.save(file, array)
+
+
+def save_tensor(path: Path, array: np.ndarray) -> None:
+    save_file({"features": array}, path)
+
+
+FORMATS = {"npy": save_array, "safetensors": save_tensor}
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Sequence[tuple]) -> None:

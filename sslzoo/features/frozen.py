@@ -56,6 +56,10 @@ class Frozen:
         self.main = len(self.layers) - 1
         self._own_pooling: bool | None = None
 
+    def has_layers(self, layers: list[str]) -> None:
+        """Set what else the first batch says: the names of the planes, where items that were kept are read before it."""
+        self.layers, self._own_pooling = list(layers), self.in_tokens and layers[-1] == "pooled"
+
     def encode(self, batch: Batch) -> Encoded:
         """The encoder's output for a batch, on its device."""
         return self.encoder(batch.inputs.to(self.device), batch.lengths)

@@ -7,8 +7,10 @@ from pathlib import Path
 from sslzoo import build
 from sslzoo.config import fingerprint, protocol
 from sslzoo.disk import remove_unfinished
+from sslzoo.errors import ConfigError
 from sslzoo.features.compatible import agreeing_task
 from sslzoo.features.device import chosen_device
+from sslzoo.features.store import FeatureCache
 from sslzoo.lock import sole_writer
 from sslzoo.probe.baselines import Baselines
 from sslzoo.probe.subject import ProbeSubject
@@ -25,7 +27,7 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
     probe, device = build.make(config["probe"]), chosen_device(config["device"])
     build.make(settings["task"]).check_probed()  # fail before the run is looked up
     run = Run.find(config["run"], Path(str(config["root"])))
-    subject = _subject(run.folder.resolve(), _identity(run), device)
+    subject = _subject(run.folder.resolve(), _identity(run), device, _cache_gb(config))
     node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)
     task = build.make(node)
     if changed:
@@ -38,16 +40,24 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
         remove_unfinished(run.probes)
         with bars() as progress:
             results = probe(subject, task, progress, **more)
+        subject.cache.trim()
         write_json(path, {kind: {**result, "protocol": fingerprint(settings)} for kind, result in results.items()})
     print(summary(task.name, results))
     return path
 
 
 @lru_cache(maxsize=1)  # so that a sweep over tasks reads a run's features once
-def _subject(folder: Path, identity: tuple[str, ...], device: str) -> ProbeSubject:
+def _subject(folder: Path, identity: tuple[str, ...], device: str, cache_gb: float) -> ProbeSubject:
     encoder, data = build.load_encoder(Run(folder))
     untrained, _ = build.load_encoder(Run(folder), untrained=True)
-    return ProbeSubject({"pretrained": encoder, "untrained": untrained}, data, folder, device)
+    return ProbeSubject({"pretrained": encoder, "untrained": untrained}, data, folder, device, FeatureCache(cache_gb))
+
+
+def _cache_gb(config: dict) -> float:
+    found = config["cache_gb"]
+    if not build.fits(found, float) or found < 0:
+        raise ConfigError(f"cache_gb must be how many GB of features to keep, 0 for none; got {found}")
+    return float(found)
 
 
 def _identity(run: Run) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Reading frozen features of items and frames from a source, each item once, and standardising them on train."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Reader:
         for batch, at in self._batches(missing, progress):
             features = self._finite(self.source.items(batch), at).transpose(0, 1)
             if found is None:
-                _check(held + len(missing), features[:, 0], max_gb)
+                check_size(held + len(missing), features[:, 0].shape, max_gb)
                 found = torch.empty(len(features), len(missing), features.shape[2])
             found[:, np.searchsorted(missing, at)] = features
         if found is not None:
@@ -58,7 +59,7 @@ class Reader:
             tokens, lengths = self.source.tokens(batch)
             self._finite(tokens, at)
             if found is None:
-                _check(len(part), tokens[0, 0], max_gb)
+                check_size(len(part), tokens[0, 0].shape, max_gb)
                 found = torch.empty(tokens.shape[2], len(part), tokens.shape[3])
             for row, rows in enumerate(placed):
                 found[:, rows] = tokens[row, self._nearest(part.centres[rows], int(lengths[row]))].transpose(0, 1)
@@ -86,12 +87,12 @@ class Reader:
         return features
 
 
-def _check(rows: int, one: Tensor, max_gb: float) -> None:
-    """Raise UserError if `rows` rows would take more than `max_gb`. one: a row [L, D], for its size."""
-    size = rows * one.numel() * 4 / 2**30
+def check_size(rows: int, shape: Sequence[int], max_gb: float) -> None:
+    """Raise UserError if `rows` rows of this shape [L, D] would take more than `max_gb`."""
+    size = rows * math.prod(shape) * 4 / 2**30
     if size > max_gb:
         raise UserError(
-            f"{rows} features of {' x '.join(map(str, one.shape))} would take {size:.3g} GB, more than "
+            f"{rows} features of {' x '.join(map(str, shape))} would take {size:.3g} GB, more than "
             f"probe.max_gb={max_gb:g} — set a smaller task.max_items or task.max_frames, or a larger limit"
         )
 

@@ -6,7 +6,9 @@ import numpy as np
 
 from sslzoo import rng
 from sslzoo.data.base import SPLITS, Data, Intervals, Split
+from sslzoo.data.content import item_hashes
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.progress import Progress, quiet
 
 
 class Pool:
@@ -22,10 +24,20 @@ class Pool:
         sizes = [len(split) for split in self.splits.values()]
         self.starts = dict(zip(SPLITS, np.cumsum([0, *sizes[:-1]]), strict=True))
         self.part = np.repeat(SPLITS, sizes)
+        self._content: dict[str, np.ndarray] = {}
         self.lengths = np.concatenate([split.lengths for split in self.splits.values()]).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.part)
+
+    def content(self, split: Split, indices: np.ndarray | None, progress: Progress = quiet) -> np.ndarray:
+        """The hashes of a split's items, or of those at `indices`; see `data.content`."""
+        known = next(name for name, own in self.splits.items() if own is split)
+        if indices is not None and known not in self._content:
+            return item_hashes(split, indices, progress)
+        if known not in self._content:
+            self._content[known] = item_hashes(split, None, progress)
+        return self._content[known] if indices is None else self._content[known][indices]
 
     def names(self) -> list[str]:
         return [name for split in self.splits.values() for name in split.names]
