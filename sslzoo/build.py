@@ -35,6 +35,9 @@ FREE = {
     "trainer.progress",
     "trainer.val_every",
     "trainer.loggers",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.strategy",
     "init.run",
 }  # settings that do not affect the trained weights
 

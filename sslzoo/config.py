@@ -153,7 +153,11 @@ LATER = {
     "wrong_answers": "raise",
     "shots": None,
     "split_seed": 13,
-}  # settings of data and tasks added after `fingerprint`, with the former behaviour's values
+    "max_units_per_rank": None,
+}  # settings added after `fingerprint`, with the former behaviour's values
+
+
+ONE_RANK = {"devices": 1, "nodes": 1, "strategy": "auto"}
 
 
 def without_later(node):
@@ -163,9 +167,10 @@ def without_later(node):
     return {k: without_later(v) for k, v in node.items() if k not in LATER or v != LATER[k]}
 
 
-def fingerprint(config: dict) -> str:
+def fingerprint(config: dict, ranks: bool = True) -> str:
     """A six-character hash of a config, without settings that do not affect the trained weights. A new setting with its
-    default does not change it, so that an older command still continues its run."""
+    default does not change it, so that an older command still continues its run. ranks: whether the number of ranks,
+    which changes rounding only, counts too."""
     relevant = without_later(json.loads(json.dumps(config)))
     if relevant.get("trainer", {}).get("val_every") == "auto":
         relevant["trainer"]["val_every"] = None  # the former default; validation does not affect training
@@ -176,6 +181,9 @@ def fingerprint(config: dict) -> str:
     relevant.get("trainer", {}).setdefault("loggers", [])  # a former setting
     for key in ("workers", "progress"):
         relevant.get("trainer", {}).pop(key, None)
+    if not ranks:
+        trainer = relevant.get("trainer", {})
+        trainer.update({key: one for key, one in ONE_RANK.items() if key in trainer})
     if relevant.get("init") is None:
         relevant.pop("init", None)  # added after the first runs were named
     else:

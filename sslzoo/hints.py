@@ -40,6 +40,9 @@ MEANT = {  # names of settings in other programs -> candidate settings here, and
     "fp16 bf16 amp use_amp mixed_precision half precision": ("trainer.precision",),
     "strategy distributed_backend ddp": ("trainer.strategy",),
     "accumulate accumulate_grad_batches gradient_accumulation_steps grad_accum update_freq": ("trainer.accumulate",),
+    "per_gpu_batch_size max_tokens_per_gpu max_sample_size micro_batch_size micro_batch": (
+        "trainer.max_units_per_rank",
+    ),
     "gradient_clip gradient_clip_val grad_clip clip_grad clip_norm max_grad_norm": ("trainer.gradient_clip",),
     "log_every log_every_n_steps log_interval logging_steps print_freq": ("trainer.log_every",),
     "val_every val_check_interval eval_every eval_steps check_val_every_n_epoch validate_interval": (

@@ -17,7 +17,7 @@ from sslzoo.cli.importing import import_
 from sslzoo.cli.listing import list_
 from sslzoo.cli.sharding import shard
 from sslzoo.cli.terminal import end_on_signals, streams
-from sslzoo.config import FURTHER, fingerprint
+from sslzoo.config import FURTHER
 from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
 
 
@@ -27,6 +27,7 @@ def pretrain(argv: list[str]) -> None:
     def work(config: dict, choices: dict) -> float | None:
         from sslzoo.build import build, write_config
         from sslzoo.cli import metric
+        from sslzoo.cli.naming import run_name
         from sslzoo.initial import pinned
         from sslzoo.lock import sole_writer
         from sslzoo.run import Run, checked_name
@@ -38,7 +39,7 @@ def pretrain(argv: list[str]) -> None:
         config["init"] = pinned(config["init"], root, config["objective"])
         if name is None:
             parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
-            name = "-".join([*parts, f"s{config['seed']}", fingerprint(config)])
+            name = run_name("-".join([*parts, f"s{config['seed']}"]), config, root)
         run = Run(root / name)
         job = build(config)
         metric.check(asked, job, config_folders(argv))

@@ -54,6 +54,10 @@ class ByCount:
             raise ConfigError(f"batch size must be at least 1, got {size}")
         self.size = size
 
+    def row_units(self, lengths: np.ndarray) -> float:
+        """Units of a row in a batch of items of these lengths, as `size` counts: 1 item."""
+        return 1.0
+
     def units(self, lengths: np.ndarray) -> float:
         """Maximum units (padded samples or tokens) of a batch of `ordered_loader`."""
         return self.size * lengths.max()
@@ -91,6 +95,10 @@ class BySeconds:
             )
         self.seconds, self.buckets, self.max_items = seconds, buckets, max_items
         self.rate = 1  # units per second; set by the data set
+
+    def row_units(self, lengths: np.ndarray) -> float:
+        """Units of a row in a batch of items of these lengths, as `seconds` counts: the longest length."""
+        return float(lengths.max()) / self.rate
 
     def units(self, lengths: np.ndarray) -> float:
         """Maximum units (padded samples or tokens) of a batch of `ordered_loader`."""
@@ -131,6 +139,22 @@ class ByTokens(BySeconds):
 
     def __init__(self, tokens: int = 2048, buckets: int = 8, max_items: int = 512):
         super().__init__(tokens, buckets, max_items)
+
+
+def parts_that_fit(batching, lengths: np.ndarray, most: float, world: int, smallest: int = 1) -> int:
+    """The fewest parts of a step's batch such that no rank's share of a part is more than `most` units (those of
+    `data.batch`: items, or seconds or tokens with padding). Raises UserError if one item is more."""
+    parts = 1
+    for members, size in batching.plan(lengths, max(smallest, world)):
+        unit = batching.row_units(lengths[members])
+        rows = int(most / unit + 1e-6)  # of one rank's share
+        if rows < 1:
+            raise UserError(
+                f"an item of {unit:.4g} {getattr(batching, 'unit', 'items')} does not fit in "
+                f"trainer.max_units_per_rank={most:g}: set it to {unit:.4g} or more, or make items shorter"
+            )
+        parts = max(parts, -(-size // (rows * world)))
+    return parts
 
 
 class StepSampler(Sampler[Rows]):

@@ -14,7 +14,16 @@ from sslzoo.report.svg import dot, labels, line, path, short, svg, text
 WIDTH, HEIGHT = 300, 150
 MOST = 400  # points of one line
 FEWEST = 8  # points below which there is no running mean
-SET = ("lr", "learning_rate", "momentum", "weight_decay", "temperature", "chance", "epoch")  # set, not measured
+SET = (
+    "lr",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "temperature",
+    "chance",
+    "epoch",
+    "batch_items",
+)  # set, not measured
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslzoo import rng
 from sslzoo.data.loader import ordered, read_rows, train_loader
-from sslzoo.data.sampler import StepSampler
+from sslzoo.data.sampler import StepSampler, parts_that_fit
 from sslzoo.errors import ConfigError, Stopped, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
@@ -23,6 +23,7 @@ from sslzoo.run import Run
 from sslzoo.train import additions, blocks, cluster
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
+from sslzoo.train.effective_batch import EffectiveBatch
 from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard, OverfitGuard
 from sslzoo.train.health import FeatureHealth
@@ -32,6 +33,7 @@ from sslzoo.train.precision import HalfPrecision, allow_tf32
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.recover import recover
 from sslzoo.train.refresh import RefreshFeatures
+from sslzoo.train.settings import Settings
 from sslzoo.train.skipped import SkippedItems
 from sslzoo.train.validate import AUTO_TIMES, some_items
 
@@ -91,6 +93,15 @@ def check_lengths(split, encoder, objective, data) -> None:
     )
 
 
+def in_parts(settings: Settings, batching, lengths: np.ndarray, smallest: int) -> Settings:
+    """Settings whose `accumulate` is what `max_units_per_rank` requires, for items of these lengths."""
+    if settings.max_units_per_rank is None:
+        return settings
+    parts = parts_that_fit(batching, lengths, settings.max_units_per_rank, settings.ranks, smallest)
+    batching.check(max(smallest, settings.ranks) * parts)
+    return replace(settings, accumulate=parts, max_units_per_rank=None)
+
+
 def alone_in_parts(encoder, objective) -> str:
     """What is computed per part, not per batch, with gradient accumulation, in words; "" for nothing."""
     normed = any(isinstance(x, _BatchNorm) for x in [*encoder.modules(), *objective.modules()])
@@ -121,9 +132,10 @@ def held_out(job, splits: dict, say) -> np.ndarray | None:
 
 def pretrain(job, run: Run) -> bool:
     """Train a run to its end, resuming from its last checkpoint. True on the first rank, when the last step is done."""
-    settings, config, smallest = job.trainer, job.config, job.objective.min_batch
-    workers, parts = settings.workers, settings.accumulate
+    config, smallest = job.config, job.objective.min_batch
     splits = {"train": job.data.split("train")}
+    settings = job.trainer = in_parts(job.trainer, job.data.batch, splits["train"].cut_lengths, smallest)
+    workers, parts = settings.workers, settings.accumulate
 
     def say(line: str) -> None:
         print(f"{run.name}: {line}", file=sys.stderr, flush=True)
@@ -175,6 +187,7 @@ def pretrain(job, run: Run) -> bool:
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
         job.validation(shown["valid"], val_every, workers, measured) if val_every else None,
         SkippedItems(say) if shown["train"].on_error == "skip" else None,
+        EffectiveBatch(job.data.modality, rate),
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         OverfitGuard(run, say) if val_every else None,
@@ -222,7 +235,7 @@ def strategy_of(name: str) -> str | Strategy:
     return DDPStrategy(**StrategyRegistry[name]["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def lightning_trainer(settings, run: Run, callbacks: list, loggers: list) -> L.Trainer:
+def lightning_trainer(settings: Settings, run: Run, callbacks: list, loggers: list) -> L.Trainer:
     """Raises ConfigError if Lightning refuses the callbacks, such as two stateful ones of one class."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     plugins, arithmetic, device = [SignedIO()], settings.arithmetic, "cuda" if settings.on_gpu else "cpu"

@@ -27,7 +27,8 @@ class Optim:
     lr by prefix of the parameters' names, such as {encoder: 0.1}; the longest prefix counts. layer_decay: the ratio of
     a block's rate to that of the block above it (BEiT, MAE: 0.65 to 0.75 for fine-tuning), or None for one rate.
     scale_from: the global batch that lr was chosen for, in the units of data.batch (items, seconds or tokens over all
-    ranks); `scaled` multiplies lr by batch / scale_from, or its square root (scale_rule); None to use lr as it is.
+    ranks); `scaled` multiplies lr by batch / scale_from, or its square root (scale_rule); None, or scale_rule="none",
+    to use lr as it is.
     """
 
     schedule: object
@@ -38,7 +39,7 @@ class Optim:
     groups: dict[str, float] | None = None
     layer_decay: float | None = None
     scale_from: float | None = None
-    scale_rule: Literal["linear", "sqrt"] = "linear"
+    scale_rule: Literal["linear", "sqrt", "none"] = "linear"
 
     def __post_init__(self):
         if self.lr <= 0 or self.weight_decay < 0:
@@ -60,7 +61,7 @@ class Optim:
         """These settings with lr scaled from `scale_from` to a global batch of `batch` units: linearly (Goyal et al.
         2017, section 2.1) or by the square root (Krizhevsky 2014, section 5), both in SimCLR (Chen et al. 2020,
         appendix B.1). batch: None if batches have no fixed size, a ConfigError with scale_from."""
-        if self.scale_from is None:
+        if self.scale_from is None or self.scale_rule == "none":
             return self
         if batch is None:
             raise ConfigError(

@@ -117,9 +117,9 @@ def _amount(found: dict, modality: str) -> str:
 
 def _batch(batch, modality: str) -> str:
     if isinstance(batch, BySeconds):  # a BySeconds of tokens has them in `seconds`
-        return f"up to {batch.seconds:g} {'s of audio' if batch.unit == 'seconds' else batch.unit}"
+        return f"up to {batch.seconds:g} {'s of audio' if batch.unit == 'seconds' else batch.unit} an update"
     if isinstance(batch, ByCount):
-        return f"{batch.size} {'images' if modality == 'image' else 'items'}"
+        return f"{batch.size} {'images' if modality == 'image' else 'items'} an update"
     return type(batch).__name__
 
 

@@ -29,7 +29,9 @@ class Settings:
     is that of the whole batch, except for terms that compare rows (negatives, batch norm), which see one micro-batch.
     activation_checkpointing: whether transformer blocks recompute their activations in the backward pass. compile:
     whether they are compiled; then a batch is padded to the longest item of its bucket. on_collapse: warn, or stop.
-    workers: loader processes per rank.
+    workers: loader processes per rank. max_units_per_rank: what a rank computes at a time at most, in the units of
+    data.batch (items, or seconds or tokens with padding): `accumulate` is derived from it and the number of ranks; None
+    to set `accumulate` itself.
     """
 
     max_steps: int = 1000
@@ -45,6 +47,7 @@ class Settings:
     keep: int = 2
     val_every: int | str | None = "auto"
     accumulate: int = 1
+    max_units_per_rank: float | None = None
     activation_checkpointing: bool = False
     compile: bool = False
     on_collapse: Literal["warn", "stop"] = "warn"
@@ -59,6 +62,17 @@ class Settings:
             raise ConfigError(
                 f"trainer.gradient_clip is the largest norm of a gradient, above 0, or null for none; got {self.gradient_clip}"
             )
+        if self.max_units_per_rank is not None:
+            if self.max_units_per_rank <= 0:
+                raise ConfigError(
+                    "trainer.max_units_per_rank is what fits on a rank at a time, in the units of data.batch, above 0; "
+                    f"got {self.max_units_per_rank}"
+                )
+            if self.accumulate > 1:
+                raise ConfigError(
+                    f"trainer.max_units_per_rank={self.max_units_per_rank:g} determines the parts of a batch: leave out "
+                    f"trainer.accumulate={self.accumulate}"
+                )
         if self.workers < 0:
             raise ConfigError(f"trainer.workers must be at least 0, got {self.workers}")
         Cadence.parse(self.save_every, "trainer.save_every")

@@ -45,7 +45,7 @@ def test_images():
     _, said = told("moco", "trainer.max_steps=100", measured=8)
     assert said["objective"].startswith("MoCo, ") and "teacher" in said["objective"]
     assert said["train"] == "48 images" and said["valid"] == "48 images, of which 8 are measured"
-    assert said["batch"] == "8 images" and said["steps"] == "100, or 16.7 epochs of 6"
+    assert said["batch"] == "8 images an update" and said["steps"] == "100, or 16.7 epochs of 6"
     assert said["writes"] == "runs/x, a checkpoint every 500 steps, validation every 30 s"
     assert said["device"].endswith("32-bit floats") or torch.cuda.is_available()
 
@@ -55,10 +55,10 @@ def test_speech_has_hours_and_text_has_tokens():
     samples = build.build(tiny("mockingjay")).data.split("train").lengths.sum()
     assert about["splits"]["train"] == {"items": 40, "hours": round(samples / 16000 / 3600, 4)}
     assert said["train"] == f"40 items, {60 * about['splits']['train']['hours']:.1f} minutes"
-    assert said["batch"] == "up to 4 s of audio"
+    assert said["batch"] == "up to 4 s of audio an update"
     about, said = told("bert")
     assert about["splits"]["valid"]["tokens"] == build.build(tiny("bert")).data.split("valid").lengths.sum()
-    assert said["valid"].endswith(" tokens") and said["batch"] == "8 items"
+    assert said["valid"].endswith(" tokens") and said["batch"] == "8 items an update"
 
 
 def test_it_is_said_once_and_kept(tmp_path, capsys):
