@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from sslzoo.adapt.items import SupervisedSplit
-from sslzoo.adapt.prepared import Prepared
-from sslzoo.data.base import Intervals, Split
+from sslzoo.adapt.prepared import PooledItems
+from sslzoo.data.base import Data, Intervals, Split
 from sslzoo.errors import UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
@@ -67,10 +67,10 @@ def activity(turns: Intervals, frame_rate: float, first: int, count: int) -> np.
     return bits
 
 
-def diarized(task: Task, pool: Pool, stride: int) -> Prepared:
+def diarized(task: Task, data: Data, stride: int) -> PooledItems:
     """The recordings of each part, in chunks of `task.chunk` frames. Raises UserError for a recording of more than
     `task.speakers` speakers, and if none of train has two."""
-    label = task.label or "speaker"
+    pool, label = Pool(data), task.label or "speaker"
     intervals, names = pool.intervals(label), pool.names()
     known = [len(np.unique(turns.label)) for turns in intervals]
     for place, count in enumerate(known):
@@ -79,7 +79,8 @@ def diarized(task: Task, pool: Pool, stride: int) -> Prepared:
     parts = task.parts_of(pool, np.flatnonzero(known), None)
     if max(known[i] for i in parts["train"]) < 2:
         raise UserError(f"task {task.name}: each recording of train has one speaker: there is nothing to tell apart")
-    return Prepared(
+    return PooledItems(
+        pool,
         parts,
         [f"speaker {s + 1}" for s in range(task.speakers)],
         lambda part, opened, source, at: Chunks(opened, source, at, label, stride, pool.rate, task.chunk),

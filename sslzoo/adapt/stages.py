@@ -6,8 +6,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sslzoo import build, weights
-from sslzoo.adapt.job import MEND, AdaptJob, build_adapt
+from sslzoo.adapt.job import MEND, AdaptJob, build_adapt, new_in
 from sslzoo.run import Run, write_json
+from sslzoo.tasks.base import TaskObjective
 from sslzoo.train import launch
 from sslzoo.train.cluster import first_rank
 
@@ -36,7 +37,7 @@ def train(job: AdaptJob, run: Run, folder: Run, shared: Run) -> bool:
                 done = first_rank(job.trainer)
         before.append(mine)
     if done:
-        _join(before, folder)
+        _join(before, job.objective, folder)
     return done
 
 
@@ -48,7 +49,7 @@ def _restore(job: AdaptJob, before: Run) -> None:
         module.load_state_dict(state, strict=False)
 
 
-def _join(stages: list[Run], folder: Run) -> None:
+def _join(stages: list[Run], objective: TaskObjective, folder: Run) -> None:
     """Write what all stages trained as one adaptation; the scores of validation are the last stage's."""
     tensors: dict[str, Tensor] = {}
     said, spent = [], []
@@ -64,7 +65,7 @@ def _join(stages: list[Run], folder: Run) -> None:
             **said[-1],
             "trained": trained,
             "trained_parameters": sum(trained.values()),
-            "head_parameters": sum(count for name, count in trained.items() if name.startswith("objective.")),
+            "head_parameters": sum(count for name, count in trained.items() if new_in(objective, name)),
             "saved": {name: tensor.numel() for name, tensor in tensors.items()},
             "stages": [{"chosen": one["chosen"], "validation": one["validation"]} for one in said],
         },

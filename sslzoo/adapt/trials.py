@@ -6,9 +6,9 @@ import numpy as np
 
 from sslzoo import rng
 from sslzoo.adapt.items import LabelledItems
-from sslzoo.adapt.prepared import Prepared
+from sslzoo.adapt.prepared import PooledItems
 from sslzoo.data import files
-from sslzoo.data.base import Split
+from sslzoo.data.base import Data, Split
 from sslzoo.errors import UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.probe.tasks import Task
@@ -27,13 +27,14 @@ class VerifiedItems(LabelledItems):
         self.trials = trials
 
 
-def verification(task: Task, pool: Pool, stride: int) -> Prepared:
+def verification(task: Task, data: Data, stride: int) -> PooledItems:
     """The items of each part, with train's speakers as classes, and trials of the others.
 
     With `task.trials`, what it lists is test, all other items of its speakers are left out, and one in ten of the other
     speakers are valid; else the parts are those of `task.split`. Trials that are not listed are drawn, half of them of
     one speaker. Raises UserError if a speaker is in train and in another part.
     """
+    pool = Pool(data)
     column = pool.column(task.label or "speaker")
     speakers = np.array(["" if x is None else str(x) for x in column], dtype=object)
     places = np.flatnonzero(speakers != "")
@@ -65,7 +66,8 @@ def verification(task: Task, pool: Pool, stride: int) -> Prepared:
             trials[part] = drawn(speakers[parts[part]], DRAWN, f"task {task.name}: {part}")
     labels = {part: np.searchsorted(known, speakers[at].astype(str)) for part, at in parts.items()}
     labels = {part: x if part == "train" else np.full_like(x, -1) for part, x in labels.items()}
-    return Prepared(
+    return PooledItems(
+        pool,
         parts,
         known.tolist(),
         lambda part, opened, source, at: VerifiedItems(opened, source, at, labels[part], trials.get(part)),

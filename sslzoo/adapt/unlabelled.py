@@ -41,14 +41,14 @@ def unlabelled_texts(data: Supervised, file: str | None, most: int) -> Texts:
 
 
 def _of_train(data: Supervised, table: TextData) -> Texts:
-    pool, parts = data.pool, data.task_data.parts
+    pool, parts = data.pool, data.pooled.parts
     if isinstance(data.task.split, Official):
         places = np.flatnonzero(pool.part == "train")
     else:  # a new split, which the labels of all items stratify
         task = copy.copy(data.task)
         task.shots = task.max_items = None
         places = task.prepare(pool, 1).parts["train"].items
-    places = np.setdiff1d(places, np.concatenate([part.items for part in parts.values()]))
+    places = np.setdiff1d(places, np.concatenate(list(parts.values())))
     if not len(places):
         raise UserError(
             f"task {data.task.name}: all of train's items are labelled: set task.shots=16, which leaves the others "

@@ -201,7 +201,7 @@ def test_labels_of_unlabelled_items_are_not_read(done, run, monkeypatch):
     def poisoned(data, file, most):
         rest = texts(data, file, most)
         for name, split in data.pool.splits.items():
-            shots = set(data.task_data.parts[name].items - data.pool.starts[name]) if name == "train" else set()
+            shots = set(data.pooled.parts[name] - data.pool.starts[name]) if name == "train" else set()
             column = [
                 value if i in shots or name != "train" else "poison" for i, value in enumerate(split.columns["label"])
             ]

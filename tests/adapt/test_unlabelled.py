@@ -43,7 +43,7 @@ def supervised(folder, **settings) -> Supervised:
 
 def test_they_are_the_train_items_in_no_part_and_their_labels_are_not_read(folder):
     data = supervised(folder, max_items=8)
-    taken = {data.data.opened("train").texts[i] for i in data.task_data.parts["train"].items}
+    taken = {data.data.opened("train").texts[i] for i in data.pooled.parts["train"]}
     for split in data.pool.splits.values():
         split.columns = Poisoned()
     data.data.opened("train").columns = Poisoned()
@@ -59,7 +59,7 @@ def test_a_new_split_leaves_out_its_own_validation_and_test(folder):
     data.task.split, data.task.max_items = ByItem(), 6
     whole = supervised(folder)
     whole.task.split = ByItem()
-    held = [whole.task_data.parts[part].items for part in ("valid", "test")]
+    held = [whole.pooled.parts[part] for part in ("valid", "test")]
     names = set(np.array(whole.pool.names())[np.concatenate(held)])
     assert not names & set(unlabelled_texts(data, None, 100).names)
 
