@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sslzoo import compat, own, rng, weights
 from sslzoo.config import choices, options
 from sslzoo.data.arranged import arranged
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
+from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.initial import MEND, TOKENIZER, described, differences, inherit_head, initial, restore
 from sslzoo.nodes import check, fits, make, target
@@ -79,15 +81,19 @@ class Job:
 
 def matching_encoders(fit) -> list[str]:
     """The names in conf/encoder of encoders for which fit(encoder) is true, built on the meta device."""
+    return [name for name, encoder in _on_meta(tuple(options("encoder"))).items() if fit(encoder)]
+
+
+@cache
+def _on_meta(names: tuple[str, ...]) -> dict[str, Encoder]:
+    """The encoders of conf/encoder, by name, on the meta device."""
     images = {"size": 32, "channels": 3, "mean": [0.5], "std": [0.5]}
-    data, found = {**images, "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}, []
-    for name, composed in choices("encoder", options("encoder")).items():
+    data, found = {**images, "vocab_size": 100, "max_tokens": 64, "sample_rate": 16000}, {}
+    for name, composed in choices("encoder", names).items():
         config = OmegaConf.create({"data": data, "encoder": composed})
         node = OmegaConf.to_container(config, resolve=True)["encoder"]
         with torch.device("meta"):
-            encoder = make(node)
-        if fit(encoder):
-            found.append(name)
+            found[name] = make(node)
     return found
 
 

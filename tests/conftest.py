@@ -1,7 +1,9 @@
 """Composing tiny jobs of every objective."""
 
+import copy
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors; and processes are forked
@@ -27,6 +29,12 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 def compose(*overrides: str, command: str = "pretrain") -> dict:
     """The plain config of a command, with the tiny sets and encoders at hand."""
+    return copy.deepcopy(_composed(command, overrides, os.environ.get("SSLZOO_DATA")))
+
+
+@cache
+def _composed(command: str, overrides: tuple[str, ...], root: str | None) -> dict:
+    """As Hydra composes it, which takes a sixth of a second. root: of data, which configs refer to."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
@@ -34,10 +42,12 @@ def compose(*overrides: str, command: str = "pretrain") -> dict:
         return plain(hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *overrides]))
 
 
+@cache
 def node_of(objective: str):
     return choices("objective", [objective])[objective]
 
 
+@cache
 def target_of(objective: str) -> type:
     """The class of an objective."""
     from sslzoo.build import target
@@ -45,6 +55,7 @@ def target_of(objective: str) -> type:
     return target(node_of(objective)["_target_"], "objective")
 
 
+@cache
 def modality_of(objective: str) -> str:
     """The modality that an objective is for: of several, that of its views or its name's ending, or the first."""
     from sslzoo.build import target

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import compose
 from test_adapt import adapt, own  # noqa: F401 (a fixture)
-from test_contracts import stopped_is_never_stopped
+from test_contracts import STOPS, stopped_is_never_stopped
 from tiny_tasks import tiny_run, tiny_task
 
 from sslzoo import weights
@@ -58,8 +58,7 @@ def test_the_best_step_is_kept_and_the_first_of_equals(own, scored):  # noqa: F8
     assert "val_accuracy" in rows[0] and "val_loss" in rows[0]
 
 
-@pytest.mark.parametrize("stop", [3, 5, 9])
-def test_a_stopped_one_chooses_alike(stop, tmp_path, scored, monkeypatch):
+def test_a_stopped_one_chooses_alike(tmp_path, scored, monkeypatch):
     import test_contracts as contracts
 
     class Adapted(Run):
@@ -68,7 +67,7 @@ def test_a_stopped_one_chooses_alike(stop, tmp_path, scored, monkeypatch):
     monkeypatch.setattr(contracts, "build", lambda config: build_adapt(config, tiny_run("tiny_text", "text")))
     monkeypatch.setattr(contracts, "Run", Adapted)
     config = tiny_task("text-full", *WORDS[:2], "trainer.save_every=3", "trainer.log_every=2")
-    stopped_is_never_stopped(config, stop, tmp_path)
+    stopped_is_never_stopped(config, STOPS, tmp_path)
     said = [json.loads(Run(tmp_path / name).adapted.read_text()) for name in ("whole", "parts")]
     assert said[0] == said[1] and said[0]["chosen"]["step"] == 4
 

@@ -145,4 +145,4 @@ def test_packed_rows_give_two_ranks_one_ranks_gradients(folder, tmp_path, own_ca
 
 def test_packed_rows_continue_to_the_bit(folder, tmp_path, own_cache):  # noqa: F811
     config = packed(folder, "trainer.max_steps=7", "trainer.save_every=3", "trainer.log_every=2")
-    stopped_is_never_stopped(config, 5, tmp_path / "runs")
+    stopped_is_never_stopped(config, [5], tmp_path / "runs")

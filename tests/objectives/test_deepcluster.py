@@ -149,7 +149,7 @@ def test_stopped_at_a_reassignment_and_between_two(stop, rounds, tmp_path):
     """The checkpoint of a step at which one is due was written before the labels changed."""
     config = tiny("deepcluster", "trainer.max_steps=13", "trainer.save_every=50", "trainer.log_every=2")
     assert ready(config).objective.refresh_every == 6
-    middle = stopped_is_never_stopped(config, stop, tmp_path)
+    middle = stopped_is_never_stopped(config, [stop], tmp_path)
     assert int(middle["objective.rounds"]) == rounds
     assert (
         int(checkpoint.load(checkpoint.latest_checkpoint(Run(tmp_path / "whole")))["state_dict"]["objective.rounds"])

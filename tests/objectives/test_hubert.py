@@ -178,7 +178,7 @@ def test_a_second_iteration_stopped_is_never_stopped(tmp_path):
     said = label(Layer(encoder, 1), data, tmp_path / "labels", clusters=11)
     assert said["used"] == 11
     config = tiny("hubert", f"targets={tmp_path / 'labels'}", "trainer.max_steps=8", "trainer.save_every=3")
-    middle = stopped_is_never_stopped(config, 5, tmp_path)
+    middle = stopped_is_never_stopped(config, [5], tmp_path)
     assert len(middle["objective.embeddings"]) == 11, "it names the new clusters"
 
 

@@ -57,7 +57,7 @@ def test_the_queue_holds_the_last_keys_and_never_its_own_positives():
 
 def test_stopped_with_its_queue_half_way_round(tmp_path):
     config = tiny("moco", "objective.queue=32", "trainer.max_steps=11", "trainer.save_every=4", "trainer.log_every=2")
-    middle = stopped_is_never_stopped(config, 6, tmp_path)
+    middle = stopped_is_never_stopped(config, [6], tmp_path)
     assert int(middle["objective.queue_ptr"]) == 16, "on its second way round"
     whole = checkpoint.load(checkpoint.latest_checkpoint(Run(tmp_path / "whole")))["state_dict"]
     assert int(whole["objective.queue_ptr"]) == 11 * 8 % 32
