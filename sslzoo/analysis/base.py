@@ -138,9 +138,11 @@ def need_text(subject: Subject, what: str) -> None:
         raise ConfigError(f"{what} is about text, but {subject.folder} reads {subject.encoder.modality}")
 
 
-def spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of range(count), evenly spaced."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)
+def spread(count: int, most: int | None) -> np.ndarray:
+    """At most `most` of range(count), evenly spaced; None: all."""
+    return (
+        np.arange(count) if most is None or count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)
+    )
 
 
 def rounded(values: Tensor) -> list:

@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from analysed import finished, text_run
 from conftest import compose
+from data.given import own_cache  # noqa: F401 (an index of its own)
 
 from sslzoo.analysis.command import run_analyze
 from sslzoo.analysis.dtw import frame_distances, subsequence_costs
-from sslzoo.analysis.queries import BETA, mtwv, scores
+from sslzoo.analysis.queries import BETA, Moments, costs, mtwv, standardised
+from sslzoo.data.quesst import Quesst14
+from sslzoo.data.sampler import ByCount
 from sslzoo.errors import ConfigError, UserError
 
 
@@ -45,7 +49,16 @@ def test_a_query_is_found_where_it_is_said_and_short_ones_score_nothing():
     query = torch.randn(8, 16, generator=g)
     others = [torch.randn(20, 16, generator=g) for _ in range(5)]
     inside = torch.cat([others[0][:6], query + 0.1 * torch.randn(8, 16, generator=g), others[1][:6]])
-    found = scores([query, query[:4]], [*others, inside])
+    documents, moments = [*others, inside], Moments()
+    everything = torch.cat([query, query[:4], *documents])
+    for rows in (everything[:20], everything[20:]):
+        moments.add(rows[:, None])
+    torch.testing.assert_close(moments.mean[0], everything.mean(0))
+    torch.testing.assert_close(moments.std[0], everything.std(0))
+    query, *documents = [(x - moments.mean[0]) / moments.std[0] for x in (query, *documents)]
+    lengths = torch.tensor([len(x) for x in documents])
+    padded = torch.nn.utils.rnn.pad_sequence(documents, batch_first=True, padding_value=9.0)
+    found = standardised(costs([query, query[:4]], padded, lengths))
     assert found[0].argmax() == 5 and found[0, 5] > 2 and not found[1].any()
     assert found[0].mean() == pytest.approx(0, abs=1e-9) and found[0].std() == pytest.approx(1)
 
@@ -79,3 +92,52 @@ def test_the_command(tmp_path, capsys):
         run_analyze(compose(*words, "analysis.label=one", command="analyze"))
     with pytest.raises(ConfigError, match="analysis=qbe is about frames of speech"):
         run_analyze(compose(f"run={text_run(tmp_path, 'two').folder}", "analysis=qbe", command="analyze"))
+
+
+def test_quesst14_has_queries_and_documents_of_its_own(tmp_path, capsys):
+    root, g = tmp_path / "quesst14Database", np.random.default_rng(0)
+    tones = [0.3 * np.sin(np.arange(2400) * f).astype(np.float32) for f in (0.06, 0.15, 0.4, 0.9)]
+    hums = {"a": np.concatenate(tones), "b": np.concatenate(tones[::-1])}  # up, and down
+
+    def write(name: str, *parts: np.ndarray) -> str:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / name, np.concatenate(parts) + 0.01 * g.standard_normal(sum(map(len, parts))), 16000)
+        return f"quesst14Database/{name}"
+
+    noise = 0.3 * g.standard_normal(6000)
+    keys = {"utterances": [], "dev": [], "eval": []}
+    truth = {"dev": [], "eval": []}
+    for i in range(8):
+        hum = "ab"[i % 2]
+        keys["utterances"].append(write(f"Audio/quesst14_{i:05}.wav", noise, hums[hum], noise) + " nnenglish")
+        for word, lines in truth.items():
+            lines.append(f"LEXEME quesst14_{i:05} 1 0.37 0.56 quesst14_{word}_{i % 2} lex spk 0.5 0.5")
+    keys["utterances"].append(write("Audio/quesst14_00009.wav", noise) + " basque")
+    for word, lines in truth.items():
+        keys[word] += [write(f"{word}_queries/quesst14_{word}_{i}.wav", hums["ab"[i]]) + " nnenglish" for i in (0, 1)]
+        folder = root / "scoring" / f"groundtruth_quesst14_{word}"
+        folder.mkdir(parents=True)
+        (folder / f"quesst14_{word}.rttm").write_text("\n".join(["SPKR-INFO quesst14_00000 1", *lines]))
+    for word, lines in keys.items():
+        (root / "scoring" / f"language_key_{word}.lst").write_text("\n".join(lines) + "\n")
+
+    data = Quesst14(str(tmp_path), ByCount(2))
+    queries, documents, true = data.trials("valid")
+    assert [len(data.split(part)) for part in ("train", "valid", "test")] == [8, 2, 2] and true.shape == (2, 8)
+    assert queries.names[1] == "dev_queries/quesst14_dev_1.wav" and np.array_equal(true[1], np.arange(8) % 2 == 1)
+    assert documents.columns["queries"][0] == "quesst14_dev_0 quesst14_eval_0"
+    assert len(Quesst14(str(tmp_path), ByCount(2), language=None).split("train")) == 9
+
+    run = finished(tmp_path / "runs" / "one", "data=tiny_speech", "encoder=tiny_speech")
+    words = [f"run={run.folder}", "analysis=qbe", "analysis.queries=null", "analysis.documents=null", "device=cpu"]
+    config = compose(*words, "data=quesst14", f"data.path={tmp_path}", command="analyze")
+    path, _ = run_analyze(config)
+    assert json.loads(path.read_text())["mtwv"] > 0.9, "hums are found where they are"
+    (root / "scoring" / "language_key_dev.lst").write_text("quesst14Database/dev_queries/x.wav\n")
+    with pytest.raises(UserError, match="language_key_dev.lst, line 1 is not of the form"):
+        Quesst14(str(tmp_path), ByCount(2)).split("valid")
+    (root / "scoring" / "language_key_dev.lst").unlink()
+    with pytest.raises(UserError, match="there is no .*language_key_dev.lst, which QUESST 2014 has"):
+        Quesst14(str(tmp_path), ByCount(2)).split("valid")
+    with pytest.raises(UserError, match="lists no file of the language 'czech'"):
+        Quesst14(str(tmp_path), ByCount(2), language="czech").split("valid")
