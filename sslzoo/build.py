@@ -29,6 +29,7 @@ from sslzoo.train.validate import Validate
 OFFERED = {
     "causal": "a causal trunk",
     "frames": "log-mel frames",
+    "colors": "pixels as colours of a palette",
     "documents": "documents kept apart",
 }  # Encoder.offers in words, for messages
 UNITS = {"seconds": "speech", "tokens": "text"}  # unit of data.batch -> modality

@@ -88,6 +88,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
         "hubert": ["objective.output_dim=16"],
+        "igpt": ["encoder=tiny_colors"],
         "ijepa": ["objective.predictor.dim=8", "objective.predictor.depth=1", "objective.predictor.heads=2"],
         "jigsaw": ["encoder=tiny_resnet", "objective.permutations=5", "objective.hidden_dim=16"],
         "lejepa": [

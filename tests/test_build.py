@@ -196,7 +196,9 @@ def test_an_encoder_without_tokens_is_refused_where_they_are_asked_for():
         needs = frozenset({"tokens"})
 
     job = build.build(config)
-    with pytest.raises(ConfigError, match="an encoder with tokens; these fit: encoder=vit_base, vit_small$"):
+    with pytest.raises(
+        ConfigError, match="an encoder with tokens; these fit: encoder=igpt_small, vit_base, vit_small$"
+    ):
         build.check_fit(job.data, job.encoder, Asks)
 
 

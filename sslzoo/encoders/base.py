@@ -16,6 +16,8 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from sslzoo.data.base import Split
+
 
 @dataclass
 class Encoded:
@@ -59,6 +61,10 @@ class Frontend(nn.Module):
     packed: bool = False
     counts_positions: bool = False
     supports_cache: bool = False
+
+    def fit(self, split: Split, seed: int) -> None:
+        """Compute buffers that depend on the data, from the training split; called once, before a new run's first step.
+        A front end that has them already, since its run began with another's encoder, keeps them."""
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sslzoo.data.base import Split
 from sslzoo.encoders.base import Encoded, Encoder, Frontend
 from sslzoo.encoders.kv_cache import KVCache
 from sslzoo.encoders.transformer import Transformer
@@ -42,6 +43,9 @@ class SequenceEncoder(Encoder):
         self.offers = frontend.offers | {"tokens"} | ({"causal"} if trunk.causal else set())
         if not (isinstance(trunk, Transformer) and trunk.keeps_apart):
             self.offers -= {"documents"}
+
+    def fit(self, split: Split, seed: int) -> None:
+        self.frontend.fit(split, seed)
 
     def features(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.frontend.features(inputs, lengths)

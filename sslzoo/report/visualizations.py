@@ -13,6 +13,7 @@ batch, V views, T tokens; `rank` is the number of candidates that scored as high
                     colour of masked patches
     target_blocks   images [B, C, S, S]; context bool [B, P]; targets int64 [B, M, N], patches of the blocks; rank
                     [B, M * N], among the P patches of the image
+    next_colors     images and prediction [B, C, S, S] in 0..1; bits [B], of a pixel
     masked_frames   of an utterance: frames [T * stack, F], or waveform [N] and sample_rate; mask bool [T]; rank, whose
                     first entries are those of its masked tokens; candidates (int)
     future_frames   frames, or waveform and sample_rate, as above; ahead (int), in tokens; prediction, of the frames'
@@ -151,6 +152,15 @@ def _target_blocks(shown: dict) -> dict:
     return gallery(title, views, captions, columns=6)
 
 
+def _next_colors(shown: dict) -> dict:
+    images, title = (
+        shown["images"],
+        "Images in the palette's colours, and the likeliest colour of each pixel from those before",
+    )
+    captions = [f"{bits:.2f} bits a pixel" for bits in shown["bits"].tolist()]
+    return gallery(title, np.stack([images, shown["prediction"]], 1), captions)
+
+
 def _masked_frames(shown: dict) -> dict:
     mask, candidates = shown["mask"], int(shown["candidates"])
     place = np.full(len(mask), -1)
@@ -211,6 +221,7 @@ KINDS = {
     "jigsaws": _jigsaws,
     "masked_patches": _masked_patches,
     "target_blocks": _target_blocks,
+    "next_colors": _next_colors,
     "masked_frames": _masked_frames,
     "future_frames": _future_frames,
     "altered_frames": _altered_frames,

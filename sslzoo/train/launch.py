@@ -155,6 +155,9 @@ def pretrain(job, run: Run) -> bool:
     if "valid" in splits:
         often = max(settings.max_steps // AUTO_TIMES, 10) if settings.val_every == "auto" else settings.val_every
         val_every = Cadence.parse(often, "trainer.val_every", steps)
+    resume = latest_checkpoint(run)
+    if resume is None:
+        job.encoder.fit(splits["train"], config["seed"])
     job.objective.prepare(len(splits["train"]), steps, config["seed"])
 
     if settings.activation_checkpointing:
@@ -200,7 +203,6 @@ def pretrain(job, run: Run) -> bool:
     ]
     loggers = additions.made(config, "logger", run)
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback], loggers)
-    resume = latest_checkpoint(run)
     if resume is not None:
         load(resume)  # raises UserError if damaged, before any rank starts
         say(f"continuing from {resume.name}")

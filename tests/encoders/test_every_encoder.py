@@ -23,6 +23,7 @@ KINDS = {
     "Spectrogram": "speech",
     "WordPieces": "text",
     "Patches": "image",
+    "Colors": "image",
     "ResNet": "image",
 }
 
