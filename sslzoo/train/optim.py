@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from sslzoo.errors import ConfigError
-from sslzoo.train.groups import param_groups
+from sslzoo.train.groups import WRAPPER, param_groups
 from sslzoo.train.lars import LARSOptimizer
+from sslzoo.train.muon import MuonOptimizer, is_hidden
 
 FUSED = {"cpu", "cuda", "mps", "xpu"}  # devices with fused AdamW and SGD in torch
 
@@ -131,6 +132,31 @@ class AdamW(Optim):
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         groups = self.param_groups(module)
         return fastest(torch.optim.AdamW, groups, lr=self.lr, betas=tuple(self.betas), eps=self.eps)
+
+
+@dataclass
+class Muon(AdamW):
+    """Momentum, orthogonalised, for the matrices of blocks (Jordan et al. 2024), and AdamW for all else; see `muon`.
+    steps: of the Newton-Schulz iteration."""
+
+    weight_decay: float = 0.1
+    momentum: float = 0.95
+    steps: int = 5
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_momentum(self.momentum)
+        if self.steps < 1:
+            raise ConfigError(f"optim.steps must be 1 or more, got {self.steps}")
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        hidden = {id(p) for name, p in module.named_parameters() if is_hidden(WRAPPER.sub("", name), p)}
+        groups = []
+        for group in self.param_groups(module):
+            for kind in (True, False):
+                if members := [p for p in group["params"] if (id(p) in hidden) is kind]:
+                    groups.append({**group, "params": members, "hidden": kind and group["decays"]})
+        return MuonOptimizer(groups, self.lr, self.momentum, self.steps, tuple(self.betas), self.eps)
 
 
 @dataclass
