@@ -134,6 +134,11 @@ def check_fit(data, encoder, objective: type) -> None:
     packed = getattr(data, "pack", False)
     if packed and not objective.packs:
         raise ConfigError(f"{name} reads rows of one text each: set data.pack=false")
+    if data.modality == encoder.modality == "speech" and encoder.prefix and not objective.skips_prefix:
+        good = matching_encoders(lambda e: e.modality == "speech" and objective.needs <= e.offers and not e.prefix)
+        raise ConfigError(
+            f"{name} asks of every token, and the encoder has a class token; these fit: encoder={', '.join(good)}"
+        )
     needs = objective.needs | ({"documents"} if packed else set())
     mend = "; or set data.pack=false" if packed and "documents" not in encoder.offers else ""
     lacks = " and ".join(OFFERED.get(name, name) for name in sorted(needs - encoder.offers))

@@ -84,6 +84,32 @@ def tiny(objective: str, *overrides: str) -> dict:
         "bert_nsp": ["encoder.frontend.max_tokens=32"],  # rows are full: a test pads them further
         "electra": ["encoder=tiny_electra", "objective.generator.dim=8", "objective.generator.depth=1"],
         "gpt": ["encoder=tiny_gpt"],
+        "data2vec2": [
+            "objective.decoder_dim=16",
+            "objective.decoder_depth=2",
+            "objective.decoder_groups=4",
+            "objective.copies=2",
+        ],
+        "data2vec2_image": [
+            "objective.decoder_dim=16",
+            "objective.decoder_depth=2",
+            "objective.decoder_groups=4",
+            "objective.copies=2",
+        ],
+        "data2vec2_text": [
+            "objective.decoder_dim=16",
+            "objective.decoder_depth=2",
+            "objective.decoder_groups=4",
+            "objective.copies=2",
+            "objective.decoder_groups=1",
+        ],
+        "eat": [
+            "encoder=tiny_mel_patches",
+            "objective.decoder_dim=16",
+            "objective.decoder_depth=2",
+            "objective.decoder_groups=4",
+            "objective.copies=2",
+        ],
         "data2vec_image": ["objective.mask.smallest=2"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],

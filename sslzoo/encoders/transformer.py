@@ -21,6 +21,7 @@ from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.encoders.rotary import RotaryPosition
 from sslzoo.errors import ConfigError
 from sslzoo.nn.masked import host, padded, valid_mask
+from sslzoo.nn.places import gather_tokens, with_gaps
 from sslzoo.nn.positions import sinusoids
 
 
@@ -155,7 +156,7 @@ class Transformer(nn.Module):
     ) -> TrunkState:
         """The state before the first block. cache: of the tokens before these. prefix: keys and values, a `LayerKV` per
         layer, that every token attends to and that have no position; (): those of `self.prefix`, if any. positions: of
-        the tokens, int64 [B, T], for windows and rotary positions; None if consecutive. documents: int64 [B, T], each
+        the tokens, int64 [B, T], for windows and positions (of convolutions: on the host); None if consecutive. documents: int64 [B, T], each
         token's item within its row, to which its attention is restricted."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
         if not prefix and self.prefix is not None:
@@ -163,8 +164,10 @@ class Transformer(nn.Module):
         ahead = prefix[0].size if prefix else 0
         mask = self.attention_mask(lengths, size, ahead, place, tokens.device, documents)
         local_mask = None
+        given = positions
         if positions is None:
             positions = torch.arange(place, place + size, device=tokens.device)
+        positions = positions.to(tokens.device, non_blocking=True)
         if self.window is not None:
             local_mask = window_mask(positions, self.window // 2, self.causal, ahead, place)
             if mask is not None:
@@ -177,12 +180,19 @@ class Transformer(nn.Module):
         if padded(lengths, size) and not self.causal:
             x = tokens * valid_mask(lengths, size, tokens.device)[..., None]
         angles, local_angles = self.angles(positions)
-        if isinstance(self.position, StackedConvPosition):
-            x = x + self.position(x, lengths)
-        elif self.position is not None and not isinstance(self.position, RotaryPosition):
-            x = x + (self.position(x, place) if place else self.position(x))
+        if self.position is not None and not isinstance(self.position, RotaryPosition):
+            x = x + self.added(x, lengths, place, given)
         x = self.drop(x if self.pre else self.norm(x))
         return TrunkState(x, lengths, mask, tuple(prefix), cache, (), angles, local_mask, local_angles)
+
+    def added(self, x: Tensor, lengths: Tensor, start: int, positions: Tensor | None) -> Tensor:
+        """What `position` adds to tokens [B, T, D], padding zeroed. Where some were dropped it sees zeros instead."""
+        if positions is not None:
+            whole, lengths = with_gaps(x, lengths, positions)
+            return gather_tokens(self.added(whole, lengths, start, None), positions.to(x.device, non_blocking=True))
+        if isinstance(self.position, StackedConvPosition):
+            return self.position(x, lengths)
+        return self.position(x, start) if start else self.position(x)
 
     def angles(self, positions: Tensor) -> tuple[Any, Any]:
         """What attention is given of the tokens' positions, int64 [T] or [B, T]: (in blocks that look at all tokens, in

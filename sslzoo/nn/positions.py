@@ -20,3 +20,12 @@ def sinusoids_2d(grid: int, dim: int) -> Tensor:
     rows = axis[:, None].expand(grid, grid, -1)
     columns = axis[None].expand(grid, grid, -1)
     return torch.cat([columns, rows], dim=-1).reshape(grid * grid, dim).float()
+
+
+def grid_sinusoids(size: int, columns: int, dim: int) -> Tensor:
+    """Sinusoidal embeddings [size, dim] of a grid of any number of rows: half of dim for the row, half for the column;
+    of a sequence (one column), all of it."""
+    if columns == 1:
+        return sinusoids(size, dim)
+    rows = sinusoids(-(-size // columns), dim // 2).repeat_interleave(columns, 0)[:size]
+    return torch.cat([rows, sinusoids(columns, dim // 2).repeat(-(-size // columns), 1)[:size]], dim=1)

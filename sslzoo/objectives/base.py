@@ -39,6 +39,7 @@ class Objective(nn.Module):
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
     batch_terms: what its loss computes jointly over the rows of a batch, besides batch norm, in words: with gradient
     accumulation these see one part of the batch only. "" if the loss is a sum over rows.
+    skips_prefix: whether it supports tokens before the first of an utterance, such as a class token.
     packs: whether it supports rows of several documents (`data.pack`), with targets within each token's document.
     head_state: first words of the names of its head's state (a language-model head), which is copied to a new run with
     `init`, if the new objective has the same.
@@ -56,6 +57,7 @@ class Objective(nn.Module):
     length_setting: str = "mask.length"
     refresh_every: int | None = None
     batch_terms: str = ""
+    skips_prefix: bool = False
     packs: bool = False
     head_state: tuple[str, ...] = ()
     per_item: frozenset[str] = frozenset()

@@ -28,6 +28,13 @@ def top_layers(hidden: list[Tensor], lengths: Tensor, norm: str) -> Tensor:
     return torch.stack(each).mean(0)
 
 
+@torch.no_grad()
+def taught(teacher: nn.Module, features: Tensor, lengths: Tensor, layers: int, norm: str) -> Tensor:
+    """A teacher's targets [B, T, D] of features [B, T, C]: the normalised mean of its top layers, without the prefix."""
+    hidden = teacher.contextualize(*teacher.project(features.detach(), lengths)).hidden[-layers:]
+    return top_layers([x[:, teacher.prefix :] for x in hidden], lengths, norm)
+
+
 class Data2Vec(Objective):
     """A teacher, the moving average of the encoder, sees the whole input; its target y_t is the mean of the normalised
     outputs a_t of its top K blocks. The student sees the input with masked places M, and a linear layer of its output
@@ -48,6 +55,7 @@ class Data2Vec(Objective):
 
     modalities = ("speech", "image", "text")
     needs = frozenset({"tokens"})
+    skips_prefix = True
 
     def __init__(
         self,
@@ -120,13 +128,9 @@ class Data2Vec(Objective):
         hidden = F.pad(mask, (self.prefix, 0)).to(tokens.device, non_blocking=True)
         return torch.where(hidden[..., None], instead.to(tokens.dtype), tokens), lengths
 
-    @torch.no_grad()
     def teach(self, features: Tensor, lengths: Tensor) -> Tensor:
         """The teacher's targets [B, T, D] of the whole features."""
-        teacher = self.teacher.encoder
-        tokens, n = teacher.project(features.detach(), lengths)
-        hidden = teacher.contextualize(tokens, n).hidden[-self.layers :]
-        return top_layers([x[:, self.prefix :] for x in hidden], lengths, self.norm)
+        return taught(self.teacher.encoder, features, lengths, self.layers, self.norm)
 
     def predict(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(features, the masked places bool [B, T] on the host, predictions and targets [M, D] of these)."""

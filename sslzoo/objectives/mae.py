@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from sslzoo import rng
 from sslzoo.errors import ConfigError
 from sslzoo.nn.linear import Linear
+from sslzoo.nn.places import gather_tokens
 from sslzoo.nn.positions import sinusoids_2d
 from sslzoo.objectives.base import Loss, Objective
 
@@ -111,8 +112,3 @@ class MAE(Objective):
         images = [encoder.frontend.images(x[:8].float()) for x in (features, self.untarget(prediction, features))]
         shown = {"kind": "masked_patches", "images": images[0], "prediction": images[1]}
         return shown | {"mask": mask[:8], "mean": encoder.frontend.mean}
-
-
-def gather_tokens(tokens: Tensor, places: Tensor) -> Tensor:
-    """tokens [B, T, D], places [B, K] -> [B, K, D]."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
