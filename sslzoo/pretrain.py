@@ -26,7 +26,7 @@ class Pretrain(L.LightningModule):
         super().__init__()
         self.encoder, self.objective, self.optim = encoder, objective, optim
         self.seed, self.total_steps, self.log_every, self.parts = seed, total_steps, log_every, parts
-        self.also_log: int | None = None  # also log every so many steps, for validation
+        self.also_log: list[int] = []  # also log every so many steps, for what callbacks measure
         self.logged: dict[str, float] = {}  # of the last step if it is logged, else empty; for callbacks
         self.features: Tensor | None = None  # of a logged step
         self.skipped = 0  # unreadable items in total; set at the end
@@ -44,8 +44,8 @@ class Pretrain(L.LightningModule):
         return self.optim.build(self)
 
     def logs_at(self, step: int) -> bool:
-        validated = self.also_log is not None and (step + 1) % self.also_log == 0
-        return step % self.log_every == 0 or validated or step + 1 == self.total_steps
+        measured = any((step + 1) % every == 0 for every in self.also_log)
+        return step % self.log_every == 0 or measured or step + 1 == self.total_steps
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         step, words = self.global_step, [self.part] if self.part else []

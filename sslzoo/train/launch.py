@@ -180,7 +180,7 @@ def pretrain(job, run: Run) -> bool:
     module = Pretrain(
         job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts
     )
-    module.also_log = val_every and val_every.steps
+    module.also_log = [val_every.steps] if val_every and val_every.steps else []
     save = partial(job.save, run, {"items": len(splits["train"]), "epoch_steps": steps})
     about = outline(job, splits, None if measured is None else len(measured), steps)
     if settings.progress and cluster.first_rank(settings):
@@ -194,8 +194,8 @@ def pretrain(job, run: Run) -> bool:
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         OverfitGuard(run, say) if val_every else None,
+        *additions.made(config, "callbacks", run),  # before the file, which has what they log
         MetricsFile(run),
-        *additions.made(config, "callbacks", run),
         report,
         stop,
         Finish(run, save, example, job.data.describe, about, rate),
