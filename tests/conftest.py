@@ -82,6 +82,12 @@ def tiny(objective: str, *overrides: str) -> dict:
         "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
         "bert_nsp": ["encoder.frontend.max_tokens=32"],  # rows are full: a test pads them further
+        "dino": [
+            "objective.prototypes=24",
+            "objective.hidden_dim=16",
+            "objective.bottleneck=8",
+            "objective.views.count=2",
+        ],
         "electra": ["encoder=tiny_electra", "objective.generator.dim=8", "objective.generator.depth=1"],
         "gpt": ["encoder=tiny_gpt"],
         "data2vec2": [

@@ -11,21 +11,28 @@ from sslzoo.errors import ConfigError
 
 
 class Views(nn.Module):
-    """Draws two random views of each item of a batch, and encodes them.
+    """Draws random views of each item of a batch, and encodes them.
 
-    modality: of the data. needs: required entries of the encoder's `offers`. crops: whether to read images at
+    modality: of the data. count: number of views; the first two are alike in size. needs: required entries of the encoder's `offers`. crops: whether to read images at
     `data.resolution` (`Split.for_views`). full_precision: compute views in float32 in half-precision runs; see
     `train.precision`.
     """
 
     full_precision = True
     modality: str
+    count: int = 2
     crops: bool = False
     needs: frozenset[str] = frozenset()
 
-    def check(self, encoder: Any, data: Data) -> None:
-        """Raise ConfigError if the data or the encoder does not fit these views."""
+    def check(self, encoder: Any, data: Data, most: int | None = 2) -> None:
+        """Raise ConfigError if the data or the encoder does not fit these views, or if there are more than `most`, the
+        number that the objective takes (None: any)."""
         name = type(self).__name__
+        if most is not None and self.count > most:
+            raise ConfigError(
+                f"{name} makes {self.count} views, but this objective takes {most}: set objective/views to views of that "
+                "number (`sslzoo list views`), or choose dino, swav, deepcluster_v2 or ibot"
+            )
         if data.modality != self.modality:
             raise ConfigError(
                 f"{name} makes views of {self.modality}, but the data is {data.modality}: "
@@ -37,7 +44,7 @@ class Views(nn.Module):
             )
 
     def draw(self, encoder: Any, batch: Batch) -> "Drawn":
-        """Two or more views of each item."""
+        """`count` views of each item."""
         raise NotImplementedError
 
     def encode(self, encoder: Any, view: Tensor, lengths: Tensor) -> Any:
@@ -71,3 +78,8 @@ class Drawn:
 
     views: list[Tensor]
     lengths: Tensor
+
+    @property
+    def large(self) -> "Drawn":
+        """The first two views, without a multi-crop's small ones."""
+        return Drawn(self.views[:2], self.lengths)

@@ -108,8 +108,8 @@ class ImageViews(Views):
         self.factors = [jitter * x for x in (brightness, contrast, saturation)]
         self.hue = jitter * hue
 
-    def check(self, encoder, data) -> None:
-        super().check(encoder, data)
+    def check(self, encoder, data, most: int | None = 2) -> None:
+        super().check(encoder, data, most)
         self.size = self.size or data.size  # the images may be larger
 
     def whole(self, inputs: Tensor) -> Tensor:

@@ -24,11 +24,11 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 class Patches(Frontend):
     """Images [B, C, S, S] in 0..1 or uint8 -> standardised patches [B, T, P * P * C] -> tokens
-    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). A square image smaller than `size`, such
-    as a crop, gets the positions of the upper left part; its side must be divisible by `patch`.
+    [B, 1 + T, D] with a class token first (Dosovitskiy et al. 2021, eq. 1). The positions of a square image of another
+    size, such as a crop, are interpolated (bicubic; DINO's code); its side must be divisible by `patch`.
 
-    trained_size: the image size that learned positions are stored for, if another: they are interpolated to `size`
-    (bicubic; DINOv2, 2304.07193, and ViT, section 3.2). None: `size`."""
+    trained_size: the image size that learned positions are stored for, if not `size`: they are interpolated, too
+    (DINOv2, 2304.07193, and ViT, section 3.2). None: `size`."""
 
     modality = "image"
     offers = frozenset({"patches"})
@@ -80,16 +80,14 @@ class Patches(Frontend):
         return torch.cat([cls_token, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
 
     def positions(self, patches: int) -> Tensor:
-        """The positions of the class token and of a square with this number of patches."""
-        side, whole, table = math.isqrt(patches), self.size // self.patch, self.position_embedding
+        """The positions of the class token and of a square of so many patches."""
+        side, table = math.isqrt(patches), self.position_embedding
         stored = math.isqrt(len(table) - 1)
-        if side == whole == stored:
+        if side == stored:
             return table
-        placed = table[1:].view(stored, stored, -1)
-        if stored != whole:
-            first = placed.permute(2, 0, 1)[None].float()
-            placed = F.interpolate(first, (whole, whole), mode="bicubic")[0].permute(1, 2, 0).to(table.dtype)
-        return torch.cat([table[:1], placed[:side, :side].flatten(0, 1)])
+        first = table[1:].view(stored, stored, -1).permute(2, 0, 1)[None].float()
+        placed = F.interpolate(first, (side, side), mode="bicubic")[0].permute(1, 2, 0).to(table.dtype)
+        return torch.cat([table[:1], placed.flatten(0, 1)])
 
     def placed(self, token: Tensor, size: int) -> Tensor:
         return token + self.positions(size)[self.prefix :]

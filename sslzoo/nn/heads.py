@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.nn.batchnorm import BatchNorm1d
+from sslzoo.nn.linear import Linear
+from sslzoo.nn.prototypes import Prototypes
 
 
 def expander(inputs: int, hidden: int, outputs: int, layers: int = 3, bias: bool = False) -> nn.Sequential:
@@ -26,6 +28,24 @@ def projector(inputs: int, hidden: int, outputs: int, layers: int = 2, affine: b
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Linear, batch norm, ReLU, linear: BYOL's projector and predictor."""
     return nn.Sequential(nn.Linear(inputs, hidden), BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class PrototypeHead(nn.Module):
+    """DINO's head: linear, GELU, linear, GELU, linear to a bottleneck, then cosines with K prototypes (2104.14294,
+    appendix C). [..., D] -> [..., K]."""
+
+    def __init__(self, inputs: int, hidden: int, bottleneck: int, prototypes: int):
+        super().__init__()
+        layers = [Linear(inputs, hidden), Linear(hidden, hidden), Linear(hidden, bottleneck)]
+        for layer in layers:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.mlp = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
+        self.prototypes = Prototypes(bottleneck, prototypes)
+
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        """frozen: whether the prototypes do not learn."""
+        return self.prototypes(self.mlp(x), frozen)
 
 
 class LanguageModelHead(nn.Module):

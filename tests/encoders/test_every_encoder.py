@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 from closeness import assert_sum_close
 from conftest import TINY, compose
 from omegaconf import OmegaConf
@@ -175,14 +176,17 @@ def test_a_patch_that_does_not_divide_the_image_is_refused():
 
 @pytest.mark.parametrize("position", ["sine", "learned"])
 @torch.no_grad()
-def test_a_piece_of_an_image_has_the_positions_of_the_upper_left(position):
+def test_a_piece_of_an_image_has_the_whole_images_positions_at_its_resolution(position):
     node = config("tiny_image")
     node["frontend"]["position"] = position
     net, [image, *_] = make(node).eval(), items("image")
     whole, piece = (net.embed(x[None], torch.ones(1).long()) for x in (image, image[:, :12, :12]))
     of_piece = [0] + [1 + 8 * row + column for row in range(3) for column in range(3)]
     assert piece[1].tolist() == [10]
-    assert_sum_close(piece[0], whole[0][:, of_piece])  # products of another number of rows
+    table = net.frontend.position_embedding
+    placed = F.interpolate(table[1:].T.view(1, -1, 8, 8), (3, 3), mode="bicubic").flatten(2)[0].T
+    found = piece[0] - torch.cat([table[:1], placed])
+    assert_sum_close(found, (whole[0] - table)[:, of_piece], scale=1)  # products of another number of rows
 
 
 @pytest.mark.parametrize("pool", ["mean", "first"])

@@ -1,0 +1,48 @@
+"""What DINO, iBOT and SwAV have in common: cross-entropies between views, and a teacher that must not be constant."""
+
+import torch
+from torch import Tensor, nn
+
+from sslzoo import distributed
+
+
+def cross_view(targets: list[Tensor], logits: list[Tensor]) -> Tensor:
+    """Cross-entropy [B] of each row, the mean over all pairs of a target and a prediction of another view:
+
+    -sum_k q_k log softmax(logits)_k        (DINO, 2104.14294, eq. 3; SwAV, 2006.09882, eq. 2 and 6)
+
+    targets: probabilities q [B, K] of the first views. logits: [B, K] of all views, already divided by a temperature.
+    """
+    log_probs = [view.log_softmax(1) for view in logits]
+    pairs = [(q, p) for i, q in enumerate(targets) for j, p in enumerate(log_probs) if i != j]
+    return -sum((q * p).sum(1) for q, p in pairs) / len(pairs)
+
+
+class Center(nn.Module):
+    """A teacher's probabilities, softmax((logits - c) / temperature), where c is a moving average of the mean logits of
+    the global batch (2104.14294, eq. 4): so that no prototype wins for every item. full_precision: see
+    `train.precision`."""
+
+    full_precision = True
+    center: Tensor
+
+    def __init__(self, count: int, momentum: float = 0.9):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("center", torch.zeros(count))
+
+    def forward(self, logits: Tensor, temperature: float) -> Tensor:
+        """[n, K] -> [n, K]."""
+        return ((logits - self.center) / temperature).softmax(-1)
+
+    @torch.no_grad()
+    def update(self, logits: Tensor) -> None:
+        """c <- momentum c + (1 - momentum) mean of the rows [n, K] of all ranks."""
+        mean = distributed.all_reduce_mean(logits.sum(0), len(logits))
+        self.center.lerp_(mean, 1 - self.momentum)
+
+
+def warmed_up(start: float, end: float, epochs: int, epoch: int) -> float:
+    """A value that goes from `start` in the first epoch to `end` in the last of `epochs`, linearly, and stays (the
+    teacher's temperature in DINO's code)."""
+    return end if epochs < 2 else start + (end - start) * min(epoch / (epochs - 1), 1.0)
