@@ -30,6 +30,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "splits": "task/split",
     "methods": "method",
     "protocols": "protocol",
+    "probes": "probe",
     "heads": "head",
     "prompts": "task/prompt",
     "recipes": "recipe",
@@ -153,6 +154,7 @@ LATER = {
     "wrong_answers": "raise",
     "shots": None,
     "split_seed": 13,
+    "share": None,
     "max_units_per_rank": None,
 }  # settings added after `fingerprint`, with the former behaviour's values
 

@@ -9,12 +9,14 @@ from sslzoo.config import CONF
 COMMANDS = {
     "adapt": ["run=x", "task=digit"],
     "analyze": ["run=x", "analysis=cka"],
+    "bench": ["run=x"],
     "compare": ["comparison=demo"],
     "extract": ["run=x", "out=y"],
     "generate": ["run=x", "prompt=y"],
     "label": ["source=mfcc", "data=spoken"],
     "pretrain": ["recipe=digits_simclr"],
     "probe": ["run=x", "task=digit"],
+    "shard": ["data=digits", "out=y"],
 }
 
 

@@ -9,7 +9,7 @@ from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError, UserError, nearest
 
 COMMANDS = ("adapt", "probe", "analyze")
-MODALITIES = ("speech", "image", "text")
+FOLDERS = {"speech": ("speech",), "image": ("image", "vision"), "text": ("text",)}  # of data_root, by modality
 KEYS = {"what", "modality", "command", "overrides", "metrics", "folds", "data", "built_in"}
 
 
@@ -64,9 +64,9 @@ def _question(name: str, node: Any, root: Path | None) -> Question:
     named(name, "a task's name")
     if not isinstance(node, dict) or set(node) - KEYS or not {"command", "modality", "metrics"} <= set(node):
         raise ConfigError(f"{where} has {', '.join(sorted(KEYS))}, of which command, modality and metrics are needed")
-    if node["command"] not in COMMANDS or node["modality"] not in MODALITIES:
+    if node["command"] not in COMMANDS or node["modality"] not in FOLDERS:
         raise ConfigError(
-            f"{where}: command is one of {', '.join(COMMANDS)}, modality one of {', '.join(MODALITIES)}; got "
+            f"{where}: command is one of {', '.join(COMMANDS)}, modality one of {', '.join(FOLDERS)}; got "
             f"{node['command']} and {node['modality']}"
         )
     strings(node.get("overrides", []), f"{where}.overrides")
@@ -99,7 +99,7 @@ def found(node: dict, root: Path, where: str) -> tuple[Chosen | None, list[str]]
     looked = []
     for said in node.get("data", []):
         check(said, f"{where}.data", {"at", "name", "overrides", "note"})
-        for folder in (root, root / node["modality"]):
+        for folder in (root, *(root / name for name in FOLDERS[node["modality"]])):
             if next(folder.glob(said["at"]), None) is not None:
                 words = [filled(word, folder) for word in said["overrides"]]
                 return Chosen(str(said.get("name", said["at"].split("/")[0])), words, str(said.get("note", ""))), looked

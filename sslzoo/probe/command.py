@@ -30,6 +30,8 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
     subject = _subject(run.folder.resolve(), _identity(run), device, _cache_gb(config))
     node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)
     task = build.make(node)
+    if "task.name" not in given:
+        task.name += probe.suffix
     if changed:
         print(changed)
     more = {}
@@ -71,9 +73,13 @@ def summary(name: str, results: dict[str, dict]) -> str:
     one = next(iter(results.values()))
     lines = [f"{name}: {one['metric']} on {one['n_test']} of test, chance {100 * one['chance']:.1f}"]
     for kind, result in results.items():
-        linear, knn = (100 * result[head]["test"] for head in ("linear", "knn"))
+        knn = f"{result['knn']['k']} neighbours {100 * result['knn']['test']:5.1f}"
+        if "linear" not in result:
+            lines.append(f"  {kind:10}  {knn}   in layer {result['knn']['layer']}, which validation chose")
+            continue
+        linear = 100 * result["linear"]["test"]
         edge = f"   at the edge of the penalties, {result['linear']['penalty']:g}" if result["linear"]["edge"] else ""
-        lines.append(f"  {kind:10}  linear {linear:5.1f}   {result['knn']['k']} neighbours {knn:5.1f}{edge}")
+        lines.append(f"  {kind:10}  linear {linear:5.1f}   {knn}{edge}")
         if "by_layer" in result["linear"]:
             scores = zip(result["linear"]["layers"], result["linear"]["by_layer"]["test"], strict=True)
             lines.append("    each layer  " + "  ".join(f"{name}: {100 * value:.1f}" for name, value in scores))

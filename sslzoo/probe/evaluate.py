@@ -32,7 +32,11 @@ class Probe:
     head with the best score on valid (on a tie, the strongest penalty) is evaluated once on test. Also reported: `k`
     weighted nearest neighbours in the last layer, with no hyper-parameter to choose. by_layer: also fit a head on
     each layer alone, with the penalty chosen for the sum. Deterministic.
+
+    suffix: what names its results beside those of this one.
     """
+
+    suffix = ""
 
     def __init__(
         self,
@@ -87,18 +91,12 @@ class Probe:
     def _measure(self, metric: str, question: TaskData, source: Source, read: Read, device) -> dict:
         parts, classes = question.parts, question.classes
         truth = {name: part.labels for name, part in parts.items()}
-        targets, decide = _targets(truth["train"], classes)
-        train, valid = read(parts["train"]), read(parts["valid"])
-        sparse = isinstance(train, bags.Bags)
-        scale = (bags.BagScale if sparse else Scale).of(train, source.per_dimension_scale)
-        train, valid = scale(train).to(device), scale(valid).to(device)
+        targets, decide = targets_of(truth["train"], classes)
+        train, valid, scale = self._read(question, source, read, device)
 
         head, sweep = self._choose(metric, train, targets.to(device), valid, truth["valid"], decide)
         main = source.main
-        votes = targets if targets.is_floating_point() else torch.eye(len(classes))[targets]
-        neighbours = (bags.BagNeighbours if sparse else Neighbours).of(
-            train[main], votes.to(device), self.k, self.temperature
-        )
+        neighbours = self._neighbours(train[main], targets, classes)
 
         penalty = max(sweep, key=sweep.get)
         alone = range(len(train)) if self.by_layer and len(train) > 1 else ()
@@ -129,16 +127,25 @@ class Probe:
                 "temperature": self.temperature,
                 "layer": source.layers[main],
             },
-            "chance": _chance(metric, truth),
-            **{f"n_{name}": len(part) for name, part in parts.items()},
-            "classes": classes,
-            "unseen": question.unseen,
-            "per_class": _per_class(truth["test"], predicted, classes),
-            "confusion": None if classes is None else confusion(truth["test"], predicted),
+            **described(metric, question, predicted),
             "projections": projections(
                 head.mix(test), answers, truth["test"], predicted, (head(train), truth["train"]), classes is not None
             ),
         }
+
+    def _read(self, question: TaskData, source: Source, read: Read, device):
+        """(features of train, of valid, the scale of train), standardised and on the device."""
+        train, valid = (read(question.parts[part]) for part in ("train", "valid"))
+        kind = bags.BagScale if isinstance(train, bags.Bags) else Scale
+        scale = kind.of(train, source.per_dimension_scale)
+        return scale(train).to(device), scale(valid).to(device), scale
+
+    def _neighbours(self, train, targets: Tensor, classes: list[str] | None):
+        """Nearest neighbours in one plane of train's features."""
+        votes = targets if targets.is_floating_point() else torch.eye(len(classes or []))[targets]
+        if isinstance(train, bags.Bags):
+            return bags.BagNeighbours.of(train, votes, self.k, self.temperature)
+        return Neighbours.of(train, votes.to(train.device), self.k, self.temperature)
 
     def _choose(self, metric, train, targets, valid, truth, decide) -> tuple[Linear, dict[float, float]]:
         """The head with the best score on valid, and each penalty's score there. Stops once `PATIENCE` penalties
@@ -160,7 +167,7 @@ class Probe:
         return best, sweep
 
 
-def _targets(labels: np.ndarray, classes: list[str] | None):
+def targets_of(labels: np.ndarray, classes: list[str] | None):
     """The labels of train as targets, and a function from a head's outputs [N, C] to labels."""
     if classes is not None:
         return torch.from_numpy(labels), lambda answers: answers.argmax(1).cpu().numpy()
@@ -174,6 +181,20 @@ def _chance(metric: str, truth: dict[str, np.ndarray]) -> float:
     train = truth["train"]
     answer = np.bincount(train).argmax() if train.dtype.kind == "i" else train.mean()
     return score(metric, truth["test"], np.full_like(truth["test"], answer))
+
+
+def described(metric: str, question: TaskData, predicted: np.ndarray) -> dict:
+    """What a result says of the data and of predictions on test, beside scores."""
+    parts, classes = question.parts, question.classes
+    truth = {name: part.labels for name, part in parts.items()}
+    return {
+        "chance": _chance(metric, truth),
+        **{f"n_{name}": len(part) for name, part in parts.items()},
+        "classes": classes,
+        "unseen": question.unseen,
+        "per_class": _per_class(truth["test"], predicted, classes),
+        "confusion": None if classes is None else confusion(truth["test"], predicted),
+    }
 
 
 def _per_class(truth: np.ndarray, predicted: np.ndarray, classes: list[str] | None) -> dict[str, float] | None:

@@ -31,3 +31,14 @@ def draw(kinds: np.ndarray, shots: int, seed: int, part: str, task: str) -> np.n
             )
         chosen.append(members[rng.permutation(seed, "shots", part, str(kind), n=len(members))[:shots]])
     return np.sort(np.concatenate(chosen))
+
+
+def draw_share(kinds: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A share of the items of each kind, at least one of each, as sorted indices into `kinds` [N] (the 1 % and 10 % of
+    2002.05709, section 5). A smaller draw of the same seed is within a larger one."""
+    chosen = []
+    for kind in np.unique(kinds):
+        members = np.flatnonzero(kinds == kind)
+        count = max(1, round(share * len(members)))
+        chosen.append(members[rng.permutation(seed, "shots", "train", str(kind), n=len(members))[:count]])
+    return np.sort(np.concatenate(chosen))

@@ -64,6 +64,7 @@ class Task:
     max_items: items per part at most, max_frames: frames per part at most; chosen by a fixed hash.
     shots: K, the items of each class in train, and as many in validation; of values, K above train's median and K not
     above it; of frames and answers, K items in all. split_seed: decides which. test is as without. See `probe.shots`.
+    share: part of train's items to use, the same of each class, such as 0.01 for the 1 % of ImageNet's labels.
 
     Items whose label is empty, None or NaN are left out, as are frames outside all intervals.
     """
@@ -88,6 +89,7 @@ class Task:
         max_frames: int = 20000,
         shots: int | None = None,
         split_seed: int = 13,
+        share: float | None = None,
         symbols: Symbols | None = None,
         balanced: bool = False,
         trials: str | None = None,
@@ -104,6 +106,10 @@ class Task:
             raise ConfigError(f"task {name}: min_count, max_items and max_frames must be 1 or more")
         if shots is not None and shots < 1:
             raise ConfigError(f"task {name}: shots must be 1 or more, or null for all items; got {shots}")
+        if share is not None and (not 0 < share <= 1 or shots is not None):
+            raise ConfigError(
+                f"task {name}: share is a part of train above 0, at most 1, and without shots; got {share}"
+            )
         if kind in ("regression", *LEARNED) and (classes is not None or min_count > 1):
             raise ConfigError(f"task {name}: classes and min_count are for classes, not for values")
         if (symbols is not None) != (kind == "transcripts") or (symbols is not None and metric not in symbols.rates):
@@ -116,7 +122,7 @@ class Task:
         self.split, self.data = split or Official(), data
         self.classes = None if classes is None else [_named(c) for c in classes]
         self.min_count, self.max_items, self.max_frames = min_count, max_items, max_frames
-        self.shots, self.split_seed = shots, split_seed
+        self.shots, self.split_seed, self.share = shots, split_seed, share
         self.symbols, self.balanced, self.trials = symbols, balanced, trials
         self.speakers, self.chunk = speakers, chunk
 
@@ -230,6 +236,8 @@ class Task:
         if self.shots is not None and part != "test":
             one = np.full(count, "")
             return few.draw(one if kinds is None else kinds, self.shots, self.split_seed, part, self.name)
+        if self.share is not None and part == "train":
+            return few.draw_share(np.full(count, "") if kinds is None else kinds, self.share, self.split_seed)
         if self.max_items is not None and count > self.max_items:
             tell(self.name, part, count, self.max_items)
         return subset(count, self.max_items, "items", self.name, part, kinds=kinds if part == "train" else None)

@@ -111,9 +111,11 @@ def test_a_folder_says_which_tasks_there_are(tmp_path):
     assert f"task.trials={tmp_path}/speech/an4/etc/an4_trials.txt" in found["asv"].data.words
     assert f"data.path={tmp_path}/SNIPS" in found["sf"].data.words
     assert "er (emotions) is left out: there is no" in found["er"].missing() and "Session1" in found["er"].missing()
-    every = {one.name: one for one in questions(compose("run=x", command="bench"))}
+    every = {one.name: one for one in questions(compose("run=x", "benchmark=[superb]", command="bench"))}
     assert len(every) == 10 and all(one.data for one in every.values()), "all ten on the built-in sets"
-    for one in every.values():
+    further = questions(compose("run=x", "benchmark=[knn,images,texts]", command="bench"))
+    assert {one.name for one in further if one.data} >= {"knn_word", "digit_1", "digit_10", "swapped"}
+    for one in [*every.values(), *(one for one in further if one.data)]:
         Command().compose(one.command, ["run=x", *one.words, *one.data.words])
 
 

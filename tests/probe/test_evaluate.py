@@ -9,6 +9,7 @@ from sslzoo.data.base import Intervals
 from sslzoo.errors import ConfigError
 from sslzoo.probe import evaluate
 from sslzoo.probe.evaluate import Probe
+from sslzoo.probe.neighbours import NearestNeighbours
 from sslzoo.probe.subject import ProbeSubject
 from sslzoo.probe.tasks import Task
 
@@ -259,3 +260,13 @@ def test_a_misfit_is_refused_before_any_data_is_opened():
 def test_a_wrong_protocol_is_refused(wrong):
     with pytest.raises(ConfigError, match=f"probe.{next(iter(wrong))}"):
         Probe(**wrong)
+
+
+def test_neighbours_alone_choose_the_layer_on_valid_and_fit_nothing(monkeypatch):
+    monkeypatch.setattr(evaluate, "fit", None)  # nothing is fitted
+    result = put(Task(**WORD), spoken(), NearestNeighbours(k=5), pretrained=Framed(), untrained=Framed((0.0, 0.0, 0.0)))
+    assert json.loads(json.dumps(result)) == result and "linear" not in result["pretrained"]
+    one = result["pretrained"]["knn"]
+    assert one["layer"] == "1" and one["layers"] == ["0", "1", "2"] and one["k"] == 5
+    assert one["valid"] == max(one["by_layer"]["valid"]) and one["test"] > 0.9 > result["untrained"]["knn"]["test"]
+    assert result["raw"]["n_test"] == 30 and result["raw"]["knn"]["layer"] == "log-mel"

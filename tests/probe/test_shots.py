@@ -97,3 +97,17 @@ def test_a_task_of_all_labels_is_named_as_before():
     older = {key: value for key, value in task.items() if key not in ("shots", "split_seed")}
     assert fingerprint({"task": task}) == fingerprint({"task": older})
     assert fingerprint({"task": {**task, "shots": 16}}) != fingerprint({"task": older})
+
+
+def test_a_share_of_train_is_the_same_of_each_class():
+    few = Task("t", "x", share=0.1).prepare(silent(COLUMN, COLUMN, COLUMN), 1)
+    assert sorted(labels(few, "train")) == ["a"] * 3 + ["b"] * 2 + ["c"] * 5
+    assert labels(few, "valid") == labels(few, "test") == COLUMN
+    least = Task("t", "x", share=0.01).prepare(silent(COLUMN, COLUMN, COLUMN), 1)
+    assert sorted(labels(least, "train")) == ["a", "b", "c"], "one of each at least"
+    assert set(least.parts["train"].items) < set(few.parts["train"].items)
+    other = Task("t", "x", share=0.1, split_seed=21).prepare(silent(COLUMN, COLUMN, COLUMN), 1)
+    assert set(other.parts["train"].items) != set(few.parts["train"].items)
+    for settings in ({"share": 0.0}, {"share": 1.5}, {"share": 0.1, "shots": 3}):
+        with pytest.raises(ConfigError, match="task t: share is a part of train above 0, at most 1, and without shots"):
+            Task("t", "x", **settings)
