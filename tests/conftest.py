@@ -145,6 +145,15 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.output_dim=16",
             "objective.bottleneck=8",
         ],
+        "swav": [
+            "encoder=tiny_resnet",
+            "objective.prototypes=12",
+            "objective.queue=24",
+            "objective.queue_epoch=0",
+            "objective.hidden_dim=32",
+            "objective.output_dim=16",
+            "objective.views.count=2",
+        ],
         "vicreg": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16", "optim.lr=0.0002"],
         "visreg": [
             "encoder=tiny_resnet",

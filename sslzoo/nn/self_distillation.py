@@ -1,9 +1,12 @@
 """What DINO, iBOT and SwAV have in common: cross-entropies between views, and a teacher that must not be constant."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from sslzoo import distributed
+from sslzoo.nn.quantize import perplexity
 
 
 def cross_view(targets: list[Tensor], logits: list[Tensor]) -> Tensor:
@@ -46,3 +49,13 @@ def warmed_up(start: float, end: float, epochs: int, epoch: int) -> float:
     """A value that goes from `start` in the first epoch to `end` in the last of `epochs`, linearly, and stays (the
     teacher's temperature in DINO's code)."""
     return end if epochs < 2 else start + (end - start) * min(epoch / (epochs - 1), 1.0)
+
+
+@torch.no_grad()
+def assignment_logs(targets: Tensor) -> dict:
+    """Whether target distributions [n, K] collapse: to a single prototype for all (code_perplexity 1), or to uniform
+    ones (target_entropy log K)."""
+    mean = distributed.all_reduce_mean(targets.sum(0), len(targets))
+    entropy = -(targets * targets.clamp(min=1e-12).log()).sum(1).mean()
+    uniform = math.log(targets.shape[1])
+    return {"target_entropy": entropy, "code_perplexity": perplexity(mean), "uniform_loss": uniform}

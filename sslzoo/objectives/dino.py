@@ -1,16 +1,14 @@
 """DINO: self-distillation without labels (Caron et al. 2021, 2104.14294)."""
 
-import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from sslzoo import distributed
 from sslzoo.augment.base import Drawn, Views
 from sslzoo.errors import ConfigError
 from sslzoo.nn.heads import PrototypeHead
-from sslzoo.nn.quantize import perplexity
-from sslzoo.nn.self_distillation import Center, cross_view, warmed_up
+from sslzoo.nn.self_distillation import Center, assignment_logs, cross_view, warmed_up
 from sslzoo.nn.teacher import Teacher
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
@@ -88,10 +86,7 @@ class DINO(Objective):
         losses = cross_view(list(targets.chunk(2)), [x / self.temperature for x in logits])
         if self.training:
             self.center.update(taught)
-
-        def logs() -> dict:
-            return teacher_logs(targets)
-
+        logs = partial(assignment_logs, targets)
         return Loss(losses.mean(), len(losses), logs, features=torch.cat(features[:2]))
 
     def after_step(self, encoder, step: int, total_steps: int) -> None:
@@ -105,12 +100,3 @@ class DINO(Objective):
         views = torch.stack(drawn.large.views, 1)[:MOST_ROWS]
         shown = {"kind": "clusters", "views": views, "clusters": wanted.shape[1]}
         return shown | {"target": wanted.argmax(1), "prediction": named}
-
-
-def teacher_logs(targets: Tensor) -> dict:
-    """Whether the teacher's distributions [n, K] collapse: to a constant one (code_perplexity 1), or to the uniform
-    one (teacher_entropy log K)."""
-    mean = distributed.all_reduce_mean(targets.sum(0), len(targets))
-    entropy = -(targets * targets.clamp(min=1e-12).log()).sum(1).mean()
-    uniform = math.log(targets.shape[1])
-    return {"teacher_entropy": entropy, "code_perplexity": perplexity(mean), "uniform_loss": uniform}

@@ -1,10 +1,9 @@
 """Prototypes, and Sinkhorn's assignments against a slow loop in float64, against lightly, and over two ranks."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
+from slow_sinkhorn import slow
 from test_distributed import SHARES, part
 from two_ranks import on_two_ranks
 
@@ -15,18 +14,6 @@ def scores(n: int = 7, k: int = 4) -> torch.Tensor:
     """Cosines that prefer the first prototypes."""
     z = torch.randn(n, k, generator=torch.Generator().manual_seed(0)) * 0.2
     return (z + torch.linspace(0.5, -0.5, k)).clamp(-1, 1)
-
-
-def slow(x: torch.Tensor, epsilon: float, iterations: int) -> list[list[float]]:
-    """Algorithm 1 of 2006.09882, entry by entry."""
-    q = [[math.exp(v / epsilon) for v in row] for row in x.double().tolist()]
-    n, k = len(q), len(q[0])
-    for _ in range(iterations):
-        columns = [sum(q[i][j] for i in range(n)) for j in range(k)]
-        q = [[q[i][j] / columns[j] / k for j in range(k)] for i in range(n)]
-        rows = [sum(row) for row in q]
-        q = [[v / rows[i] / n for v in q[i]] for i in range(n)]
-    return [[v * n for v in row] for row in q]
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
