@@ -52,8 +52,19 @@ def test_one_word_chooses(word):
 
 BELOW = sorted(group for group in GROUPS.values() if "/" in group and not group.startswith("task/"))  # of pretrain
 HOME = {  # what each is chosen for, by a setting of its target
-    "encoder": {"sample_rate": "logmel_small", "vocab_size": "text_small", "patch": "vit_small"},
-    "objective/mask": {"length": "wav2vec2", "prob": "bert"},
+    "encoder": {
+        "sample_rate": "logmel_small",
+        "vocab_size": "text_small",
+        "patch": "vit_small",
+        "colors": "igpt_small",
+    },
+    "objective/mask": {
+        "length": "wav2vec2",
+        "prob": "bert",
+        "block": "data2vec2",
+        "smallest": "data2vec_image",
+        "targets": "ijepa",
+    },
     "objective/views": {"mix": "byol_audio", "hue": "simclr", "flip": "simclr"},
     "objective/corruption": {"prob": "tera"},
     "objective/rows": {"_target_": "albert"},
@@ -66,7 +77,7 @@ def test_every_option_below_the_top_binds(group, name):
     home = next((h for key, h in HOME.get(group, HOME.get(top, {})).items() if key in node), None)
     if group.startswith("encoder/trunk"):
         home = "logmel_small"
-    data = {"text_small": "text", "vit_small": "image", "logmel_small": "speech"}.get(home)
+    data = {"text_small": "text", "vit_small": "image", "igpt_small": "image", "logmel_small": "speech"}.get(home)
     words = [f"{top}={home}"] if home else []
     config = compose(*words, *([f"data=tiny_{data}"] if data else []), f"{group}={name}")
     check(config[top], top)

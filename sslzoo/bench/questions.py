@@ -96,7 +96,7 @@ def built_in(node: dict, where: str) -> Chosen | None:
 def found(node: dict, root: Path, where: str) -> tuple[Chosen | None, list[str]]:
     """(the first of a task's data sets of which `root`, or its folder of the task's modality, has something; the paths
     that were looked for). `at`: a pattern of that something; {root} in overrides is where it was found."""
-    looked = []
+    looked: list[str] = []
     for said in node.get("data", []):
         check(said, f"{where}.data", {"at", "name", "overrides", "note"})
         for folder in (root, *(root / name for name in FOLDERS[node["modality"]])):

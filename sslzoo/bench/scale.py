@@ -47,7 +47,7 @@ class Scale:
 
         steps, batch = config["trainer"]["max_steps"], (config["batch"] or {}).get("size")
         at_most("trainer.max_steps", steps, self.steps, "steps")
-        if words:  # as often a run as published, but for at least a few times
+        if words and self.steps is not None:  # as often a run as published, but for at least a few times
             every = config["trainer"]["val_every"]
             often = max(VALIDATIONS, steps // every if type(every) is int else 0)
             words.append(override("trainer.val_every", max(1, self.steps // min(often, self.steps))))

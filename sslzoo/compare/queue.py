@@ -42,7 +42,7 @@ def work_off(
     if jobs > 1:
         command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     errors: dict[str, UserError] = {}
-    waiting, running = list(enumerate(runs, 1)), {}
+    waiting, running = list(enumerate(runs, 1)), dict[Future, tuple[int, Planned]]()
 
     def one(number: int, planned: Planned) -> None:
         for doing in planned.steps(command):
@@ -74,7 +74,7 @@ def work_off(
 
 def _here(work, *arguments) -> Future:
     """`submit` that runs in this thread, the main one, which gets the signals."""
-    future = Future()
+    future: Future = Future()
     try:
         future.set_result(work(*arguments))
     except UserError as error:

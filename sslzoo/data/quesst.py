@@ -1,6 +1,7 @@
 """QUESST 2014, query by example, in the layout of its download."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Quesst14(AudioData):
         sample_rate: int = 16000,
         max_seconds: float | None = None,
         min_seconds: float = 0.1,
-        on_error: str = "raise",
+        on_error: Literal["raise", "skip"] = "raise",
         check: Check | None = None,
         language: str | None = "nnenglish",
     ):

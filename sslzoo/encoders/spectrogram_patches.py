@@ -21,6 +21,7 @@ class SpectrogramPatches(Frontend):
     """
 
     modality = "speech"
+    table: Tensor
     offers = frozenset({"patches"})
     prefix = 1
 

@@ -27,7 +27,9 @@ class Source(Protocol):
     main: int
     per_dimension_scale: bool
     first: float
-    stride: float
+
+    @property
+    def stride(self) -> float: ...
 
     def items(self, batch: Batch) -> Tensor:
         """[B, L, D], on the CPU."""

@@ -34,7 +34,8 @@ class Rows:
     """The features of N rows, float32 [N, L, D], in a folder. about: what they depend on."""
 
     def __init__(self, folder: Path, about: dict, count: int):
-        self.folder, self.count, self._map = folder, count, None
+        self.folder, self.count = folder, count
+        self._map: np.ndarray | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.about = self._read() or {**about, "rows": count}
         self._checked = np.zeros(count, bool)
@@ -110,7 +111,7 @@ class Rows:
         if not size:
             return np.zeros((0, 1, 1), np.float32)
         if self._map is None or len(self._map) != size:
-            self._map = np.memmap(path, np.float32, "r", shape=(size, *self.shape))
+            self._map = np.memmap(str(path), np.float32, "r", shape=(size, *(self.shape or ())))
         return self._map
 
     def _write(self, name: str, offset: int, content: bytes, mode: str = "r+b") -> None:

@@ -23,7 +23,7 @@ class Prototypes(nn.Module):
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """frozen: whether the prototypes get a gradient of zero (not None, which DDP would wait for)."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if frozen:
             weight = weight.detach() + 0.0 * weight
         return F.linear(F.normalize(x.float(), dim=-1), F.normalize(weight, dim=1))

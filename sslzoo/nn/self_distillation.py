@@ -18,7 +18,7 @@ def cross_view(targets: list[Tensor], logits: list[Tensor]) -> Tensor:
     """
     log_probs = [view.log_softmax(1) for view in logits]
     pairs = [(q, p) for i, q in enumerate(targets) for j, p in enumerate(log_probs) if i != j]
-    return -sum((q * p).sum(1) for q, p in pairs) / len(pairs)
+    return -torch.stack([(q * p).sum(1) for q, p in pairs]).mean(0)
 
 
 class Center(nn.Module):

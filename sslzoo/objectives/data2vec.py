@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslzoo.augment.base import Views
 from sslzoo.augment.masking import check_mask
 from sslzoo.data.base import maskable
 from sslzoo.errors import ConfigError
@@ -29,7 +30,7 @@ def top_layers(hidden: list[Tensor], lengths: Tensor, norm: str) -> Tensor:
 
 
 @torch.no_grad()
-def taught(teacher: nn.Module, features: Tensor, lengths: Tensor, layers: int, norm: str) -> Tensor:
+def taught(teacher: Any, features: Tensor, lengths: Tensor, layers: int, norm: str) -> Tensor:
     """A teacher's targets [B, T, D] of features [B, T, C]: the normalised mean of its top layers, without the prefix."""
     hidden = teacher.contextualize(*teacher.project(features.detach(), lengths)).hidden[-layers:]
     return top_layers([x[:, teacher.prefix :] for x in hidden], lengths, norm)
@@ -69,7 +70,7 @@ class Data2Vec(Objective):
         beta: float | None = None,
         norm: Literal["instance", "layer"] = "instance",
         head_layers: int = 1,
-        views: nn.Module | None = None,
+        views: Views | None = None,
     ):
         super().__init__()
         self.modality, self.data, self.prefix = data.modality, data, encoder.prefix
@@ -120,7 +121,7 @@ class Data2Vec(Objective):
             seen = replaced(batch.ids, mask, batch.row_seeds, self.vocab_size)
             return encoder.project(seen.to(features.device, non_blocking=True), lengths)
         tokens, lengths = encoder.project(features, lengths)
-        instead = self.mask_token
+        instead: Tensor = self.mask_token
         if hasattr(encoder, "frontend"):
             instead = encoder.frontend.placed(instead, features.shape[1])
         if instead.ndim > 1:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo import distributed, rng
+from sslzoo.augment.base import Views
 from sslzoo.data.base import maskable
 from sslzoo.errors import ConfigError
 from sslzoo.nn.conv_decoder import ConvDecoder
@@ -59,7 +60,7 @@ class Data2Vec2(Objective):
         noise: float = 0.01,
         norm_targets: bool = False,
         global_weight: float = 0.0,
-        views: nn.Module | None = None,
+        views: Views | None = None,
     ):
         super().__init__()
         if views is not None:

@@ -17,7 +17,7 @@ def retrieved(encoder, batch, data, features: Tensor, mask: Tensor, predicted: T
     """The result of `visualize`. features [B, T, C]; mask bool [B, T] on the host; predicted, targets [M, D], of the
     masked tokens row by row. Of speech: the ranks in the first utterance. Of images and text: the patch or piece whose
     target is nearest stands for the prediction."""
-    counts = mask.sum(1).tolist()
+    counts: list[int] = mask.sum(1).tolist()
     each = [ranks(p, t) for p, t in zip(predicted.split(counts), targets.split(counts), strict=True)]
     if data.modality == "speech":
         length = int(encoder.features(batch.inputs[:1], batch.lengths[:1])[1])
@@ -29,8 +29,8 @@ def retrieved(encoder, batch, data, features: Tensor, mask: Tensor, predicted: T
         here = mask[row].to(features.device)
         found[row, here] = features[row, here][nearest]
     if data.modality == "text":
-        shown = {"ids": batch.inputs, "lengths": batch.lengths, "mask": mask, "prediction": found}
-        return {"kind": "masked_tokens", **{name: x[: MOST_ROWS // 2] for name, x in shown.items()}}
+        ids = {"ids": batch.inputs, "lengths": batch.lengths, "mask": mask, "prediction": found}
+        return {"kind": "masked_tokens", **{name: x[: MOST_ROWS // 2] for name, x in ids.items()}}
     images = [encoder.frontend.images(x[:8].float()) for x in (features, found)]
     shown = {"kind": "masked_patches", "images": images[0], "prediction": images[1]}
     return shown | {"mask": mask[:8], "mean": encoder.frontend.mean}

@@ -28,6 +28,8 @@ class StoredReader(Reader):
     whether they were kept, computed at once, or computed by a pass that was killed and went on.
     """
 
+    source: Frozen
+
     def __init__(self, source: Frozen, pool: Pool, kind: str, cache: FeatureCache):
         super().__init__(source, pool, kind)
         self.cache = cache
@@ -42,11 +44,13 @@ class StoredReader(Reader):
             chosen = np.arange(len(split)) if whole else indices
             rows = self._rows("items", len(chosen), self.pool.content(split, None if whole else indices, progress))
             self._fill_items(rows, split, chosen, start, len(part), max_gb, progress)
+            assert rows.layers is not None and rows.shape is not None
             self.source.has_layers(rows.layers)
             if found is None:
                 found = torch.empty(rows.shape[0], len(places), rows.shape[1])
             at = np.searchsorted(places, indices + start)
             found[:, at] = torch.from_numpy(rows.get(np.searchsorted(chosen, indices))).transpose(0, 1)
+        assert found is not None  # a part has items
         return found[:, inverse]
 
     def _fill_items(
@@ -77,11 +81,13 @@ class StoredReader(Reader):
             progress(f"{self.kind} features", done, total)
 
     def _read_frames(self, part: Part, max_gb: float, progress: Progress) -> Tensor:
+        centres = part.centres
+        assert centres is not None
         order = np.argsort(part.items, kind="stable")
         items, starts = np.unique(part.items[order], return_index=True)
         rows_of = dict(zip(items.tolist(), np.split(order, starts[1:]), strict=True))
         content = [self.pool.content(split, at, progress) for split, at, _ in self.pool.located(items)]
-        rows = self._rows("frames", len(part), *content, part.items - part.items.min(), part.centres)
+        rows = self._rows("frames", len(part), *content, part.items - part.items.min(), centres)
         if rows.shape is not None:
             check_size(len(part), rows.shape, max_gb)
         self.source.has_layers([name for name in self.source.layers if name != "pooled"])
@@ -96,7 +102,7 @@ class StoredReader(Reader):
                     check_size(len(part), tokens[0, 0].shape, max_gb)
                     for row, place in enumerate(places.tolist()):
                         mine = rows_of[place]
-                        nearest = self._nearest(part.centres[mine], int(lengths[row]))
+                        nearest = self._nearest(centres[mine], int(lengths[row]))
                         rows.put(mine, tokens[row, nearest], self.source.layers)
         return torch.from_numpy(rows.get(np.arange(len(part)))).transpose(0, 1)
 

@@ -54,7 +54,7 @@ class MuonOptimizer(torch.optim.Optimizer):
         super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure=None) -> Tensor | None:
+    def step(self, closure=None):
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -67,11 +67,12 @@ class MuonOptimizer(torch.optim.Optimizer):
     def _orthogonal(self, weights: list[Tensor], group: dict) -> None:
         momentum, alike = group["momentum"], defaultdict(list)
         for w in weights:
-            state = self.state[w]
+            state, gradient = self.state[w], w.grad
+            assert gradient is not None
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(w)
-            state["momentum"].lerp_(w.grad, 1 - momentum)
-            alike[w.shape, w.dtype].append((w, w.grad.lerp(state["momentum"], momentum)))
+            state["momentum"].lerp_(gradient, 1 - momentum)
+            alike[w.shape, w.dtype].append((w, gradient.lerp(state["momentum"], momentum)))
         for (shape, _), pairs in alike.items():
             updates = orthogonalized(torch.stack([g.flatten(1) for _, g in pairs]), group["steps"])
             rate = group["lr"] * RMS * math.sqrt(max(shape[0], math.prod(shape[1:])))
@@ -88,6 +89,6 @@ class MuonOptimizer(torch.optim.Optimizer):
         first, second, counts = ([self.state[w][k] for w in weights] for k in ("exp_avg", "exp_avg_sq", "step"))
         beta1, beta2 = group["betas"]
         adamw(
-            weights, [w.grad for w in weights], first, second, [], counts, foreach=True, amsgrad=False, beta1=beta1,
+            weights, [w.grad for w in weights if w.grad is not None], first, second, [], counts, foreach=True, amsgrad=False, beta1=beta1,
             beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
         )  # fmt: skip
