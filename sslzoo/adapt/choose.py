@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,31 +31,44 @@ class KeepBest(Validate):
     of the trained tensors if the score is the best so far. The copy is in every checkpoint, so that a resumed run
     chooses the same step.
 
-    history: (step, score) of each validation. best: the step that was kept, and its score.
+    history: (step, score) of each validation. best: the step that was kept, and its score. on_test: (step, score) on test of
+    each, for a task that is `published_on_test`.
     """
 
     def __init__(self, data, split, seed: int, every: Cadence, workers: int = 0):
         super().__init__(data, split, seed, every, workers)
         self.history: list[tuple[int, float]] = []
+        self.on_test: list[tuple[int, float]] = []
         self.best: tuple[int, float] | None = None
         self.kept: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict:
-        return super().state_dict() | {"history": self.history, "best": self.best, "kept": self.kept}
+        return super().state_dict() | {
+            "history": self.history,
+            "on_test": self.on_test,
+            "best": self.best,
+            "kept": self.kept,
+        }
 
     def load_state_dict(self, state: dict) -> None:
         super().load_state_dict(state)
         self.history, self.best, self.kept = [tuple(x) for x in state["history"]], state["best"], state["kept"]
+        self.on_test = [tuple(x) for x in state.get("on_test", [])]
 
-    def batches(self, device: torch.device) -> Iterator[Batch]:
-        """All of validation, on a device."""
-        return (batch.to(device) for batch in ordered_loader(self.split, units(self.data), workers=self.workers))
+    def batches(self, device: torch.device, split: Any = None) -> Iterator[Batch]:
+        """All of validation, or of another split, on a device."""
+        loader = ordered_loader(self.split if split is None else split, units(self.data), workers=self.workers)
+        return (batch.to(device) for batch in loader)
 
     def measure(self, module) -> dict[str, float]:
         """The task's scores, as `val_<name>`. Each rank evaluates the whole split; the first rank's score decides."""
         with distributed.alone():
             found = module.objective.evaluate(module.encoder, self.batches(module.device), self.split)
             scores = dict(found)
+            if module.objective.published_on_test:
+                test = self.data.split("test")
+                seen = dict(module.objective.evaluate(module.encoder, self.batches(module.device, test), test))
+                self.on_test.append((module.global_step, seen[module.objective.metric]))
         metric = module.objective.chosen_by
         own = torch.tensor(scores[metric], dtype=torch.float32, device=module.device)
         score = float(distributed.broadcast(own))

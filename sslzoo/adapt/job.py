@@ -77,6 +77,7 @@ class AdaptJob(build.Job):
                 "saved": {name: tensor.numel() for name, tensor in chosen.items()},
                 "chosen": self.best and self.best.best and dict(zip(("step", "score"), self.best.best, strict=True)),
                 "validation": self.best and self.best.history,
+                **({"on_test": self.best.on_test} if self.best and self.best.on_test else {}),
                 "own": own.folders_of([self.config[name] for name in NODES]),
             },
         )

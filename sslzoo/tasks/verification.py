@@ -29,11 +29,14 @@ class Verification(TaskObjective):
 
     where u = relu(W_2 e), e = relu(W_1 [mean, std]) is the embedding of an utterance, and a trial's score is the cosine of
     two embeddings. projection_dim: width before and within the time-delay network; last_dim: of its last layer.
+
+    Validation chooses the step; `eer_as_published` is the best on test of all steps that were validated, as s3prl reports.
     """
 
     modalities = ("speech",)
     needs = frozenset({"tokens"})
     kinds = ("verification",)
+    published_on_test = True
 
     def __init__(
         self,

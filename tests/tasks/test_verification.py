@@ -93,9 +93,16 @@ def test_trials_are_drawn_once_and_for_all_half_of_one_speaker():
 
 
 def test_from_command_to_result(tmp_path):
-    found = json.loads(run_adapt({**config_of(), "name": "asv"}, {"method": "full"}).read_text())
-    assert found["metric"] == "eer" and found["chance"] == 0.5 and set(found["test"]) == {"eer", "trials"}
-    assert 0 <= found["test"]["eer"] <= 1 and found["test"]["trials"] > 20
+    config = config_of("trainer.max_steps=4", "trainer.val_every=1")
+    path = run_adapt({**config, "name": "asv"}, {"method": "full"})
+    found, saved = json.loads(path.read_text()), json.loads((path.parent / "adapted.json").read_text())
+    assert found["metric"] == "eer" and found["chance"] == 0.5
+    assert set(found["test"]) == {"eer", "trials", "eer_as_published"} and found["test"]["trials"] > 20
+    # the step is chosen on validation; as published, it is the best on test of those that were validated
+    on_test = dict(map(tuple, saved["on_test"]))
+    assert on_test.keys() == dict(map(tuple, saved["validation"])).keys() == {1, 2, 3, 4}
+    assert found["test"]["eer"] == pytest.approx(on_test[found["chosen"]["step"]], abs=1e-6)
+    assert found["test"]["eer_as_published"] == min(on_test.values()) <= found["test"]["eer"] + 1e-6
 
 
 def test_a_step_and_embeddings():
