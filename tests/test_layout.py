@@ -37,7 +37,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     },
     "label": {"data", "encoders.base", "nn", "build", "features"},
     "interop": {"data", "nodes", "weights", "build", "initial", "encoders.base"},
-    "analysis": {"data", "encoders.base", "build", "features", "probe"},
+    "analysis": {"data", "encoders.base", "nn", "build", "features", "probe", "label.agreement"},
     "report": {"nn.mel", "tasks.metrics"},
     "compare": {
         "adapt.command",

@@ -92,15 +92,25 @@ class Lines:
 
 
 @dataclass
+class Plane:
+    """Points [N][2], each with the name of its class or a value."""
+
+    title: str
+    points: list[list[float]]
+    label: list[str] | list[float]
+
+
+@dataclass
 class Figure:
-    """One figure of a report: matrices with a common colour scale, line plots, and a numbered legend of the matrices'
-    rows. said: the caption."""
+    """One figure of a report: matrices with a common colour scale, line plots, a numbered legend of the matrices' rows,
+    and scatter plots with common colours. said: the caption."""
 
     title: str
     said: str = ""
     matrices: list[Matrix] = field(default_factory=list)
     lines: list[Lines] = field(default_factory=list)
     legend: list[str] = field(default_factory=list)
+    planes: list[Plane] = field(default_factory=list)
 
 
 @dataclass

@@ -63,21 +63,12 @@ class CKA(Analysis):
         self.items, self.batch = items, batch
 
     def check(self, subject: Subject, other: Subject | None) -> None:
-        if other is None and "tokens" not in subject.encoder.offers:
-            raise ConfigError(
-                f"{type(subject.encoder).__name__} gives one vector an item, and has no layers to compare: "
-                "set other=… to another run"
-            )
-        if other is not None and other.encoder.modality != subject.encoder.modality:
-            raise ConfigError(
-                f"{subject.folder} reads {subject.encoder.modality} and {other.folder} {other.encoder.modality}: "
-                "two runs are compared on the same items"
-            )
+        check_two(subject, other)
 
     def __call__(self, subject: Subject, other: Subject | None, progress: Progress) -> Findings:
         split = subject.opened
         if other is not None:
-            _check_same(subject, other)
+            check_same(subject, other)
         places = spread(len(split), self.items)
         if len(places) < 8:
             raise UserError(f"CKA needs 8 items or more, but {subject.split} has {len(places)}: set split=train")
@@ -109,7 +100,21 @@ class CKA(Analysis):
         )
 
 
-def _check_same(subject: Subject, other: Subject) -> None:
+def check_two(subject: Subject, other: Subject | None) -> None:
+    """Raise ConfigError unless the layers of one run, or those of two, can be compared on the same items."""
+    if other is None and "tokens" not in subject.encoder.offers:
+        raise ConfigError(
+            f"{type(subject.encoder).__name__} gives one vector an item, and has no layers to compare: "
+            "set other=… to another run"
+        )
+    if other is not None and other.encoder.modality != subject.encoder.modality:
+        raise ConfigError(
+            f"{subject.folder} reads {subject.encoder.modality} and {other.folder} {other.encoder.modality}: "
+            "two runs are compared on the same items"
+        )
+
+
+def check_same(subject: Subject, other: Subject) -> None:
     """Raise UserError unless both runs have the same items in the split."""
     mine, theirs = subject.opened, other.opened
     some = spread(len(mine), 1000).tolist()

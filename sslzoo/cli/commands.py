@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -118,7 +119,14 @@ def extract(argv: list[str]) -> None:
 
 
 def analyze(argv: list[str]) -> None:
-    """look into what a run makes of its data: sslzoo analyze run=runs/… analysis=contexts|cka|retrieval|symbols"""
+    """look into what a run makes of its data: sslzoo analyze run=runs/… analysis=layers|cka|cca|contexts|…"""
+
+    def of_the_analysis(word: str) -> str:
+        """task=…, task/split=… and task.label=… as settings of the analysis."""
+        group = re.fullmatch(r"task((?:/\w+)?)(=.*)", word, re.DOTALL)
+        if group:
+            return f"task{group[1]}@analysis.task{group[1].replace('/', '.')}{group[2]}"
+        return f"analysis.{word}" if word.startswith("task.") else word
 
     def work(config: dict, choices: dict) -> None:
         from sslzoo.analysis.command import run_analyze
@@ -128,7 +136,7 @@ def analyze(argv: list[str]) -> None:
         for words in [*then, ["report", str(path.parents[1])]]:
             print(f"next:  {following.command(*words, argv=argv)}")
 
-    composed("analyze", argv, work)
+    composed("analyze", [of_the_analysis(word) for word in argv], work)
 
 
 def generate(argv: list[str]) -> None:

@@ -38,8 +38,8 @@ def projections(
     else:
         along = heads[:, 1:2] - heads[:, :1] if classed else heads[:, :1]
         probe = _beside(along - along.mean(), spread)
-    planes = {"probe": probe, "tsne": _tsne(spread), "pca": spread[:, :2]}
-    kept = {name: _rounded(plane) for name, plane in planes.items() if plane is not None}
+    planes = {"probe": probe, "tsne": tsne(spread), "pca": spread[:, :2]}
+    kept = {name: rounded(plane) for name, plane in planes.items() if plane is not None}
     labels = [part[rows] if classed else part[rows].round(4) for part in (truth, predicted)]
     return {"planes": kept, "label": labels[0].tolist(), "predicted": labels[1].tolist()}
 
@@ -87,7 +87,7 @@ def _signed(plane: Tensor) -> Tensor:
     return plane * torch.sign(plane.gather(0, plane.abs().argmax(0, keepdim=True)))
 
 
-def _tsne(spread: Tensor) -> Tensor | None:
+def tsne(spread: Tensor) -> Tensor | None:
     if len(spread) < FEWEST or not float(spread.std()) > 1e-9:
         return None
     from sklearn.manifold import TSNE
@@ -100,7 +100,7 @@ def _tsne(spread: Tensor) -> Tensor | None:
         return torch.from_numpy(map_.fit_transform(x / float(x.std())))
 
 
-def _rounded(plane: Tensor) -> list[list[float]]:
+def rounded(plane: Tensor) -> list[list[float]]:
     """Coordinates as integers between -1000 and 1000, which are short in JSON; the scale is arbitrary."""
     centred = plane - plane.mean(0)
     return (centred / centred.abs().max().clamp(min=1e-12) * 1000).round().long().tolist()

@@ -4,6 +4,7 @@ from html import escape
 
 import numpy as np
 
+from sslzoo.report import planes
 from sslzoo.report.record import Record
 from sslzoo.report.svg import labels, line, path, short, svg, text, tip
 
@@ -37,11 +38,23 @@ def figure(found: dict) -> str:
         drawn = [matrix(m, values, low, high) for m, values in matrices]
         scale = f" The lightest is {short(low)}, the darkest {short(high)}."
     drawn += [lines(one) for one in found["lines"]]
+    if scattered := found.get("planes"):
+        names = [label for one in scattered for label in one["label"]]
+        chosen = planes.colours(names)
+        drawn += [scatter(one, chosen) for one in scattered]
+        scale += f' <span class="legend">{planes.legend(names, chosen)}</span>'
     title, said = escape(str(found["title"])), escape(str(found["said"]))
     listed = "".join(f"<li>{escape(str(row))}</li>" for row in found["legend"])
     return f'<p class="asked"><strong>{title}.</strong> {said}{scale}</p><div class="maps">{"".join(drawn)}</div>' + (
         f'<ol class="key">{listed}</ol>' if listed else ""
     )
+
+
+def scatter(found: dict, chosen: dict[str, int]) -> str:
+    """Points in the colours of their classes."""
+    shown = planes.Points({}, list(found["label"]), [])
+    drawn = planes.plane(np.asarray(found["points"], float).reshape(-1, 2), shown, chosen, str(found["title"]))
+    return f'<figure class="map">{drawn}<figcaption>{escape(str(found["title"]))}</figcaption></figure>'
 
 
 def matrix(found: dict, values: np.ndarray, low: float, high: float) -> str:

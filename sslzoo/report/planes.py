@@ -123,7 +123,7 @@ def _read(part) -> Points | None | str:
         return str(error)
 
 
-def _legend(labels: list, chosen: dict[str, int]) -> str:
+def legend(labels: list, chosen: dict[str, int]) -> str:
     """A button for each coloured class, with which the script highlights it; or the values' range."""
     if not chosen and labels:
         values = np.asarray(labels, float)
@@ -146,7 +146,7 @@ def _task(task: str, probe: dict) -> str:
     names = [name for name in NAMES if any(name in shown.planes for shown in held)] or ["pca"]
     labels = next((shown.label for shown in held), [])
     chosen = colours(labels)
-    cells = [f'<div class="classes"><strong>{escape(task)}</strong>{_legend(labels, chosen)}</div>']
+    cells = [f'<div class="classes"><strong>{escape(task)}</strong>{legend(labels, chosen)}</div>']
     cells += [f'<p class="over">{kind}{_score(probe, kind)}</p>' for kind in KINDS]
     for name in names:
         title, about = NAMES[name]
