@@ -18,6 +18,7 @@ GROUPS = {  # what `sslzoo list` lists: the plural and its folder
     "views": "objective/views",
     "masks": "objective/mask",
     "corruptions": "objective/corruption",
+    "mixings": "objective/mixing",
     "rows": "objective/rows",
     "encoders": "encoder",
     "frontends": "encoder/frontend",
@@ -156,6 +157,7 @@ LATER = {
     "split_seed": 13,
     "share": None,
     "max_units_per_rank": None,
+    "mixing": None,
 }  # settings added after `fingerprint`, with the former behaviour's values
 
 

@@ -119,6 +119,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "data2vec_image": ["objective.mask.smallest=2"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "cpc": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=6"],
+        "wavlm": ["objective.output_dim=16", "objective.mixing.prob=0.8", "objective.mixing.seconds=0.3"],
         "hubert": ["objective.output_dim=16"],
         "igpt": ["encoder=tiny_colors"],
         "ijepa": ["objective.predictor.dim=8", "objective.predictor.depth=1", "objective.predictor.heads=2"],

@@ -65,6 +65,7 @@ HOME = {  # what each is chosen for, by a setting of its target
         "smallest": "data2vec_image",
         "targets": "ijepa",
     },
+    "objective/mixing": {"ratio": "wavlm"},
     "objective/views": {"mix": "byol_audio", "hue": "simclr", "flip": "simclr"},
     "objective/corruption": {"prob": "tera"},
     "objective/rows": {"_target_": "albert"},

@@ -21,20 +21,31 @@ class BestRQ(Objective):
 
     y = argmin_i | c_i / |c_i| - A x / |A x| |        loss = -1/|M| sum_{t in M} log p(y_t | masked x)
 
-    Masked features are replaced by normal noise with standard deviation `noise`.
+    Masked features are replaced by normal noise with standard deviation `noise`. mixing: what is heard instead of x,
+    whose codes are predicted all the same (NEST, 2408.13106, section 2.2; see `augment.utterance_mixing`), or None.
     """
 
     modalities = ("speech",)
     needs = frozenset({"tokens", "frames"})
 
-    def __init__(self, encoder, data, mask: Any, entries: int = 8192, code_dim: int = 16, noise: float = 0.1):
+    def __init__(
+        self,
+        encoder,
+        data,
+        mask: Any,
+        entries: int = 8192,
+        code_dim: int = 16,
+        noise: float = 0.1,
+        mixing: nn.Module | None = None,
+    ):
         super().__init__()
         check_mask(mask, "seeds", "lengths", "size")
         if entries < 2 or code_dim < 1 or noise < 0:
             raise ConfigError(
                 f"best_rq needs entries >= 2, code_dim >= 1, noise >= 0; got {entries}, {code_dim}, {noise}"
             )
-        self.mask, self.noise, self.min_tokens = mask, noise, mask.shortest
+        self.mask, self.noise, self.min_tokens, self.mixing = mask, noise, mask.shortest, mixing
+        self.sample_rate = data.sample_rate
         self.register_buffer("projection", nn.init.xavier_uniform_(torch.empty(encoder.feature_dim, code_dim)))
         self.register_buffer("codebook", F.normalize(torch.randn(entries, code_dim), dim=1))
         self.head = nn.Linear(encoder.dim, entries)
@@ -51,7 +62,12 @@ class BestRQ(Objective):
         mask = self.mask(batch.row_seeds, lengths, features.shape[1])
         at, device = indices(mask), features.device
         noise = self.noise * rng.normal(batch.row_seeds, "noise", *features.shape[1:], device=device)
-        masked = torch.where(mask.to(device, non_blocking=True)[..., None], noise, features)
+        heard = (
+            features
+            if self.mixing is None
+            else encoder.features(self.mixing(batch, self.sample_rate), batch.lengths)[0]
+        )
+        masked = torch.where(mask.to(device, non_blocking=True)[..., None], noise, heard)
         tokens, lengths = encoder.project(masked, lengths)
         logits = self.head(take(encoder.contextualize(tokens, lengths).last, at)).float()
         return mask, logits, self.codes(take(features, at))

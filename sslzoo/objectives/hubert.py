@@ -83,10 +83,14 @@ class HuBERT(Objective):
         projected = F.normalize(self.project(hidden).float(), dim=1)
         return projected @ F.normalize(self.embeddings.float(), dim=1).T / self.temperature
 
+    def heard(self, batch) -> Tensor:
+        """What the encoder hears of a batch, [B, N]."""
+        return batch.inputs
+
     def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """(features, lengths, masked frames with labels bool [B, T] on the CPU, their logits [M, C], their labels
         [M])."""
-        features, lengths = encoder.features(batch.inputs, batch.lengths)
+        features, lengths = encoder.features(self.heard(batch), batch.lengths)
         features = scale_gradient(features, self.feature_grad)
         mask = self.mask(batch.row_seeds, lengths, features.shape[1])
         labels = self.labels(batch, lengths, features.shape[1])
