@@ -12,6 +12,7 @@ from sslzoo.cli import following
 from sslzoo.cli.caching import cache_
 from sslzoo.cli.comparing import bench, compare
 from sslzoo.cli.compose import composed, fitting_head, given, of_the_task, typed, with_head, with_tasks
+from sslzoo.cli.documenting import docs
 from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.importing import import_
@@ -237,6 +238,7 @@ COMMANDS = {
     "export": export,
     "report": report,
     "runs": runs,
+    "docs": docs,
     "list": list_,
     "cache": cache_,
     "doctor": doctor,

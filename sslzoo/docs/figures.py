@@ -1,0 +1,75 @@
+"""The documentation's tables of scores and curves, from stored results."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslzoo.docs.sources import objective_of, results
+from sslzoo.report import healthy
+from sslzoo.report.healthy import Healthy
+
+
+@dataclass(frozen=True)
+class Score:
+    """The linear probe of an objective in a comparison, times 100: mean and spread over seeds, of the pretrained and
+    the untrained encoder; its place among all objectives of that comparison and task."""
+
+    comparison: str
+    task: str
+    metric: str
+    mean: float
+    spread: float
+    untrained: float
+    place: int
+    of: int
+    seeds: int
+
+
+def scores() -> dict[str, list[Score]]:
+    """The scores of every objective in the stored results, by its name; the best of its entries of a task."""
+    found: dict[str, list[Score]] = {}
+    for name, content in results():
+        best: dict[str, dict[str, dict]] = {}
+        for row in content["rows"]:
+            objective, linear = objective_of(content, row["entry"]), row.get("linear") or {}
+            if objective is None or not {"pretrained", "untrained"} <= linear.keys():
+                continue
+            own = best.setdefault(row["task"], {})
+            if objective not in own or linear["pretrained"]["mean"] > own[objective]["linear"]["pretrained"]["mean"]:
+                own[objective] = row
+        for task, rows in best.items():
+            order = sorted(rows, key=lambda o: -rows[o]["linear"]["pretrained"]["mean"])
+            for place, objective in enumerate(order, 1):
+                row = rows[objective]
+                mine, before = row["linear"]["pretrained"], row["linear"]["untrained"]
+                figures = (100 * mine["mean"], 100 * (mine["spread"] or 0), 100 * before["mean"])
+                score = Score(name, task, row["metric"], *figures, place, len(order), len(content["seeds"]))
+                found.setdefault(objective, []).append(score)
+    return found
+
+
+def table(of: list[Score]) -> str:
+    """Markdown: a row a comparison and task."""
+    lines = ["| comparison | task | pretrained | untrained | place |", "|---|---|---:|---:|---:|"]
+    for s in of:
+        figure = f"{s.mean:.1f} ± {s.spread:.1f}"
+        metric = "" if s.metric == "accuracy" else f" ({s.metric})"
+        lines.append(f"| `{s.comparison}` | {s.task}{metric} | {figure} | {s.untrained:.1f} | {s.place} of {s.of} |")
+    return "\n".join(lines)
+
+
+def bands(target: str) -> list[Healthy]:
+    """The curves of healthy runs of an objective's class."""
+    return [band for band in healthy.shipped() if band.config["objective"]["_target_"] == target]
+
+
+def draw_band(band: Healthy, path: Path) -> None:
+    """A picture of a healthy run's loss with its band over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(band.steps, band.low, band.high, alpha=0.25, label=f"band over {band.seeds} seeds")
+    axes.plot(band.steps, band.mean, label="mean")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
