@@ -82,6 +82,14 @@ def tiny(objective: str, *overrides: str) -> dict:
         "apc": ["encoder=tiny_gru"],
         "best_rq": ["objective.entries=32", "objective.mask.length=5"],
         "bert_nsp": ["encoder.frontend.max_tokens=32"],  # rows are full: a test pads them further
+        "deepcluster_v2": [
+            "encoder=tiny_resnet",
+            "objective.clusters=5",
+            "objective.heads=2",
+            "objective.hidden_dim=32",
+            "objective.output_dim=16",
+            "objective.views.count=2",
+        ],
         "dino": [
             "objective.prototypes=24",
             "objective.hidden_dim=16",
@@ -139,6 +147,9 @@ def tiny(objective: str, *overrides: str) -> dict:
         "byol_audio": ["objective.hidden_dim=32", "objective.output_dim=16", "objective.views.frames=24"],
         "deepcluster": ["encoder=tiny_resnet", "objective.clusters=5", "objective.pca_dim=8"],
         "moco": ["encoder=tiny_resnet", "objective.queue=24", "objective.hidden_dim=32", "objective.output_dim=16"],
+        "moco_v1": ["encoder=tiny_resnet", "objective.queue=24", "objective.output_dim=16"],
+        "moco_v3": ["objective.hidden_dim=32", "objective.output_dim=16"],
+        "npid": ["encoder=tiny_resnet", "objective.negatives=12", "objective.output_dim=16"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "simsiam": [
             "encoder=tiny_resnet",

@@ -65,8 +65,8 @@ class ImageViews(Views):
     scale, ratio: ranges of the crop's share of the image area and of its aspect ratio. flip, gray, blur, solarize:
     chances, a number or, if the two views differ, a list with one number per view. brightness, contrast, saturation,
     hue: strengths x, multiplied by jitter: a factor in 1 - x to 1 + x, or a hue shift of -x to x of the circle; the
-    defaults are SimCLR's at strength `jitter`. Colours are jittered with probability 0.8, in a fixed order (shuffled in
-    the papers). Blur has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a side of a
+    defaults are SimCLR's at strength `jitter`. Colours are jittered with probability `jitter_chance`, in a fixed order
+    (shuffled in the papers). Blur has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a side of a
     view, None for `data.size`.
     """
 
@@ -83,6 +83,7 @@ class ImageViews(Views):
         contrast: float = 0.8,
         saturation: float = 0.8,
         hue: float = 0.2,
+        jitter_chance: float = 0.8,
         gray: float | list[float] = 0.2,
         blur: float | list[float] = 0.5,
         solarize: float | list[float] = 0.0,
@@ -104,7 +105,9 @@ class ImageViews(Views):
                 raise ConfigError(f"views.{name} must be 0 or more, got {strength}")
         if not 0 <= hue * jitter <= 0.5:
             raise ConfigError(f"views.hue times views.jitter must be between 0 and 0.5, got {hue * jitter:g}")
-        self.scale, self.ratio, self.size = scale, ratio, size
+        if not 0 <= jitter_chance <= 1:
+            raise ConfigError(f"views.jitter_chance must be between 0 and 1, got {jitter_chance}")
+        self.scale, self.ratio, self.size, self.jitter_chance = scale, ratio, size, jitter_chance
         self.factors = [jitter * x for x in (brightness, contrast, saturation)]
         self.hue = jitter * hue
 
@@ -140,7 +143,7 @@ class ImageViews(Views):
         chance = {name: each[number] for name, each in self.chances.items()}
         images = self.crop(to_float(inputs), *[*u[:, :5].unbind(1), chance["flip"]])
         if any(self.factors) or self.hue:
-            images = torch.where(_column(u[:, 6] < 0.8), self.jittered(images, u[:, 7:11]), images)
+            images = torch.where(_column(u[:, 6] < self.jitter_chance), self.jittered(images, u[:, 7:11]), images)
         if chance["gray"] and images.shape[1] == 3:
             images = torch.where(_column(u[:, 11] < chance["gray"]), gray(images).expand_as(images), images)
         if chance["blur"]:

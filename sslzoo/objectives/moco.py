@@ -1,4 +1,4 @@
-"""MoCo v2: contrast with a queue of a momentum encoder's keys (He et al. 2020, 1911.05722; Chen et al. 2020,
+"""MoCo v1 and v2: contrast with a queue of a momentum encoder's keys (He et al. 2020, 1911.05722; Chen et al. 2020,
 2003.04297)."""
 
 from functools import partial
@@ -24,7 +24,8 @@ class MoCo(Objective):
 
     The key encoder is a moving average with `momentum` (eq. 2). splits: number of random parts of the global batch
     that the keys' batch norm normalises separately, so that query and key do not share statistics ("shuffling BN",
-    section 3.3). queue: number of stored keys, a multiple of the global batch.
+    section 3.3). queue: number of stored keys, a multiple of the global batch. hidden_dim: of the head, None for a
+    linear one (v1).
     """
 
     modalities = ("image",)
@@ -38,7 +39,7 @@ class MoCo(Objective):
         queue: int = 4096,
         momentum: float = 0.99,
         temperature: float = 0.2,
-        hidden_dim: int = 2048,
+        hidden_dim: int | None = 2048,
         output_dim: int = 128,
         splits: int = 4,
     ):
@@ -58,7 +59,11 @@ class MoCo(Objective):
         views.check(encoder, data)
         self.views, self.temperature, self.splits, self.batch_size = views, temperature, splits, size
         self.min_batch = 2 * splits  # batch norm needs two rows per part
-        self.projector = nn.Sequential(nn.Linear(encoder.dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim))
+        if hidden_dim is None:
+            self.projector: nn.Module = nn.Linear(encoder.dim, output_dim)
+        else:
+            head = [nn.Linear(encoder.dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim)]
+            self.projector = nn.Sequential(*head)
         self.teacher = Teacher(encoder, self.projector, momentum, momentum)
         self.register_buffer("queue", F.normalize(torch.randn(queue, output_dim), dim=1))
         self.register_buffer("queue_ptr", torch.zeros((), dtype=torch.int64))
