@@ -37,6 +37,7 @@ class Objective(nn.Module):
     min_batch: minimum number of rows of the global batch.
     min_tokens: minimum number of tokens of a training item; length_setting: its setting that determines this.
     refresh_every: steps between calls of `refresh`, the first before step 0; None for never.
+    refreshes_with_features: whether every `refresh` needs features; if not, only that before step 0 gets any.
     batch_terms: what its loss computes jointly over the rows of a batch, besides batch norm, in words: with gradient
     accumulation these see one part of the batch only. "" if the loss is a sum over rows.
     skips_prefix: whether it supports tokens before the first of an utterance, such as a class token.
@@ -56,6 +57,7 @@ class Objective(nn.Module):
     min_tokens: int = 1
     length_setting: str = "mask.length"
     refresh_every: int | None = None
+    refreshes_with_features: bool = True
     batch_terms: str = ""
     skips_prefix: bool = False
     packs: bool = False

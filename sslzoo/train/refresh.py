@@ -10,6 +10,8 @@ from sslzoo.progress import Progress, quiet
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.validate import evaluating
 
+NO_FEATURES = torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)
+
 
 @torch.inference_mode()
 def pooled_features(
@@ -36,13 +38,20 @@ class RefreshFeatures(StepCallback):
     def __init__(self, data, split, workers: int = 0, progress: Progress = quiet):
         self.data, self.split, self.workers, self.progress = data, split, workers, progress
 
+    @staticmethod
+    def needed(objective, step: int) -> bool:
+        return step == 0 or objective.refreshes_with_features
+
+    def features(self, module) -> tuple[Tensor, Tensor]:
+        units = self.data.batch.units(self.split.cut_lengths)
+        return pooled_features(module.encoder, self.split, units, module.device, self.workers, self.progress)
+
     def before_step(self, trainer, module) -> None:
         every = module.objective.refresh_every
         if every is None or trainer.global_step % every:
             return
-        units = self.data.batch.units(self.split.cut_lengths)
         with trainer.precision_plugin.forward_context():
-            share = pooled_features(module.encoder, self.split, units, module.device, self.workers, self.progress)
+            share = self.features(module) if self.needed(module.objective, trainer.global_step) else NO_FEATURES
         for parameter in module.objective.refresh(*share):
             for optimizer in trainer.optimizers:
                 optimizer.state.pop(parameter, None)
