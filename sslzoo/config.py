@@ -156,6 +156,7 @@ LATER = {
     "shots": None,
     "split_seed": 13,
     "share": None,
+    "disjoint": None,
     "max_units_per_rank": None,
     "mixing": None,
 }  # settings added after `fingerprint`, with the former behaviour's values

@@ -27,7 +27,7 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
     probe, device = build.make(config["probe"]), chosen_device(config["device"])
     build.make(settings["task"]).check_probed()  # fail before the run is looked up
     run = Run.find(config["run"], Path(str(config["root"])))
-    subject = _subject(run.folder.resolve(), _identity(run), device, _cache_gb(config))
+    subject = _subject(run.folder.resolve(), _identity(run), device, _cache_gb(config), _leakage_items(config))
     node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)
     task = build.make(node)
     if "task.name" not in given:
@@ -49,10 +49,18 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
 
 
 @lru_cache(maxsize=1)  # so that a sweep over tasks reads a run's features once
-def _subject(folder: Path, identity: tuple[str, ...], device: str, cache_gb: float) -> ProbeSubject:
+def _subject(folder: Path, identity: tuple[str, ...], device: str, cache_gb: float, leakage_items: int) -> ProbeSubject:
     encoder, data = build.load_encoder(Run(folder))
     untrained, _ = build.load_encoder(Run(folder), untrained=True)
-    return ProbeSubject({"pretrained": encoder, "untrained": untrained}, data, folder, device, FeatureCache(cache_gb))
+    encoders = {"pretrained": encoder, "untrained": untrained}
+    return ProbeSubject(encoders, data, folder, device, FeatureCache(cache_gb), leakage_items)
+
+
+def _leakage_items(config: dict) -> int:
+    found = config["leakage_items"]
+    if not build.fits(found, int) or found < 0:
+        raise ConfigError(f"leakage_items must be a number of items, 0 or more; got {found}")
+    return int(found)
 
 
 def _cache_gb(config: dict) -> float:
@@ -83,4 +91,6 @@ def summary(name: str, results: dict[str, dict]) -> str:
         if "by_layer" in result["linear"]:
             scores = zip(result["linear"]["layers"], result["linear"]["by_layer"]["test"], strict=True)
             lines.append("    each layer  " + "  ".join(f"{name}: {100 * value:.1f}" for name, value in scores))
+    if "leakage" in one:
+        lines.append(f"  {one['leakage']['said']}")
     return "\n".join(lines)

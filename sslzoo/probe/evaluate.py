@@ -12,6 +12,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.features.frozen import Source
 from sslzoo.probe import bags
 from sslzoo.probe.heads import Linear, Neighbours, fit
+from sslzoo.probe.leakage import leakage
 from sslzoo.probe.projections import confusion, projections
 from sslzoo.probe.reader import Scale
 from sslzoo.probe.subject import ProbeSubject
@@ -86,6 +87,10 @@ class Probe:
 
         for kind in subject.kinds:
             results[kind] = known(task.name, kind, partial(measured, kind))
+        if "pretrained" in results:
+            places = {name: part.items for name, part in question.parts.items()}
+            found = leakage(opened.pool, places, subject.data, progress, subject.leakage_items)
+            results["pretrained"] = {**results["pretrained"], "leakage": found}
         return results
 
     def _measure(self, metric: str, question: TaskData, source: Source, read: Read, device) -> dict:

@@ -1,6 +1,7 @@
 """The items of a data set as one pool, and the rules that split it for a task."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 
@@ -78,12 +79,30 @@ class Pool:
 
 
 class Official:
-    """The data's own train, valid and test. mend (of every split class): the advice if a part lacks labels."""
+    """The data's own train, valid and test. mend (of every split class): the advice if a part lacks labels.
+
+    disjoint: a label column, such as speaker, of which no value may be in two parts; None: none. Raises UserError, naming
+    values that are.
+    """
 
     mend = "set task/split=by_item, which splits all of the data anew"
 
+    def __init__(self, disjoint: str | None = None):
+        self.disjoint = disjoint
+
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        return {part: places[pool.part[places] == part] for part in SPLITS}
+        parts = {part: places[pool.part[places] == part] for part in SPLITS}
+        if self.disjoint is not None:
+            column = pool.column(self.disjoint)
+            held = {part: {str(column[i]) for i in at} - {"", "None"} for part, at in parts.items()}
+            for one, other in combinations(SPLITS, 2):
+                if shared := sorted(held[one] & held[other]):
+                    some = ", ".join(shared[:3]) + (" …" if len(shared) > 3 else "")
+                    raise UserError(
+                        f"{len(shared)} of '{self.disjoint}' are in {one} and in {other}, and this task keeps them apart: "
+                        f"{some} — set task/split=by_group task.split.column={self.disjoint}"
+                    )
+        return parts
 
 
 def _check(valid: float, test: float) -> None:

@@ -41,7 +41,7 @@ class OpenedData:
 class ProbeSubject:
     """encoders: {"pretrained": encoder, "untrained": encoder}; raw features are added. data: the run's.
     folder: the run's, with the tokenizer for a task's own data. cache: where features are kept; None: in a temporary
-    folder, as long as this subject."""
+    folder, as long as this subject. leakage_items: see `probe.leakage`, its `most`."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class ProbeSubject:
         folder: Path | None = None,
         device: str | torch.device = "cpu",
         cache: FeatureCache | None = None,
+        leakage_items: int = 100_000,
     ):
         self.encoders, self.data, self.folder, self.device = encoders, data, folder, torch.device(device)
-        self.cache = cache or FeatureCache()
+        self.cache, self.leakage_items = cache or FeatureCache(), leakage_items
         self.kinds = [*encoders, RAW]
         self._own: OpenedData | None = None
 

@@ -7,7 +7,7 @@ from html import escape
 
 from sslzoo.report import analyses, charts, confusion, curves, healthy, planes, sounds, tables, visualizations
 from sslzoo.report.curves import Series
-from sslzoo.report.record import Record
+from sslzoo.report.record import Record, at
 
 
 def facts(parts: list) -> str:
@@ -44,7 +44,7 @@ def section(records: list[Record]) -> str:
             parts.append(f'<ul class="missing"><li>visualization.pt cannot be drawn: {escape(str(error))}.</li></ul>')
         parts.append(sounds.html(drawn.visualization))
     if probed := next((r for r in records if r.probes), None):
-        parts += [planes.html(probed), confusion.html(probed), _layers(probed)]
+        parts += [planes.html(probed), _leakage(probed), confusion.html(probed), _layers(probed)]
     parts += [analyses.html(record) for record in records if record.analyses]
     return "".join([*parts, _config(records)])
 
@@ -166,6 +166,14 @@ def _layers(record: Record) -> str:
         return ""
     key = "How much each layer of the pretrained encoder counts for a task, from the trunk's input (0) on."
     return f'<h3>Layers</h3><div class="weights">{"".join(drawn)}</div><p class="key">{key}</p>'
+
+
+def _leakage(record: Record) -> str:
+    """What of each task's test was in what was learned from."""
+    said = {task: at(probe, "pretrained", "leakage", "said") for task, probe in record.probes.items()}
+    lines = [f"<li><strong>{escape(task)}</strong>: {escape(str(text))}.</li>" for task, text in said.items() if text]
+    key = "By content: an item is counted if what the encoder reads of it is the same to the bit."
+    return f'<h3>Seen before</h3><ul class="leakage">{"".join(lines)}</ul><p class="key">{key}</p>' if lines else ""
 
 
 def _alone(linear: dict) -> str:

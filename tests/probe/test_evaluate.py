@@ -241,7 +241,8 @@ def test_a_task_brings_its_own_data_and_reads_it_as_the_run_did(tmp_path):
     task = Task("mine", "label", modality=["text"], data=theirs)
     result = Probe()(ProbeSubject({"pretrained": Words(stride=1)}, ours, tmp_path), task)
     assert theirs.restored == tmp_path and theirs.max_tokens == 16
-    assert ours.splits["train"].read_at == [] and len(theirs.splits["test"].read_at) == 3 * 20
+    assert len(ours.splits["train"].read_at) <= 40, "for leakage alone"
+    assert len(theirs.splits["test"].read_at) == 3 * 20
     assert result["raw"]["linear"]["test"] == 1.0
 
 
