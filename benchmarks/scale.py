@@ -5,7 +5,9 @@ index of names, lengths and labels, and no sound; a read gives silence. Then, in
 opened as any other, and batches are made by `train_loader` with one worker. Memory is of /proc, so Linux alone, in
 MB; "own" is what a process shares with no other: the index is mapped, and its pages are those of a machine's cache.
 
-    python benchmarks/scale.py [--items 10000,1000000,10000000] [--out benchmarks/results/scale.json]
+With --of shards the set lies in shards of ten thousand items each (sparse files), which are read.
+
+    python benchmarks/scale.py [--of folder|shards] [--items 10000,1000000,10000000] [--out benchmarks/results/scale.json]
 """
 
 import argparse
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,12 +27,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+EARLY, SEEN = 10_000, 20  # items of an epoch; of the items drawn, one in so many is read
+SHARD = 10_000  # items of a shard
 FOLDER, RATE, SECONDS = 1000, 16000, (1.0, 16.0)  # files of a folder; Hz; the shortest and the longest
 HELD_OUT = 1000  # items of valid, and of test
 ROWS, STEPS = 1024, 300  # of the sampler's steps; steps that are timed
 BATCHES = 30  # of the loader, before memory is looked at
 COLUMNS = ("seconds_to_open", "seconds_to_first_batch", "milliseconds_a_step", "worst_milliseconds_a_step")
-COLUMNS += ("rank_own_mb", "rank_mb", "worker_own_mb", "worker_mb", "before_mb", "index_mb")
+COLUMNS += (
+    "rank_own_mb",
+    "rank_mb",
+    "worker_own_mb",
+    "worker_mb",
+    "before_mb",
+    "early_own_mb",
+    "late_own_mb",
+    "index_mb",
+)
 
 
 def numbers(count: int, width: int) -> np.ndarray:
@@ -51,7 +65,10 @@ def lines(*parts) -> dict[str, np.ndarray]:
 def data(root: Path):
     from sslzoo.data.audio import AudioFolder
     from sslzoo.data.sampler import BySeconds
+    from sslzoo.data.shard_sets import AudioShards
 
+    if (root / "manifest.json").exists():
+        return AudioShards(str(root), BySeconds(60.0), sample_rate=RATE, max_seconds=10.0, check="headers")
     return AudioFolder(str(root), BySeconds(60.0), sample_rate=RATE, max_seconds=10.0, check="headers")
 
 
@@ -101,6 +118,32 @@ def simulate(root: Path, items: int) -> int:
     return path.stat().st_size
 
 
+def simulate_shards(root: Path, items: int) -> int:
+    """Shards of silence and their index. Bytes of the index."""
+    from sslzoo.data import shards, stored
+
+    root.mkdir(parents=True)
+    size, names = 3 * 512, [f"train-{number:06d}.tar" for number in range(-(-items // SHARD))]
+    rng, place = np.random.default_rng(0), np.arange(items, dtype=np.int64)
+    file, of = numbers(items, 8), numbers(len(names), 6).repeat(SHARD, 0)[:items]
+    arrays = {f"names{key}": array for key, array in lines(of, b"/", file, b".flac").items()}
+    arrays |= {"shard": place // SHARD, "offset": place % SHARD * size + 512, "size": np.full(items, 512)}
+    arrays |= {"crc": np.full(items, zlib.crc32(bytes(512))), "suffix": np.zeros(items, np.int64)}
+    arrays["frames"] = (rng.uniform(*SECONDS, items) * RATE).astype(np.int64)
+    arrays |= {"rates": np.full(items, RATE, np.int64), "lengths": arrays["frames"]}
+    columns, said = shards.labels_of({"folder": np.zeros(items)}, {})
+    meta = {"format": "tar", "shards": names, "suffixes": [".flac"], **said}
+    stored.write(root / "train.index", arrays | columns, meta, "simulated")
+    for name in names:
+        with open(root / name, "wb") as held:
+            held.truncate(SHARD * size)
+    listed = [{"name": name, "items": SHARD, "bytes": SHARD * size, "sha256": name} for name in names]
+    train = {"items": items, "index": "train.index", "ident": "simulated", "shards": listed}
+    manifest = {"version": shards.VERSION, "modality": "speech", "splits": {"train": train}}
+    (root / shards.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    return (root / "train.index").stat().st_size
+
+
 def memory(pid: int | str = "self") -> tuple[float, float]:
     """MB that a process has to itself, but for what it maps of files, and MB resident in all."""
     own, resident, of_file = 0, 0, False
@@ -142,15 +185,30 @@ def measure(root: Path) -> dict[str, float]:
         next(sampler)
         steps.append(1000 * (time.perf_counter() - begun))
     step = statistics.median(steps), max(steps)
-    found = (opened, first, *step, rank_own, rank, worker_own, worker_all, before)
+    found = (opened, first, *step, rank_own, rank, worker_own, worker_all, before, *over_an_epoch(split))
     return dict(zip(COLUMNS, found, strict=False))
+
+
+def over_an_epoch(split) -> tuple[float, float]:
+    """A process's own MB after it has drawn the first `EARLY` items of an epoch, and after all; one in `SEEN` is read."""
+    from sslzoo.data.sampler import ByCount, StepSampler
+
+    sampler = StepSampler(ByCount(ROWS), split.cut_lengths, 0, 0, 10**9)
+    early = None
+    for number, rows in zip(range(sampler.steps_per_epoch), sampler, strict=False):
+        for index in rows.index[::SEEN].tolist():
+            split.item(index, number)
+        if early is None and (number + 1) * ROWS >= min(EARLY, len(split) // 2):
+            early = memory()[0]
+    return early, memory()[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", default="10000,1000000,10000000", help="sizes, separated by commas")
     parser.add_argument("--repeats", type=int, default=3, help="processes of each size, of which the median counts")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.json")
+    parser.add_argument("--of", choices=("folder", "shards"), default="folder", help="what the set lies in")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/scale.json, or scale_shards.json")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     said = parser.parse_args()
     if said.measure:
@@ -163,7 +221,7 @@ def main() -> None:
     for items in map(int, said.items.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["SSLZOO_CACHE"] = f"{folder}/cache"
-            size = simulate(Path(folder) / "set", items)
+            size = (simulate if said.of == "folder" else simulate_shards)(Path(folder) / "set", items)
             command = [sys.executable, __file__, "--measure", f"{folder}/set"]
             runs = [
                 json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -183,8 +241,10 @@ def main() -> None:
         "commit": commit(),
         "machine": machine(),
     }
-    write_json(said.out, results)
-    print(f"wrote {said.out}")
+    name = "scale.json" if said.of == "folder" else "scale_shards.json"
+    out = said.out or Path(__file__).parent / "results" / name
+    write_json(out, results)
+    print(f"wrote {out}")
 
 
 if __name__ == "__main__":

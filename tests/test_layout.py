@@ -23,7 +23,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "objectives": {"nn", "distributed", "augment", "data.base", "encoders.base"},
     "pretrain": {"distributed", "nn.finite"},
     "train": {"pretrain", "nodes", "data", "encoders.base", "encoders.transformer", "nn", "distributed"},
-    "features": {"data", "encoders", "nn", "build"},
+    "features": {"data", "distributed", "encoders", "nn", "build"},
     "probe": {
         "data",
         "distributed",
@@ -35,7 +35,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "train.callback",
         "train.validate",
     },
-    "label": {"data", "encoders.base", "nn", "build", "features"},
+    "label": {"data", "distributed", "encoders.base", "nn", "build", "features"},
     "interop": {"data", "nodes", "weights", "build", "initial", "encoders.base"},
     "analysis": {"data", "encoders.base", "nn", "build", "features", "probe", "label.agreement"},
     "report": {"nn.mel", "tasks.metrics"},

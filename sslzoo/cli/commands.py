@@ -17,10 +17,11 @@ from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.importing import import_
 from sslzoo.cli.listing import list_
+from sslzoo.cli.registry import runs
 from sslzoo.cli.sharding import shard
 from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER
-from sslzoo.errors import ConfigError, UserError, nearest, one_line_error
+from sslzoo.errors import ConfigError, nearest, one_line_error
 
 
 def pretrain(argv: list[str]) -> None:
@@ -94,10 +95,13 @@ def label(argv: list[str]) -> None:
     """cluster frames of speech into targets: sslzoo label source=mfcc data=spoken | run=runs/… layer=6"""
 
     def work(config: dict, choices: dict) -> None:
+        from sslzoo.features import ranks
         from sslzoo.label.command import run_label, summary
         from sslzoo.run import Run
 
         folder, info, before = run_label(config, choices, given())
+        if ranks.number():
+            return
         print(summary(info))
         if before:
             print(f"{folder} is done already")
@@ -112,9 +116,12 @@ def extract(argv: list[str]) -> None:
     """write a run's features to a folder: sslzoo extract run=runs/… split=test out=features"""
 
     def work(config: dict, choices: dict) -> None:
+        from sslzoo.features import ranks
         from sslzoo.features.command import run_extract
 
-        print(f"wrote {run_extract(config, given())}")
+        out = run_extract(config, given())
+        if ranks.number() == 0:
+            print(f"wrote {out}")
 
     composed("extract", argv, work)
 
@@ -182,24 +189,6 @@ def report(argv: list[str]) -> None:
     out = args.out or runs[0].folder / "report.html"
     rows = write(runs, out)
     print("\n".join([*filter(None, [headline.text(rows)]), f"wrote {out}"]))
-
-
-def runs(argv: list[str]) -> None:
-    """the runs that there are, how they stand and what they scored: sslzoo runs [root=runs] [--json]"""
-    parser = Parser(prog="sslzoo runs", description=runs.__doc__)
-    parser.add_argument("root", nargs="?", default=None, help="the folder that they lie in (root=runs, or a sweep's)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(argv)
-    from sslzoo.report.runs import rows, table
-
-    root = Path((args.root or "runs").removeprefix("root="))
-    if args.root and not root.is_dir():
-        raise UserError(f"there is no folder {root}: root=… is where the runs lie")
-    found = rows(root) if root.is_dir() else []
-    if args.json:
-        print(json.dumps([row.json() for row in found], indent=1))
-    else:
-        print(table(found) if found else f"there are no runs in {root}/")
 
 
 def doctor(argv: list[str]) -> None:

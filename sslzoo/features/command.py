@@ -6,6 +6,7 @@ from pathlib import Path
 from sslzoo import build
 from sslzoo.data.base import SPLITS
 from sslzoo.errors import ConfigError
+from sslzoo.features import ranks
 from sslzoo.features.compatible import read_as
 from sslzoo.features.device import chosen_device
 from sslzoo.features.extract import FORMATS, extract
@@ -30,7 +31,8 @@ def run_extract(config: dict, given: Collection[str] = ()) -> Path:
         if changed:
             print(changed)
     out = Path(str(config["out"]))
-    with sole_writer(out.absolute().parent, name=out.name), bars() as progress:
+    writer = sole_writer(out.absolute().parent, ranks.number() == 0, out.name)
+    with ranks.joined(), writer, bars() as progress:
         extract(
             encoder, data, config["split"], out, config["layer"], config["what"], device, progress, config["format"]
         )

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import sslzoo
+from sslzoo import distributed
 from sslzoo.data.base import Data, Split
 from sslzoo.data.content import digest_of, item_hash
 from sslzoo.data.loader import batch_loader, ordered_batches
@@ -29,6 +30,7 @@ from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.features.frozen import Frozen, units
 from sslzoo.features.identity import code_hash, encoder_hash
+from sslzoo.features.ranks import by_first
 from sslzoo.progress import Progress, quiet
 from sslzoo.run import sha256, write_atomic, write_json
 
@@ -53,7 +55,8 @@ def extract(
 
     layer: "all", or a number from 0 (the trunk's input) to `encoder.depth`; negative ones count from the last.
     what: a row is a token ("tokens") or the mean of an item's tokens ("items"); an encoder without tokens has items
-    only. Memory: a batch and one file's rows. Raises UserError if the folder holds anything else.
+    only. Memory: a batch and one file's rows. Ranks share the batches, and write files of their own. Raises UserError if the folder holds
+    anything else.
     """
     if what == "tokens" and "tokens" not in encoder.offers:
         raise ConfigError(f"{type(encoder).__name__} gives one vector an item and has no tokens — set what=items")
@@ -64,27 +67,30 @@ def extract(
     source, opened = Frozen(encoder, device), data.split(split)
     settings = {"what": what, "layer": layer, "split": split, "format": format}
     settings |= {"encoder": encoder_hash(encoder), "code": code_hash(encoder), "items": fingerprint(opened)}
-    out = Path(out)
-    if (about := _begun(out, settings)) is not None:
+    out, rank, world = Path(out), distributed.rank(), distributed.world_size()
+    if (about := by_first(lambda: _begun(out, settings))) is not None:
         return about
-    files = _files(out)
+    files = by_first(lambda: _files(out))
+    before = len(files)
+    number = rank + max((1 + int(file["file"].split("-")[1].split(".")[0]) for file in files), default=0)
     done = sum(len(file["items"]) for file in files)
     pending: list[np.ndarray] = []
     items: list[list[int]] = []  # of the file that is filled: place, start, rows, content
 
     def flush() -> None:
-        nonlocal pending, items
-        rows, path = np.concatenate(pending), out / f"features-{len(files):05d}.{format}"
+        nonlocal pending, items, number
+        rows, path = np.concatenate(pending), out / f"features-{number:05d}.{format}"
         write_atomic(path, lambda beside: FORMATS[format](beside, rows))
         # after the features: a file without its list is written again
         files.append({"file": path.name, "rows": len(rows), "sha256": sha256(path), "items": items})
         write_json(_list(path), files[-1])
-        pending, items = [], []
+        pending, items, number = [], [], number + world
 
     there = np.zeros(len(opened), bool)
     there[[item[0] for file in files for item in file["items"]]] = True
     plan = ordered_batches(opened.lengths, np.arange(len(opened)), units(data))
-    for batch in batch_loader(opened, [batch for batch in plan if not there[batch].all()]):
+    left = [batch for batch in plan if not there[batch].all()]
+    for batch in batch_loader(opened, left[rank::world], world=world):
         if what == "tokens":
             features, lengths = source.tokens(batch)
             found = [rows[:length].numpy() for rows, length in zip(features, lengths.tolist(), strict=True)]
@@ -97,13 +103,15 @@ def extract(
             items.append([place, sum(map(len, pending)), len(rows), content])
             # a copy: a view would keep the whole padded batch alive
             pending.append(rows.copy())
-        done += len(batch)
-        progress(f"features of {split}", done, len(opened))
+        done += len(batch) * world
+        progress(f"features of {split}", min(done, len(opened)), len(opened))
         if sum(rows.nbytes for rows in pending) >= FILE_BYTES:
             flush()
     if pending:
         flush()
-    return _finish(out, source, opened, data, settings, files)
+    made = distributed.gather_objects(files[before:])
+    files = files[:before] + sorted((file for share in made for file in share), key=lambda file: file["file"])
+    return by_first(lambda: _finish(out, source, opened, data, settings, files))
 
 
 def _begun(out: Path, settings: dict) -> dict | None:

@@ -12,6 +12,7 @@ from sslzoo.data.base import Data
 from sslzoo.disk import remove_unfinished
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.features import ranks
 from sslzoo.features.compatible import agreeing, check_compatible
 from sslzoo.features.device import chosen_device
 from sslzoo.label.make import label
@@ -68,8 +69,9 @@ def run_label(config: dict, choices: dict[str, str], given: Collection[str] = ()
         raise UserError(f"cannot write in {folder.parent}: {error.strerror} — choose another root=…") from error
     with bars() as progress:
         more = {key: config[key] for key in ("against", "workers")}
-        with sole_writer(folder):
-            remove_unfinished(folder)
+        with ranks.joined() as (rank, _), sole_writer(folder, first=rank == 0):
+            if rank == 0:
+                remove_unfinished(folder)
             return folder, label(source, data, folder, **learned, **more, progress=progress, about=about), False
 
 

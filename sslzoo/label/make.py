@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sslzoo import distributed
 from sslzoo.data.base import SPLITS, Batch, Data, Split
 from sslzoo.data.loader import ordered_loader
 from sslzoo.data.targets import CODES, fingerprint
@@ -43,17 +44,25 @@ def label(
 
     The codebook is fitted to at most `sample` frames of train, drawn uniformly. against: the time-aligned labels that
     clusters are compared with, in splits that have them. seconds: of audio per batch. Features are not stored: they
-    are computed once for the sample and again to assign clusters.
+    are computed once for the sample and again to assign clusters. Ranks share the batches; the labels are those of one rank.
     """
     begun = time.monotonic()
     splits = {name: data.split(name) for name in SPLITS}
-    units = seconds * data.sample_rate
+    units, rank, ranks = seconds * data.sample_rate, distributed.rank(), distributed.world_size()
 
-    def frames(name: str, what: str) -> Iterator[tuple[Batch, Tensor, list[int]]]:
-        """Yield (batch, the features of all its frames, concatenated, the number of frames in each row)."""
-        done, split = 0, splits[name]
-        for batch in ordered_loader(split, units, workers=workers):
-            features, lengths = source(batch)
+    def frames(name: str, what: str) -> Iterator[tuple[Batch, Tensor, list[int], int]]:
+        """Yield (batch, the features of all its frames, concatenated, the number of frames in each row, the place of its
+        first frame among those of all batches), of this rank's batches."""
+        done, seen, split = 0, 0, splits[name]
+        loader = iter(ordered_loader(split, units, workers=workers, rank=rank, world=ranks))
+        while True:  # in step with the other ranks, whose batches are before and after
+            batch = next(loader, None)
+            features, lengths = ([], torch.zeros(0)) if batch is None else source(batch)
+            counts = distributed.gather_objects(-1 if batch is None else int(lengths.sum()))
+            if batch is None:
+                if max(counts) < 0:
+                    return
+                continue
             rows = [row[:length] for row, length in zip(features, lengths.tolist(), strict=True)]
             for row, place in zip(rows, batch.index.tolist(), strict=True):
                 if not row.isfinite().all():
@@ -61,29 +70,38 @@ def label(
                         f"the {source.name} features of {split.names[place]} are not finite: the run diverged, or "
                         "the item is bad"
                     )
-            yield batch, torch.cat(rows), [len(row) for row in rows]
+            yield batch, torch.cat(rows), [len(row) for row in rows], seen + sum(counts[:rank])
+            seen += sum(max(count, 0) for count in counts)
             done += len(batch)
-            progress(what, done, len(split))
+            progress(what, min(ranks * done, len(split)), len(split))
 
-    chosen = cluster.sample((x for _, x, _ in frames("train", f"{source.name} of train")), sample, seed)
+    train = frames("train", f"{source.name} of train")
+    chosen = cluster.sample(((start, x) for _, x, _, start in train), sample, seed)
     if len(chosen) < clusters:
         raise UserError(f"{len(chosen)} frames of train make no {clusters} clusters — set fewer clusters")
-    codebook = cluster.fit(chosen, clusters, seed, iterations)
+    # the first rank's: another machine's sums may differ in their last digits
+    codebook = distributed.gather_objects(cluster.fit(chosen, clusters, seed, iterations) if rank == 0 else None)[0]
     del chosen
     found = {}
     for name, split in splits.items():
-        rows: list[np.ndarray] = [np.zeros(0)] * len(split)
+        mine: dict[int, np.ndarray] = {}
         total = 0.0
-        for batch, features, lengths in frames(name, f"labels of {name}"):
+        for batch, features, lengths, _ in frames(name, f"labels of {name}"):
             codes, distances = codebook.assign(features)
             total += float(distances.double().sum())
             for place, row in zip(batch.index.tolist(), codes.split(lengths), strict=True):
-                rows[place] = row.numpy().astype(np.uint16 if clusters <= NARROW else np.int32)
+                mine[place] = row.numpy().astype(np.uint16 if clusters <= NARROW else np.int32)
+        shares = distributed.gather_objects((mine, total))
+        if rank:
+            continue
+        rows = [row for _, row in sorted(item for share, _ in shares for item in share.items())]
         found[name] = _written(folder, name, split, rows, clusters)
-        found[name]["inertia"] = total / found[name]["labels"]
+        found[name]["inertia"] = sum(part for _, part in shares) / found[name]["labels"]
         held = getattr(split, "intervals", {})
         if against in held:
             found[name] |= {"against": against, **_compared(rows, held[against], source, data.sample_rate)}
+    if rank:
+        return distributed.gather_objects(None)[0]
     write_atomic(
         folder / "codebook.safetensors", lambda path: save_file({"centroids": codebook.centroids.contiguous()}, path)
     )
@@ -101,7 +119,7 @@ def label(
         "machine": machine(),
     }
     write_json(folder / "label.json", info)  # last: marks the folder as complete
-    return info
+    return distributed.gather_objects(info)[0]
 
 
 def _written(folder: Path, name: str, split: Split, rows: list[np.ndarray], clusters: int) -> dict:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sslzoo import rng
+from sslzoo.distributed import gather_objects
 from sslzoo.errors import UserError
 
 ROWS = 512  # rows per cluster that Lloyd's iterations use of a large set
@@ -67,15 +68,23 @@ def fit(x: Tensor, clusters: int, seed: int, iterations: int = 15, rows: int = R
     return _without_empty(centres + middle, x, middle, generator)
 
 
-def sample(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
-    """A uniform random sample of at most `most` rows of a stream of [n, D], float32; rows and order do not depend on
-    the batch sizes. Memory is little more than the result."""
+def sample(batches: Iterable[tuple[int, Tensor]], most: int, seed: int) -> Tensor:
+    """A uniform random sample of at most `most` rows of a stream, float32 [N, D]. batches: (place of its first row in the
+    stream, rows [n, D]) of each; rows and order do not depend on their sizes, nor on which rank has them: each rank gets
+    the sample of all ranks' rows. Memory is little more than the result (times the ranks)."""
+    parts = gather_objects(_lowest(batches, most, seed))
+    rows = [part for part, _ in parts if len(part)]
+    keys = torch.cat([part for _, part in parts])
+    return torch.cat(rows)[keys.argsort()[:most]] if rows else torch.zeros(0, 0)
+
+
+def _lowest(batches: Iterable[tuple[int, Tensor]], most: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(rows, keys) with the lowest of keys that are drawn by place."""
     base = torch.tensor([rng.derive_seed(seed, "sample")])
-    kept, keys, seen = [], torch.zeros(0, dtype=torch.int64), 0
+    kept, keys = [], torch.zeros(0, dtype=torch.int64)
     last = torch.iinfo(torch.int64).max
-    for batch in batches:
-        mine = rng.fold_in(base, torch.arange(seen, seen + len(batch)))
-        seen += len(batch)
+    for start, batch in batches:
+        mine = rng.fold_in(base, torch.arange(start, start + len(batch)))
         take = mine <= last  # rows with the lowest keys are kept
         kept.append(batch[take].detach().cpu().float())
         keys = torch.cat([keys, mine[take]])
@@ -83,7 +92,8 @@ def sample(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
             order = keys.argsort()[:most]
             kept, keys = [torch.cat(kept)[order]], keys[order]
             last = int(keys[-1])
-    return torch.cat(kept)[keys.argsort()[:most]] if kept else torch.zeros(0, 0)
+    order = keys.argsort()[:most]
+    return (torch.cat(kept)[order] if kept else torch.zeros(0, 0)), keys[order]
 
 
 def _index(centres: Tensor) -> faiss.IndexFlatL2:

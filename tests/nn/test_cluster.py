@@ -136,19 +136,27 @@ def test_one_cluster_is_the_mean():
     torch.testing.assert_close(fit(x, 1, 0).centroids, x.mean(0, keepdim=True))
 
 
+def placed(batches):
+    """(place of its first row, rows) of each batch of a stream."""
+    start = 0
+    for batch in batches:
+        yield start, batch
+        start += len(batch)
+
+
 def test_a_sample_of_a_stream_is_one_of_its_rows_whatever_the_batches():
     x = torch.arange(7000.0)[:, None]
-    whole = sample([x], 500, 0)
+    whole = sample(placed([x]), 500, 0)
     assert whole.shape == (500, 1) and len(whole.unique()) == 500
     for size in (1, 13, 1000):
-        assert torch.equal(sample(x.split(size), 500, 0), whole)
-    assert not torch.equal(sample([x], 500, 1), whole)
-    assert torch.equal(sample(x.split(9), 9000, 0).sort(0).values, x) and len(sample([], 5, 0)) == 0
+        assert torch.equal(sample(placed(x.split(size)), 500, 0), whole)
+    assert not torch.equal(sample(placed([x]), 500, 1), whole)
+    assert torch.equal(sample(placed(x.split(9)), 9000, 0).sort(0).values, x) and len(sample([], 5, 0)) == 0
 
 
 def test_a_sample_is_uniform():
     counts = torch.zeros(40)
     for seed in range(2000):
-        counts[sample(torch.arange(40.0)[:, None].split(7), 10, seed)[:, 0].long()] += 1
+        counts[sample(placed(torch.arange(40.0)[:, None].split(7)), 10, seed)[:, 0].long()] += 1
     # 500 each, with a standard deviation of 19
     assert counts.sum() == 20_000 and counts.min() > 420 and counts.max() < 580
