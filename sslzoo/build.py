@@ -31,6 +31,7 @@ OFFERED = {
     "frames": "log-mel frames",
     "colors": "pixels as colours of a palette",
     "documents": "documents kept apart",
+    "blind": "outputs that do not depend on their own frame (encoder=npc_small)",
 }  # Encoder.offers in words, for messages
 UNITS = {"seconds": "speech", "tokens": "text"}  # unit of data.batch -> modality
 FREE = {

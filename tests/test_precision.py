@@ -18,11 +18,14 @@ from sslzoo.encoders.base import Encoded
 from sslzoo.nn.health import representation_health
 from sslzoo.nn.linear import Linear
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
-from sslzoo.nn.quantize import GumbelQuantizer
+from sslzoo.nn.quantize import GumbelQuantizer, KMeansQuantizer
 from sslzoo.pretrain import Pretrain
 from sslzoo.train.precision import HALF, HalfPrecision, Region
 
 PRODUCTS = (nn.Linear, Linear, nn.Conv1d, nn.Conv2d)
+
+# their targets are places, and their candidates tokens
+PLACES = {"cpc", "wav2vec", "vq_wav2vec", "vq_wav2vec_kmeans"}
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ class Halves(TorchDispatchMode):
 
 def test_networks_compute_in_half_and_nothing_else_does(objective, plugin, casts, monkeypatch):
     job, batch = converted(tiny(objective), plugin)
-    full = {m for q in job.objective.modules() if isinstance(q, GumbelQuantizer) for m in q.modules()}
+    full = {m for q in job.objective.modules() if isinstance(q, GumbelQuantizer | KMeansQuantizer) for m in q.modules()}
     names = {m: n for n, m in nn.ModuleDict({"encoder": job.encoder, "objective": job.objective}).named_modules()}
     dtypes = {}
     for kind in PRODUCTS:
@@ -162,7 +165,7 @@ def test_views_masks_and_targets_are_float32s(objective, plugin, casts, monkeypa
     config = tiny(objective)
     whole, half = given(config, None, monkeypatch), given(config, plugin, monkeypatch)
     assert len(whole) == len(half)
-    assert bool(whole) != (objective == "cpc")  # whose targets are places, and whose candidates are tokens
+    assert bool(whole) != (objective in PLACES)
     for a, b in zip(whole, half, strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b)
 

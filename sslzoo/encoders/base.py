@@ -43,7 +43,8 @@ class Frontend(nn.Module):
     prefix: number of tokens before the first input token, such as a class token; never masked.
     Images may be smaller than the data's (crops): of any size, or with "patches" of a multiple of `stride`.
     offers: capabilities that an objective may need: "tokens"; "patches", which can be dropped; "frames", which can be
-    altered and reconstructed; "causal"; "documents": attention within each document of a packed row.
+    altered and reconstructed; "causal"; "blind": a token's output does not depend on it;
+    "documents": attention within each document of a packed row.
     reads: the data settings that it needs, by name: "sample_rate", "size", "channels", and for text upper bounds,
     "vocab_size" and "max_tokens". Other data are adjusted to these (see `features.compatible`).
     packed: whether a row holds several items, see `documents`; set by `build` for packed data.

@@ -41,6 +41,7 @@ class SequenceEncoder(Encoder):
         self.reads = frontend.reads
         self.feature_dim, self.dim, self.depth = frontend.feature_dim, trunk.dim, trunk.depth
         self.offers = frontend.offers | {"tokens"} | ({"causal"} if trunk.causal else set())
+        self.offers |= {"blind"} if hasattr(trunk, "blind") else set()
         if not (isinstance(trunk, Transformer) and trunk.keeps_apart):
             self.offers -= {"documents"}
 

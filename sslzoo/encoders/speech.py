@@ -61,7 +61,8 @@ class Waveform(Frontend):
     norm: "group" normalises the first layer over time (the base model), "layer" every layer over channels
     (large). normalize_input: whether each utterance is scaled to zero mean and unit variance. An utterance shorter than
     the receptive field is padded to one frame. With "layer" and without normalize_input, a frame depends only on the
-    samples in its receptive field, as CPC requires.
+    samples in its receptive field, as CPC requires. log_compression: log(1 + |x|) of what the convolutions give (wav2vec,
+    1904.05862, section 4.2).
     """
 
     modality = "speech"
@@ -77,6 +78,7 @@ class Waveform(Frontend):
         eps: float = 1e-5,
         normalize_input: bool = True,
         init_std: float = 0.02,
+        log_compression: bool = False,
     ):
         super().__init__()
         if not layers or any(len(layer) != 3 for layer in layers):
@@ -87,6 +89,7 @@ class Waveform(Frontend):
             ConvBlock(channels[i], *layers[i], bias=bias, norm=norms[i]) for i in range(len(layers))
         )
         self.dim, self.feature_dim, self.normalize_input = dim, channels[-1], normalize_input
+        self.log_compression = log_compression
         self.sample_rate, self.reads = sample_rate, {"sample_rate": sample_rate}
         self.stride, self.receptive_field = 1, 1
         for _, kernel, stride in layers:
@@ -118,6 +121,7 @@ class Waveform(Frontend):
         x = inputs[:, None]
         for layer in self.layers:
             x, lengths = layer(x, lengths)
+        x = x.abs().log1p() if self.log_compression else x
         return x.transpose(1, 2), lengths
 
     def normalize(self, features: Tensor) -> Tensor:

@@ -42,6 +42,37 @@ class GumbelQuantizer(nn.Module):
         return torch.einsum("mge,ged->mgd", weight, self.codes).flatten(1), probs, chosen
 
 
+class KMeansQuantizer(nn.Module):
+    """Product quantisation by the nearest entry (vq-wav2vec, 1910.05453, section 3.2), after a linear layer and a norm of
+    each group's part, straight through for the gradient.
+
+    groups: number of codebooks, of `entries` codes each; codes are concatenated to vectors of `dim`.
+    """
+
+    full_precision = True
+
+    def __init__(self, inputs: int, dim: int, groups: int = 2, entries: int = 320):
+        super().__init__()
+        if dim % groups:
+            raise ConfigError(f"code_dim={dim} is not divisible by groups={groups}")
+        self.groups, self.entries = groups, entries
+        self.project, self.norm = nn.Linear(inputs, dim), nn.GroupNorm(groups, dim)
+        self.codes = nn.Parameter(0.01 * torch.randn(groups, entries, dim // groups))
+
+    def forward(self, x: Tensor, commitment: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x [M, C] -> codes [M, dim], the share of each entry in the global batch [groups, entries], chosen entries
+        [M, groups], and |sg(z) - q|^2 + commitment |z - sg(q)|^2 of each row, the mean over dim [M]."""
+        z = self.norm(self.project(x)).float().unflatten(-1, (self.groups, -1))
+        distance = torch.cdist(z.transpose(0, 1), self.codes.float()).transpose(0, 1)  # [M, G, entries]
+        chosen = distance.argmin(-1)
+        picked = _one_hot(chosen, distance)
+        found = torch.einsum("mge,ged->mgd", picked, self.codes)
+        apart = (z.detach() - found).square() + commitment * (z - found.detach()).square()
+        straight = z + (found - z).detach()
+        probs = distributed.all_reduce_mean(picked.detach().sum(0), len(x))
+        return straight.flatten(1), probs, chosen, apart.flatten(1).mean(1)
+
+
 def _one_hot(chosen: Tensor, like: Tensor) -> Tensor:
     """[M, G] -> [M, G, entries]; F.one_hot would synchronize with the device to read the maximum."""
     return torch.zeros_like(like).scatter_(-1, chosen[..., None], 1.0)

@@ -52,7 +52,7 @@ def narrow(name: str) -> dict:
             return node
     if "trunk" not in node:
         return node | {"width": 8}
-    node["trunk"] |= {"dim": 64, "heads": 4, "depth": 2}
+    node["trunk"] |= {"dim": 64, "depth": 2} | ({"heads": 4} if "heads" in node["trunk"] else {})
     node["frontend"]["dim"] = 64
     if "layers" in node["frontend"]:
         node["frontend"]["layers"] = [[32, kernel, stride] for _, kernel, stride in node["frontend"]["layers"]]
