@@ -135,6 +135,12 @@ def tiny(objective: str, *overrides: str) -> dict:
         "wavlm": ["objective.output_dim=16", "objective.mixing.prob=0.8", "objective.mixing.seconds=0.3"],
         "hubert": ["objective.output_dim=16"],
         "igpt": ["encoder=tiny_colors"],
+        "ibot": [
+            "objective.prototypes=24",
+            "objective.hidden_dim=16",
+            "objective.bottleneck=8",
+            "objective.views.count=1",
+        ],
         "ijepa": ["objective.predictor.dim=8", "objective.predictor.depth=1", "objective.predictor.heads=2"],
         "jigsaw": ["encoder=tiny_resnet", "objective.permutations=5", "objective.hidden_dim=16"],
         "lejepa": [

@@ -40,9 +40,10 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def update(self, logits: Tensor) -> None:
-        """c <- momentum c + (1 - momentum) mean of the rows [n, K] of all ranks."""
-        mean = distributed.all_reduce_mean(logits.sum(0), len(logits))
-        self.center.lerp_(mean, 1 - self.momentum)
+        """c <- momentum c + (1 - momentum) mean of the rows [n, K] of all ranks; unchanged if there are none."""
+        count = distributed.all_reduce_sum(logits.new_tensor(float(len(logits))))
+        mean = distributed.all_reduce_sum(logits.sum(0)) / count.clamp(min=1)
+        self.center.lerp_(mean, (1 - self.momentum) * (count > 0))
 
 
 def warmed_up(start: float, end: float, epochs: int, epoch: int) -> float:

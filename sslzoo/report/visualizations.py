@@ -11,6 +11,8 @@ batch, V views, T tokens; `rank` is the number of candidates that scored as high
     jigsaws         tiles [B, 9, C, S, S] as they were shuffled; permutations int64 [P, 9]; target and prediction [B]
     masked_patches  images and prediction [B, C, S, S] in 0..1; mask bool [B, P], P a square; mean [C, 1, 1], the
                     colour of masked patches
+    masked_codes    images [B, C, S, S] in 0..1; mask and right bool [B, P], P a square: of which masked patches the
+                    code was named; mean [C, 1, 1]
     target_blocks   images [B, C, S, S]; context bool [B, P]; targets int64 [B, M, N], patches of the blocks; rank
                     [B, M * N], among the P patches of the image
     next_colors     images and prediction [B, C, S, S] in 0..1; bits [B], of a pixel
@@ -136,6 +138,17 @@ def _masked_patches(shown: dict) -> dict:
     return gallery(title, each, ["whole", "seen", "rebuilt"] * len(images), columns=6)
 
 
+def _masked_codes(shown: dict) -> dict:
+    images, mask, right = shown["images"], shown["mask"], shown["right"]
+    side = math.isqrt(mask.shape[1])
+    patch = images.shape[-1] // side
+    hidden, lost = (np.kron(x.reshape(-1, 1, side, side), np.ones((patch, patch), bool)) for x in (mask, mask & ~right))
+    views = np.stack([images, *(np.where(x, shown["mean"], images) for x in (hidden, lost))], 1)
+    counts = zip(right.sum(1).tolist(), mask.sum(1).tolist(), strict=True)
+    title = "Images, what was seen of them, and the masked patches that were given the teacher's code"
+    return gallery(title, views, [f"{found} of {many}" for found, many in counts], columns=6)
+
+
 def _target_blocks(shown: dict) -> dict:
     images, targets = shown["images"], shown["targets"]
     images = images / 255 if images.dtype == np.uint8 else images
@@ -220,6 +233,7 @@ KINDS = {
     "rotations": _rotations,
     "jigsaws": _jigsaws,
     "masked_patches": _masked_patches,
+    "masked_codes": _masked_codes,
     "target_blocks": _target_blocks,
     "next_colors": _next_colors,
     "masked_frames": _masked_frames,
