@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslzoo import compat, own, weights
+from sslzoo import allowed, compat, own, weights
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import target
 from sslzoo.run import Run, check_signed, sha256
@@ -27,8 +27,17 @@ def described(run: Run) -> dict:
             f"{tokenizer} is not the tokenizer that the run's encoder was trained with, so that its ids mean other texts: put "
             "the run's own back, or delete the run and train it again"
         )
+    mine = {top: folder for top, folder in saved.get("own", {}).items() if not within(folder, run.folder)}
+    for path in (run.encoder, run.objective):
+        if path.exists():
+            allowed.check(json.loads(path.read_text(encoding="utf-8")), str(path), mine)
     own.find_again(saved.get("own", {}), run.folder)
     return saved
+
+
+def within(folder: str, run: Path) -> bool:
+    """Whether a folder lies in that of the runs: it came with them, and its modules are not the user's own."""
+    return run.resolve().parent in (Path(folder).resolve(), *Path(folder).resolve().parents)
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], absent: Collection[str]) -> None:

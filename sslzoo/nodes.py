@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import hydra
 
-from sslzoo import compat
+from sslzoo import allowed, compat
 from sslzoo.bounds import check_number
 from sslzoo.errors import ConfigError, UserError, nearest
 
@@ -33,7 +33,10 @@ def target(path: str, where: str):
         raise ConfigError(f"{where}: cannot import {path}: {str(error).splitlines()[0]}{hint}") from error
     if not hasattr(found, name):
         raise ConfigError(f"{where}: there is no {name} in {module}{nearest(name, vars(found))}")
-    return getattr(found, name)
+    found = getattr(found, name)
+    if module.split(".")[0] in allowed.PREFIXES[1:] and not isinstance(found, type):  # such as torch.hub.load
+        raise ConfigError(f"{where}: {path} is no class, and of {module.split('.')[0]} a config may name only classes")
+    return found
 
 
 def fits(value, hint) -> bool:

@@ -11,7 +11,7 @@ import sslzoo
 
 ROOT = Path(sslzoo.__file__).parent
 LEAVES = {
-    "compat", "config", "disk", "errors", "hints", "lock", "own", "progress", "recipes", "rng", "run", "schema",
+    "allowed", "compat", "config", "disk", "errors", "hints", "lock", "own", "progress", "recipes", "rng", "run", "schema",
     "signal_stack",
 }  # fmt: skip
 MAY = {  # what a package may import of ours, beside itself and the leaves

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sslzoo import allowed
 from sslzoo.cli import early, sweep
-from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders
-from sslzoo.cli.help import composition, table
+from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders, without_allowed
+from sslzoo.cli.help import composition, searched, table
 from sslzoo.cli.importing import with_imported
 from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, choices, explain, options
@@ -128,6 +129,7 @@ def composed(name: str, argv: list[str], work) -> None:
     if asked and not argv:
         print(explain(name))
         return
+    argv = without_allowed(argv)
     check_flags(argv)
     check_blanks(argv)
     argv = as_texts(as_recipes(argv if asked else with_imported(name, argv)))
@@ -135,6 +137,9 @@ def composed(name: str, argv: list[str], work) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {folder} is not a folder")
+    added = [path.removeprefix("file://") for x in argv if x.startswith("hydra.searchpath=") for path in searched(x)]
+    for folder in [*folders, *(Path(path) for path in added if Path(path).is_dir())]:
+        allowed.add(allowed.held_by(folder))
     modules_last(folders)
     # argparse needs all overrides together, but users write flags between them
     overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
@@ -149,6 +154,11 @@ def composed(name: str, argv: list[str], work) -> None:
     flags = [word for word in argv if word not in overrides]
     if any(flag.partition("=")[0] in ("--cfg", "-c") for flag in flags):
         held(name, overrides, folders)
+    if folders:  # Hydra makes its callbacks before any job
+        from omegaconf import OmegaConf
+
+        own = OmegaConf.to_container(composition(name, overrides, folders).hydra)
+        allowed.check({"hydra": own}, more=allowed.HYDRA)
 
     def perform(config, adjust=None) -> float | None:
         chosen = sweep.choices()

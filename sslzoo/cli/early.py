@@ -12,7 +12,7 @@ import typing
 from functools import lru_cache
 from pathlib import Path
 
-from sslzoo import nodes
+from sslzoo import allowed, nodes
 from sslzoo.run import Run
 
 ROOT = Path(nodes.__file__).parent
@@ -32,7 +32,9 @@ def refuse(config: dict) -> None:
 
 
 def refuse_settings(config: dict) -> None:
-    """Raise ConfigError for a setting that its class does not take. References may be unresolved."""
+    """Raise ConfigError for a class that a config may not name, and a setting that its class does not take. References may
+    be unresolved."""
+    allowed.check(config)
     for name, node in config.items():
         nodes.check(node, str(name), written_signature)
 
@@ -141,6 +143,22 @@ def _type(annotation: ast.expr | None):
     words = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} if annotation else set()
     if annotation is None or not words <= PLAIN.keys() or any(isinstance(x, ast.Call) for x in ast.walk(annotation)):
         return typing.Any
-    return eval(
-        ast.unparse(annotation), {"__builtins__": {}}, PLAIN
-    )  # names of plain types, and nothing that is called
+    return _plain_type(annotation)
+
+
+def _plain_type(node: ast.expr | None):
+    """The type that an annotation of plain types spells."""
+    match node:
+        case ast.Name():
+            return PLAIN[node.id]
+        case ast.Constant():
+            return node.value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.Subscript():
+            return _plain_type(node.value)[_plain_type(node.slice)]
+        case ast.Tuple():
+            return tuple(map(_plain_type, node.elts))
+        case ast.BinOp(op=ast.BitOr()):
+            return _plain_type(node.left) | _plain_type(node.right)
+    return typing.Any

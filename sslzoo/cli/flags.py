@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+from sslzoo import allowed
 from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError, nearest
 from sslzoo.hints import meant
@@ -48,6 +49,24 @@ def config_folders(argv: list[str]) -> list[Path]:
     return found
 
 
+def without_allowed(argv: list[str]) -> list[str]:
+    """The words without --allow MODULE and --allow=MODULE, whose modules are allowed (`allowed.check`)."""
+    found, named, place = [], [], 0
+    while place < len(argv):
+        flag, equal, value = argv[place].partition("=")
+        if flag != "--allow":
+            found.append(argv[place])
+        else:
+            value = value if equal else argv[place + 1] if place + 1 < len(argv) else ""
+            place += not equal
+            if not re.fullmatch(r"[A-Za-z_]\w*(,[A-Za-z_]\w*)*", value):
+                raise ConfigError(f"--allow takes a module's name, such as --allow mypackage; got '{value}'")
+            named += value.split(",")
+        place += 1
+    allowed.add(named)
+    return found
+
+
 def check_flags(argv: list[str]) -> None:
     """Raise ConfigError for an unknown flag, where Hydra's parser would print its whole usage."""
     from hydra._internal.utils import get_args_parser
@@ -59,7 +78,7 @@ def check_flags(argv: list[str]) -> None:
             if hint := meant(flag.lstrip("-"), None):
                 raise ConfigError(f"there is no flag '{flag}'{hint} (settings are KEY=VALUE, without dashes)")
             raise ConfigError(
-                f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --traceback"
+                f"there is no flag '{flag}'{nearest(flag, known)} — flags: --cfg job, --multirun, --config-dir, --allow, --traceback"
             )
 
 

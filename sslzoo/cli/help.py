@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from sslzoo import allowed
 from sslzoo.cli.early import Source, written_signature
 from sslzoo.config import CONF, FURTHER, options
 from sslzoo.errors import ConfigError
@@ -28,12 +29,20 @@ def composition(name: str, overrides: list[str], folders: list[Path]):
     ConfigError."""
     from hydra import compose, initialize_config_dir
 
-    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
+    given = [word for word in overrides if word.startswith("hydra.searchpath=")]
+    paths = [f"file://{folder.resolve()}" for folder in folders] + [p for word in given for p in searched(word)]
+    overrides = [word for word in overrides if word not in given]
+    search = [f"hydra.searchpath=[{','.join(paths)}]"] if paths else []
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(name, [*search, *first_of_sweep(overrides)], return_hydra_config=True)
     except Exception as error:
         raise ConfigError(one_line(error, folders, name, overrides)) from error
+
+
+def searched(override: str) -> list[str]:
+    """The paths of hydra.searchpath=[file://…,…]."""
+    return [path.strip(" '\"") for path in override.partition("=")[2].strip("[]'\"").split(",") if path.strip(" '\"")]
 
 
 def table(name: str, overrides: list[str], folders: list[Path]) -> str:
@@ -90,6 +99,7 @@ def signature(path: str | None) -> tuple[dict[str, str], dict[str, str]]:
     written = written_signature(path, "")
     if written is None:
         try:
+            allowed.check({"_target_": path})
             cls = target(path, "")
             parameters, doc = inspect.signature(cls).parameters, inspect.getdoc(cls) or ""
         except Exception:  # noqa: BLE001 (help without this class)
