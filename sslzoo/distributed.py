@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 _alone = False  # inside `alone()`
 
@@ -107,6 +108,19 @@ def gather_objects(x: Any) -> list:
     found = [None] * world_size()
     dist.all_gather_object(found, x)
     return found
+
+
+def whole(x: Any) -> Any:
+    """A tensor that is sharded over the ranks (`trainer=fsdp`) as a whole one, by a gather that every rank must call;
+    anything else as it is."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def shard_like(x: Any, parameter: Tensor) -> Any:
+    """A whole tensor, equal on all ranks, sharded as a parameter of its shape is; anything else as it is."""
+    if not (isinstance(parameter, DTensor) and isinstance(x, Tensor) and x.shape == parameter.shape):
+        return x
+    return distribute_tensor(x.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 def all_reduce_mean(sums: Tensor, count: Tensor | float) -> Tensor:

@@ -1,5 +1,6 @@
 """The LightningModule of pretraining, independent of the encoder, objective and optimiser."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
 import lightning as L
@@ -39,6 +40,14 @@ class Pretrain(L.LightningModule):
     def layer_dropping(self) -> list[nn.Module]:
         """The trunks with layer drop."""
         return [module for module in self.modules() if hasattr(module, "layer_drop_seed")]
+
+    def gathered(self) -> AbstractContextManager:
+        """A context in which ranks may call parts of the module on their own: all parameters are whole."""
+        return nullcontext()
+
+    def parts_to_save(self) -> tuple[nn.Module, nn.Module]:
+        """(encoder, objective) with all their weights. To be called by every rank."""
+        return self.encoder, self.objective
 
     def configure_optimizers(self):
         return self.optim.build(self)
@@ -88,7 +97,7 @@ class Pretrain(L.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         if self.parts > 1:
             torch._foreach_mul_(gradients, self.first_total / self.total)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = distributed.whole(torch.nn.utils.get_total_norm(gradients))
         self.unseen.add(self.global_step, self.items, self.loss / self.parts, norm)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:

@@ -1,5 +1,7 @@
 """Work done by processes that talk over gloo, and what each of them found."""
 
+import socket
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -17,6 +19,13 @@ def on_ranks(work, folder, world: int, start_method: str = "fork") -> list:
     folder.mkdir(exist_ok=True)
     mp.start_processes(_rank, (work, folder, world), nprocs=world, start_method=start_method)
     return [torch.load(folder / f"found{rank}", weights_only=True) for rank in range(world)]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def on_two_ranks(work, folder) -> list:

@@ -76,5 +76,6 @@ class KeepBest(Validate):
         self.history.append((step, score))
         if self.best is None or better(metric, score, self.best[1]) or math.isnan(self.best[1]):
             self.best = step, score
-            self.kept = {k: x.detach().cpu().clone() for k, x in trained(module.encoder, module.objective).items()}
+            found = trained(module.encoder, module.objective)
+            self.kept = {k: distributed.whole(x.detach()).cpu().clone() for k, x in found.items()}
         return {f"val_{name}": value for name, value in scores.items()}

@@ -58,6 +58,10 @@ class Block(nn.Module):
         self.attention_scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.mlp_scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
 
+    def without_effect(self, x: Tensor) -> Tensor:
+        """x plus zero times the weights, so that each has a gradient: a layer that is dropped."""
+        return x + 0.0 * sum(p.sum() for p in self.parameters())
+
     def mlp(self, x: Tensor) -> Tensor:
         inner = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
         out = self.down(self.drop_activation(inner))

@@ -205,8 +205,7 @@ class Transformer(nn.Module):
         """The state after block `number`."""
         layer = self.blocks[number * len(self.blocks) // self.depth]  # neighbours may share one
         if self.training and self.layer_drop and self._dropped(number):
-            # add zero times the weights, so that each has a gradient
-            return replace(state, x=state.x + 0.0 * sum(p.sum() for p in layer.parameters()))
+            return replace(state, x=layer.without_effect(state.x))
         before = state.prefix[number] if state.prefix else None
         layer_kv = state.cache.layers[number] if state.cache is not None and state.cache.layers else None
         if layer_kv is not None:

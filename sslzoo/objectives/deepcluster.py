@@ -72,7 +72,8 @@ class DeepCluster(Objective):
         self.labels.copy_(distributed.all_reduce_sum(self.labels))  # 0 for other ranks' images
         self.sizes.copy_(torch.bincount(self.labels, minlength=self.clusters))
         generator = torch.Generator().manual_seed(seed)
-        self.head.weight.copy_(torch.empty(self.head.weight.shape).normal_(std=0.01, generator=generator))
+        weight = torch.empty(self.head.weight.shape).normal_(std=0.01, generator=generator)
+        self.head.weight.copy_(distributed.shard_like(weight, self.head.weight))
         self.head.bias.zero_()
         self.rounds.add_(1)
         return [self.head.weight, self.head.bias]

@@ -115,7 +115,8 @@ class OnlineProbe(StepCallback):
         step = trainer.global_step
         if step % self.steps and step != module.total_steps:
             return
-        with evaluating(module), distributed.alone(), trainer.precision_plugin.val_step_context():
+        context = trainer.precision_plugin.val_step_context()
+        with evaluating(module), module.gathered(), distributed.alone(), context:
             module.logged |= self.measure(module)
 
     @torch.no_grad()

@@ -98,9 +98,10 @@ class Finish(StepCallback):
         if trainer.global_step < module.total_steps:
             return
         visualization = self.visualize(module)
+        encoder, objective = module.parts_to_save()
         if not trainer.is_global_zero:
             return
-        self.save(module.encoder, module.objective)
+        self.save(encoder, objective)
         if visualization:
             write_atomic(self.run.visualization, lambda path: torch.save(visualization, path))
         write_json(
@@ -122,7 +123,7 @@ class Finish(StepCallback):
         """The objective's visualization of a batch. Every rank computes it, as sharded weights need all ranks."""
         module.eval()
         try:
-            with distributed.alone():
+            with module.gathered(), distributed.alone(), torch.no_grad():
                 batch = self.example().to(module.device)
                 shown = module.objective.visualize(module.encoder, batch, module.total_steps)
             if shown and self.sample_rate:

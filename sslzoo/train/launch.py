@@ -20,7 +20,7 @@ from sslzoo.errors import ConfigError, Stopped, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.progress import quiet
 from sslzoo.run import Run
-from sslzoo.train import additions, blocks, cluster
+from sslzoo.train import additions, blocks, cluster, sharding
 from sslzoo.train.cadence import Cadence
 from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
 from sslzoo.train.effective_batch import EffectiveBatch
@@ -177,9 +177,8 @@ def pretrain(job, run: Run) -> bool:
         say(line)
     rate = getattr(job.data, "sample_rate", None)
     stop = GracefulStop()
-    module = Pretrain(
-        job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts
-    )
+    kind = sharding.ShardedPretrain if settings.strategy == "fsdp" else Pretrain
+    module = kind(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts)
     module.also_log = [val_every.steps] if val_every and val_every.steps else []
     save = partial(job.save, run, {"items": len(splits["train"]), "epoch_steps": steps})
     about = outline(job, splits, None if measured is None else len(measured), steps)
@@ -227,11 +226,13 @@ def pretrain(job, run: Run) -> bool:
     return run.done and trainer.is_global_zero
 
 
-def strategy_of(name: str) -> str | Strategy:
-    """The strategy of a Lightning name. DDP strategies (ddp, ddp_fork, ddp_spawn, …) are built here with
-    broadcast_buffers=False: buffers (a queue, a label per image) are initialised from the seed and updated with
-    gathered values, so they are equal on all ranks already. gradient_as_bucket_view=True saves a copy of the gradients.
-    No static_graph: layer drop changes the graph."""
+def strategy_of(name: str, ranks: int = 1) -> str | Strategy:
+    """The strategy of a name: "fsdp" is FSDP2, the others are Lightning's names. DDP strategies (ddp, ddp_fork,
+    ddp_spawn, …) are built here with broadcast_buffers=False: buffers (a queue, a label per image) are initialised from
+    the seed and updated with gathered values, so they are equal on all ranks already. gradient_as_bucket_view=True
+    saves a copy of the gradients. No static_graph: layer drop changes the graph."""
+    if name == "fsdp":
+        return sharding.FullyShardedStrategy(ranks)
     if name not in StrategyRegistry or StrategyRegistry[name]["strategy"] is not DDPStrategy:
         return name  # "auto", or another that Lightning builds
     return DDPStrategy(**StrategyRegistry[name]["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -239,7 +240,8 @@ def strategy_of(name: str) -> str | Strategy:
 
 def lightning_trainer(settings: Settings, run: Run, callbacks: list, loggers: list) -> L.Trainer:
     """Raises ConfigError if Lightning refuses the callbacks, such as two stateful ones of one class."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     plugins, arithmetic, device = [SignedIO()], settings.arithmetic, "cuda" if settings.on_gpu else "cpu"
     if arithmetic != "32-true":
         plugins.append(HalfPrecision(arithmetic, device))
@@ -251,7 +253,7 @@ def lightning_trainer(settings: Settings, run: Run, callbacks: list, loggers: li
             accelerator="gpu" if settings.on_gpu else "cpu",
             devices=settings.devices,
             num_nodes=settings.nodes,
-            strategy=strategy_of(settings.strategy),
+            strategy=strategy_of(settings.strategy, settings.ranks),
             max_steps=settings.max_steps,
             max_epochs=-1,
             gradient_clip_val=settings.gradient_clip,

@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from sslzoo.errors import ConfigError
 from sslzoo.train.groups import WRAPPER, param_groups
@@ -103,7 +104,9 @@ def fastest(kind: type[torch.optim.Optimizer], groups: list[dict], **settings) -
     """A torch optimiser, fused if torch has fused kernels for the parameters, else foreach. (torch's own check comes
     at the first step, too late to choose.)"""
     parameters = [p for group in groups for p in group["params"]]
-    if not all(type(p) is nn.Parameter and p.is_floating_point() and p.device.type in FUSED for p in parameters):
+    # of a sharded parameter torch has fused AdamW only
+    kinds = (nn.Parameter, DTensor) if kind is torch.optim.AdamW else (nn.Parameter,)
+    if not all(type(p) in kinds and p.is_floating_point() and p.device.type in FUSED for p in parameters):
         return kind(groups, foreach=True, **settings)  # type: ignore[call-arg]
     optimizer = kind(groups, fused=True, **settings)  # type: ignore[call-arg]
     # a fused step would unscale fp16 gradients itself, after their norm and clipping; let the scaler unscale them

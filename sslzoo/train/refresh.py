@@ -50,7 +50,7 @@ class RefreshFeatures(StepCallback):
         every = module.objective.refresh_every
         if every is None or trainer.global_step % every:
             return
-        with trainer.precision_plugin.forward_context():
+        with trainer.precision_plugin.forward_context(), module.gathered():
             share = self.features(module) if self.needed(module.objective, trainer.global_step) else NO_FEATURES
         for parameter in module.objective.refresh(*share):
             for optimizer in trainer.optimizers:

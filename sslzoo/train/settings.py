@@ -19,19 +19,19 @@ PRECISIONS: dict[str | int, str] = {  # -> Lightning's name
 
 @dataclass
 class Settings:
-    """max_steps: optimiser steps. devices, nodes: ranks per host and number of hosts. strategy: Lightning's name;
-    "auto" is one process, "ddp" one per rank. precision: of encoder and heads; "auto" is bf16 if the accelerator
-    supports it, else 32 bits; Lightning's names work too (see `train.precision`). tf32: whether a GPU may round the
-    inputs of float32 matmuls and convolutions to 10 bits. save_every, val_every: how often a checkpoint is written and
-    the validation loss measured, in steps, seconds or epochs (see `train.cadence`); both also at the last step;
-    val_every=None for no validation, "auto" for about ten times a run on a few batches (see `train.validate`). keep:
-    number of checkpoints to keep. accumulate: number of micro-batches that a step's batch is split into; the gradient
-    is that of the whole batch, except for terms that compare rows (negatives, batch norm), which see one micro-batch.
-    activation_checkpointing: whether transformer blocks recompute their activations in the backward pass. compile:
-    whether they are compiled; then a batch is padded to the longest item of its bucket. on_collapse: warn, or stop.
-    workers: loader processes per rank. max_units_per_rank: what a rank computes at a time at most, in the units of
-    data.batch (items, or seconds or tokens with padding): `accumulate` is derived from it and the number of ranks; None
-    to set `accumulate` itself.
+    """max_steps: optimiser steps. devices, nodes: ranks per host and number of hosts. strategy: "auto" is one process,
+    "ddp" one per rank, "fsdp" the same with parameters sharded (see `train.sharding`), or another name of Lightning's.
+    precision: of encoder and heads; "auto" is bf16 if the accelerator supports it, else 32 bits; Lightning's names work
+    too (see `train.precision`). tf32: whether a GPU may round the inputs of float32 matmuls and convolutions to 10
+    bits. save_every, val_every: how often a checkpoint is written and the validation loss measured, in steps, seconds
+    or epochs (see `train.cadence`); both also at the last step; val_every=None for no validation, "auto" for about ten
+    times a run on a few batches (see `train.validate`). keep: number of checkpoints to keep. accumulate: number of
+    micro-batches that a step's batch is split into; the gradient is that of the whole batch, except for terms that
+    compare rows (negatives, batch norm), which see one micro-batch. activation_checkpointing: whether transformer
+    blocks recompute their activations in the backward pass. compile: whether they are compiled; then a batch is padded
+    to the longest item of its bucket. on_collapse: warn, or stop. workers: loader processes per rank.
+    max_units_per_rank: what a rank computes at a time at most, in the units of data.batch (items, or seconds or tokens
+    with padding): `accumulate` is derived from it and the number of ranks; None to set `accumulate` itself.
     """
 
     max_steps: int = 1000
@@ -104,6 +104,10 @@ class Settings:
         for start, package in (("deepspeed", "deepspeed"), ("xla", "torch_xla")):
             if self.strategy.startswith(start) and importlib.util.find_spec(package) is None:
                 raise ConfigError(f"trainer.strategy={self.strategy} needs a package: pip install {package}")
+        if self.strategy == "fsdp":
+            if self.precision in ("fp16", "16-mixed"):
+                raise ConfigError("trainer=fsdp computes in bf16 or 32 bits: set trainer.precision=bf16")
+            return
         if self.strategy.startswith(("fsdp", "deepspeed", "model_parallel")) and not self.on_gpu:
             raise ConfigError(f"trainer.strategy={self.strategy} needs a GPU, and none is used: choose trainer=ddp")
         if self.strategy.startswith("single") and self.ranks > 1:

@@ -80,7 +80,8 @@ class Validate(StepCallback):
         step = trainer.global_step
         if not self.timer.due(step, module) and step != module.total_steps:
             return
-        with evaluating(module), torch.no_grad(), trainer.precision_plugin.val_step_context():
+        context = trainer.precision_plugin.val_step_context()
+        with evaluating(module), torch.no_grad(), module.gathered(), context:
             module.logged |= self.measure(module)
 
     def measure(self, module) -> dict[str, float]:

@@ -75,5 +75,5 @@ def test_no_strategy_broadcasts_buffers(name):
 
 
 def test_other_strategies_are_lightnings():
-    for name in ("auto", "fsdp", "deepspeed", "no such"):
+    for name in ("auto", "deepspeed", "no such"):
         assert launch.strategy_of(name) == name

@@ -16,7 +16,7 @@ from sslzoo.train.settings import Settings
         ],
         ({"gradient_clip": -1.0}, "trainer.gradient_clip is the largest norm of a gradient, .*; got -1.0"),
         ({"strategy": "dpp"}, "there is no trainer.strategy='dpp' — did you mean 'ddp'"),
-        ({"strategy": "fsdp", "accelerator": "cpu"}, "trainer.strategy=fsdp needs a GPU"),
+        ({"strategy": "fsdp_cpu_offload", "accelerator": "cpu"}, "trainer.strategy=fsdp_cpu_offload needs a GPU"),
         ({"strategy": "deepspeed"}, "trainer.strategy=deepspeed needs a package: pip install deepspeed"),
         ({"strategy": "single_device", "devices": 2}, "2 ranks need another strategy than single_device"),
         ({"workers": -1}, "workers must be at least 0"),

@@ -1,0 +1,135 @@
+"""Fully sharded training (trainer=fsdp): parameters, gradients and the optimiser's state are split over the ranks, and
+gathered a block at a time (Zhao et al. 2023, 2304.11277; PyTorch's FSDP2, `torch.distributed.fsdp.fully_shard`).
+
+A training step is one forward of the root module, so that what lies outside of blocks (front ends, heads, quantisers,
+a teacher's) is whole throughout it, however an objective calls an encoder's stages. Outside of a step, `gathered` makes
+everything whole.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from sslzoo import distributed
+from sslzoo.pretrain import Pretrain
+
+
+def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
+    """The blocks of all trunks in a module, of teachers and decoders too; of a recurrent trunk, which holds its weights
+    in lists of its own, none."""
+    for part in module.modules():
+        if isinstance(blocks := getattr(part, "blocks", None), nn.ModuleList | nn.Sequential):
+            yield from (block for block in blocks if not isinstance(block, nn.RNNBase))
+
+
+class ShardedPretrain(Pretrain):
+    """A `Pretrain` whose parameters are sharded before the optimiser is built."""
+
+    twins: nn.Module | None = None  # its parts without storage, to be filled and saved
+
+    def configure_model(self) -> None:
+        if self.twins is None:
+            self.shard(self.device_mesh["data_parallel"])
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shard each block, then the rest as the root, over a mesh of one dimension."""
+        twins = copy.deepcopy(nn.ModuleDict({"encoder": self.encoder, "objective": self.objective})).to("meta")
+        object.__setattr__(self, "twins", twins)  # not as a part of this module
+        for parameter in self.parameters():
+            parameter.data = parameter.data.contiguous()  # convolutions may be channels-last, which FSDP2 does not take
+        blocks = list(dict.fromkeys(blocks_of(self)))
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+            if hasattr(block, "without_effect"):
+                register_fsdp_forward_method(block, "without_effect")
+        fully_shard(self, mesh=mesh)
+        # by itself FSDP2 prefetches in the order of all forwards since the last step, which differs between ranks where
+        # they validate on different numbers of batches: then they would wait for each other for ever
+        self.set_modules_to_backward_prefetch([self])
+        for before, block in pairwise([self, *blocks]):
+            block.set_modules_to_backward_prefetch([before])
+        for name in ("training_step", "begin"):
+            register_fsdp_forward_method(self, name)
+
+    def begin(self) -> None:
+        """A forward of the root that computes nothing: it makes the blocks its own."""
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """As `Pretrain.gathered`. Assignments to parameters are lost."""
+        self.begin()
+        units = [part for part in self.modules() if isinstance(part, FSDPModule)]
+        for unit in units:
+            unit.unshard()
+            unit.set_reshard_after_forward(False, recurse=False)
+        try:
+            yield
+        finally:
+            for unit in units:
+                unit.set_reshard_after_forward(unit is not self, recurse=False)
+                unit.reshard()
+
+    def parts_to_save(self) -> tuple[nn.Module, nn.Module]:
+        self.twins.load_state_dict(
+            {name: distributed.whole(x).cpu() for name, x in self.state_dict().items()}, assign=True
+        )
+        return self.twins["encoder"], self.twins["objective"]
+
+
+class FullyShardedStrategy(ModelParallelStrategy):
+    """Lightning's strategy for FSDP2, whose checkpoints are those of one rank: whole tensors, gathered on the first rank,
+    in the same order. So a run goes on with any number of ranks, sharded or not."""
+
+    lightning_restore_optimizer = True
+
+    def __init__(self, ranks: int):
+        super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return self._on_first_rank(self.lightning_module.state_dict())
+
+    def optimizer_state(self, optimizer) -> dict[str, Any]:
+        found = optimizer.state_dict()
+        states = {number: self._on_first_rank(state) for number, state in found["state"].items()}
+        return {**found, "state": states}
+
+    def _on_first_rank(self, state: dict) -> dict[str, Any]:
+        found = {}
+        for name, x in state.items():
+            whole = distributed.whole(x)  # by all ranks
+            found[name] = whole.cpu() if isinstance(whole, Tensor) else whole
+            if not self.is_global_zero:
+                found[name] = None
+        return found
+
+    def load_checkpoint(self, checkpoint_path, weights_only=None) -> dict[str, Any]:
+        return self.checkpoint_io.load_checkpoint(checkpoint_path)
+
+    def load_model_state_dict(self, checkpoint, strict: bool = True) -> None:
+        module = self.lightning_module
+        own = module.state_dict()
+        found = {
+            name: distributed.shard_like(x, own[name]) if name in own else x
+            for name, x in checkpoint["state_dict"].items()
+        }
+        module.load_state_dict(found, strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint) -> None:
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            states = {
+                number: {name: distributed.shard_like(x, parameters[number]) for name, x in state.items()}
+                for number, state in saved["state"].items()
+            }
+            groups = [  # what torch computes it with is not of the run
+                {**group, **{key: own[key] for key in ("fused", "foreach") if key in own}}
+                for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+            ]
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
