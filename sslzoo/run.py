@@ -5,6 +5,7 @@ runs/<name>/
     overrides.yaml         the overrides as typed by the user
     metrics.csv            one row per logged step
     events.jsonl           warnings (collapse), one JSON object per line
+    heartbeat.json         how far it is, while it is trained
     visualization.pt       the objective's inputs and outputs on one batch (in older runs: show.pt)
     checkpoints/step=00000100.ckpt, .sha256
     encoder.safetensors, encoder.json    the trained encoder, and the config to rebuild it
@@ -69,6 +70,10 @@ class Run:
     @property
     def events(self) -> Path:
         return self.folder / "events.jsonl"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.folder / "heartbeat.json"
 
     @property
     def visualization(self) -> Path:

@@ -17,7 +17,7 @@ from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.importing import import_
 from sslzoo.cli.listing import list_
-from sslzoo.cli.registry import runs
+from sslzoo.cli.registry import runs, watch
 from sslzoo.cli.sharding import shard
 from sslzoo.cli.terminal import end_on_signals, streams
 from sslzoo.config import FURTHER
@@ -227,6 +227,7 @@ COMMANDS = {
     "export": export,
     "report": report,
     "runs": runs,
+    "watch": watch,
     "docs": docs,
     "list": list_,
     "cache": cache_,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sslzoo.cli.flags import config_folders
+from sslzoo.cli.registry import ACTIONS
 from sslzoo.config import CONF, GROUPS
 from sslzoo.report.runs import folders
 
@@ -65,6 +66,9 @@ def candidates(line: str, commands) -> list[str]:
         return [name for name in GROUPS if name.startswith(typed[-1])]
     if command == "report":
         return runs([], typed[-1])
+    if command == "runs":
+        acts = [name for name in ACTIONS if len(typed) == 1 and name.startswith(typed[-1])]
+        return acts + (runs(typed, typed[-1]) if len(typed) > 1 and typed[0] in ("show", "diff", "rm") else [])
     return []  # the shell then completes files
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from sslzoo.run import Run
 
 SIGNS = ("config.yaml", "DONE", "metrics.csv", "encoder.json", "summary.json", "checkpoints")  # a run has one or more
 NO_SETTINGS = ("name", "root", "metric", "trainer.progress", "trainer.workers")  # no effect on the trained weights
+OLD = 60.0  # seconds without a heartbeat after which a run on another machine is taken for dead
 NODES = ("objective", "task", "data", "encoder")
 
 
@@ -21,8 +24,8 @@ NODES = ("objective", "task", "data", "encoder")
 class Row:
     """The status of one run.
 
-    name: its folder under the root. status: done, running, stopped (the same command continues it), failed, or broken:
-    files are missing or cannot be read. settings: those that differ from the defaults. loss, val_loss: after the last
+    name: its folder under the root. status: done, running, stopped (the same command continues it), died (the same, of a
+    process that ended without a word), failed, or broken: files are missing or cannot be read. settings: those that differ from the defaults. loss, val_loss: after the last
     logged step. scores: {task: test score} of probes (linear head) and adaptations. fault: what is wrong, in words.
     """
 
@@ -101,9 +104,27 @@ def row(run: Run, name: str | None = None) -> Row:
 def status(run: Run) -> str:
     if run.done:
         return "done"
-    if holder(run.folder) is not None:
+    beat = heartbeat(run)
+    # the lock is of this machine's processes; another's are known by a heartbeat that is not old
+    if holder(run.folder) is not None or (
+        beat and beat["host"] != socket.gethostname() and time.time() - beat["time"] < OLD
+    ):
         return "running"
-    return "failed" if run.failure.exists() else "stopped"
+    if run.failure.exists():
+        return "failed"
+    return "died" if beat else "stopped"
+
+
+def heartbeat(run: Run) -> dict | None:
+    """How far a run is that is being trained, or was when it died (see `train.heartbeat`); None for others."""
+    try:
+        found = json.loads(run.heartbeat.read_text(encoding="utf-8"))
+        numbers = {key: float(found[key]) for key in ("step", "of", "time", "seconds", "steps")}
+        return numbers | {key: int(numbers[key]) for key in ("step", "of", "steps")} | {
+            "loss": found.get("loss"), "host": str(found["host"]), "pid": int(found["pid"]),
+        }  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def failure(run: Run) -> str | None:

@@ -27,6 +27,7 @@ from sslzoo.train.effective_batch import EffectiveBatch
 from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard, OverfitGuard
 from sslzoo.train.health import FeatureHealth
+from sslzoo.train.heartbeat import Heartbeat
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.outline import lines, outline
 from sslzoo.train.precision import HalfPrecision, allow_tf32
@@ -195,6 +196,7 @@ def pretrain(job, run: Run) -> bool:
         OverfitGuard(run, say) if val_every else None,
         *additions.made(config, "callbacks", run),  # before the file, which has what they log
         MetricsFile(run),
+        Heartbeat(run),
         report,
         stop,
         Finish(run, save, example, job.data.describe, about, rate),
