@@ -16,6 +16,7 @@ from sslzoo.cli.documenting import docs
 from sslzoo.cli.exporting import export
 from sslzoo.cli.flags import Parser, config_folders
 from sslzoo.cli.importing import import_
+from sslzoo.cli.launching import launch
 from sslzoo.cli.listing import list_
 from sslzoo.cli.registry import runs, watch
 from sslzoo.cli.sharding import shard
@@ -193,10 +194,12 @@ def report(argv: list[str]) -> None:
 
 def doctor(argv: list[str]) -> None:
     """what this machine has, and what would fail on it"""
-    Parser(prog="sslzoo doctor", description=doctor.__doc__).parse_args(argv)
+    parser = Parser(prog="sslzoo doctor", description=doctor.__doc__)
+    parser.add_argument("--ranks", type=int, help="also try so many ranks on this machine: a step and an all-reduce")
+    args = parser.parse_args(argv)
     from sslzoo.cli.doctor import examine
 
-    if not examine():
+    if not examine(args.ranks):
         sys.exit(1)
 
 
@@ -231,6 +234,7 @@ COMMANDS = {
     "docs": docs,
     "list": list_,
     "cache": cache_,
+    "launch": launch,
     "doctor": doctor,
     "completion": completion,
 }

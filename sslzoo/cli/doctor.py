@@ -33,8 +33,8 @@ def version(package: str) -> str | None:
         return None
 
 
-def examine() -> bool:
-    """Print the checks; True if none fails."""
+def examine(ranks: int | None = None) -> bool:
+    """Print the checks; True if none fails. ranks: also try so many processes together, see `cli.ranks`."""
     well = True
 
     def say(ok: bool | None, text: str) -> None:
@@ -79,4 +79,8 @@ def examine() -> bool:
         say(free > 1, f"{free:.0f} GiB free here" + ("" if free > 1 else ": checkpoints will not fit"))
     except OSError as error:
         say(False, f"cannot write here ({error.strerror}): runs/ goes into the current folder, or root=…")
+    if ranks is not None:
+        from sslzoo.cli.ranks import examine_ranks
+
+        examine_ranks(ranks, say)
     return well

@@ -4,6 +4,7 @@ import os
 
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
+from sslzoo.errors import ConfigError
 from sslzoo.train.settings import Settings
 
 
@@ -41,6 +42,25 @@ def environment(settings: Settings) -> ClusterEnvironment | None:
     if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         return None
     return JobStep() if settings.ranks > 1 and is_job_step(settings) else LightningEnvironment()
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError if torchrun or `srun` started another number of ranks than the settings have."""
+    said = os.environ
+    where = f"trainer.devices={settings.devices} trainer.nodes={settings.nodes}"
+    if "TORCHELASTIC_RUN_ID" in said and said.get("WORLD_SIZE") != str(settings.ranks):
+        world, own = said.get("WORLD_SIZE"), said.get("LOCAL_WORLD_SIZE", "1")
+        hosts = int(said.get("GROUP_WORLD_SIZE", "1"))
+        raise ConfigError(
+            f"torchrun started {world} ranks, and {where} are {settings.ranks}: set trainer.devices={own} "
+            f"trainer.nodes={hosts}"
+        )
+    tasks = said.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks not in ("1", str(settings.ranks)) and "SLURM_PTY_PORT" not in said and "LOCAL_RANK" not in said:
+        raise ConfigError(
+            f"srun started {tasks} tasks, and {where} are {settings.ranks} ranks: start one task a rank "
+            f"(srun --ntasks={settings.ranks})"
+        )
 
 
 def left_over(settings: Settings) -> str:

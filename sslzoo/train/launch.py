@@ -133,6 +133,7 @@ def held_out(job, splits: dict, say) -> np.ndarray | None:
 
 def pretrain(job, run: Run) -> bool:
     """Train a run to its end, resuming from its last checkpoint. True on the first rank, when the last step is done."""
+    cluster.check(job.trainer)
     config, smallest = job.config, job.objective.min_batch
     splits = {"train": job.data.split("train")}
     settings = job.trainer = in_parts(job.trainer, job.data.batch, splits["train"].cut_lengths, smallest)
