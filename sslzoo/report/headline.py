@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 
+from sslzoo.report import significance
 from sslzoo.report.tables import Row, Score, beats, figure, percent, winners
 
 
@@ -60,7 +61,9 @@ def margin(answer: Answer, show: Show = plain) -> str:
     """The lead of the best run over the second, and whether it exceeds the spread, in words."""
     one, other = answer.first.score("pretrained"), answer.second.score("pretrained")
     ahead = f"{100 * (one.mean - other.mean):.1f} ahead of {show(answer.second)}"
-    return f"{ahead}, {'beyond the spread' if answer.sure else 'of unknown spread: one seed'}"
+    p = significance.welch(one.values, other.values)
+    by = "" if p is None else f" ({significance.told(p)})"
+    return f"{ahead}, {f'beyond the spread{by}' if answer.sure else 'of unknown spread: one seed'}"
 
 
 def against(row: Row) -> str:

@@ -61,7 +61,8 @@ def summary(probed: list[tables.Row], table_rows: list[Row]) -> str:
 
 
 def note(probed: list[tables.Row], table_rows: list[Row]) -> str:
-    return " ".join([*([tables.NOTE] if probed or not table_rows else []), *([NOTE] if table_rows else [])])
+    said = [tables.NOTE] if probed or not table_rows else []
+    return " ".join([*said, *filter(None, [tables.outdated(probed)]), *([NOTE] if table_rows else [])])
 
 
 def markdown(probed: list[tables.Row], table_rows: list[Row]) -> str:

@@ -41,7 +41,7 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
         again = row.task == before
         # repeated task names are hidden while the rows are sorted by task
         cells = [_cell(escape(row.task) + metric, "left again" if again else "left", row.task)]
-        name = escape(row.entry)
+        name = escape(tables.named(row))
         name = f'<a href="#{anchors[row.entry]}">{name}</a>' if row.entry in anchors else name
         cells += [_cell(name, "gap", row.entry)] if several else []
         wins = (row.task, row.entry) in best["linear"]
@@ -69,7 +69,9 @@ def table(rows: list[Row], several: bool, anchors: dict[str, str]) -> str:
         'it. <span class="wide-only">On the line: ● pretrained, ○ untrained, | raw features, ˈ chance. </span>'
     )
     if any(s.spread is not None for r in rows for s in r.scores.get("linear", {}).values()):
-        key += "± is the standard deviation over seeds."
+        key += "± is the standard deviation over seeds. One run is above another if they differ by more than the larger of "
+        key += "both and, of two seeds or more each, by Welch's t-test (one-sided, p &lt; 0.05). "
+    key += escape(tables.outdated(rows))
     drawn = f'<table class="scores sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
     return f'<div class="scroll">{drawn}</div><p class="key">{key}</p>'
 

@@ -2,14 +2,17 @@
 
 For every metric higher is better; scores are shown times 100. Spread is the sample standard deviation over seeds
 (denominator n - 1), undefined for one seed. A score `beats` another if the difference of their means exceeds the
-larger of their spreads.
+larger of their spreads, and, of two seeds or more each, Welch's t-test has p < 0.05.
 """
 
 import math
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 
+from sslzoo.report import significance
 from sslzoo.report.record import Record, at, number
+from sslzoo.report.stale import code_changed
 
 KINDS = ("pretrained", "untrained", "raw")
 HEADS = ("linear", "knn")
@@ -39,10 +42,13 @@ class Score:
 
 
 def beats(one: Score | None, other: Score | None, times: float = 1.0) -> bool | None:
-    """Whether `one` is above `other` by more than `times` the larger spread; None if either is None."""
+    """Whether `one` is above `other` by more than `times` the larger spread, and by Welch's t-test where both have two
+    values or more; None if either is None."""
     if one is None or other is None:
         return None
-    return one.mean - other.mean > times * max(one.spread or 0.0, other.spread or 0.0)
+    p = significance.welch(one.values, other.values)
+    apart = one.mean - other.mean > times * max(one.spread or 0.0, other.spread or 0.0)
+    return apart and (p is None or p < significance.LEVEL)
 
 
 @dataclass
@@ -50,7 +56,7 @@ class Row:
     """One task, for the runs of one entry: scores[head][kind], costs and chance.
 
     expected: the planned number of runs; some may not be probed yet. tuned: the score on test of the run adapted to the
-    task as a whole (`adapted/<task>`), where a comparison adapts.
+    task as a whole (`adapted/<task>`), where a comparison adapts. stale: see `report.stale`.
     """
 
     entry: str
@@ -63,6 +69,7 @@ class Row:
     minutes: Score | None = None
     memory_gb: Score | None = None
     tuned: Score | None = None
+    stale: list[str] = field(default_factory=list)  # why its runs would not be made so today
 
     def score(self, kind: str, head: str = "linear") -> Score | None:
         return self.scores.get(head, {}).get(kind)
@@ -81,6 +88,7 @@ class Row:
             **scores,
             **{name: score and score.json() for name, score in cost.items()},
             "beats": self.beaten(),
+            "stale": self.stale,
             **({} if self.tuned is None else {"fine_tuned": self.tuned.json()}),
         }
 
@@ -96,7 +104,8 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
 
     tasks: {entry: its planned tasks}; one that is not probed yet gets a row without scores. None: all probed tasks.
     """
-    table_rows = []
+    table_rows: list[Row] = []
+    protocols: dict[str, list[tuple[Row, set[str]]]] = {}
     for entry, records in groups.items():
         found_in = dict.fromkeys(task for record in records for task in record.probes)
         for task in found_in if tasks is None else tasks[entry]:
@@ -117,7 +126,16 @@ def rows(groups: dict[str, list[Record]], tasks: dict[str, list[str]] | None = N
                 row.metric, row.chance = str(tuned[0].get("metric") or ""), number(tuned[0].get("chance"))
             row.minutes = score(r.minutes for r in records)
             row.memory_gb = score(r.number("peak_memory_gb") for r in records)
+            if any(code_changed(str(c)) for r in records if (c := r.summary.get("commit"))):
+                row.stale.append("other code")
+            held = {str(p) for found in probes if (p := at(found, "pretrained", "protocol"))}
+            protocols.setdefault(task, []).append((row, held))
             table_rows.append(row)
+    for of_task in protocols.values():  # of a task's rows, those that most were not measured as
+        common = Counter(p for _, held in of_task for p in held).most_common(1)
+        for row, held in of_task:
+            if held - {p for p, _ in common}:
+                row.stale.append("other settings of the probe")
     order = list(dict.fromkeys(row.task for row in table_rows))
 
     def place(row: Row):
@@ -186,7 +204,12 @@ def summary(table_rows: list[Row]) -> str:
     return f"A linear probe of the pretrained encoder beats {' and '.join(counts)}, {by}."
 
 
-NOTE = "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds."
+NOTE = (
+    "Scores are times 100, accuracy where no other metric is named; ± is the standard deviation over seeds. One is above "
+    "another if they differ by more than the larger spread and, of two seeds or more each, by Welch's t-test (one-sided, "
+    "p < 0.05)."
+)
+STALE = "†"  # after the name of a stale row
 HEADINGS = ("task", "run", "pretrained", "untrained", "raw", "chance", "minutes", "GB", "beats")
 PRETRAINED, TUNED = HEADINGS.index("pretrained"), "fine-tuned"
 
@@ -203,7 +226,20 @@ def cells(row: Row, tuned: bool = False) -> list[str]:
     scores += [figure(row.tuned, row.expected)] if tuned else []
     cost = [quantity(row.minutes), quantity(row.memory_gb)]
     task = row.task if row.metric in ("", "accuracy") else f"{row.task} ({row.metric})"
-    return [task, row.entry, *scores, percent(row.chance), *cost, verdict(row)]
+    return [task, named(row), *scores, percent(row.chance), *cost, verdict(row)]
+
+
+def named(row: Row) -> str:
+    """The entry, marked if it is stale."""
+    return f"{row.entry} {STALE}" if row.stale else row.entry
+
+
+def outdated(table_rows: list[Row]) -> str:
+    """What the mark means, with the reasons of the rows that have it; "" if none has."""
+    reasons = list(dict.fromkeys(reason for row in table_rows for reason in row.stale))
+    return (
+        f"{STALE} stale: made by {' or '.join(reasons)} than today's or the others'; run it again." if reasons else ""
+    )
 
 
 def pipe(cells) -> str:
@@ -225,7 +261,7 @@ def markdown(table_rows: list[Row]) -> str:
         if (row.task, row.entry) in best:
             texts[PRETRAINED] = f"**{texts[PRETRAINED]}**"
         lines.append(pipe(texts))
-    return "\n".join([*lines, "", summary(table_rows), NOTE]) + "\n"
+    return "\n".join([*lines, "", summary(table_rows), NOTE, *filter(None, [outdated(table_rows)])]) + "\n"
 
 
 def terminal(table_rows: list[Row], title: str):

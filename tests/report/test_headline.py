@@ -21,7 +21,10 @@ def said(made) -> str:
 def test_the_best_is_named_and_how_far_ahead_it_is(tmp_path):
     one = [{"digit": (0.90, 0.5, 0.3)}, {"digit": (0.92, 0.5, 0.3)}]
     other = [{"digit": (0.80, 0.5, 0.3)}, {"digit": (0.82, 0.5, 0.3)}]
-    assert said(rows(tmp_path, slow=other, cnn=one)) == "cnn is best, 91.0 ± 1.4, 10.0 ahead of slow, beyond the spread"
+    assert (
+        said(rows(tmp_path, slow=other, cnn=one))
+        == "cnn is best, 91.0 ± 1.4, 10.0 ahead of slow, beyond the spread (Welch's t-test, p = 0.010)"
+    )
 
 
 def test_one_seed_is_ahead_by_an_unknown_spread(tmp_path):
@@ -43,7 +46,7 @@ def test_a_baseline_that_beats_the_best_is_said(tmp_path):
 def test_one_run_stands_beside_its_baselines(tmp_path):
     assert said(rows(tmp_path, a=[{"digit": (0.6, 0.5, 0.3)}])) == "a scores 60.0, above untrained 50.0 and raw 30.0"
     assert said(rows(tmp_path, c=[{"digit": (0.6, 0.5, 0.7)}])) == "c scores 60.0, above untrained 50.0, below raw 70.0"
-    level = [{"digit": (0.60, 0.55, 0.3)}, {"digit": (0.50, 0.55, 0.3)}]
+    level = [{"digit": (own, 0.55, 0.3)} for own in (0.60, 0.50, 0.55)]
     assert said(rows(tmp_path, d=level)).endswith("level with untrained 55.0, above raw 30.0")
     assert headline.text(rows(tmp_path, b=[{"digit": (0.6, 0.5, 0.3)}])) == ""
 
