@@ -1,4 +1,4 @@
-"""SimCLR: contrast two views of an image with all other views (Chen et al. 2020, 2002.05709)."""
+"""SimCLR: contrast two views of an item with all other views (Chen et al. 2020, 2002.05709)."""
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,12 @@ from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
 
 class SimCLR(Objective):
-    """Two views of each image, a projection head, and NT-Xent over all 2N views of the global batch (eq. 1):
+    """Two views of each item, a projection head, and NT-Xent over all 2N views of the global batch (eq. 1):
 
     l(i, j) = -log( exp(sim(z_i, z_j) / t) / sum_{k != i} exp(sim(z_i, z_k) / t) )
     """
 
-    modalities = ("image",)
+    modalities = ("image", "speech")
     min_batch = 2
     batch_terms = "negatives"
 
