@@ -28,7 +28,11 @@ class Patches(Frontend):
     size, such as a crop, are interpolated (bicubic; DINO's code); its side must be divisible by `patch`.
 
     trained_size: the image size that learned positions are stored for, if not `size`: they are interpolated, too
-    (DINOv2, 2304.07193, and ViT, section 3.2). None: `size`."""
+    (DINOv2, 2304.07193, and ViT, section 3.2). None: `size`.
+
+    registers: learned tokens without positions after the class token, which take what is of no patch (Darcet et al.
+    2024, 2309.16588, section 2.2); like the class token, they are no part of `pool: mean`. The class token pools an
+    image with `pool: first`."""
 
     modality = "image"
     offers = frozenset({"patches"})
@@ -43,6 +47,7 @@ class Patches(Frontend):
         std: list[float] = [0.25, 0.25, 0.25],  # noqa: B006
         position: Literal["learned", "sine"] = "sine",
         trained_size: int | None = None,
+        registers: int = 0,
     ):
         super().__init__()
         if size % patch:
@@ -55,13 +60,14 @@ class Patches(Frontend):
             raise ConfigError(f"trained_size={trained_size} is for learned positions, and a multiple of patch={patch}")
         self.size, self.patch, self.dim = size, patch, dim
         self.reads = {"size": size, "channels": channels}
-        self.feature_dim, self.stride, self.prefix = patch * patch * channels, patch, 1
+        self.feature_dim, self.stride, self.prefix = patch * patch * channels, patch, 1 + registers
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.linear = Linear(self.feature_dim, dim)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.cls_token = nn.Parameter(torch.randn(dim) * 0.02)
+        self.register_tokens = nn.Parameter(torch.randn(registers, dim) * 0.02) if registers else None
         grid = size // patch
         if position == "sine":
             placed = torch.cat([torch.zeros(1, dim), sinusoids_2d(grid, dim)])
@@ -77,7 +83,11 @@ class Patches(Frontend):
     def project(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.linear(features)
         cls_token = self.cls_token.expand(tokens.shape[0], 1, -1)
-        return torch.cat([cls_token, tokens], dim=1) + self.positions(tokens.shape[1]), lengths + self.prefix
+        tokens = torch.cat([cls_token, tokens], dim=1) + self.positions(tokens.shape[1])
+        if self.register_tokens is not None:
+            registers = self.register_tokens.to(tokens.dtype).expand(len(tokens), -1, -1)
+            tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
+        return tokens, lengths + self.prefix
 
     def positions(self, patches: int) -> Tensor:
         """The positions of the class token and of a square of so many patches."""
@@ -86,11 +96,13 @@ class Patches(Frontend):
         if side == stored:
             return table
         first = table[1:].view(stored, stored, -1).permute(2, 0, 1)[None].float()
-        placed = F.interpolate(first, (side, side), mode="bicubic")[0].permute(1, 2, 0).to(table.dtype)
+        # DINOv2's code resizes with antialiasing where it has registers
+        placed = F.interpolate(first, (side, side), mode="bicubic", antialias=self.register_tokens is not None)
+        placed = placed[0].permute(1, 2, 0).to(table.dtype)
         return torch.cat([table[:1], placed.flatten(0, 1)])
 
     def placed(self, token: Tensor, size: int) -> Tensor:
-        return token + self.positions(size)[self.prefix :]
+        return token + self.positions(size)[1:]
 
     def columns(self, size: int) -> int:
         return math.isqrt(size)

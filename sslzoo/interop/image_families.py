@@ -1,6 +1,7 @@
-"""Families of images: ViT, ViTMAE, DINOv2."""
+"""Families of images: ViT, ViTMAE, DINOv2, with and without registers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sslzoo.errors import UserError
@@ -275,4 +276,15 @@ DINOV2 = Family(
     renamed=NOW,
     preprocessor=PICTURES,
 )
-FAMILIES = (VIT, VIT_MAE, DINOV2)
+DINOV2_REGISTERS = replace(
+    DINOV2,
+    name="dinov2_with_registers",
+    model="Dinov2WithRegistersModel",
+    prefix="dinov2_with_registers.",
+    weights=[*DINOV2.weights, Weight(("frontend.register_tokens",), "embeddings.register_tokens", "batch")],
+    settings=(
+        *(setting for setting in DINOV2.settings if setting.ours),  # it has no setting for the mask token
+        named("frontend.registers", "num_register_tokens", 4),
+    ),
+)
+FAMILIES = (VIT, VIT_MAE, DINOV2, DINOV2_REGISTERS)

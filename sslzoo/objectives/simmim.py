@@ -62,7 +62,7 @@ class SimMIM(Objective):
         mask = self.mask(batch.row_seeds)
         tokens, lengths = encoder.project(features, lengths)
         # a mask token has its patch's position; the class token is never masked
-        instead = self.mask_token + encoder.frontend.positions(features.shape[1])[encoder.prefix :]
+        instead = encoder.frontend.placed(self.mask_token, features.shape[1])
         hidden = F.pad(mask, (encoder.prefix, 0)).to(tokens.device, non_blocking=True)[..., None]
         instead = F.pad(instead, (0, 0, encoder.prefix, 0)).to(tokens.dtype)
         encoded = encoder.contextualize(torch.where(hidden, instead, tokens), lengths)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sslzoo.errors import ConfigError, nearest
 
 GAIN = re.compile(r"(^|\.)(parametrizations\.\w+\.original0|weight_g)$")  # weight norm: torch's new and old
-EMBEDDING = re.compile(r"(^|\.)(position_embedding|pos_embed|decoder_pos_embed|cls_token|mask_token)$")
+EMBEDDING = re.compile(r"(^|\.)(position_embedding|pos_embed|decoder_pos_embed|cls_token|register_tokens|mask_token)$")
 WRAPPER = re.compile(
     r"\b_(fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\."
 )  # what sharding and compiling add

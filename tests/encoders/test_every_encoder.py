@@ -27,6 +27,7 @@ KINDS = {
     "Patches": "image",
     "Colors": "image",
     "ResNet": "image",
+    "ConvNeXt": "image",
 }
 
 
@@ -51,7 +52,7 @@ def narrow(name: str) -> dict:
         if weights(make(node)) <= LARGE:
             return node
     if "trunk" not in node:
-        return node | {"width": 8}
+        return node | ({"dims": [8, 12, 16, 20]} if "dims" in node else {"width": 8})
     node["trunk"] |= {"dim": 64, "depth": 2} | ({"heads": 4} if "heads" in node["trunk"] else {})
     node["frontend"]["dim"] = 64
     if "layers" in node["frontend"]:
@@ -127,10 +128,11 @@ def test_is_what_it_says(name):
     encoded = net(inputs, lengths)
     assert len(encoded.hidden) == net.depth + 1
     assert all(h.shape == (len(inputs), int(encoded.lengths.max()), net.dim) for h in encoded.hidden)
+    if "tokens" not in net.offers:  # a vector a stage, if any
+        assert int(encoded.lengths.max()) == 1
     assert encoded.pooled.shape == (len(inputs), net.dim) and encoded.last is encoded.hidden[-1]
     assert encoded.pooled.std(0).max() > 1e-3, "unlike items have unlike vectors"
     if "tokens" not in net.offers:
-        assert net.depth == 0
         return
     features, feature_lengths = net.features(inputs, lengths)
     if net.feature_dim:

@@ -8,7 +8,7 @@ import transformers
 from foreign import shaken
 
 SPEECH = ("wav2vec2", "wav2vec2_large", "hubert", "wavlm", "wavlm_large", "data2vec", "whisper")
-IMAGES = ("vit", "vit_mae", "dinov2", "dinov2_giant", "dinov2_resized")
+IMAGES = ("vit", "vit_mae", "dinov2", "dinov2_giant", "dinov2_resized", "dinov2_registers", "registers_resized")
 MEAN, STD = [0.48, 0.45, 0.4], [0.22, 0.23, 0.25]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 SPEECH_SIZES = SIZES | {
@@ -57,6 +57,11 @@ def model_of(family: str, head: bool = False) -> transformers.PreTrainedModel:
         gated = family == "dinov2_giant"
         config = transformers.Dinov2Config(**SIZES | images, use_swiglu_ffn=gated, layerscale_value=0.5)
         model = transformers.Dinov2Model(config)
+        if "registers" in family:
+            config = transformers.Dinov2WithRegistersConfig(
+                **SIZES | images, num_register_tokens=3, layerscale_value=0.5
+            )
+            model = transformers.Dinov2WithRegistersModel(config)
     return shaken(model).eval()
 
 
@@ -68,7 +73,7 @@ def folder_of(family: str, path: Path, head: bool = False) -> Path:
     elif family in SPEECH:
         transformers.Wav2Vec2FeatureExtractor(do_normalize=family != "hubert").save_pretrained(path)
     else:
-        size = {"height": 12, "width": 12} if family == "dinov2_resized" else {"height": 16, "width": 16}
+        size = {"height": 12, "width": 12} if family.endswith("_resized") else {"height": 16, "width": 16}
         transformers.ViTImageProcessor(size=size, image_mean=MEAN, image_std=STD).save_pretrained(path)
     return path
 
