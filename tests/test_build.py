@@ -204,7 +204,7 @@ def test_an_encoder_without_tokens_is_refused_where_they_are_asked_for():
     job = build.build(config)
     with pytest.raises(
         ConfigError,
-        match="an encoder with tokens; these fit: encoder=igpt_small, vit_base, vit_registers_small, vit_small$",
+        match="an encoder with tokens; these fit: encoder=igpt_small, timm_vit, vit_base, vit_registers_small, vit_small$",
     ):
         build.check_fit(job.data, job.encoder, Asks)
 

@@ -49,6 +49,8 @@ class ConvNeXt(Encoder):
 
     modality = "image"
     offers = frozenset()
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -83,8 +85,9 @@ class ConvNeXt(Encoder):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        self.to(memory_format=torch.channels_last)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Encoded:
         x = ((to_float(inputs) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

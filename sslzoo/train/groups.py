@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from sslzoo.errors import ConfigError, nearest
 
 GAIN = re.compile(r"(^|\.)(parametrizations\.\w+\.original0|weight_g)$")  # weight norm: torch's new and old
-EMBEDDING = re.compile(r"(^|\.)(position_embedding|pos_embed|decoder_pos_embed|cls_token|register_tokens|mask_token)$")
+EMBEDDING = re.compile(
+    r"(^|\.)(position_embedding|pos_embed|decoder_pos_embed|cls_token|register_tokens|reg_token|mask_token)$"
+)
 WRAPPER = re.compile(
     r"\b_(fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\."
 )  # what sharding and compiling add
-BLOCK = re.compile(r"^encoder\.(?:trunk\.)?(?:layers|blocks)\.(\d+)\.")
+BLOCK = re.compile(r"^encoder\.(?:trunk\.|model\.)?(?:layers|blocks)\.(\d+)\.")
 
 
 def no_decay(name: str, parameter: Tensor) -> bool:

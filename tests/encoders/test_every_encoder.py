@@ -28,6 +28,7 @@ KINDS = {
     "Colors": "image",
     "ResNet": "image",
     "ConvNeXt": "image",
+    "timm_models": "image",
 }
 
 

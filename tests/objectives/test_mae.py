@@ -133,7 +133,7 @@ def test_images_undoes_features():
         (["objective.ratio=1.0"], "leaves 0 of 16 patches"),
         (
             ["encoder=tiny_resnet"],
-            "needs an encoder with patches and tokens; these fit: encoder=vit_base, vit_registers_small, vit_small",
+            "needs an encoder with patches and tokens; these fit: encoder=timm_vit, vit_base, vit_registers_small, vit_small",
         ),
         (["encoder.frontend.patch=5"], "patch=5 does not divide the image size 16; the nearest that does is 4"),
     ],
