@@ -41,7 +41,9 @@ def surely(rows: list[dict]) -> str:
 def kinds(name: str) -> str:
     """The stored results of a comparison of many objectives, a line an objective and a column a task."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
-    rows, tasks = said["rows"], list(dict.fromkeys(row["task"] for row in said["rows"]))
+    tasks = list(dict.fromkeys(row["task"] for row in said["rows"]))
+    taught = {row["task"]: row["tuned"] for row in said["rows"] if row.get("tuned")}  # by labels, for as many steps
+    rows = [row for row in said["rows"] if not row.get("tuned")]
     by = {(row["entry"], row["task"]): row for row in rows}
     best = {task: max(r["linear"]["pretrained"]["mean"] for r in rows if r["task"] == task) for task in tasks}
     lines = [
@@ -59,6 +61,9 @@ def kinds(name: str) -> str:
         lines.append(f"| {entry} | {' | '.join(cells)} | {mine[0]['minutes']['mean']:.1f} | {surely(mine)} |")
     raw = [next(f"{100 * r['linear']['raw']['mean']:.1f}" for r in rows if r["task"] == task) for task in tasks]
     lines.append(f"| *raw input* | {' | '.join(raw)} | | |")
+    if taught:
+        cells = [spread_of([100 * x for x in taught[task]["values"]]) if task in taught else "" for task in tasks]
+        lines.append(f"| *labels, for as many steps* | {' | '.join(cells)} | | |")
     stored = (HERE / "results" / f"{name}.md").read_text()
     _, head, targets = stored.partition("| run | iteration ")  # what HuBERT's iterations learned
     return "\n".join([*lines, *(["", head + targets.strip()] if head else []), "", measured(name, said)])

@@ -12,12 +12,12 @@ from sslzoo.config import options
 from sslzoo.recipes import natural
 
 RECIPES = options("recipe")
-ELSEWHERE = ("imagenet_mae", "librispeech_wav2vec2")  # whose data is not at hand
+ELSEWHERE = ("cifar10_", "imagenet", "librispeech_")  # whose data is not at hand
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_whole_run(name):
-    config = compose(f"recipe={name}", *(["data.path=somewhere"] if name in ELSEWHERE else []))
+    config = compose(f"recipe={name}", *(["data.path=somewhere"] if name.startswith(ELSEWHERE) else []))
     for group in ("data", "encoder", "objective", "optim", "trainer"):
         check(config[group], group)
     assert re.search(r"\d+\.\d+ ± \d|\d+\.\d.*one seed|not run", RECIPES[name])

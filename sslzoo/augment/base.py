@@ -31,7 +31,7 @@ class Views(nn.Module):
         if most is not None and self.count > most:
             raise ConfigError(
                 f"{name} makes {self.count} views, but this objective takes {most}: set objective/views to views of that "
-                "number (`sslzoo list views`), or choose dino, swav, deepcluster_v2 or ibot"
+                "number (`sslzoo list views`), or choose dino, ibot, swav, deepcluster_v2, lejepa or visreg"
             )
         if data.modality != self.modality:
             raise ConfigError(

@@ -44,7 +44,7 @@ class LeJEPA(Objective):
                 "objective.weight is between 0 and 1, and slices >= 1, knots >= 2, t_max > 0; "
                 f"got {weight}, {slices}, {knots}, {t_max}"
             )
-        views.check(encoder, data)
+        views.check(encoder, data, most=None)
         self.views, self.weight, self.slices, self.knots, self.t_max = views, weight, slices, knots, t_max
         self.projector = expander(encoder.dim, hidden_dim, output_dim, bias=True)
 

@@ -73,3 +73,15 @@ def test_crops_of_patches_get_interpolated_positions():
     pooled = torch.nn.functional.avg_pool2d(grid[None], 2)[0]
     # a line is interpolated exactly but at its ends
     torch.testing.assert_close(small[1:, 0].view(4, 4)[1:3, 1:3], pooled[1:3, 1:3])
+
+
+@pytest.mark.parametrize("objective", ["lejepa", "visreg"])
+def test_lejepa_takes_small_views_too(objective):
+    crops = "{_target_: sslzoo.augment.image_views.ImageViews}"
+    views = (
+        f"+objective.views={{_target_: sslzoo.augment.multi_crop.MultiCrop, large: {crops}, small: {crops}, count: 2}}"
+    )
+    job = build(tiny(objective, "~objective.views", views))
+    drawn, _, z = job.objective.project(job.encoder, batch_of(job, 0))
+    assert len(drawn.views) == len(z) == 4
+    assert job.objective(job.encoder, batch_of(job, 0), 0).value.isfinite()
