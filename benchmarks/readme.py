@@ -5,7 +5,7 @@ import re
 import statistics
 from pathlib import Path
 
-from sslzoo.report import adaptations
+from sslzoo.report import adaptations, benches
 
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
@@ -199,6 +199,13 @@ def adapted(name: str) -> str:
     return f"{adaptations.markdown(adaptations.rows(said['runs']))}\n{stored(name, said | {'commit': ' and '.join(sorted(c[:7] for c in made))}, more)}"
 
 
+def benched(name: str) -> str:
+    """What encoders scored in a bench, and what was asked on which data."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    more = f"seeds of heads {', '.join(map(str, said['seeds']))}; "
+    return f"{benches.markdown(said)}\n{stored(name, said, more)}"
+
+
 def exits(name: str) -> str:
     """Early exit: of each encoder and method the full model, what validation chose, and the fastest that was tried."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
@@ -247,6 +254,7 @@ MAKERS = {
     "tuned": tuned,
     "translations": translations,
     "adapted": adapted,
+    "benched": benched,
 }
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from sslzoo.compare.process import Command, keys_in, override
 from sslzoo.errors import UserError
 from sslzoo.run import Run, write_json
 
+DRAWN = ("figures", "projections", "confusion", "per_class", "exits")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -78,8 +80,14 @@ class Step:
         if self.question.command == "adapt":  # of dozens they fill a disk, and adapted.safetensors has what was chosen
             for checkpoints in [*path.parent.rglob("checkpoints")]:
                 shutil.rmtree(checkpoints)
-        found.pop("figures", None)
-        write_json(self.kept, {"key": self.key, "words": self.words, "result": found})
+        write_json(self.kept, {"key": self.key, "words": self.words, "result": scores(found)})
+
+
+def scores(found: Any) -> Any:
+    """A result without what is drawn from it, which its run keeps."""
+    if not isinstance(found, dict):
+        return found
+    return {key: scores(value) for key, value in found.items() if key not in DRAWN}
 
 
 def planned(asked: list[Asked], questions: list[Question], config: dict, command: Command, folder: Path) -> list[Step]:
