@@ -122,6 +122,14 @@ def _shares(count: int, valid: float, test: float) -> tuple[int, int]:
     return first, first + max(some, round(count * valid))
 
 
+def grouping(pool: Pool, column: str) -> list:
+    """The column whose values make groups. Raises UserError, saying where it is named, if there is none."""
+    try:
+        return pool.column(column)
+    except UserError as error:
+        raise UserError(f"{error} — set task.split.column to the one that names speakers or other groups") from None
+
+
 class ByGroup:
     """A new split of all items of the data, in which no group, such as a speaker, is in two parts.
 
@@ -134,7 +142,7 @@ class ByGroup:
         self.column, self.valid, self.test, self.seed = column, valid, test, seed
 
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        column = pool.column(self.column)
+        column = grouping(pool, self.column)
         groups = np.array([str(column[i]) for i in places], dtype=object)
         names = np.unique(groups)
         if len(names) < 3:
@@ -190,7 +198,7 @@ class Fold:
         self.column, self.fold, self.folds, self.valid, self.seed = column, fold, folds, valid, seed
 
     def __call__(self, pool: Pool, places: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        column, names = pool.column(self.column), pool.names()
+        column, names = grouping(pool, self.column), pool.names()
         groups = np.array([str(column[i]) for i in places], dtype=object)
         known = np.unique(groups)
         if len(known) < self.folds:

@@ -188,6 +188,10 @@ def test_no_group_is_in_two_parts():
 def test_two_groups_cannot_be_split():
     with pytest.raises(UserError, match="2 groups of 'x'"):
         ByGroup("x")(silent(["a"], ["b"], ["a"]), np.arange(3), None)
+    with pytest.raises(
+        UserError, match="this data has no labels 'speaker'; it has: x — set task.split.column to the one"
+    ):
+        ByGroup("speaker")(silent(["a"], ["b"], ["a"]), np.arange(3), None)
 
 
 def test_each_class_is_split_in_the_same_shares():
