@@ -19,7 +19,8 @@ URGENT = {signal.SIGTERM, signal.SIGINT}
 
 class GracefulStop(StepCallback):
     """On SIGTERM, SIGINT, SIGHUP or SIGUSR1: finish the step, save, stop. A second SIGTERM or SIGINT ends the process
-    at once. An ignored SIGHUP, as under nohup, stays ignored."""
+    at once. An ignored SIGHUP, as under nohup, stays ignored. SIGUSR2 is a launcher's, if it listens (submitit, near the
+    time limit): it gets the signal once the checkpoint is written, and queues the job again."""
 
     def __init__(self):
         self.signal: int | None = None
@@ -38,8 +39,9 @@ class GracefulStop(StepCallback):
 
         use_signal_stack()
         # replaces Lightning's handlers, which would end the run without our checkpoint
-        ignored = {n for n in (signal.SIGHUP,) if signal.getsignal(n) == signal.SIG_IGN}
-        self.before = {number: signal.signal(number, note) for number in (URGENT | NOTICES) - ignored}
+        heard = URGENT | NOTICES - {n for n in (signal.SIGHUP,) if signal.getsignal(n) == signal.SIG_IGN}
+        heard |= {signal.SIGUSR2} if callable(signal.getsignal(signal.SIGUSR2)) else set()
+        self.before = {number: signal.signal(number, note) for number in heard}
 
     def after_step(self, trainer, module) -> None:
         asked = self.signal is not None
@@ -53,6 +55,9 @@ class GracefulStop(StepCallback):
     def on_train_end(self, trainer, module) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if self.signal == signal.SIGUSR2:
+            trainer.strategy.barrier()  # the first rank has written the checkpoint
+            self.before[signal.SIGUSR2](self.signal, None)
 
 
 def costs(steps: int, seconds: float, on_gpu: bool) -> dict:
