@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, signed with SHA-256, and loaded without running pickled code."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -40,6 +41,23 @@ class SignedIO(CheckpointIO):
 def latest_checkpoint(run: Run) -> Path | None:
     """The last checkpoint of a run, or None."""
     return max(run.checkpoints.glob("step=*.ckpt"), default=None)
+
+
+def sound_checkpoint(run: Run, say: Callable[[str], None]) -> Path | None:
+    """The last checkpoint of a run that is as it was written, or None if it has none; those after it are named. Raises
+    UserError if there are some and all are damaged."""
+    first = None
+    for path in sorted(run.checkpoints.glob("step=*.ckpt"), reverse=True):
+        try:
+            load(path)
+        except UserError as error:
+            first = first or error
+            say(f"passed over {path.name}: {str(error).removeprefix(f'{path} ').split(' — ')[0]}")
+            continue
+        return path
+    if first is not None:
+        raise first
+    return None
 
 
 class Checkpoints(StepCallback):

@@ -22,7 +22,7 @@ from sslzoo.progress import quiet
 from sslzoo.run import Run
 from sslzoo.train import additions, blocks, cluster, sharding
 from sslzoo.train.cadence import Cadence
-from sslzoo.train.checkpoint import Checkpoints, SignedIO, latest_checkpoint, load
+from sslzoo.train.checkpoint import Checkpoints, SignedIO, sound_checkpoint
 from sslzoo.train.effective_batch import EffectiveBatch
 from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard, OverfitGuard
@@ -157,7 +157,7 @@ def pretrain(job, run: Run) -> bool:
     if "valid" in splits:
         often = max(settings.max_steps // AUTO_TIMES, 10) if settings.val_every == "auto" else settings.val_every
         val_every = Cadence.parse(often, "trainer.val_every", steps)
-    resume = latest_checkpoint(run)
+    resume = sound_checkpoint(run, say)  # before any rank starts
     if resume is None:
         job.encoder.fit(splits["train"], config["seed"])
     job.objective.prepare(len(splits["train"]), steps, config["seed"])
@@ -206,7 +206,6 @@ def pretrain(job, run: Run) -> bool:
     loggers = additions.made(config, "logger", run)
     trainer = lightning_trainer(settings, run, [callback for callback in callbacks if callback], loggers)
     if resume is not None:
-        load(resume)  # raises UserError if damaged, before any rank starts
         say(f"continuing from {resume.name}")
     loaders = Loaders(
         job.data, shown["train"], config["seed"], settings.max_steps, smallest, workers, parts, settings.compile

@@ -70,33 +70,45 @@ def test_no_run_is_no_checkpoint(tmp_path):
         checkpoint.load(tmp_path / "step=1.ckpt")
 
 
-@pytest.mark.parametrize("place", [0, 300, -1], ids=["head", "middle", "end"])
-def test_a_flipped_byte_is_refused_before_a_step_is_taken(stopped, place):
-    path = checkpoint.latest_checkpoint(stopped)
+def flip(path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 4
     path.write_bytes(content)
-    before = stopped.metrics.read_text()
+
+
+DAMAGES = {
+    "a byte of the head": lambda path: flip(path, 0),
+    "a byte in the middle": lambda path: flip(path, 3000),
+    "a byte of the end": lambda path: flip(path, -1),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "without its signature": lambda path: (path.parent / f"{path.name}.sha256").unlink(),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(finished, tmp_path, capfd, what):
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished.folder, run.folder)
+    for path in (run.weights, run.folder / "DONE"):
+        path.unlink()
+    DAMAGES[what](checkpoint.latest_checkpoint(run))
+    assert start(run).done
+    said = capfd.readouterr().err
+    assert "passed over step=00000006.ckpt: " in said and "continuing from step=00000004.ckpt" in said
+    assert run.weights.read_bytes() == finished.weights.read_bytes()
+    assert run.metrics.read_text() == finished.metrics.read_text()
+
+
+def test_where_all_are_damaged_no_step_is_taken(stopped):
+    path, before = checkpoint.latest_checkpoint(stopped), stopped.metrics.read_text()
+    flip(path, 300)
     with pytest.raises(UserError, match="step=00000004.ckpt is damaged.*delete both"):
         start(stopped)
     assert stopped.metrics.read_text() == before
     # the mend that the message names
     path.unlink(), (path.parent / f"{path.name}.sha256").unlink()
     assert start(stopped).done
-
-
-def test_a_truncated_checkpoint_is_refused(stopped):
-    path = checkpoint.latest_checkpoint(stopped)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="damaged"):
-        start(stopped)
-
-
-def test_a_checkpoint_without_its_signature_is_refused(stopped):
-    path = checkpoint.latest_checkpoint(stopped)
-    (path.parent / f"{path.name}.sha256").unlink()
-    with pytest.raises(UserError, match="no step=00000004.ckpt.sha256 beside it"):
-        start(stopped)
 
 
 class Harmful:
