@@ -38,6 +38,7 @@ UNITS = {"seconds": "speech", "tokens": "text"}  # unit of data.batch -> modalit
 FREE = {
     "trainer.workers",
     "trainer.progress",
+    "trainer.rank_timeout",
     "trainer.val_every",
     "trainer.loggers",
     "trainer.devices",

@@ -184,7 +184,7 @@ def fingerprint(config: dict, ranks: bool = True) -> str:
     if not relevant.get("callbacks"):
         relevant.pop("callbacks", None)
     relevant.get("trainer", {}).setdefault("loggers", [])  # a former setting
-    for key in ("workers", "progress"):
+    for key in ("workers", "progress", "rank_timeout"):
         relevant.get("trainer", {}).pop(key, None)
     if not ranks:
         trainer = relevant.get("trainer", {})

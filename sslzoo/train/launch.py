@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import lightning as L
@@ -197,7 +198,7 @@ def pretrain(job, run: Run) -> bool:
         OverfitGuard(run, say) if val_every else None,
         *additions.made(config, "callbacks", run),  # before the file, which has what they log
         MetricsFile(run),
-        Heartbeat(run),
+        heartbeat := Heartbeat(run),
         report,
         stop,
         Finish(run, save, example, job.data.describe, about, rate),
@@ -217,6 +218,10 @@ def pretrain(job, run: Run) -> bool:
         except MisconfigurationException as error:  # such as a callback that needs a logger
             more = " (logger=tensorboard gives one)" if "no logger" in str(error) else ""
             raise ConfigError(f"{str(error).strip()}{more}") from error
+        except RuntimeError as error:
+            if not heartbeat.lost:
+                raise
+            raise UserError(f"{heartbeat.lost}: the same command goes on from the last checkpoint") from error
     if stop.signal is not None and not run.done:
         raise Stopped(
             f"stopped by signal {stop.signal} at step {trainer.global_step}: the same command goes on from there"
@@ -228,16 +233,18 @@ def pretrain(job, run: Run) -> bool:
     return run.done and trainer.is_global_zero
 
 
-def strategy_of(name: str, ranks: int = 1) -> str | Strategy:
+def strategy_of(name: str, ranks: int = 1, timeout: float = 1800.0) -> str | Strategy:
     """The strategy of a name: "fsdp" is FSDP2, the others are Lightning's names. DDP strategies (ddp, ddp_fork,
     ddp_spawn, …) are built here with broadcast_buffers=False: buffers (a queue, a label per image) are initialised from
     the seed and updated with gathered values, so they are equal on all ranks already. gradient_as_bucket_view=True
-    saves a copy of the gradients. No static_graph: layer drop changes the graph."""
+    saves a copy of the gradients. No static_graph: layer drop changes the graph. timeout: seconds that a rank waits
+    for the others."""
     if name == "fsdp":
         return sharding.FullyShardedStrategy(ranks)
     if name not in StrategyRegistry or StrategyRegistry[name]["strategy"] is not DDPStrategy:
         return name  # "auto", or another that Lightning builds
-    return DDPStrategy(**StrategyRegistry[name]["init_params"], broadcast_buffers=False, gradient_as_bucket_view=True)
+    how = {**StrategyRegistry[name]["init_params"], "timeout": timedelta(seconds=timeout)}
+    return DDPStrategy(**how, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def lightning_trainer(settings: Settings, run: Run, callbacks: list, loggers: list) -> L.Trainer:
@@ -255,7 +262,7 @@ def lightning_trainer(settings: Settings, run: Run, callbacks: list, loggers: li
             accelerator="gpu" if settings.on_gpu else "cpu",
             devices=settings.devices,
             num_nodes=settings.nodes,
-            strategy=strategy_of(settings.strategy, settings.ranks),
+            strategy=strategy_of(settings.strategy, settings.ranks, settings.rank_timeout),
             max_steps=settings.max_steps,
             max_epochs=-1,
             gradient_clip_val=settings.gradient_clip,

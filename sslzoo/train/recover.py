@@ -10,6 +10,8 @@ def recover(run: Run, say) -> None:
     """Remove unfinished files, and cut an incomplete last line from files that are appended to, with a message."""
     for folder in (run.folder, run.checkpoints):
         remove_unfinished(folder)
+    for path in run.folder.glob(".rank-*"):  # of ranks that were killed
+        path.unlink(missing_ok=True)
     for path in (run.metrics, run.events):
         if path.exists() and (lost := cut_torn_end(path)):
             say(f"cut {lost} bytes from the end of {path.name}, which are no whole line, as after a power cut")

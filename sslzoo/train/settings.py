@@ -31,7 +31,8 @@ class Settings:
     blocks recompute their activations in the backward pass. compile: whether they are compiled; then a batch is padded
     to the longest item of its bucket. on_collapse: warn, or stop. workers: loader processes per rank.
     max_units_per_rank: what a rank computes at a time at most, in the units of data.batch (items, or seconds or tokens
-    with padding): `accumulate` is derived from it and the number of ranks; None to set `accumulate` itself.
+    with padding): `accumulate` is derived from it and the number of ranks; None to set `accumulate` itself. rank_timeout: seconds that a rank
+    waits for the others before the run ends.
     """
 
     max_steps: int = 1000
@@ -53,11 +54,14 @@ class Settings:
     on_collapse: Literal["warn", "stop"] = "warn"
     workers: int = 0
     progress: bool = True
+    rank_timeout: float = 1800.0
 
     def __post_init__(self):
         for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(self, name)}")
+        if self.rank_timeout <= 0:
+            raise ConfigError(f"trainer.rank_timeout is in seconds, above 0; got {self.rank_timeout:g}")
         if self.gradient_clip is not None and self.gradient_clip < 0:
             raise ConfigError(
                 f"trainer.gradient_clip is the largest norm of a gradient, above 0, or null for none; got {self.gradient_clip}"
