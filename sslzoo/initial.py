@@ -76,7 +76,15 @@ def inherits(objective: Any, run: Run) -> list[str]:
 def inherit_head(objective: torch.nn.Module, node: dict, run: Run) -> None:
     """Load the parts of the head that `objective`, built from `node`, shares with the run's objective."""
     found, heads = weights.load(run.objective_weights, MEND.format(run.folder)), inherits(node, run)
-    names = [name for name in objective.state_dict() if name.split(".")[0] in heads]
+    mine = objective.state_dict()
+    names = [name for name in mine if name.split(".")[0] in heads]
+    for name in names:
+        if name not in found or found[name].shape != mine[name].shape:
+            theirs = list(found[name].shape) if name in found else "nothing"
+            raise ConfigError(
+                f"the head of init={run.folder} has another size: its {name} is {theirs}, and this objective's "
+                f"{list(mine[name].shape)} — set the objective's settings to those of its config.yaml"
+            )
     restore(objective, {name: found[name] for name in names}, objective.state_dict().keys() - set(names))
 
 

@@ -157,6 +157,26 @@ def test_tied_weights_are_written(tmp_path):
     assert torch.equal(found["c"], shared.view(2, 3).T)
 
 
+def test_an_imported_quantiser_goes_on_to_the_bit(tmp_path):
+    config = tiny("wav2vec2", "trainer.max_steps=1")
+    run = train(config, tmp_path / "first")
+    begun = initial.pinned(str(run.folder), tmp_path, config["objective"])
+    job, fresh, learned = (
+        build.build({**config, "init": begun}),
+        build.build(config),
+        weights.load(run.objective_weights, ""),
+    )
+    assert job.objective.state_dict().keys() == learned.keys()
+    for name, x in job.objective.state_dict().items():
+        assert torch.equal(x, learned[name]), name
+    assert not torch.equal(fresh.objective.quantizer.codes, learned["quantizer.codes"])
+    larger = {**config, "objective": {**config["objective"], "entries": 16}, "init": begun}
+    with pytest.raises(
+        ConfigError, match=r"head of init=.*first has another size: its quantizer.* — set the objective's"
+    ):
+        build.build(larger)
+
+
 def test_a_language_model_s_head_goes_on_too(tmp_path):
     """And is told apart by its weights; one of another kind of objective begins anew."""
     config = tiny("bert", "trainer.max_steps=1")

@@ -1,5 +1,6 @@
 """`sslzoo export`: a run's weights under the names of another library."""
 
+import tempfile
 from pathlib import Path
 
 from sslzoo.cli import following, importing
@@ -7,7 +8,7 @@ from sslzoo.cli.flags import Parser
 from sslzoo.errors import ConfigError
 from sslzoo.interop.grammar import is_source
 
-KEYS = ("run", "to", "out", "root")
+KEYS = ("run", "to", "out", "root", "adapted")
 
 
 def export(argv: list[str]) -> None:
@@ -19,6 +20,9 @@ def export(argv: list[str]) -> None:
         help="to=hf, torchaudio, torchvision, timm, onnx: what that library opens; to=safetensors: under this project's names",
     )
     parser.add_argument("--out", type=Path, help="out=FOLDER, which is made")
+    parser.add_argument(
+        "--adapted", help="adapted=NAME: the encoder after `sslzoo adapt`, LoRA merged, by its folder's name"
+    )
     parser.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (root=…; default: runs)")
     args = parser.parse_args([f"--{word}" if word.partition("=")[0] in KEYS else word for word in argv])
     for key in ("run", "to", "out"):
@@ -30,7 +34,14 @@ def export(argv: list[str]) -> None:
     run = args.run
     if is_source(run):
         run = str(importing.taken_in(run, args.root))
-    said = targets.export(Run.find(run, args.root), args.to, args.out)
+    found = Run.find(run, args.root)
+    with tempfile.TemporaryDirectory() as beside:
+        if args.adapted is not None:
+            from sslzoo.adapt.plain import as_run
+
+            found.check_finished()
+            found = as_run(found, args.adapted, Path(beside) / f"{found.name}-{args.adapted}")
+        said = targets.export(found, args.to, args.out)
     print(f"wrote {args.out}: {said}")
     if args.to == "hf":
         print(f"next:  {following.command('probe', f'run=hf:{args.out}', 'task=…')}")

@@ -37,6 +37,7 @@ class Wav2Vec2(Objective):
     modalities = ("speech",)
     needs = frozenset({"tokens"})
     batch_terms = "diversity of codes and feature penalty"
+    head_state = ("mask_token", "quantizer", "project_context", "project_code")
 
     def __init__(
         self,
