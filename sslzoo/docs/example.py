@@ -20,7 +20,7 @@ from sslzoo.report import visualizations
 from sslzoo.train import launch
 from sslzoo.train.visualization import portable
 
-ROWS = 8
+ROWS = 32  # of a batch, as a run's picture has
 ITEMS = {"train": 256, "valid": 32, "test": 32}
 WIDTHS = {"hidden_dim": 256, "output_dim": 128, "queue": 256}
 SETS = {"image": "digits", "speech": "spoken", "text": "docstrings"}
@@ -64,7 +64,8 @@ def example(objective: str) -> Example:
         if "data" not in said:
             words.append(f"data={SETS[modality]}")
         if "encoder" not in said:
-            fit = [name for name in ENCODERS if kind.needs <= offered()[name][1] and offered()[name][0] == modality]
+            order = [*ENCODERS, *(name for name in offered() if "small" in name)]
+            fit = [name for name in order if kind.needs <= offered()[name][1] and offered()[name][0] == modality]
             words += [f"encoder={name}" for name in fit[:1]]
         if kind.learns_targets:
             words.append("targets=FOLDER")
@@ -77,7 +78,7 @@ def example(objective: str) -> Example:
         teacher = any(isinstance(module, Teacher) for module in job.objective.modules())
         try:
             shown = picture(job)
-        except UserError as error:  # such as a set that another package makes
+        except (UserError, ConfigError) as error:  # another package makes the set, or its items are too short
             return Example(tuple(words), f"There is no picture here: {error}.", teacher=teacher)
         return Example(tuple(words), shown, True, teacher, job.objective.refresh_every is not None)
     raise ConfigError(f"objective={objective} fits no built-in set: {refused}")
@@ -108,6 +109,7 @@ def offered() -> dict[str, tuple[str, frozenset[str]]]:
 def picture(job: Job) -> str:
     """The first items of the training set, and what the untrained encoder says of them, as HTML."""
     split = job.data.split("train")
+    launch.check_lengths(split, job.encoder, job.objective, job.data)
     job.encoder.fit(split, 0)
     job.objective.prepare(len(split), launch.epoch_steps(split, job.data.batch, job.objective.min_batch), 0)
     views = split.for_views() if job.objective.crops else split
