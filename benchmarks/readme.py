@@ -103,14 +103,30 @@ def scale(name: str) -> str:
         "| items | seconds to open | to the first batch | ms a step | MB of a rank | of a worker |",
         "|---|---:|---:|---:|---:|---:|",
     ]
+    if "late_own_mb" in said["sizes"][0]:
+        lines = [lines[0] + " after the first items of an epoch | after all |", lines[1] + "---:|---:|"]
     for row in said["sizes"]:
         values = [
             f"{row['seconds_to_open']:.2f}",
             f"{row['seconds_to_first_batch']:.2f}",
             f"{row['milliseconds_a_step']:.2f}",
         ]
-        values += [f"{row['rank_own_mb']:.0f}", f"{row['worker_own_mb']:.0f}"]
+        values += [
+            f"{row[key]:.0f}" for key in ("rank_own_mb", "worker_own_mb", "early_own_mb", "late_own_mb") if key in row
+        ]
         lines.append(f"| {row['items']:,} | {' | '.join(values)} |")
+    return "\n".join([*lines, "", stored(name, said)])
+
+
+def faults(name: str) -> str:
+    """Each fault, how often it was tried, what was lost."""
+    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    lines = ["| fault | tried | said | what was lost | weights at the end |", "|---|---:|---|---|---|"]
+    for fault, row in said["faults"].items():
+        told = {True: "yes", False: "**no**"}.get(row.get("said"), "")
+        lost = "nothing" if row["exit"] == 0 and not row.get("checkpoints_lost") else "**something**"
+        same = "equal, bit for bit" if row["same_weights"] else "**others**"
+        lines.append(f"| {fault} | {row['tried']} | {told} | {lost} | {same} |")
     return "\n".join([*lines, "", stored(name, said)])
 
 
@@ -249,6 +265,7 @@ MAKERS = {
     "kinds": kinds,
     "speed": speed,
     "scale": scale,
+    "faults": faults,
     "imported": imported,
     "exits": exits,
     "tuned": tuned,
