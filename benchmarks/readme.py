@@ -42,8 +42,10 @@ def kinds(name: str) -> str:
     """The stored results of a comparison of many objectives, a line an objective and a column a task."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
     tasks = list(dict.fromkeys(row["task"] for row in said["rows"]))
-    taught = {row["task"]: row["tuned"] for row in said["rows"] if row.get("tuned")}  # by labels, for as many steps
-    rows = [row for row in said["rows"] if not row.get("tuned")]
+    taught = {
+        row["task"]: row["fine_tuned"] for row in said["rows"] if "fine_tuned" in row
+    }  # by labels, for as many steps
+    rows = [row for row in said["rows"] if "fine_tuned" not in row]
     by = {(row["entry"], row["task"]): row for row in rows}
     best = {task: max(r["linear"]["pretrained"]["mean"] for r in rows if r["task"] == task) for task in tasks}
     lines = [

@@ -63,6 +63,15 @@ def test_vicreg_is_the_slow_loop_and_lightlys():
     assert float(25 * found[0] + 20 * found[1] + 3 * found[2]) == pytest.approx(float(theirs), rel=1e-5)
 
 
+def test_vicregs_variance_is_not_doubled():
+    """Two collapsed branches are each 1 below the wanted deviation: the mean of both is 1, as in the authors' code, whose
+    weight of 25 is ours; their sum, in the paper's eq. 6, is 2."""
+    a = torch.ones(6, 5)
+    assert float(vicreg(a, a)[1]) == pytest.approx(1 - 1e-4**0.5, rel=1e-5)
+    b = pair(6)[1] * 9  # well above the wanted deviation
+    assert float(vicreg(a, b)[1]) == pytest.approx((1 - 1e-4**0.5) / 2, rel=1e-5)
+
+
 def test_no_row_and_one_row_are_finite():
     """What is validated on may be one row."""
     a, b = pair(1)
