@@ -92,7 +92,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         ],
         "dino": [
             "objective.prototypes=24",
-            "objective.hidden_dim=16",
+            "objective.hidden_dim=512",
             "objective.bottleneck=8",
             "objective.views.count=2",
         ],
@@ -153,7 +153,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "igpt": ["encoder=tiny_colors"],
         "ibot": [
             "objective.prototypes=24",
-            "objective.hidden_dim=16",
+            "objective.hidden_dim=512",
             "objective.bottleneck=8",
             "objective.views.count=1",
         ],

@@ -32,7 +32,8 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 class PrototypeHead(nn.Module):
     """DINO's head: linear, GELU, linear, GELU, linear to a bottleneck, then cosines with K prototypes (2104.14294,
-    appendix C). [..., D] -> [..., K]."""
+    appendix C). A container, without `forward`: in half precision, the perceptron computes in it and the cosines do
+    not."""
 
     def __init__(self, inputs: int, hidden: int, bottleneck: int, prototypes: int):
         super().__init__()
@@ -43,8 +44,8 @@ class PrototypeHead(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
         self.prototypes = Prototypes(bottleneck, prototypes)
 
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """frozen: whether the prototypes do not learn."""
+    def cosines(self, x: Tensor, frozen: bool = False) -> Tensor:
+        """[..., D] -> [..., K]. frozen: whether the prototypes do not learn."""
         return self.prototypes(self.mlp(x), frozen)
 
 

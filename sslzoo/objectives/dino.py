@@ -70,13 +70,13 @@ class DINO(Objective):
     def student(self, encoder, drawn: Drawn, step: int) -> tuple[list[Tensor], list[Tensor]]:
         """(representations [B, D], cosines with prototypes [B, K]) of all views."""
         features = self.views.embed(encoder, drawn, joint=True)
-        return features, list(self.projector(torch.cat(features), self.frozen(step)).chunk(len(features)))
+        return features, list(self.projector.cosines(torch.cat(features), self.frozen(step)).chunk(len(features)))
 
     @torch.no_grad()
     def teach(self, drawn: Drawn) -> Tensor:
         """The teacher's cosines [2B, K] of both large views."""
         features = self.views.embed(self.teacher.encoder, drawn.large, joint=True)
-        return self.teacher.projector(torch.cat(features))
+        return self.teacher.projector.cosines(torch.cat(features))
 
     def forward(self, encoder, batch, step: int) -> Loss:
         drawn = self.views.draw(encoder, batch)

@@ -91,7 +91,7 @@ class IBOT(DINO):
         encoder, large = self.teacher.encoder, drawn.large
         encoded = encoder(torch.cat(large.views), large.lengths.repeat(2))
         patches = take(encoded.last[:, encoder.prefix :], at)
-        found = self.teacher.projector(torch.cat([encoded.pooled, patches]))
+        found = self.teacher.projector.cosines(torch.cat([encoded.pooled, patches]))
         return found[: len(encoded.pooled)], found[len(encoded.pooled) :]
 
     def targets(self, taught: Tensor, patches: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ class IBOT(DINO):
         pooled, hidden = self.see_masked(encoder, drawn, mask)
         small = self.views.embed(encoder, Drawn(drawn.views[2:], drawn.lengths), joint=True)
         both = torch.cat([pooled, *small, take(hidden, at)])
-        logits = self.projector(both, frozen) / self.temperature
+        logits = self.projector.cosines(both, frozen) / self.temperature
         classes, patches = logits[: len(both) - len(at)], logits[len(both) - len(at) :]
         taught, taught_patches = self.teach_patches(drawn, at)
         targets, patch_targets = self.targets(taught, taught_patches, step)
@@ -135,7 +135,7 @@ class IBOT(DINO):
     def visualize(self, encoder, batch, step: int) -> dict:
         drawn, mask = self.views.draw(encoder, batch), self.masks(batch)
         at = indices(mask)
-        named = self.projector(take(self.see_masked(encoder, drawn, mask)[1], at)).argmax(1)
+        named = self.projector.cosines(take(self.see_masked(encoder, drawn, mask)[1], at)).argmax(1)
         wanted = self.targets(*self.teach_patches(drawn, at), step)[1].argmax(1)
         right = torch.zeros(mask.numel(), dtype=torch.bool, device=named.device)
         right[at.to(named.device)] = named == wanted

@@ -74,7 +74,7 @@ class SwAV(Objective):
         return features, projections.unflatten(0, (len(features), -1))
 
     @torch.no_grad()
-    def codes(self, scores: Tensor, view: int, step: int) -> Tensor:
+    def assign(self, scores: Tensor, view: int, step: int) -> Tensor:
         """Assignments [B, K] of this rank's rows of a large view, from their cosines with the prototypes [B, K]."""
         rows = len(scores)
         if self.queue_steps and step >= self.queue_epoch * self.epoch_steps + self.queue_steps:
@@ -94,7 +94,7 @@ class SwAV(Objective):
     def forward(self, encoder, batch, step: int) -> Loss:
         features, projections = self.project(encoder, self.views.draw(encoder, batch))
         scores = self.prototypes(projections, step < self.frozen_epochs * self.epoch_steps)
-        codes = [self.codes(scores[view].detach(), view, step) for view in range(2)]
+        codes = [self.assign(scores[view].detach(), view, step) for view in range(2)]
         if self.training and self.queue_steps and step >= self.queue_epoch * self.epoch_steps:
             self.enqueue(projections[:2].detach(), batch.rows())
         losses = cross_view(codes, list(scores / self.temperature))
@@ -106,6 +106,6 @@ class SwAV(Objective):
     def visualize(self, encoder, batch, step: int) -> dict:
         drawn = self.views.draw(encoder, batch)
         scores = self.prototypes(self.project(encoder, drawn)[1])
-        codes, views = self.codes(scores[0], 0, step), torch.stack(drawn.large.views, 1)[:MOST_ROWS]
+        codes, views = self.assign(scores[0], 0, step), torch.stack(drawn.large.views, 1)[:MOST_ROWS]
         shown = {"kind": "clusters", "views": views, "clusters": codes.shape[1]}
         return shown | {"target": codes.argmax(1), "prediction": scores[1].argmax(1)}

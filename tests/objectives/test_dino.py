@@ -20,7 +20,7 @@ def test_the_loss_is_the_slow_loop(job):
     center = objective.center.center.double().clone()
     drawn = objective.views.draw(job.encoder, batch)
     assert len(drawn.views) == 4
-    student = [objective.projector(x).double() for x in objective.views.embed(job.encoder, drawn, joint=True)]
+    student = [objective.projector.cosines(x).double() for x in objective.views.embed(job.encoder, drawn, joint=True)]
     taught = objective.teach(drawn).double().chunk(2)
     total = 0.0
     for t, targets in enumerate(taught):

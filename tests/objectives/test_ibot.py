@@ -33,9 +33,11 @@ def masked_logits(job, batch):
         table = encoder.frontend.positions(features.shape[1])
         for row, patch in mask[view * len(batch) : (view + 1) * len(batch)].nonzero().tolist():
             tokens[row, 1 + patch] = objective.mask_token + table[1 + patch]
-        student.append(objective.projector(encoder.contextualize(tokens, lengths).last))
-        teacher.append(objective.teacher.projector(objective.teacher.encoder(drawn.views[view], batch.lengths).last))
-    small = [objective.projector(encoder(x, batch.lengths).last[:, 0]) for x in drawn.views[2:]]
+        student.append(objective.projector.cosines(encoder.contextualize(tokens, lengths).last))
+        teacher.append(
+            objective.teacher.projector.cosines(objective.teacher.encoder(drawn.views[view], batch.lengths).last)
+        )
+    small = [objective.projector.cosines(encoder(x, batch.lengths).last[:, 0]) for x in drawn.views[2:]]
     classes = [*(x[:, 0] for x in student), *small]
     patches, taught = torch.cat(student)[:, 1:], torch.cat(teacher).detach().double()
     return mask, [x.double() for x in classes], patches.double(), taught[:, 0], taught[:, 1:]

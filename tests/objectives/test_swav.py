@@ -72,8 +72,8 @@ def test_the_queue_is_filled_from_its_epoch_on_and_used_once_full():
         wanted = objective.prototypes(queue)
         with_queue = [torch.tensor(slow(torch.cat(pair), 0.05, 3))[:8].float() for pair in zip(scores, wanted)]
         for view in range(2):
-            code = objective.codes(scores[view], view, step)
-            expected = with_queue[view] if used else plain.codes(scores[view], view, step)
+            code = objective.assign(scores[view], view, step)
+            expected = with_queue[view] if used else plain.assign(scores[view], view, step)
             torch.testing.assert_close(code, expected, rtol=1e-3, atol=1e-5)
         objective(job.encoder, batch, step)
         held.append(int((objective.queue.norm(dim=2) > 0.5).sum()))
