@@ -65,8 +65,12 @@ class Heartbeat(StepCallback):
         self.stop(trainer)
 
     def on_exception(self, trainer, module, exception) -> None:
-        if trainer.world_size > 1 and isinstance(exception, RuntimeError):
-            self.lost = self.missing(trainer)
+        # of messages alone: a rank that fails by itself makes the others wait, and they are not lost
+        if trainer.world_size > 1 and any(word in str(exception) for word in ("gloo", "NCCL", "Connection")):
+            end = time.monotonic() + 2  # a killed process closes its sockets before it has ended
+            while not (found := self.missing(trainer)) and time.monotonic() < end:
+                time.sleep(0.05)
+            self.lost = found
             launcher = trainer.strategy.launcher
             if self.lost and hasattr(launcher, "kill"):
                 launcher.kill(signal.SIGKILL)  # a rank that stands still would stay
