@@ -15,13 +15,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 NUMERIC := tests/nn tests/test_distributed.py tests/objectives tests/encoders tests/train/test_ddp.py tests/test_contracts.py \
 	-k "not test_contracts or ranks or padding or golden"
 
-.PHONY: help demo test test-all test-kernels clean
+.PHONY: help demo test test-all test-kernels gpu clean
 
 help:
 	@echo "make demo      install into $(VENV) and run the demo: three modalities, one table, runs/demo/report.html"
 	@echo "make test      install with the test extras and run the tests (under 10 minutes on two cores)"
 	@echo "make test-all  the tests that are slower, too"
 	@echo "make test-kernels  the numeric tests as on other processors: two threads, AVX2, no vector instructions"
+	@echo "make gpu       what needs a GPU, on one: its tests, bf16 against 32 bits, speed; into benchmarks/results/gpu.json"
 	@echo "make clean     remove $(VENV) (runs/ stays)"
 
 $(BIN)/python:
@@ -54,6 +55,10 @@ test-kernels: $(VENV)/.installed-test
 	numeric OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2; \
 	numeric OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBILITY ONEDNN_MAX_CPU_ISA=SSE41; \
 	exit $$failed
+
+# within eight minutes on one GPU; one line and exit 1 without
+gpu: $(VENV)/.installed-test
+	@$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV)

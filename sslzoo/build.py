@@ -39,6 +39,7 @@ FREE = {
     "trainer.workers",
     "trainer.progress",
     "trainer.rank_timeout",
+    "trainer.profile",
     "trainer.val_every",
     "trainer.loggers",
     "trainer.devices",

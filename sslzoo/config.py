@@ -158,6 +158,7 @@ LATER = {
     "share": None,
     "disjoint": None,
     "max_units_per_rank": None,
+    "profile": False,
     "mixing": None,
 }  # settings added after `fingerprint`, with the former behaviour's values
 
@@ -184,7 +185,7 @@ def fingerprint(config: dict, ranks: bool = True) -> str:
     if not relevant.get("callbacks"):
         relevant.pop("callbacks", None)
     relevant.get("trainer", {}).setdefault("loggers", [])  # a former setting
-    for key in ("workers", "progress", "rank_timeout"):
+    for key in ("workers", "progress", "rank_timeout", "profile"):
         relevant.get("trainer", {}).pop(key, None)
     if not ranks:
         trainer = relevant.get("trainer", {})

@@ -7,6 +7,7 @@ runs/<name>/
     events.jsonl           warnings (collapse), one JSON object per line
     heartbeat.json         how far it is, while it is trained
     visualization.pt       the objective's inputs and outputs on one batch (in older runs: show.pt)
+    trace.json             a profile of a few steps, with trainer.profile=true
     checkpoints/step=00000100.ckpt, .sha256
     encoder.safetensors, encoder.json    the trained encoder, and the config to rebuild it
     objective.safetensors, objective.json    the same for the objective: its heads, its teacher
@@ -74,6 +75,10 @@ class Run:
     @property
     def heartbeat(self) -> Path:
         return self.folder / "heartbeat.json"
+
+    @property
+    def trace(self) -> Path:
+        return self.folder / "trace.json"
 
     @property
     def visualization(self) -> Path:

@@ -32,6 +32,7 @@ from sslzoo.train.heartbeat import Heartbeat
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.outline import lines, outline
 from sslzoo.train.precision import HalfPrecision, allow_tf32
+from sslzoo.train.profile import Profile
 from sslzoo.train.progress import ProgressReport
 from sslzoo.train.recover import recover
 from sslzoo.train.refresh import RefreshFeatures
@@ -192,6 +193,7 @@ def pretrain(job, run: Run) -> bool:
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
         job.validation(shown["valid"], val_every, workers, measured) if val_every else None,
         SkippedItems(say) if shown["train"].on_error == "skip" else None,
+        Profile(run, say) if settings.profile else None,
         EffectiveBatch(job.data.modality, rate),
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),

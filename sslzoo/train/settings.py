@@ -29,10 +29,10 @@ class Settings:
     micro-batches that a step's batch is split into; the gradient is that of the whole batch, except for terms that
     compare rows (negatives, batch norm), which see one micro-batch. activation_checkpointing: whether transformer
     blocks recompute their activations in the backward pass. compile: whether they are compiled; then a batch is padded
-    to the longest item of its bucket. on_collapse: warn, or stop. workers: loader processes per rank.
-    max_units_per_rank: what a rank computes at a time at most, in the units of data.batch (items, or seconds or tokens
-    with padding): `accumulate` is derived from it and the number of ranks; None to set `accumulate` itself. rank_timeout: seconds that a rank
-    waits for the others before the run ends.
+    to the longest item of its bucket. on_collapse: warn, or stop. workers: loader processes per rank. profile: trace a
+    few steps, see `train.profile`. max_units_per_rank: what a rank computes at a time at most, in the units of
+    data.batch (items, or seconds or tokens with padding): `accumulate` is derived from it and the number of ranks; None
+    to set `accumulate` itself. rank_timeout: seconds that a rank waits for the others before the run ends.
     """
 
     max_steps: int = 1000
@@ -55,6 +55,7 @@ class Settings:
     workers: int = 0
     progress: bool = True
     rank_timeout: float = 1800.0
+    profile: bool = False
 
     def __post_init__(self):
         for name in ("max_steps", "accumulate", "devices", "nodes", "log_every", "keep"):
