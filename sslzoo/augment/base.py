@@ -47,6 +47,10 @@ class Views(nn.Module):
         """`count` views of each item."""
         raise NotImplementedError
 
+    def whole(self, inputs: Tensor) -> Tensor:
+        """Items without augmentation, as a view is shaped (images)."""
+        raise NotImplementedError
+
     def encode(self, encoder: Any, view: Tensor, lengths: Tensor) -> Any:
         """The encoder's output for a view [B, ...]."""
         raise NotImplementedError

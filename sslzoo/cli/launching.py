@@ -73,9 +73,8 @@ def launch(argv: list[str]) -> None:
             raise UserError(f"sbatch refused the job: {' '.join(done.stderr.split())}")
         print(done.stdout.strip())
         return
-    done = subprocess.run(["bash", "-c", script], check=False)
-    if done.returncode:
-        raise UserError(f"torchrun ended with {done.returncode}: the same command goes on from the last checkpoint")
+    if code := subprocess.run(["bash", "-c", script], check=False).returncode:
+        raise UserError(f"torchrun ended with {code}: the same command goes on from the last checkpoint")
 
 
 def _with_ranks(words: list[str], hosts: int, ranks: int) -> list[str]:

@@ -136,12 +136,12 @@ def remove(root: Path, names: list[str], sure: bool) -> tuple[list[str], str]:
     folders = [str(run.folder) for run in found]
     if not sure:
         return folders, "\n".join([*(f"would remove {folder}" for folder in folders), "--yes removes them"])
-    for folder in folders:
+    for run in found:
         try:
-            shutil.rmtree(folder)
+            shutil.rmtree(run.folder)
         except OSError as error:
-            raise UserError(f"cannot remove {folder}: {error.strerror}") from error
-    return folders, "\n".join(f"removed {folder}" for folder in folders)
+            raise UserError(f"cannot remove {run.folder}: {error.strerror}") from error
+    return folders, "\n".join(f"removed {name}" for name in folders)
 
 
 def watch(argv: list[str]) -> None:

@@ -18,6 +18,7 @@ class MaskedConv(nn.Module):
     """
 
     causal = False
+    kept: Tensor
 
     def __init__(self, dim: int = 512, depth: int = 4, kernel: int = 15, blind: int = 2, dropout: float = 0.0):
         super().__init__()
@@ -44,6 +45,7 @@ class MaskedConv(nn.Module):
             x = x if valid is None else x * valid
             x = x + self.drop(F.relu(norm(conv(x).transpose(1, 2)))).transpose(1, 2)
             x = x if valid is None else x * valid
+            assert isinstance(masked, nn.Conv1d)
             weight = masked.weight * self.kept[number]
             total = total + torch.tanh(F.conv1d(x, weight, masked.bias, padding=weight.shape[2] // 2))
             hidden.append(total.transpose(1, 2))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sslzoo import distributed
+from sslzoo import distributed, rng
 from sslzoo.errors import ConfigError
 
 
@@ -25,6 +25,10 @@ class GumbelQuantizer(nn.Module):
         nn.init.normal_(self.logits.weight, std=1.0)
         nn.init.zeros_(self.logits.bias)
         self.codes = nn.Parameter(torch.rand(groups, entries, dim // groups))
+
+    def noise(self, seeds: Tensor, device: torch.device) -> Tensor | None:
+        """Uniform draws [M, groups, entries] for `forward`, of a seed for each of M tokens [M]; None in eval mode."""
+        return rng.uniform(seeds, "gumbel", self.groups, self.entries, device=device) if self.training else None
 
     def forward(self, x: Tensor, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         """x [M, C], noise: uniform in (0, 1) [M, groups, entries] or None for the most likely code

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,8 @@ class Teacher(nn.Module):
                 f"objective.momentum and objective.momentum_end must be between 0 and 1, got {momentum} and {momentum_end}"
             )
         self.momentum, self.momentum_end, self.ramp = momentum, momentum_end, ramp
-        self.encoder, self.projector = frozen_copy(encoder), frozen_copy(projector)
+        self.encoder = frozen_copy(encoder)
+        self.projector: Any = frozen_copy(projector)
 
     def momentum_at(self, step: int, total_steps: int) -> float:
         if self.ramp is not None:

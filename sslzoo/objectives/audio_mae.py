@@ -29,7 +29,7 @@ class AudioMAE(Objective):
     skips_prefix = True
     min_tokens = 2
 
-    def __init__(self, encoder, data, mask: Any, decoder: nn.Module, standardize: bool = True):
+    def __init__(self, encoder, data, mask: Any, decoder: Any, standardize: bool = True):
         super().__init__()
         if not encoder.offers & {"patches", "frames"}:
             raise ConfigError(

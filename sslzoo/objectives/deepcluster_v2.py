@@ -29,6 +29,10 @@ class DeepClusterV2(Objective):
     """
 
     modalities = ("image",)
+    memory: Tensor
+    labels: Tensor
+    centroids: Tensor
+    rounds: Tensor
     per_item = frozenset({"memory", "labels"})
     refreshes_with_features = False
 

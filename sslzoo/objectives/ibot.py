@@ -118,7 +118,7 @@ class IBOT(DINO):
         terms = {"class_loss": losses.mean(), "patch_loss": patch_loss}
         value = terms["class_loss"] + self.patch_weight * patch_loss
         if self.koleo_weight:
-            terms["koleo"] = sum(koleo(x, batch.rows()).mean() for x in pooled.chunk(2))
+            terms["koleo"] = torch.stack([koleo(x, batch.rows()).mean() for x in pooled.chunk(2)]).sum()
             value = value + self.koleo_weight * terms["koleo"]
         if self.training and self.centering == "mean":
             self.center.update(taught)

@@ -67,7 +67,7 @@ class MoCoV3(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         logits, positive, features, _ = self.contrast(encoder, batch)
-        losses = sum(F.cross_entropy(x, positive, reduction="none") for x in logits)
+        losses = torch.stack([F.cross_entropy(x, positive, reduction="none") for x in logits]).sum(0)
 
         def logs() -> dict:
             # of both directions; uniform_loss: the loss of a uniform prediction, with its factors

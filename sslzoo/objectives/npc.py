@@ -38,11 +38,8 @@ class NPC(Objective):
         at, size = indices(valid_mask(lengths, features.shape[1])), features.shape[1]
         hidden, probs = take(encoder.contextualize(tokens, lengths).last, at), None
         if self.quantizer is not None:
-            noise = None
-            if self.training:
-                frames = rng.fold_in(batch.row_seeds[at // size], at % size)  # a seed per frame
-                shape = (self.quantizer.groups, self.quantizer.entries)
-                noise = rng.uniform(frames, "gumbel", *shape, device=hidden.device)
+            frames = rng.fold_in(batch.row_seeds[at // size], at % size)  # a seed per frame
+            noise = self.quantizer.noise(frames, hidden.device)
             hidden, probs, _ = self.quantizer(hidden, noise, self.temperature)
         return features, lengths, at, self.head(hidden).float(), probs
 

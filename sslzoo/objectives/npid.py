@@ -29,6 +29,8 @@ class NPID(Objective):
     """
 
     modalities = ("image",)
+    memory: Tensor
+    log_z: Tensor
     per_item = frozenset({"memory"})
     batch_terms = "normalisation constant"  # with accumulation, it is estimated from the first part
 

@@ -17,7 +17,7 @@ class SimCLR(Objective):
     l(i, j) = -log( exp(sim(z_i, z_j) / t) / sum_{k != i} exp(sim(z_i, z_k) / t) )
     """
 
-    modalities = ("image", "speech")
+    modalities: tuple[str, ...] = ("image", "speech")
     min_batch = 2
     batch_terms = "negatives"
 

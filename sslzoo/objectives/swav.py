@@ -29,6 +29,8 @@ class SwAV(Objective):
 
     modalities = ("image",)
     batch_terms = "assignments and queue"
+    queue: Tensor
+    queue_ptr: Tensor
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class SwAV(Objective):
         views.check(encoder, data, most=None)
         self.views, self.temperature, self.epsilon, self.iterations = views, temperature, epsilon, iterations
         self.frozen_epochs, self.queue_epoch, self.epoch_steps = frozen_epochs, queue_epoch, 1
-        self.queue_steps = queue // size if queue else 0  # batches that fill it
+        self.queue_steps = queue // size if queue and size else 0  # batches that fill it
         self.projector = mlp(encoder.dim, hidden_dim, output_dim)
         self.prototypes = Prototypes(output_dim, prototypes)
         self.register_buffer("queue", torch.zeros(2, queue or 0, output_dim))  # of the two large views

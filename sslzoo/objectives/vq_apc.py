@@ -33,11 +33,9 @@ class VQAPC(APC):
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         tokens, _ = encoder.project(features, lengths)
         hidden, size = encoder.contextualize(tokens, lengths).last, features.shape[1]
-        at, noise = indices(valid_mask((lengths - self.ahead).clamp(min=0), size)), None
-        if self.training:
-            frames = rng.fold_in(batch.row_seeds[at // size], at % size)  # a seed per frame
-            shape = (self.quantizer.groups, self.quantizer.entries)
-            noise = rng.uniform(frames, "gumbel", *shape, device=hidden.device)
+        at = indices(valid_mask((lengths - self.ahead).clamp(min=0), size))
+        frames = rng.fold_in(batch.row_seeds[at // size], at % size)  # a seed per frame
+        noise = self.quantizer.noise(frames, hidden.device)
         codes, probs, _ = self.quantizer(take(hidden, at), noise, self.temperature)
         return features, at, self.head(codes).float(), probs
 

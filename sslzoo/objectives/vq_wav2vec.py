@@ -1,7 +1,7 @@
 """vq-wav2vec: wav2vec on tokens of a learned inventory (Baevski et al. 2020, 1910.05453)."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class VQWav2Vec(Wav2Vec):
             )
         self.gumbel, self.commitment = gumbel, commitment
         kind = {"gumbel": GumbelQuantizer, "kmeans": KMeansQuantizer}[quantizer]
-        self.quantizer = kind(encoder.dim, encoder.dim, groups, entries)
+        self.quantizer: Any = kind(encoder.dim, encoder.dim, groups, entries)
         self.batch_terms = "codebook loss" if quantizer == "kmeans" else ""
 
     def quantized(self, tokens: Tensor, lengths: Tensor, seeds: Tensor, step: int):
@@ -56,10 +56,9 @@ class VQWav2Vec(Wav2Vec):
             found, probs, chosen, apart = self.quantizer(z, self.commitment)
             loss = distributed.all_reduce_mean(apart.sum(), len(apart))
         else:
-            noise, (start, end, decay) = None, self.gumbel
-            if self.training:
-                frames = rng.fold_in(seeds[at // tokens.shape[1]], at % tokens.shape[1])  # a seed per token
-                noise = rng.uniform(frames, "gumbel", self.quantizer.groups, self.quantizer.entries, device=device)
+            start, end, decay = self.gumbel
+            frames = rng.fold_in(seeds[at // tokens.shape[1]], at % tokens.shape[1])  # a seed per token
+            noise = self.quantizer.noise(frames, device)
             found, probs, chosen = self.quantizer(z, noise, max(start * decay**step, end))
             loss = found.new_zeros(())
         empty = found.new_zeros(tokens.shape[0] * tokens.shape[1], found.shape[1])

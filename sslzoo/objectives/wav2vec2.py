@@ -105,9 +105,7 @@ class Wav2Vec2(Objective):
         context = self.project_context(take(encoder.contextualize(tokens, lengths).last, at))
         frames = rng.fold_in(batch.row_seeds[at // mask.shape[1]], at % mask.shape[1])  # a seed per frame
         target = self.drop(take(encoder.normalize(features), at), frames)
-        noise = None
-        if self.training:
-            noise = rng.uniform(frames, "gumbel", self.quantizer.groups, self.quantizer.entries, device=device)
+        noise = self.quantizer.noise(frames, device)
         codes, probs, _ = self.quantizer(target, noise, self.gumbel_temperature(step))
         distractors = self.distractors(batch.row_seeds, mask, device)
         return features, lengths, mask, self.contrast(context, self.project_code(codes), distractors), probs

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from typing import Any
 
 import torch
 
@@ -57,7 +58,8 @@ class GracefulStop(StepCallback):
             signal.signal(number, handler)
         if self.signal == signal.SIGUSR2:
             trainer.strategy.barrier()  # the first rank has written the checkpoint
-            self.before[signal.SIGUSR2](self.signal, None)
+            requeue: Any = self.before[signal.SIGUSR2]
+            requeue(self.signal, None)
 
 
 def costs(steps: int, seconds: float, on_gpu: bool) -> dict:

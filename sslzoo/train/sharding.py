@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
@@ -32,10 +32,11 @@ def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
 class ShardedPretrain(Pretrain):
     """A `Pretrain` whose parameters are sharded before the optimiser is built."""
 
-    twins: nn.Module | None = None  # its parts without storage, to be filled and saved
+    twins: nn.ModuleDict | None = None  # its parts without storage, to be filled and saved
 
     def configure_model(self) -> None:
         if self.twins is None:
+            assert self.device_mesh is not None  # the strategy made it
             self.shard(self.device_mesh["data_parallel"])
 
     def shard(self, mesh: DeviceMesh) -> None:
@@ -52,9 +53,10 @@ class ShardedPretrain(Pretrain):
         fully_shard(self, mesh=mesh)
         # by itself FSDP2 prefetches in the order of all forwards since the last step, which differs between ranks where
         # they validate on different numbers of batches: then they would wait for each other for ever
-        self.set_modules_to_backward_prefetch([self])
-        for before, block in pairwise([self, *blocks]):
-            block.set_modules_to_backward_prefetch([before])
+        units = [cast(FSDPModule, unit) for unit in [self, *blocks]]
+        units[0].set_modules_to_backward_prefetch([units[0]])
+        for before, unit in pairwise(units):
+            unit.set_modules_to_backward_prefetch([before])
         for name in ("training_step", "begin"):
             register_fsdp_forward_method(self, name)
 
@@ -77,6 +79,7 @@ class ShardedPretrain(Pretrain):
                 unit.reshard()
 
     def parts_to_save(self) -> tuple[nn.Module, nn.Module]:
+        assert self.twins is not None
         self.twins.load_state_dict(
             {name: distributed.whole(x).cpu() for name, x in self.state_dict().items()}, assign=True
         )
@@ -93,7 +96,9 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        return self._on_first_rank(self.lightning_module.state_dict())
+        module = self.lightning_module
+        assert module is not None
+        return self._on_first_rank(module.state_dict())
 
     def optimizer_state(self, optimizer) -> dict[str, Any]:
         found = optimizer.state_dict()
@@ -114,6 +119,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     def load_model_state_dict(self, checkpoint, strict: bool = True) -> None:
         module = self.lightning_module
+        assert module is not None
         own = module.state_dict()
         found = {
             name: distributed.shard_like(x, own[name]) if name in own else x
