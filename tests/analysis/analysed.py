@@ -7,7 +7,7 @@ import yaml
 from conftest import compose
 from safetensors.torch import save_file
 
-from sslzoo import build
+from sslzoo import build, own
 from sslzoo.run import Run, write_json, write_signed
 
 PLACES = ("river", "money", "grass", "stone", "water", "house", "green", "small", "deep", "old")
@@ -38,7 +38,8 @@ def finished(folder: Path, *words: str, seed: int = 0) -> Run:
     run = Run(folder)
     folder.mkdir(parents=True)
     run.config.write_text(yaml.safe_dump(config))
-    write_json(run.encoder, {"seed": seed, "encoder": config["encoder"], "data": config["data"]})
+    nodes = {name: config[name] for name in ("encoder", "data")}
+    write_json(run.encoder, {"seed": seed, **nodes, "own": own.folders_of([*nodes.values()])})
     torch.manual_seed(seed)
     module = build.make(config["encoder"])
     weights = {
