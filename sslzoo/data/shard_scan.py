@@ -114,7 +114,7 @@ def _items(folder: Folder, shard: str, size: int, modality: str) -> Iterator[dic
 def _members(file: Any, where: str, size: int) -> Iterator[tarfile.TarInfo]:
     """The plain files of an archive. Raises UserError if it is cut short or leads out of its folder."""
     try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
+        with tarfile.open(None, "r:", file) as archive:
             for member in archive:
                 path = PurePosixPath(member.name.replace("\\", "/"))
                 if path.is_absolute() or ".." in path.parts:

@@ -53,7 +53,7 @@ class Rows:
 
     def _start(self) -> None:
         self.about.pop("shape", None)
-        self._write("sums", 0, bytes(4 * self.count), "wb")
+        self._write("sums", 0, bytes(4 * self.count), fresh=True)
         write_json(self.folder / "about.json", self.about)
 
     @property
@@ -114,12 +114,14 @@ class Rows:
             self._map = np.memmap(str(path), np.float32, "r", shape=(size, *(self.shape or ())))
         return self._map
 
-    def _write(self, name: str, offset: int, content: bytes, mode: str = "r+b") -> None:
+    def _write(self, name: str, offset: int, content: bytes, fresh: bool = False) -> None:
         path = self.folder / name
         try:
             if not path.exists():
                 path.touch()
-            with open(path, mode) as file:  # not through the map: a full disk is an error there, not a signal
+            with open(
+                path, "wb" if fresh else "r+b"
+            ) as file:  # not through the map: a full disk is an error there, not a signal
                 file.seek(offset)
                 file.write(content)
         except OSError as error:

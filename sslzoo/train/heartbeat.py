@@ -100,7 +100,10 @@ def has_ended(process: int) -> bool:
     """Whether a process of this machine is gone, or a zombie."""
     try:
         os.kill(process, 0)
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+            == "Z"
+        )
     except ProcessLookupError:
         return True
     except (OSError, IndexError):

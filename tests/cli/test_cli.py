@@ -136,8 +136,8 @@ print(sorted({"torch", "lightning", "transformers", "sklearn"} & set(sys.modules
     [
         (["pretrian"], "did you mean 'pretrain'"),
         (
-            ["pretrain", "data=mnist", "data.path=x", "optim._target_=nowhere.SGD"],
-            "cannot import nowhere.SGD",
+            ["pretrain", "data=mnist", "data.path=x", "optim._target_=sslzoo.nowhere.SGD"],
+            "cannot import sslzoo.nowhere.SGD",
         ),
     ],
 )

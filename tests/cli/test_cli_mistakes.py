@@ -37,8 +37,8 @@ WRONG = {
     "unknown data": (["data=ditigs"], "there is no data 'ditigs'"),
     "unknown key": (["optim.lrr=0.1"], "there is no setting 'optim.lrr' — did you mean 'optim.lr'?"),
     "a key of what lies deeper": (
-        ["encoder=vit_small", "encoder.patch=5"],
-        "there is no setting 'encoder.patch' — did you mean 'encoder.frontend.patch'?",
+        ["encoder=vit_small", "encoder.heads=5"],
+        "there is no setting 'encoder.heads' — did you mean 'encoder.trunk.heads'?",
     ),
     "unknown group key": (["optimizer=sgd"], "there is no setting 'optimizer' — did you mean 'optim'?"),
     "a key of another choice": (["data.batch.seconds=4"], "'data.batch.seconds' is a setting of another choice"),
@@ -87,7 +87,7 @@ WRONG = {
         ["objective=wav2vec2", "data=tiny_speech", "encoder=tiny_resnet"],
         "these encoders fit: encoder=",
     ),
-    "data and encoder": (["objective=rotation", "data=tiny_image", "encoder=bert_small"], "encoder=resnet18"),
+    "data and encoder": (["objective=rotation", "data=tiny_image", "encoder=bert_small"], "resnet18"),
     "path not given": (
         ["objective=rotation", "data=image_folder", "encoder=tiny_resnet"],
         "data.path is required: set data.path=",
@@ -208,7 +208,7 @@ FILES = {
         {**OPTIM, "_target_": "sslzoo.train.optim.SGDD"},
         "there is no SGDD in sslzoo.train.optim — did you mean 'SGD'?",
     ),
-    "wrong module": ({**OPTIM, "_target_": "nowhere.optim.SGD"}, "optim: cannot import nowhere.optim.SGD"),
+    "wrong module": ({**OPTIM, "_target_": "torch.nowhere.SGD"}, "optim: cannot import torch.nowhere.SGD"),
     "key left out": (
         {"_target_": "sslzoo.train.optim.SGD"},
         "optim.schedule is required by SGD: set optim.schedule=",

@@ -57,7 +57,7 @@ def program() -> None:
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
 def test_in_zsh(sslzoo):
     program()
-    asked = [["pre"], ["pretrain", "objective=simc"], ["pretrain", "objective=simclr", "optim.l"], ["report", "''"]]
+    asked = [["pre"], ["pretrain", "objective=sims"], ["pretrain", "objective=simclr", "optim.l"], ["report", "''"]]
     script = ["compdef() { print compdef $@ }", sslzoo("completion", "zsh")[1]]
     script += ["compadd() { print compadd $@ }", "_files() { print files }"]
     script += [f"words=(bin/sslzoo {' '.join(words)}); CURRENT={len(words) + 1}; _sslzoo" for words in asked]
@@ -67,7 +67,7 @@ def test_in_zsh(sslzoo):
     assert lines == [
         ["compdef", "_sslzoo", "sslzoo"],
         ["compadd", "-Q", "--", "pretrain"],
-        ["compadd", "-Q", "--", "objective=simclr"],
+        ["compadd", "-Q", "--", "objective=simsiam"],
         ["compadd", "-Q", "-S", "--", "optim.layer_decay=", "optim.lr="],  # and no blank behind
         ["files"],
     ]
@@ -76,11 +76,11 @@ def test_in_zsh(sslzoo):
 @pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
 def test_in_fish(sslzoo):
     program()
-    asked = ["pre", "pretrain objective=simc", "pretrain objective=simclr optim.l"]
+    asked = ["pre", "pretrain objective=sims", "pretrain objective=simclr optim.l"]
     script = [sslzoo("completion", "fish")[1], *(f"complete -C 'bin/sslzoo {words}'" for words in asked)]
     found = subprocess.run(["fish", "-N", "-c", "\n".join(script)], check=False, capture_output=True, text=True)
     assert found.returncode == 0 and found.stderr == ""
-    assert found.stdout.split() == ["pretrain", "objective=simclr", "optim.layer_decay=", "optim.lr="]
+    assert found.stdout.split() == ["pretrain", "objective=simsiam", "optim.layer_decay=", "optim.lr="]
 
 
 def test_another_shell_is_refused(sslzoo):

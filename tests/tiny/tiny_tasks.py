@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from sslzoo import build, weights
+from sslzoo import build, own, weights
 from sslzoo.cli.compose import head_of
 from sslzoo.run import Run, write_json
 
@@ -111,7 +111,8 @@ def write_run(folder: Path, config: dict) -> Run:
     run = Run(folder)
     run.folder.mkdir(parents=True)
     run.config.write_text(yaml.safe_dump(config))
-    write_json(run.encoder, {key: config[key] for key in ("seed", "encoder", "data")})
+    saved = {key: config[key] for key in ("seed", "encoder", "data")}
+    write_json(run.encoder, saved | {"own": own.folders_of([config["encoder"], config["data"]])})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         state = build.make(config["encoder"]).state_dict()

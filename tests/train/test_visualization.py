@@ -1,4 +1,5 @@
 import io
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import torch
@@ -44,12 +45,18 @@ class Gathering(nn.Module):
         return {"kind": "view_pairs", "candidates": distributed.world_size() * len(batch), "step": step}
 
 
+class Plain(nn.Module):
+    """As a `Pretrain` that is not sharded."""
+
+    gathered = staticmethod(nullcontext)
+
+
 def test_every_rank_looks_alone(monkeypatch):
     """All have the same batch, so that one that is gathered would hold each item twice."""
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
     batch = SimpleNamespace(to=lambda device: range(5))
-    module = nn.Module()
+    module = Plain()
     module.encoder, module.objective, module.device, module.total_steps = nn.Linear(1, 1), Gathering(), "cpu", 7
     found = Finish(None, {}, lambda: batch, str).visualize(module.train())
     assert found == {"kind": "view_pairs", "candidates": 5, "step": 7} and distributed.world_size() == 2
@@ -73,7 +80,7 @@ def test_speech_can_be_listened_to():
     assert [len(x) for x in heard["sounds"]] == [30, 40, 40, 40] and heard["sample_rate"] == 10
     torch.testing.assert_close(heard["sounds"][0] / 32767, wave[:30] / 2, atol=1e-4, rtol=0)
     assert heard["sounds"][1].abs().max() <= 0.71 * 32767
-    module = nn.Module()
+    module = Plain()
     module.encoder, module.objective, module.device, module.total_steps = nn.Linear(1, 1), Gathering(), "cpu", 7
     found = Finish(None, {}, lambda: batch, str, sample_rate=10).visualize(module)
     torch.save(found, file := io.BytesIO())
