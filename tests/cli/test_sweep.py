@@ -149,7 +149,7 @@ def test_a_job_in_another_process_reports_its_failure(sslzoo, tmp_path):
     assert not list(tmp_path.rglob("multirun.yaml"))
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_a_launcher_reports_a_failure(launcher, sslzoo):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher")
     words = ["--multirun", "data.batch.size=8,64", f"hydra/launcher={launcher}", "name=mine"]

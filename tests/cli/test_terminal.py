@@ -28,7 +28,7 @@ def test_a_reader_that_goes_away_is_no_failure():
     assert child.returncode == 128 + signal.SIGPIPE
 
 
-@pytest.mark.parametrize("messages", ["closed", "no reader", "full"])
+@pytest.mark.parametrize("messages", ["closed", pytest.param("no reader", marks=pytest.mark.slow), "full"])
 def test_messages_that_go_nowhere_stop_no_training(tmp_path, messages):
     ours, unread = os.pipe()
     os.close(ours)

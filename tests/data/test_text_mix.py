@@ -172,6 +172,7 @@ def test_a_run_says_the_shares(corpora, sslzoo, monkeypatch):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_the_four_languages_and_english(real):
     texts = {name: real / "text/multilingual" / name for name in ("de", "es", "ru", "zh")} | {
         "en": real / "text/gutenberg"

@@ -70,6 +70,7 @@ def test_a_sweep_over_folders_and_draws_of_few_labels(folders, table, tmp_path, 
     assert code == 2 and "pretrain takes one at a time" in err[0]
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_folders(folders, table, tmp_path, sslzoo):
     more = [
         *table,

@@ -206,9 +206,8 @@ def test_the_number_of_ranks_changes_nothing(objective, tmp_path, monkeypatch):
 
     one = work(0)
     assert one.isfinite().all() and one.all()
-    for world in (2, 3):
-        for found in on_ranks(work, tmp_path / f"{world}", world):
-            torch.testing.assert_close(found, one, rtol=1e-6, atol=0)
+    for found in on_ranks(work, tmp_path / "three", 3):
+        torch.testing.assert_close(found, one, rtol=1e-6, atol=0)
 
 
 def test_a_split_with_too_few_items_is_refused_before_the_first_step(tmp_path, monkeypatch):
