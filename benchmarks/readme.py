@@ -127,7 +127,7 @@ def faults(name: str) -> str:
     for fault, row in said["faults"].items():
         told = {True: "yes", False: "**no**"}.get(row.get("said"), "")
         lost = "nothing" if row["exit"] == 0 and not row.get("checkpoints_lost") else "**something**"
-        same = "equal, bit for bit" if row["same_weights"] else "**others**"
+        same = "equal, bit for bit" if row["same_weights"] and not row.get("different_ends") else "**others**"
         lines.append(f"| {fault} | {row['tried']} | {told} | {lost} | {same} |")
     return "\n".join([*lines, "", stored(name, said)])
 
