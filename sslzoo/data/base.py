@@ -39,6 +39,7 @@ class Batch:
     one number per row [B].
     global_row_seeds: int64 [N] on the host, the seeds of all rows of the global batch; rank r has rows r, r + world, ….
     None: the batch is not part of a global batch.
+    step_seed: see `seed`.
     host_inputs: text only, a copy of the inputs in host memory; see `ids`.
     skipped: number of rows whose item could not be read and was replaced by another. errors: the error messages of the
     first three of those items at most.
@@ -50,6 +51,7 @@ class Batch:
     index: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
     global_row_seeds: Tensor | None = None
+    step_seed: Tensor | None = None
     host_inputs: Tensor | None = None
     skipped: int = 0
     errors: list[str] = field(default_factory=list)
@@ -64,8 +66,10 @@ class Batch:
 
     @property
     def seed(self) -> Tensor:
-        """int64 [1], for draws of the whole batch: the seed of the first row of the global batch, which is the same on
-        all ranks."""
+        """int64 [1], for draws of the whole batch: the seed of the first row of the step's batch, which is the same on
+        all ranks and, with accumulation, in all parts of a step."""
+        if self.step_seed is not None:
+            return self.step_seed
         return (self.row_seeds if self.global_row_seeds is None else self.global_row_seeds)[:1]
 
     def rows(self) -> list[int] | None:

@@ -34,6 +34,8 @@ def read_rows(split: Split, rows: Rows) -> Batch:
     batch.skipped, batch.errors = len(errors), errors[:3]
     if rows.global_row_seeds is not None:
         batch.global_row_seeds = torch.from_numpy(rows.global_row_seeds)
+    if rows.step_seed is not None:
+        batch.step_seed = torch.from_numpy(rows.step_seed)
     return batch
 
 

@@ -6,7 +6,7 @@ the global batch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -21,6 +21,7 @@ SPARES = 3  # replacements drawn for each item, in case it cannot be read
 class Rows:
     """The rows of a batch on one rank. index, row_seeds: int64 [B], items of the split and their seeds; a seed below 0
     means None: the item is read whole. global_row_seeds: int64 [N], seeds of the global batch; None if there is none.
+    step_seed: int64 [1], the first of those of the step's whole batch, of which the global batch may be a part.
     spares: int64 [SPARES, B], replacements for unreadable items, or None. size: minimum length, in samples or tokens,
     to which rows are padded; 0: the longest row."""
 
@@ -29,6 +30,7 @@ class Rows:
     global_row_seeds: np.ndarray | None = None
     spares: np.ndarray | None = None
     size: int = 0
+    step_seed: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -36,13 +38,21 @@ class Rows:
     def of(self, rank: int, world: int) -> "Rows":
         """The rows of a global batch that `rank` reads."""
         spares = None if self.spares is None else self.spares[:, rank::world]
-        return Rows(self.index[rank::world], self.row_seeds[rank::world], self.global_row_seeds, spares, self.size)
+        own = slice(rank, None, world)
+        return replace(self, index=self.index[own], row_seeds=self.row_seeds[own], spares=spares)
 
     def parts(self, number: int) -> list["Rows"]:
         """Split a global batch into `number` consecutive global batches."""
         cuts = np.array_split(np.arange(len(self)), number)
         return [
-            Rows(self.index[c], self.row_seeds[c], self.global_row_seeds[c], self.spares[:, c], self.size) for c in cuts
+            replace(
+                self,
+                index=self.index[c],
+                row_seeds=self.row_seeds[c],
+                global_row_seeds=self.global_row_seeds[c],
+                spares=self.spares[:, c],
+            )
+            for c in cuts
         ]
 
 
@@ -206,7 +216,7 @@ class StepSampler(Sampler[Rows]):
         seeds = rng.derive_row_seeds(self.seed, step, rows=np.arange(size))
         # of the same bucket: of similar length
         spares = np.stack([members[rng.derive_row_seeds(i, rows=seeds) % len(members)] for i in range(SPARES)])
-        return Rows(members[first : first + size], seeds, seeds, spares, self.sizes[bucket])
+        return Rows(members[first : first + size], seeds, seeds, spares, self.sizes[bucket], seeds[:1])
 
     def __iter__(self) -> Iterator[Rows]:
         for step in range(self.start, self.stop):
