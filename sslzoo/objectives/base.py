@@ -44,7 +44,8 @@ class Objective(nn.Module):
     packs: whether it supports rows of several documents (`data.pack`), with targets within each token's document.
     head_state: first words of the names of its head's state (a language-model head, a quantiser), which is copied to a new
     run with `init`, if the new objective has the same.
-    per_item: buffers with an entry per training item, which a finished run does not store.
+    per_item: buffers with an entry per training item, which a finished run does not store: in eval mode the objective
+    must not read them.
 
     All randomness comes from `batch.row_seeds` through `sslzoo.rng`; all state is in parameters or persistent buffers
     made in `__init__`, or in `prepare` if their size depends on the data.

@@ -25,13 +25,13 @@ class NPID(Objective):
     Z is a constant, estimated from the first batch (eq. 8): n times the mean of exp(v f_j / t). After a step f_i becomes
     `momentum` f_i + (1 - momentum) v, normalised (authors' code: 0.5). proximal: weight of the proximal regularisation,
     which slows v down (eq. 10). Noise is drawn among the other n - 1 images, so that no negative is the positive.
-    Images of other splits have no vector: their positive is the embedding of the whole image.
+    Images of other splits have no vector: their positive is the embedding of the whole image. Their noise is the memory's,
+    so a finished run stores it.
     """
 
     modalities = ("image",)
     memory: Tensor
     log_z: Tensor
-    per_item = frozenset({"memory"})
     batch_terms = "normalisation constant"  # with accumulation, it is estimated from the first part
 
     def __init__(
@@ -56,7 +56,7 @@ class NPID(Objective):
         self.momentum, self.proximal = momentum, proximal
         self.projector = Linear(encoder.dim, output_dim)
         self.register_buffer("memory", torch.zeros(0, output_dim))  # a vector per image; see `prepare`
-        self.register_buffer("log_z", torch.full((), math.nan))  # NaN: not estimated yet
+        self.register_buffer("log_z", torch.full((), math.inf))  # infinite: not estimated yet
 
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         if items < 2:
@@ -94,7 +94,7 @@ class NPID(Objective):
     def estimate(self, scores: Tensor, rows: int) -> Tensor:
         """log Z: the stored one, or the estimate from this batch's noise [B, m] of all ranks."""
         mean = distributed.all_reduce_mean(scores.exp().mean(1).sum(), rows)
-        return torch.where(self.log_z.isnan(), torch.log(len(self.memory) * mean), self.log_z)
+        return torch.where(self.log_z.isinf(), torch.log(len(self.memory) * mean), self.log_z)
 
     def forward(self, encoder, batch, step: int) -> Loss:
         features, embeddings = self.embed(encoder, self.views(batch.inputs, batch.row_seeds, "view"), batch)
