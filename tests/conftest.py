@@ -91,9 +91,9 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.views.count=2",
         ],
         "dino": [
+            "encoder=tiny_image_mean",
             "objective.prototypes=24",
             "objective.hidden_dim=512",
-            "objective.bottleneck=8",
             "objective.views.count=2",
         ],
         "electra": ["encoder=tiny_electra", "objective.generator.dim=8", "objective.generator.depth=1"],
@@ -128,7 +128,12 @@ def tiny(objective: str, *overrides: str) -> dict:
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "wav2vec": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=4"],
         "vq_wav2vec": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=4", "objective.entries=8"],
-        "vq_wav2vec_kmeans": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=4", "objective.entries=8"],
+        "vq_wav2vec_kmeans": [
+            "encoder=tiny_gru",
+            "objective.ahead=3",
+            "objective.negatives=4",
+            "objective.entries=32",
+        ],
         "npc": ["encoder=tiny_masked_conv", "objective.groups=2", "objective.entries=8"],
         "vq_apc": ["encoder=tiny_gru", "objective.entries=16"],
         "audio2vec": ["objective.size=3", "objective.hidden_dim=16"],
@@ -151,12 +156,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "wavlm": ["objective.output_dim=16", "objective.mixing.prob=0.8", "objective.mixing.seconds=0.3"],
         "hubert": ["objective.output_dim=16"],
         "igpt": ["encoder=tiny_colors"],
-        "ibot": [
-            "objective.prototypes=24",
-            "objective.hidden_dim=512",
-            "objective.bottleneck=8",
-            "objective.views.count=1",
-        ],
+        "ibot": ["objective.prototypes=24", "objective.hidden_dim=512", "objective.views.count=1"],
         "ijepa": ["objective.predictor.dim=8", "objective.predictor.depth=1", "objective.predictor.heads=2"],
         "jigsaw": ["encoder=tiny_resnet", "objective.permutations=5", "objective.hidden_dim=16"],
         "lejepa": [
@@ -175,7 +175,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "deepcluster": ["encoder=tiny_resnet", "objective.clusters=5", "objective.pca_dim=8"],
         "moco": ["encoder=tiny_resnet", "objective.queue=24", "objective.hidden_dim=32", "objective.output_dim=16"],
         "moco_v1": ["encoder=tiny_resnet", "objective.queue=24", "objective.output_dim=16"],
-        "moco_v3": ["objective.hidden_dim=32", "objective.output_dim=16"],
+        "moco_v3": ["encoder=tiny_image_mean", "objective.hidden_dim=32", "objective.output_dim=16"],
         "npid": ["encoder=tiny_resnet", "objective.negatives=12", "objective.output_dim=16"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "simsiam": [
@@ -192,6 +192,7 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.hidden_dim=32",
             "objective.output_dim=16",
             "objective.views.count=2",
+            "optim.lr=0.001",  # of SGD: with more, batch norm makes much of rounding; so too below
         ],
         "vicreg": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16", "optim.lr=0.0002"],
         "visreg": [
@@ -199,6 +200,7 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.hidden_dim=32",
             "objective.output_dim=16",
             "objective.slices=16",
+            "optim.lr=0.001",
         ],
         "wav2vec2": [
             "objective.negatives=10",
