@@ -56,3 +56,16 @@ def measure(comparison: str, about: str, data: bool) -> None:
     """A benchmark that is one comparison."""
     said = arguments(about, data).parse_args()
     sys.exit(compare(comparison, said.seeds, said.data if data else None))
+
+
+def seed_by_seed(comparisons: tuple[str, ...], about: str) -> None:
+    """A benchmark of several comparisons on real sets: all with the first seed, then with the second, so that every
+    figure is there early and its spread later."""
+    parser = arguments(about, data=True)
+    parser.add_argument("--only", choices=comparisons, action="append", help="one comparison; may be said again")
+    said = parser.parse_args()
+    seeds, codes = said.seeds.split(","), []
+    for number in range(1, len(seeds) + 1):
+        for name in said.only or comparisons:
+            codes.append(compare(name, ",".join(seeds[:number]), said.data))
+    sys.exit(max(codes))

@@ -5,18 +5,9 @@ Each is beside its untrained encoder, the raw input, and a supervised run of as 
 and its spread later. Stopped anywhere, the same command goes on. About five hours on two cores.
 """
 
-import sys
-
-from bench import arguments, compare
+from bench import seed_by_seed
 
 COMPARISONS = ("ladder_images_resnet", "ladder_images_vit")
 
 if __name__ == "__main__":
-    parser = arguments(__doc__, data=True)
-    parser.add_argument("--only", choices=COMPARISONS, action="append", help="one comparison; may be said again")
-    said = parser.parse_args()
-    seeds, codes = said.seeds.split(","), []
-    for number in range(1, len(seeds) + 1):
-        for name in said.only or COMPARISONS:
-            codes.append(compare(name, ",".join(seeds[:number]), said.data))
-    sys.exit(max(codes))
+    seed_by_seed(COMPARISONS, __doc__)

@@ -19,7 +19,7 @@ from sslzoo.bench.encoders import encoders
 from sslzoo.bench.questions import Question, questions
 from sslzoo.bench.steps import Step, planned
 from sslzoo.compare.process import Command, signals_as_interrupt
-from sslzoo.compare.queue import alone, work_off
+from sslzoo.compare.queue import alone, raise_first, work_off
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.report import bench_page, benches
 from sslzoo.run import checked_name, commit, machine, write_atomic, write_json
@@ -68,11 +68,7 @@ def run_bench(config: dict, command: Command) -> dict:
         out.print(table)
     lines = [*results["missing"], benches.NOTE, f"wrote {folder / 'report.html'}, results.md and results.json"]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
-    if errors:
-        first = next(iter(errors.values()))
-        if len(errors) > 1:
-            first = type(first)(f"{len(errors)} of {len(steps)} tasks failed; the first: {first}")
-        raise first
+    raise_first(errors, f"of {len(steps)} tasks")
     return results
 
 

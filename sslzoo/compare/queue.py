@@ -72,6 +72,16 @@ def work_off(
     return {planned.name: errors[planned.name] for planned in runs if planned.name in errors}
 
 
+def raise_first(errors: dict[str, UserError], of: str) -> None:
+    """Raise the first of the errors that `work_off` returned, if there is one, and say how many there are. of: of what."""
+    if not errors:
+        return
+    first = next(iter(errors.values()))
+    if len(errors) > 1:
+        first = type(first)(f"{len(errors)} {of} failed; the first: {first}")
+    raise first
+
+
 def _here(work, *arguments) -> Future:
     """`submit` that runs in this thread, the main one, which gets the signals."""
     future: Future = Future()

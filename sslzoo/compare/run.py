@@ -22,7 +22,7 @@ from rich.console import Console
 from sslzoo.compare import adaptations, adapted
 from sslzoo.compare.plan import Planned, plan
 from sslzoo.compare.process import Command, signals_as_interrupt
-from sslzoo.compare.queue import alone, work_off
+from sslzoo.compare.queue import alone, raise_first, work_off
 from sslzoo.config import fingerprint
 from sslzoo.errors import UserError
 from sslzoo.report import headline, losses, page, tables, targets
@@ -65,11 +65,7 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
             results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
         else:
             adapted.show(results := write(errors), folder)
-    if errors:
-        first = next(iter(errors.values()))
-        if len(errors) > 1:
-            first = type(first)(f"{len(errors)} of {len(runs)} runs failed; the first: {first}")
-        raise first
+    raise_first(errors, f"of {len(runs)} runs")
     return results
 
 
