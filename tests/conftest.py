@@ -91,7 +91,7 @@ def tiny(objective: str, *overrides: str) -> dict:
             "objective.views.count=2",
         ],
         "dino": [
-            "encoder=tiny_image_mean",
+            "encoder.pool=mean",
             "objective.prototypes=24",
             "objective.hidden_dim=512",
             "objective.views.count=2",
@@ -175,7 +175,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "deepcluster": ["encoder=tiny_resnet", "objective.clusters=5", "objective.pca_dim=8"],
         "moco": ["encoder=tiny_resnet", "objective.queue=24", "objective.hidden_dim=32", "objective.output_dim=16"],
         "moco_v1": ["encoder=tiny_resnet", "objective.queue=24", "objective.output_dim=16"],
-        "moco_v3": ["encoder=tiny_image_mean", "objective.hidden_dim=32", "objective.output_dim=16"],
+        "moco_v3": ["encoder.pool=mean", "objective.hidden_dim=32", "objective.output_dim=16"],
         "npid": ["encoder=tiny_resnet", "objective.negatives=12", "objective.output_dim=16"],
         "simclr": ["encoder=tiny_resnet", "objective.hidden_dim=32", "objective.output_dim=16"],
         "simsiam": [

@@ -206,7 +206,14 @@ def test_what_is_no_tokenizer_is_refused(tmp_path):
             train(kind, ["", ""], 300)
 
 
-@pytest.mark.parametrize("tokens, size", [("wordpiece", 300), ("byte_bpe", 400), ("unigram", 150), ("unigram", 300)])
+@pytest.mark.parametrize(
+    "tokens, size",
+    [
+        ("wordpiece", 300),
+        ("unigram", 150),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("byte_bpe", 400), ("unigram", 300))),
+    ],
+)
 def test_training_is_the_same_in_every_process(tmp_path, tokens, size):
     """The library alone gives another vocabulary every time: its ties follow a randomly seeded hash map."""
     code = (
