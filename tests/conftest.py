@@ -212,6 +212,8 @@ def tiny(objective: str, *overrides: str) -> dict:
     if target_of(objective).learns_targets:
         defaults.append(f"targets={tiny_targets()}")
     chosen = {o.split("=")[0]: o for o in [*defaults, *small.get(objective, []), *overrides]}
+    if any(o.startswith("encoder=") for o in overrides) and "encoder.pool=mean" not in overrides:
+        chosen.pop("encoder.pool", None)  # a setting of the encoder that was replaced
     return compose(*chosen.values())
 
 
