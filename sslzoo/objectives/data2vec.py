@@ -16,6 +16,7 @@ from sslzoo.nn.masked import indices, standardize, take, valid_mask
 from sslzoo.nn.teacher import Teacher
 from sslzoo.objectives.base import Loss, Objective
 from sslzoo.objectives.bert import replaced
+from sslzoo.objectives.mask_token import with_mask_token
 from sslzoo.objectives.retrieved import retrieved
 
 
@@ -121,13 +122,7 @@ class Data2Vec(Objective):
             seen = replaced(batch.ids, mask, batch.row_seeds, self.vocab_size)
             return encoder.project(seen.to(features.device, non_blocking=True), lengths)
         tokens, lengths = encoder.project(features, lengths)
-        instead: Tensor = self.mask_token
-        if hasattr(encoder, "frontend"):
-            instead = encoder.frontend.placed(instead, features.shape[1])
-        if instead.ndim > 1:
-            instead = F.pad(instead, (0, 0, self.prefix, 0))
-        hidden = F.pad(mask, (self.prefix, 0)).to(tokens.device, non_blocking=True)
-        return torch.where(hidden[..., None], instead.to(tokens.dtype), tokens), lengths
+        return with_mask_token(encoder, tokens, mask, self.mask_token), lengths
 
     def teach(self, features: Tensor, lengths: Tensor) -> Tensor:
         """The teacher's targets [B, T, D] of the whole features."""

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.augment.base import Drawn, Views
@@ -15,6 +14,7 @@ from sslzoo.nn.prototypes import sinkhorn
 from sslzoo.nn.self_distillation import Center, assignment_logs, cross_view, warmed_up
 from sslzoo.objectives.base import MOST_ROWS, Loss
 from sslzoo.objectives.dino import DINO
+from sslzoo.objectives.mask_token import with_mask_token
 
 
 class IBOT(DINO):
@@ -76,14 +76,11 @@ class IBOT(DINO):
 
     def see_masked(self, encoder, drawn: Drawn, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(pooled [2B, D], patches [2B, P, D]) of the large views, with a mask token for masked patches."""
-        large, prefix = drawn.large, encoder.prefix
+        large = drawn.large
         features, lengths = encoder.features(torch.cat(large.views), large.lengths.repeat(2))
         tokens, lengths = encoder.project(features, lengths)
-        # a mask token has its patch's position; the class token is never masked
-        instead = F.pad(self.mask_token + encoder.frontend.positions(mask.shape[1])[prefix:], (0, 0, prefix, 0))
-        hidden = F.pad(mask, (prefix, 0)).to(tokens.device, non_blocking=True)[..., None]
-        encoded = encoder.contextualize(torch.where(hidden, instead.to(tokens.dtype), tokens), lengths)
-        return encoded.pooled, encoded.last[:, prefix:]
+        encoded = encoder.contextualize(with_mask_token(encoder, tokens, mask, self.mask_token), lengths)
+        return encoded.pooled, encoded.last[:, encoder.prefix :]
 
     @torch.no_grad()
     def teach_patches(self, drawn: Drawn, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from sslzoo.errors import ConfigError
 from sslzoo.nn.linear import Linear
 from sslzoo.nn.masked import indices, take
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.mask_token import with_mask_token
 
 
 class SimMIM(Objective):
@@ -61,11 +62,7 @@ class SimMIM(Objective):
         features, lengths = encoder.features(images, batch.lengths)
         mask = self.mask(batch.row_seeds)
         tokens, lengths = encoder.project(features, lengths)
-        # a mask token has its patch's position; the class token is never masked
-        instead = encoder.frontend.placed(self.mask_token, features.shape[1])
-        hidden = F.pad(mask, (encoder.prefix, 0)).to(tokens.device, non_blocking=True)[..., None]
-        instead = F.pad(instead, (0, 0, encoder.prefix, 0)).to(tokens.dtype)
-        encoded = encoder.contextualize(torch.where(hidden, instead, tokens), lengths)
+        encoded = encoder.contextualize(with_mask_token(encoder, tokens, mask, self.mask_token), lengths)
         return features, encoded.last[:, encoder.prefix :], mask
 
     def forward(self, encoder, batch, step: int) -> Loss:

@@ -28,27 +28,27 @@ class VQAPC(APC):
         self.temperature = temperature
         self.quantizer = GumbelQuantizer(encoder.dim, encoder.dim, groups, entries)
 
-    def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(features [B, T, C], indices of frames with one to predict [M], predictions [M, C], probabilities of codes)."""
+    def answer(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(features [B, T, C], frames with one to predict: their mask, bool [B, T] on the host, and indices [M];
+        predictions [M, C], probabilities of codes)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         tokens, _ = encoder.project(features, lengths)
         hidden, size = encoder.contextualize(tokens, lengths).last, features.shape[1]
-        at = indices(valid_mask((lengths - self.ahead).clamp(min=0), size))
+        valid = valid_mask((lengths - self.ahead).clamp(min=0), size)
+        at = indices(valid)
         frames = rng.fold_in(batch.row_seeds[at // size], at % size)  # a seed per frame
         noise = self.quantizer.noise(frames, hidden.device)
         codes, probs, _ = self.quantizer(take(hidden, at), noise, self.temperature)
-        return features, at, self.head(codes).float(), probs
+        return features, valid, at, self.head(codes).float(), probs
 
     def forward(self, encoder, batch, step: int) -> Loss:
-        features, at, predicted, probs = self.answer(encoder, batch)
+        features, _, at, predicted, probs = self.answer(encoder, batch)
         error = F.l1_loss(predicted, take(features, at + self.ahead), reduction="none").mean(-1)
         return Loss(error.sum() / max(len(at), 1), len(at), lambda: {"code_perplexity": perplexity(probs).detach()})
 
     def predict(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor]:
-        features, at, predicted, _ = self.answer(encoder, batch)
+        features, valid, at, predicted, _ = self.answer(encoder, batch)
         size = max(features.shape[1] - self.ahead, 0)
         whole = torch.zeros(features.shape[0] * features.shape[1], features.shape[2], device=features.device)
         whole[at] = predicted
-        lengths = encoder.features(batch.inputs, batch.lengths)[1]
-        valid = valid_mask((lengths - self.ahead).clamp(min=0), size)
-        return features, whole.view(features.shape)[:, :size], valid
+        return features, whole.view(features.shape)[:, :size], valid[:, :size]
