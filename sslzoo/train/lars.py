@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from sslzoo.train.list_optimizer import ListOptimizer
 
-class LARSOptimizer(torch.optim.Optimizer):
+
+class LARSOptimizer(ListOptimizer):
     """v <- m v + lr * local * (g + decay w); w <- w - v (You et al. 2017, algorithm 1, with the rate inside the
     momentum, as in SimCLR's code). local = trust |w| / |g + decay w| in groups with `decays`, else 1; also 1
     if either norm is 0. Nothing is copied to the CPU.
@@ -16,17 +18,6 @@ class LARSOptimizer(torch.optim.Optimizer):
     def __init__(self, groups, lr: float, momentum: float, trust: float):
         defaults = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "decays": True}
         super().__init__(groups, defaults)
-
-    @torch.no_grad()
-    def step(self, closure=None) -> Tensor | None:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            if weights := [w for w in group["params"] if w.grad is not None]:
-                self._update(weights, group)
-        return loss
 
     def _update(self, weights: list[Tensor], group: dict) -> None:
         momenta = []

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from sslzoo.train.list_optimizer import ListOptimizer
+
 BLOCK = re.compile(r"(^|\.)(blocks|layers|stages)\.")  # hidden layers: not front ends, stems, heads
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 RMS = 0.2  # of an entry of an update, about AdamW's
@@ -33,7 +35,7 @@ def orthogonalized(x: Tensor, steps: int = 5) -> Tensor:
     return (wide.mT if x.shape[-2] > x.shape[-1] else wide).float()
 
 
-class MuonOptimizer(torch.optim.Optimizer):
+class MuonOptimizer(ListOptimizer):
     """In groups with `hidden`: v <- m v + (1 - m) g; w <- (1 - lr decay) w - lr 0.2 sqrt(max(M, N)) O((1 - m) g + m v),
     with O `orthogonalized` and w seen as [M, N], kernels as one row an output channel. The factor gives updates the
     size of AdamW's, so that both have one rate (Liu et al. 2025, 2502.16982, section 2.2). Other groups: AdamW.
@@ -53,16 +55,8 @@ class MuonOptimizer(torch.optim.Optimizer):
         }
         super().__init__(groups, defaults)
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            if weights := [w for w in group["params"] if w.grad is not None]:
-                (self._orthogonal if group["hidden"] else self._adamw)(weights, group)
-        return loss
+    def _update(self, weights: list[Tensor], group: dict) -> None:
+        (self._orthogonal if group["hidden"] else self._adamw)(weights, group)
 
     def _orthogonal(self, weights: list[Tensor], group: dict) -> None:
         momentum, alike = group["momentum"], defaultdict(list)
