@@ -135,13 +135,10 @@ class ImageFolder(ImageData):
         max_pixels: int = pixels.MOST_PIXELS,
     ):
         super().__init__(path, batch, size, channels, mean, std)
-        if max_pixels < 1:
-            raise ConfigError(f"data.max_pixels must be at least 1, got {max_pixels}")
+        check_images(size, resolution, max_pixels)
         self.max_pixels = max_pixels
         self._labels = file_labels.read(labels_from)
         self.labels_from = labels_from
-        if resolution is not None and resolution < size:
-            raise ConfigError(f"data.resolution={resolution} is less than data.size={size}: set it to {size} or more")
         self.on_error, self.check, self.resolution = on_error, check, resolution
         self._index: Index | None = None
         self._opened: dict[str, ImageSplit] = {}
@@ -183,3 +180,11 @@ class ImageFolder(ImageData):
         )
         split.on_error, split.resolution = self.on_error, self.resolution
         return split
+
+
+def check_images(size: int, resolution: int | None, max_pixels: int) -> None:
+    """Raise ConfigError for settings out of range."""
+    if max_pixels < 1:
+        raise ConfigError(f"data.max_pixels must be at least 1, got {max_pixels}")
+    if resolution is not None and resolution < size:
+        raise ConfigError(f"data.resolution={resolution} is less than data.size={size}: set it to {size} or more")

@@ -12,7 +12,7 @@ from torch import Tensor
 from sslzoo.data import cache, files, pixels, stored
 from sslzoo.data.audio import AudioSplit, check_audio
 from sslzoo.data.base import Data, Split
-from sslzoo.data.image import ImageData, ImageSplit
+from sslzoo.data.image import ImageData, ImageSplit, check_images
 from sslzoo.data.index import Check
 from sslzoo.data.remote import Member
 from sslzoo.data.sampler import ByCount, BySeconds
@@ -129,10 +129,7 @@ class ImageShards(ImageData):
         max_pixels: int = pixels.MOST_PIXELS,
     ):
         super().__init__(path, batch, size, channels, mean, std)
-        if resolution is not None and resolution < size:
-            raise ConfigError(f"data.resolution={resolution} is less than data.size={size}: set it to {size} or more")
-        if max_pixels < 1:
-            raise ConfigError(f"data.max_pixels must be at least 1, got {max_pixels}")
+        check_images(size, resolution, max_pixels)
         self.on_error, self.check, self.resolution, self.max_pixels = on_error, check, resolution, max_pixels
         self._opened: dict[str, ImageSplit] = {}
 
