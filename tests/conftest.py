@@ -211,9 +211,10 @@ def tiny(objective: str, *overrides: str) -> dict:
     }
     if target_of(objective).learns_targets:
         defaults.append(f"targets={tiny_targets()}")
-    chosen = {o.split("=")[0]: o for o in [*defaults, *small.get(objective, []), *overrides]}
-    if any(o.startswith("encoder=") for o in overrides) and "encoder.pool=mean" not in overrides:
-        chosen.pop("encoder.pool", None)  # a setting of the encoder that was replaced
+    own = small.get(objective, [])
+    if any(o.startswith("encoder=") for o in overrides):  # what was set of the encoder that is replaced goes with it
+        own = [o for o in own if not o.lstrip("+").startswith("encoder")]
+    chosen = {o.split("=")[0]: o for o in [*defaults, *own, *overrides]}
     return compose(*chosen.values())
 
 
