@@ -81,8 +81,20 @@ def test_two_sharded_ranks_are_one_rank(objective, tmp_path, monkeypatch):
     for name, x in one["state"].items():
         found = first["state"][name]
         if name.endswith("queue"):  # whose rows are in the order of ranks
-            found, x = (rows[rows[:, 0].argsort()] for rows in (found, x))
+            found, x = (torch.take_along_dim(rows, rows[..., :1].argsort(-2), -2) for rows in (found, x))
         assert torch.allclose(found.float(), x.float(), atol=1e-4, rtol=1e-3), name
+
+
+@pytest.mark.parametrize("optim", ["adamw", "lars", "muon"])
+def test_sharded_ranks_step_as_one_with_every_optimiser(optim, tmp_path, monkeypatch):
+    """Muon orthogonalises whole matrices, and LARS takes norms of whole weights."""
+    monkeypatch.setattr(Pretrain, "global_step", 0)
+    config = tiny("mae", *of_rows("mae", 9), f"optim={optim}", "optim.lr=0.01")
+    first, second = on_two_ranks(lambda rank: two_steps(config, rank, 2), tmp_path)
+    one = two_steps(config)
+    assert_equal(first, second)
+    for name, x in one["state"].items():
+        assert torch.allclose(first["state"][name].float(), x.float(), atol=3e-4), name
 
 
 @pytest.fixture(scope="module")
