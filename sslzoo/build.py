@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import re
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from sslzoo import compat, own, rng, weights
-from sslzoo.config import choices, options
+from sslzoo.config import choices, leaves, options
 from sslzoo.data.arranged import arranged
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.encoders.base import Encoder
@@ -273,7 +274,7 @@ def with_defaults(node):
 def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
     """Write the config of a new run; for an existing run, raise ConfigError if its config differs in settings that are
     not `free`. Settings of trainer, optimiser, objective, data or task that were added since the run began count as their
-    defaults."""
+    defaults. Data may have moved while a run is unfinished: `train.items` holds it to the same items."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:
@@ -286,6 +287,8 @@ def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
             {k: with_defaults(v) if k in growing else v for k, v in saved.items()}
             for saved in ({k: v for k, v in c.items() if k != "logger"} for c in (compat.translate(written), config))
         )
+        if run.items.exists() and not run.done:
+            free = {*free, *(key for key, _ in leaves(new) if re.fullmatch(r"(data|task\.data)\.(.+\.)?path", key))}
         differ = differences(old, new, free)
         if differ:
             raise ConfigError(

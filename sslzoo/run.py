@@ -5,6 +5,7 @@ runs/<name>/
     overrides.yaml         the overrides as typed by the user
     metrics.csv            one row per logged step
     events.jsonl           warnings (collapse), one JSON object per line
+    items.json             how many training items it was begun on, and hashes of their names and lengths
     heartbeat.json         how far it is, while it is trained
     visualization.pt       the objective's inputs and outputs on one batch (in older runs: show.pt)
     trace.json             a profile of a few steps, with trainer.profile=true
@@ -124,6 +125,10 @@ class Run:
     @property
     def analyses(self) -> Path:
         return self.folder / "analysis"
+
+    @property
+    def items(self) -> Path:
+        return self.folder / "items.json"
 
     @property
     def summary(self) -> Path:

@@ -29,6 +29,7 @@ from sslzoo.train.finish import Finish, GracefulStop
 from sslzoo.train.guards import CollapseGuard, OverfitGuard
 from sslzoo.train.health import FeatureHealth
 from sslzoo.train.heartbeat import Heartbeat
+from sslzoo.train.items import check_items
 from sslzoo.train.metrics import MetricsFile
 from sslzoo.train.outline import lines, outline
 from sslzoo.train.precision import HalfPrecision, allow_tf32
@@ -149,8 +150,10 @@ def pretrain(job, run: Run) -> bool:
         measured = held_out(job, splits, say)
     # the splits for the objective's batches; a refresh, like a probe, reads images at their own size
     shown = {name: split.for_views() if job.objective.crops else split for name, split in splits.items()}
-    if cluster.first_rank(settings):
+    first = cluster.first_rank(settings)
+    if first:
         recover(run, say)
+    check_items(run, splits["train"], config, write=first)
     job.data.save(run.folder)
     check_lengths(splits["train"], job.encoder, job.objective, job.data)
     steps = epoch_steps(splits["train"], job.data.batch, smallest, parts)
@@ -186,7 +189,7 @@ def pretrain(job, run: Run) -> bool:
     module.also_log = [val_every.steps] if val_every and val_every.steps else []
     save = partial(job.save, run, {"items": len(splits["train"]), "epoch_steps": steps})
     about = outline(job, splits, None if measured is None else len(measured), steps)
-    if settings.progress and cluster.first_rank(settings):
+    if settings.progress and first:
         print("\n".join([run.name, *lines(job, about, run.folder, save_every, val_every)]), file=sys.stderr, flush=True)
     report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
     callbacks = [
