@@ -67,30 +67,16 @@ def extract(
     source, opened = Frozen(encoder, device), data.split(split)
     settings = {"what": what, "layer": layer, "split": split, "format": format}
     settings |= {"encoder": encoder_hash(encoder), "code": code_hash(encoder), "items": fingerprint(opened)}
-    out, rank, world = Path(out), distributed.rank(), distributed.world_size()
+    out, world = Path(out), distributed.world_size()
     if (about := by_first(lambda: _begun(out, settings))) is not None:
         return about
     files = by_first(lambda: _files(out))
-    before = len(files)
-    number = rank + max((1 + int(file["file"].split("-")[1].split(".")[0]) for file in files), default=0)
-    done = sum(len(file["items"]) for file in files)
-    pending: list[np.ndarray] = []
-    items: list[list[int]] = []  # of the file that is filled: place, start, rows, content
-
-    def flush() -> None:
-        nonlocal pending, items, number
-        rows, path = np.concatenate(pending), out / f"features-{number:05d}.{format}"
-        write_atomic(path, lambda beside: FORMATS[format](beside, rows))
-        # after the features: a file without its list is written again
-        files.append({"file": path.name, "rows": len(rows), "sha256": sha256(path), "items": items})
-        write_json(_list(path), files[-1])
-        pending, items, number = [], [], number + world
-
     there = np.zeros(len(opened), bool)
     there[[item[0] for file in files for item in file["items"]]] = True
     plan = ordered_batches(opened.lengths, np.arange(len(opened)), units(data))
     left = [batch for batch in plan if not there[batch].all()]
-    for batch in batch_loader(opened, left[rank::world], world=world):
+    done, writer = int(there.sum()), Writer(out, format, files)
+    for batch in batch_loader(opened, left[distributed.rank() :: world], world=world):
         if what == "tokens":
             features, lengths = source.tokens(batch)
             found = [rows[:length].numpy() for rows, length in zip(features, lengths.tolist(), strict=True)]
@@ -100,18 +86,42 @@ def extract(
             found = [rows[:, : encoder.depth + 1][:, [layer]] for rows in found]
         hashes = [item_hash(x[:n] if x.ndim == 1 else x) for x, n in zip(batch.inputs, batch.lengths, strict=True)]
         for place, rows, content in zip(batch.index.tolist(), found, hashes, strict=True):
-            items.append([place, sum(map(len, pending)), len(rows), content])
-            # a copy: a view would keep the whole padded batch alive
-            pending.append(rows.copy())
+            writer.add(place, rows, content)
+        writer.flush(FILE_BYTES)
         done += len(batch) * world
         progress(f"features of {split}", min(done, len(opened)), len(opened))
-        if sum(rows.nbytes for rows in pending) >= FILE_BYTES:
-            flush()
-    if pending:
-        flush()
-    made = distributed.gather_objects(files[before:])
-    files = files[:before] + sorted((file for share in made for file in share), key=lambda file: file["file"])
+    writer.flush()
+    made = distributed.gather_objects(writer.written)
+    files = files + sorted((file for share in made for file in share), key=lambda file: file["file"])
     return by_first(lambda: _finish(out, source, opened, data, settings, files))
+
+
+class Writer:
+    """Writes features to files of this rank, numbered between those of the other ranks and after those that are there."""
+
+    def __init__(self, out: Path, format: str, files: list[dict]):
+        self.out, self.format = out, format
+        numbers = [int(file["file"].split("-")[1].split(".")[0]) for file in files]
+        self.number = distributed.rank() + max(numbers, default=-1) + 1
+        self.written: list[dict] = []
+        self.pending: list[np.ndarray] = []
+        self.items: list[list[int]] = []  # of the file that is filled: place, start, rows, content
+
+    def add(self, place: int, rows: np.ndarray, content: int) -> None:
+        """The features of the item at `place`, and the hash of its content."""
+        self.items.append([place, sum(map(len, self.pending)), len(rows), content])
+        self.pending.append(rows.copy())  # a view would keep the whole padded batch alive
+
+    def flush(self, least: int = 0) -> None:
+        """Write a file of what was added, if that is `least` bytes or more."""
+        if not self.pending or sum(rows.nbytes for rows in self.pending) < least:
+            return
+        rows, path = np.concatenate(self.pending), self.out / f"features-{self.number:05d}.{self.format}"
+        write_atomic(path, lambda beside: FORMATS[self.format](beside, rows))
+        # after the features: a file without its list is written again
+        self.written.append({"file": path.name, "rows": len(rows), "sha256": sha256(path), "items": self.items})
+        write_json(_list(path), self.written[-1])
+        self.pending, self.items, self.number = [], [], self.number + distributed.world_size()
 
 
 def _begun(out: Path, settings: dict) -> dict | None:
