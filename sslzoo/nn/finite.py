@@ -5,7 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from sslzoo import distributed
 from sslzoo.errors import UserError
+
+SHOWN = 2  # ranks whose batches are named
 
 
 class FiniteCheck:
@@ -20,16 +23,32 @@ class FiniteCheck:
 
     def read(self, more: Tensor, scaled: bool = False) -> tuple[float, list[float]]:
         """The last gradient norm, and the values of `more` [N], copied together. Raises UserError, naming the first
-        step that was not finite, and its items. scaled: gradients may overflow, which the gradient scaler handles."""
+        step that was not finite, and its items; of several ranks, all raise it, and name those whose loss it was. scaled:
+        gradients may overflow, which the gradient scaler handles."""
         steps, self.steps = self.steps, []
         losses, norms = (torch.stack(x) for x in list(zip(*steps, strict=True))[2:])
+        count, world = len(steps), distributed.world_size()
+        losses, _ = distributed.all_gather(losses, [count] * world)  # of each rank
         found = torch.cat([losses, norms, more]).tolist()
-        losses, norms, more = found[: len(steps)], found[len(steps) : 2 * len(steps)], found[2 * len(steps) :]
-        for (step, items, *_), loss, norm in zip(steps, losses, norms, strict=True):
-            if not (math.isfinite(loss) and (scaled or math.isfinite(norm))):
+        norms, more = found[world * count :][:count], found[(world + 1) * count :]
+        for number, (step, items, *_) in enumerate(steps):
+            of_ranks = found[number : world * count : count]
+            if not (all(map(math.isfinite, of_ranks)) and (scaled or math.isfinite(norms[number]))):
                 raise UserError(
-                    f"the gradient is not finite at step {step} (loss {loss:.4g}, batch of items "
-                    f"{', '.join(map(str, items))}, …): stopped, and nothing was saved since — "
-                    "try a lower optim.lr or trainer.gradient_clip=1"
+                    f"the gradient is not finite at step {step} ({_where(of_ranks, items)}): stopped, and nothing was saved "
+                    "since — try a lower optim.lr or trainer.gradient_clip=1"
                 )
         return norms[-1], more
+
+
+def _where(losses: list[float], items: list[int]) -> str:
+    """The losses of ranks at a step, and the first items of their batches: of those that are not finite, or else of all.
+    items: of this rank. To be called by every rank."""
+    batches = distributed.gather_objects(items)
+    bad = [rank for rank, loss in enumerate(losses) if not math.isfinite(loss)] or list(range(len(losses)))
+    said = [
+        f"{f'rank {rank}: ' if len(losses) > 1 else ''}loss {losses[rank]:.4g}, batch of items "
+        f"{', '.join(map(str, batches[rank]))}, …"
+        for rank in bad[:SHOWN]
+    ]
+    return "; ".join([*said, *([f"and {len(bad) - SHOWN} more ranks"] if len(bad) > SHOWN else [])])

@@ -9,11 +9,14 @@ from conftest import tiny
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from safetensors.torch import load_file
 from test_contracts import assert_equal
+from torch.multiprocessing import ProcessRaisedException
 
 from sslzoo.build import build, write_config
+from sslzoo.errors import UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run, check_signed
 from sslzoo.train import launch
+from sslzoo.train.checkpoint import latest_checkpoint
 
 TWO = ["trainer=ddp", "trainer.strategy=ddp_fork", "trainer.accelerator=cpu", "trainer.devices=2"]
 
@@ -77,3 +80,31 @@ def test_no_strategy_broadcasts_buffers(name):
 def test_other_strategies_are_lightnings():
     for name in ("auto", "deepspeed", "no such"):
         assert launch.strategy_of(name) == name
+
+
+def test_a_nan_in_one_ranks_batch_stops_all_and_is_named(tmp_path, monkeypatch):
+    """The second rank's pixels at step 2 are not numbers: both ranks say so, and which items they were."""
+    step, look = Pretrain.training_step, Pretrain.look
+
+    def broken(self, batch, batch_idx):
+        if self.global_step == 2 and self.global_rank == 1:
+            batch.inputs = torch.full_like(batch.inputs, torch.nan, dtype=torch.float32)
+            (tmp_path / "items").write_text(", ".join(map(str, batch.index.tolist())))
+        return step(self, batch, batch_idx)
+
+    def noted(self):
+        try:
+            return look(self)
+        except UserError as error:
+            (tmp_path / f"said{self.global_rank}").write_text(str(error))
+            raise
+
+    monkeypatch.setattr(Pretrain, "training_step", broken)
+    monkeypatch.setattr(Pretrain, "look", noted)
+    run = Run(tmp_path / "run")
+    with pytest.raises(ProcessRaisedException, match="not finite at step 2"):
+        start(run, "mae", "trainer.log_every=3", *TWO)
+    said = [(tmp_path / f"said{rank}").read_text() for rank in (0, 1)]
+    assert said[0] == said[1] and "\n" not in said[0]
+    assert f"at step 2 (rank 1: loss nan, batch of items {(tmp_path / 'items').read_text()}, …)" in said[0]
+    assert not run.weights.exists() and latest_checkpoint(run).name == "step=00000002.ckpt"
