@@ -122,7 +122,7 @@ def heartbeat(run: Run) -> dict | None:
         numbers = {key: float(found[key]) for key in ("step", "of", "time", "seconds", "steps")}
         return numbers | {key: int(numbers[key]) for key in ("step", "of", "steps")} | {
             "loss": found.get("loss"), "host": str(found["host"]), "pid": int(found["pid"]),
-        }  # fmt: skip
+        } | {key: float(found[key]) for key in ("data_seconds", "flops_per_second", "mfu") if key in found}  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -70,6 +70,10 @@ def progress(beat: dict | None) -> str:
     if beat["steps"] > 0 and beat["seconds"] > 0:
         speed = beat["steps"] / beat["seconds"]
         text += f", {speed:.3g} steps/s, {(beat['of'] - beat['step']) / speed / 60:.1f} minutes left"
+        if "data_seconds" in beat:
+            text += f", {beat['data_seconds']:.1f} of {beat['seconds']:.0f} s waited for data"
+        if "mfu" in beat:
+            text += f", MFU {beat['mfu']:.0%}"
     old = time.time() - beat["time"]
     return text + (f", {old:.0f} s ago" if old > 3 * EVERY else "")
 

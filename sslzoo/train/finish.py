@@ -12,6 +12,7 @@ from sslzoo import distributed
 from sslzoo.run import Run, commit, machine, write_atomic, write_json
 from sslzoo.signal_stack import use_signal_stack
 from sslzoo.train.callback import StepCallback
+from sslzoo.train.throughput import Throughput
 from sslzoo.train.visualization import portable, sounds
 
 NOTICES = {signal.SIGHUP, signal.SIGUSR1}  # a closed terminal (often sent twice); SLURM, near the time limit
@@ -75,12 +76,21 @@ def costs(steps: int, seconds: float, on_gpu: bool) -> dict:
 class Finish(StepCallback):
     """Measures a run's time, over all resumed parts, and writes its results after the last step."""
 
-    def __init__(self, run: Run, save, example, describe, about: dict | None = None, sample_rate: int | None = None):
+    def __init__(
+        self,
+        run: Run,
+        save,
+        example,
+        describe,
+        about: dict | None = None,
+        sample_rate: int | None = None,
+        throughput: Throughput | None = None,
+    ):
         # save(encoder, objective) writes the weights; describe: ids to text; about: more entries of summary.json;
         # sample_rate: of speech
         self.run, self.save, self.example, self.describe, self.sample_rate = run, save, example, describe, sample_rate
-        self.about = about or {}
-        self.seconds = 0.0
+        self.about, self.throughput = about or {}, throughput
+        self.seconds = self.data_seconds = 0.0
         self.logs: dict[str, float] = {}  # of the last step
 
     @property
@@ -88,11 +98,17 @@ class Finish(StepCallback):
         """Seconds of training, over all parts of the run."""
         return self.seconds + time.monotonic() - self.begun
 
+    @property
+    def waited(self) -> float:
+        """Seconds of waiting for data, over all parts of the run."""
+        return self.data_seconds + (self.throughput.data_seconds if self.throughput else 0.0)
+
     def state_dict(self) -> dict:
-        return {"seconds": self.elapsed, "logs": self.logs}
+        return {"seconds": self.elapsed, "data_seconds": self.waited, "logs": self.logs}
 
     def load_state_dict(self, state: dict) -> None:
         self.seconds, self.logs = state["seconds"], state.get("logs", {})
+        self.data_seconds = state.get("data_seconds", 0.0)  # older checkpoints have none
 
     def on_fit_start(self, trainer, module) -> None:
         self.begun = time.monotonic()
@@ -120,6 +136,8 @@ class Finish(StepCallback):
                 "skipped": module.skipped,
                 "precision": str(trainer.precision),
                 "parameters": sum(p.numel() for p in module.encoder.parameters()),
+                **(self.throughput.said() if self.throughput else {}),
+                "data_seconds": self.waited,
                 **self.about,
                 "logs": self.logs,
             },

@@ -11,17 +11,18 @@ from pathlib import Path
 
 from sslzoo.run import Run, write_json
 from sslzoo.train.callback import StepCallback
+from sslzoo.train.throughput import Throughput
 
 
 class Heartbeat(StepCallback):
     """Writes heartbeat.json every `EVERY` seconds: step, of (the last one), time (of the clock, in s), seconds and steps of
-    this process, loss, host and pid. Removed when training ends in order, so that a killed run leaves one that gets old.
+    this process, loss, throughput (see `train.throughput`), host and pid. Removed when training ends in order, so that a killed run leaves one that gets old.
     Of several ranks each writes .rank-<number> as often as `RANKS` seconds. lost: the ranks that were lost, in words."""
 
     EVERY, RANKS = 5.0, 1.0
 
-    def __init__(self, run: Run):
-        self.run = run
+    def __init__(self, run: Run, throughput: Throughput):
+        self.run, self.throughput = run, throughput
         self.marked = -float("inf")
         self.lost = ""
         self.written = -float("inf")
@@ -54,6 +55,7 @@ class Heartbeat(StepCallback):
             return
         said = {"step": trainer.global_step, "of": module.total_steps, "time": time.time(), "loss": self.loss}
         said |= {"seconds": self.written - self.begun, "steps": trainer.global_step - self.first}
+        said |= self.throughput.said()
         write_json(self.run.heartbeat, {**said, "host": socket.gethostname(), "pid": os.getpid()})
 
     def stop(self, trainer) -> None:

@@ -39,6 +39,7 @@ from sslzoo.train.recover import recover
 from sslzoo.train.refresh import RefreshFeatures
 from sslzoo.train.settings import Settings
 from sslzoo.train.skipped import SkippedItems
+from sslzoo.train.throughput import Throughput, WaitingForData
 from sslzoo.train.validate import AUTO_TIMES, some_items
 
 
@@ -191,22 +192,24 @@ def pretrain(job, run: Run) -> bool:
     about = outline(job, splits, None if measured is None else len(measured), steps)
     if settings.progress and first:
         print("\n".join([run.name, *lines(job, about, run.folder, save_every, val_every)]), file=sys.stderr, flush=True)
-    report = ProgressReport(run.name, job.data.modality, rate) if settings.progress else None
+    throughput = Throughput(settings.arithmetic, settings.tf32, not settings.compile)
+    report = ProgressReport(run.name, job.data.modality, rate, throughput) if settings.progress else None
     callbacks = [
         RefreshFeatures(job.data, splits["train"], workers, report.reading if report else quiet),
         job.validation(shown["valid"], val_every, workers, measured) if val_every else None,
         SkippedItems(say) if shown["train"].on_error == "skip" else None,
         Profile(run, say) if settings.profile else None,
+        throughput,
         EffectiveBatch(job.data.modality, rate),
         FeatureHealth(),
         CollapseGuard(run, settings.log_every, settings.max_steps, settings.on_collapse == "stop", say),
         OverfitGuard(run, say) if val_every else None,
         *additions.made(config, "callbacks", run),  # before the file, which has what they log
         MetricsFile(run),
-        heartbeat := Heartbeat(run),
+        heartbeat := Heartbeat(run, throughput),
         report,
         stop,
-        Finish(run, save, example, job.data.describe, about, rate),
+        Finish(run, save, example, job.data.describe, about, rate, throughput),
         Checkpoints(run, save_every, settings.keep),
     ]
     loggers = additions.made(config, "logger", run)
@@ -277,6 +280,7 @@ def lightning_trainer(settings: Settings, run: Run, callbacks: list, loggers: li
             logger=loggers or False,
             callbacks=callbacks,
             plugins=plugins,
+            profiler=WaitingForData(),
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -7,16 +7,17 @@ from rich.progress import Progress
 
 from sslzoo.progress import progress_bar
 from sslzoo.train.callback import StepCallback
+from sslzoo.train.throughput import Throughput
 
 
 class ProgressReport(StepCallback):
-    """Loss, throughput (images, seconds of audio or tokens per second), time left. rate: samples per second of
-    speech."""
+    """Loss, speed (images, seconds of audio or tokens per second), seconds waited for data, floating-point operations a
+    second, time left. rate: samples per second of speech."""
 
     EVERY = 15.0  # seconds between lines without a terminal
 
-    def __init__(self, name: str, modality: str, rate: float | None):
-        self.name, self.rate = name, rate
+    def __init__(self, name: str, modality: str, rate: float | None, throughput: Throughput):
+        self.name, self.rate, self.throughput = name, rate, throughput
         self.unit = {"image": "images/s", "speech": "s of audio/s", "text": "tokens/s"}[modality]
         self.modality = modality
         self.bar: Progress | None = None
@@ -42,7 +43,7 @@ class ProgressReport(StepCallback):
         self.loss = module.logged.get("loss", self.loss)
         if not self.first_rank:
             return
-        info = f"loss {self.loss:.4f}  {self.speed:,.0f} {self.unit}"
+        info = f"loss {self.loss:.4f}  {self.speed:,.0f} {self.unit}{self.throughput.text()}"
         if self.bar is not None:
             self.bar.update(self.task, completed=step, info=info)
         elif now - self.marked > self.EVERY or step == module.total_steps:

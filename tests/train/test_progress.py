@@ -26,7 +26,10 @@ def train(objective: str, folder: Path, steps: int) -> None:
 def test_a_line_with_loss_speed_and_time_left(objective, tmp_path, capsys):
     train(objective, tmp_path / "mine", steps=3)
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mine: ")]
-    assert re.fullmatch(rf"mine: step 3/3  loss [0-9.]+  [0-9,]+ {UNITS[objective]}  0 s left", line), line
+    assert re.fullmatch(
+        rf"mine: step 3/3  loss [0-9.]+  [0-9,]+ {UNITS[objective]}  [0-9.]+ s waited for data  [0-9.e+]+ G?FLOP/s  0 s left",
+        line,
+    ), line
 
 
 def test_what_is_read_between_two_steps_is_said_too(tmp_path, capsys, monkeypatch):
