@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,10 @@ def remove_unfinished(folder: Path) -> int:
         with suppress(OSError):
             old = _BEFORE.fullmatch(path.name) and path.stat().st_mtime < time.time() - _DAY
             if not old and not path.name.endswith(UNFINISHED):
+                continue
+            if path.is_dir():  # a checkpoint of several files: of the run's own process, which holds the run's lock
+                shutil.rmtree(path)
+                removed += 1
                 continue
             with open(path, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -118,7 +118,9 @@ def whole(x: Any) -> Any:
 
 def shard_like(x: Any, parameter: Tensor) -> Any:
     """A whole tensor, equal on all ranks, sharded as a parameter of its shape is; anything else as it is."""
-    if not (isinstance(parameter, DTensor) and isinstance(x, Tensor) and x.shape == parameter.shape):
+    if isinstance(x, DTensor) or not isinstance(x, Tensor) or not isinstance(parameter, DTensor):
+        return x
+    if x.shape != parameter.shape:
         return x
     return distribute_tensor(x.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
 

@@ -9,7 +9,7 @@ runs/<name>/
     heartbeat.json         how far it is, while it is trained
     visualization.pt       the objective's inputs and outputs on one batch (in older runs: show.pt)
     trace.json             a profile of a few steps, with trainer.profile=true
-    checkpoints/step=00000100.ckpt, .sha256
+    checkpoints/step=00000100.ckpt, .sha256; of a sharded run a folder (see `train.sharded_checkpoint`)
     encoder.safetensors, encoder.json    the trained encoder, and the config to rebuild it
     objective.safetensors, objective.json    the same for the objective: its heads, its teacher
     imported.json          for an encoder of another library: the source, and the parts that were not imported
@@ -205,11 +205,8 @@ def checked_name(name: object) -> str:
 
 
 def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -246,16 +243,18 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_signed(path: Path, write: Callable[[Path], object]) -> None:
     """`write_atomic`, with the file's SHA-256 in `<path>.sha256`."""
-    path = Path(path)
 
-    def sign(beside: Path) -> None:
+    def fill(beside: Path) -> None:
         write(beside)
-        # before the file is renamed: a full disk or a kill leaves no file without a signature
-        write_atomic(
-            Path(f"{path}.sha256"), lambda p: p.write_text(f"{sha256(beside)}  {path.name}\n", encoding="utf-8")
-        )
+        sign(path, beside)  # before the file is renamed: a full disk or a kill leaves no file without a signature
 
-    write_atomic(path, sign)
+    write_atomic(path, fill)
+
+
+def sign(path: Path, beside: Path | None = None) -> None:
+    """Write a file's SHA-256 to `<path>.sha256`. beside: where its content is, by default in its place."""
+    said = f"{sha256(beside or path)}  {Path(path).name}\n"
+    write_atomic(Path(f"{path}.sha256"), lambda p: p.write_text(said, encoding="utf-8"))
 
 
 def check_signed(path: Path, mend: str = "delete both to go on without") -> None:

@@ -9,13 +9,17 @@ from lightning.fabric.plugins import CheckpointIO
 from sslzoo.disk import to_disk
 from sslzoo.errors import UserError
 from sslzoo.run import Run, check_signed, write_signed
+from sslzoo.train import sharded_checkpoint
 from sslzoo.train.additions import check_states
 from sslzoo.train.cadence import Cadence, Timer
 from sslzoo.train.callback import StepCallback
+from sslzoo.train.sharding import FullyShardedStrategy
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict:
     """A checkpoint's contents. Raises UserError for a damaged file or a pickle with anything but plain values."""
+    if path.is_dir():
+        return sharded_checkpoint.load(path, sharded_checkpoint.whole)
     check_signed(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
@@ -34,8 +38,7 @@ class SignedIO(CheckpointIO):
         return load(Path(path))
 
     def remove_checkpoint(self, path) -> None:
-        for file in (Path(path), Path(f"{path}.sha256")):
-            file.unlink(missing_ok=True)
+        sharded_checkpoint.remove(Path(path))
 
 
 def latest_checkpoint(run: Run) -> Path | None:
@@ -49,7 +52,7 @@ def sound_checkpoint(run: Run, say: Callable[[str], None]) -> Path | None:
     first = None
     for path in sorted(run.checkpoints.glob("step=*.ckpt"), reverse=True):
         try:
-            load(path)
+            sharded_checkpoint.check(path) if path.is_dir() else load(path)
         except UserError as error:
             first = first or error
             say(f"passed over {path.name}: {str(error).removeprefix(f'{path} ').split(' — ')[0]}")
@@ -61,7 +64,8 @@ def sound_checkpoint(run: Run, say: Callable[[str], None]) -> Path | None:
 
 
 class Checkpoints(StepCallback):
-    """Saves a checkpoint at the given cadence and where training stops, and keeps the last `keep`."""
+    """Saves a checkpoint at the given cadence and where training stops, and keeps the last `keep`. One of a sharded run
+    is written while training goes on, until the next is due or training ends."""
 
     def __init__(self, run: Run, every: Cadence, keep: int):
         self.run, self.timer, self.keep = run, Timer(every), keep
@@ -80,6 +84,8 @@ class Checkpoints(StepCallback):
                 to_disk(path)
         trainer.save_checkpoint(self.run.checkpoints / f"step={step:08d}.ckpt")
         self.saved = step
+        if isinstance(trainer.strategy, FullyShardedStrategy) and (trainer.should_stop or step == trainer.max_steps):
+            trainer.strategy.settle()
         if trainer.is_global_zero:
             for old in sorted(self.run.checkpoints.glob("step=*.ckpt"))[: -self.keep]:
                 trainer.strategy.remove_checkpoint(old)

@@ -248,7 +248,7 @@ def strategy_of(name: str, ranks: int = 1, timeout: float = 1800.0) -> str | Str
     saves a copy of the gradients. No static_graph: layer drop changes the graph. timeout: seconds that a rank waits
     for the others."""
     if name == "fsdp":
-        return sharding.FullyShardedStrategy(ranks)
+        return sharding.FullyShardedStrategy(ranks, timeout)
     if name not in StrategyRegistry or StrategyRegistry[name]["strategy"] is not DDPStrategy:
         return name  # "auto", or another that Lightning builds
     how = {**StrategyRegistry[name]["init_params"], "timeout": timedelta(seconds=timeout)}

@@ -9,16 +9,23 @@ everything whole.
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
+import torch
+import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 
 from sslzoo import distributed
 from sslzoo.pretrain import Pretrain
+from sslzoo.train.additions import check_states
+from sslzoo.train.sharded_checkpoint import Writing, load, whole
 
 
 def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
@@ -87,35 +94,54 @@ class ShardedPretrain(Pretrain):
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
-    """Lightning's strategy for FSDP2, whose checkpoints are those of one rank: whole tensors, gathered on the first rank,
-    in the same order. So a run goes on with any number of ranks, sharded or not."""
+    """Lightning's strategy for FSDP2, with checkpoints that each rank writes its part of while training goes on (see
+    `sharded_checkpoint`), and that any number of ranks reads, sharded or not; those of one rank are read too."""
 
     lightning_restore_optimizer = True
 
-    def __init__(self, ranks: int):
-        super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    def __init__(self, ranks: int, timeout: float = 1800.0):
+        super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, timeout=timedelta(seconds=timeout))
+        self._writing: Writing | None = None
+        self._writers: dist.ProcessGroup | None = None
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         module = self.lightning_module
         assert module is not None
-        return self._on_first_rank(module.state_dict())
+        return module.state_dict()
 
     def optimizer_state(self, optimizer) -> dict[str, Any]:
-        found = optimizer.state_dict()
-        states = {number: self._on_first_rank(state) for number, state in found["state"].items()}
-        return {**found, "state": states}
+        return optimizer.state_dict()
 
-    def _on_first_rank(self, state: dict) -> dict[str, Any]:
-        found = {}
-        for name, x in state.items():
-            whole = distributed.whole(x)  # by all ranks
-            found[name] = whole.cpu() if isinstance(whole, Tensor) else whole
-            if not self.is_global_zero:
-                found[name] = None
-        return found
+    def save_checkpoint(self, checkpoint, filepath, storage_options=None) -> None:
+        check_states(checkpoint.get("callbacks", {}))
+        self.settle()
+        if self._writers is None:  # of its own, as it talks while the others do; NCCL's would not write from a thread
+            self._writers = dist.new_group(backend="gloo", timeout=self._timeout)
+        self._writing = Writing(checkpoint, Path(filepath), self._writers)
+
+    def settle(self) -> None:
+        """Wait for the checkpoint that is being written. To be called by every rank."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.wait()
 
     def load_checkpoint(self, checkpoint_path, weights_only=None) -> dict[str, Any]:
-        return self.checkpoint_io.load_checkpoint(checkpoint_path)
+        path, module = Path(checkpoint_path), self.lightning_module
+        if not path.is_dir():
+            return self.checkpoint_io.load_checkpoint(path)
+        assert module is not None
+        own = {f"model/{name}": x for name, x in module.state_dict().items()}
+        for number, optimizer in enumerate(self.optimizers):
+            parameters = (p for group in optimizer.param_groups for p in group["params"])
+            own |= {f"optimizer/{number}/{key}": p.detach() for key, p in enumerate(parameters)}
+
+        def like(place: str, about) -> Tensor:
+            found = own.get(place if place.startswith("model/") else place.rpartition("/")[0])
+            if isinstance(found, DTensor) and found.shape == about.size:
+                return torch.empty_like(found, dtype=about.properties.dtype)
+            return whole(place, about)
+
+        return load(path, like)
 
     def load_model_state_dict(self, checkpoint, strict: bool = True) -> None:
         module = self.lightning_module
