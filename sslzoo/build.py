@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import yaml
@@ -52,7 +52,7 @@ FREE = {
 
 @dataclasses.dataclass
 class Job:
-    """A pretraining run's parts."""
+    """A pretraining run's parts. module: the LightningModule that trains them, None for `Pretrain`."""
 
     config: dict
     data: Any
@@ -61,6 +61,7 @@ class Job:
     optim: Any
     trainer: Any
 
+    module: ClassVar[Any] = None
     validates_all = False  # whether trainer.val_every=auto measures the whole split, not a few batches
 
     def validation(self, split, every: Cadence, workers: int, indices) -> Validate:

@@ -1,7 +1,7 @@
 """Keeping the weights of the step with the best score on validation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -61,21 +61,28 @@ class KeepBest(Validate):
         return (batch.to(device) for batch in loader)
 
     def measure(self, module) -> dict[str, float]:
-        """The task's scores, as `val_<name>`. Each rank evaluates the whole split; the first rank's score decides."""
+        return self.judge(module, module.encoder, module.objective, lambda _, read: read())
+
+    def judge(self, module, encoder: Any, objective: Any, batches: Callable) -> dict[str, float]:
+        """The scores of a task's head, as `val_<name>`; keeps its tensors if they are the best so far. Each rank evaluates
+        the whole split; the first rank's score decides. encoder: the module's, or what stands for it. batches: of a
+        split's name and of a function that reads them."""
+        device = module.device
         with distributed.alone():
-            found = module.objective.evaluate(module.encoder, self.batches(module.device), self.split)
-            scores = dict(found)
-            if module.objective.published_on_test:
+            read = batches("valid", lambda: self.batches(device))
+            scores = dict(objective.evaluate(encoder, read, self.split))
+            if objective.published_on_test:
                 test = self.data.split("test")
-                seen = dict(module.objective.evaluate(module.encoder, self.batches(module.device, test), test))
-                self.on_test.append((module.global_step, seen[module.objective.metric]))
-        metric = module.objective.chosen_by
-        own = torch.tensor(scores[metric], dtype=torch.float32, device=module.device)
+                read = batches("test", lambda: self.batches(device, test))
+                seen = dict(objective.evaluate(encoder, read, test))
+                self.on_test.append((module.global_step, seen[objective.metric]))
+        metric = objective.chosen_by
+        own = torch.tensor(scores[metric], dtype=torch.float32, device=device)
         score = float(distributed.broadcast(own))
         step = module.global_step
         self.history.append((step, score))
         if self.best is None or better(metric, score, self.best[1]) or math.isnan(self.best[1]):
             self.best = step, score
-            found = trained(module.encoder, module.objective)
+            found = trained(module.encoder, objective)
             self.kept = {k: distributed.whole(x.detach()).cpu().clone() for k, x in found.items()}
         return {f"val_{name}": value for name, value in scores.items()}

@@ -57,7 +57,7 @@ def run_adapt(
             settled = job.method.settled(config, run, folder)
             job = job if settled == config else build_adapt(settled, run)
             if not folder.done:
-                searched = search(settled, run, folder, learning_rates) if learning_rates else None
+                searched = search(job, run, folder, learning_rates) if learning_rates else None
                 if not (train(job, run, folder, folder) if searched is None else searched):
                     return None
         with bars() as progress:

@@ -15,7 +15,13 @@ from sslzoo.train import launch
 class Method:
     """Makes an encoder ready to be trained: what is frozen, and in which mode its parts are. It depends on the
     encoder's config alone, so that what was saved of the result can be loaded into another one; the first weights of
-    what it adds are drawn from torch's generator."""
+    what it adds are drawn from torch's generator.
+
+    one_pass: whether it leaves the encoder as it is and trains the head in one run, so that heads at several learning rates
+    can learn from one pass over the encoder.
+    """
+
+    one_pass: bool = False
 
     def __call__(self, encoder: Encoder) -> Encoder:
         """The encoder that is trained: the same one, or a wrapper of it. Raises ConfigError for one that it does not
@@ -83,6 +89,8 @@ class Full(Method):
 
 class Head(Method):
     """The encoder is frozen, and the head alone learns."""
+
+    one_pass = True
 
     def __call__(self, encoder: Encoder) -> Encoder:
         return frozen(encoder)

@@ -1,14 +1,15 @@
-"""Choosing among a few learning rates by validation, with one run per rate."""
+"""Choosing among a few learning rates by validation: in one pass where heads alone learn, else with one run per rate."""
 
 import json
 import shutil
 from pathlib import Path
 
 from sslzoo import build
-from sslzoo.adapt.job import build_adapt
+from sslzoo.adapt.job import AdaptJob, build_adapt
+from sslzoo.adapt.rates import RatesJob, fits_one_pass
 from sslzoo.adapt.stages import train
 from sslzoo.errors import ConfigError
-from sslzoo.nodes import fits
+from sslzoo.nodes import fits, make
 from sslzoo.run import Run, write_json
 from sslzoo.tasks.metrics import ERRORS
 
@@ -28,9 +29,15 @@ def rates(config: dict) -> list[float]:
     return [float(lr) for lr in found]
 
 
-def search(config: dict, run: Run, folder: Run, learning_rates: list[float]) -> bool:
-    """Train once for each rate, in `folder`/lr=…, resuming what was stopped, and copy the results of the rate with the
-    best validation score to `folder`. Returns True on the first rank, when done."""
+def search(job: AdaptJob, run: Run, folder: Run, learning_rates: list[float]) -> bool:
+    """Train at each rate and keep, in `folder`, the results of the one with the best validation score. Returns True on
+    the first rank, when done. Heads on a frozen encoder are trained in one pass; otherwise each rate has a run in
+    `folder`/lr=…. Both resume what was stopped."""
+    config = job.config
+    if fits_one_pass(job):
+        each = [make({**config["optim"], "lr": lr}) for lr in learning_rates]
+        optims = [build.batched(job.data, job.encoder, job.objective, optim, job.trainer) for optim in each]
+        return job.method.train(RatesJob.of(job, learning_rates, optims), run, folder, folder)
     scores: dict[float, float] = {}
     for lr in learning_rates:
         own = {**config, "optim": {**config["optim"], "lr": lr}, "search": {"lr": None}}

@@ -185,7 +185,7 @@ def pretrain(job, run: Run) -> bool:
         say(line)
     rate = getattr(job.data, "sample_rate", None)
     stop = GracefulStop()
-    kind = sharding.ShardedPretrain if settings.strategy == "fsdp" else Pretrain
+    kind = sharding.ShardedPretrain if settings.strategy == "fsdp" else job.module or Pretrain
     module = kind(job.encoder, job.objective, job.optim, config["seed"], settings.max_steps, settings.log_every, parts)
     module.also_log = [val_every.steps] if val_every and val_every.steps else []
     save = partial(job.save, run, {"items": len(splits["train"]), "epoch_steps": steps})
