@@ -8,6 +8,7 @@ from torch import nn
 from sslzoo import weights
 from sslzoo.adapt.job import load_adapted
 from sslzoo.adapt.lora import merge
+from sslzoo.adapt.plain_head import plain_head
 from sslzoo.errors import UserError
 from sslzoo.initial import TOKENIZER, described
 from sslzoo.interop.importing import FILE, THEIRS
@@ -17,11 +18,12 @@ from sslzoo.run import Run
 
 def as_run(run: Run, name: str, folder: Path) -> Run:
     """Write `adapted/<name>` of a run to `folder`, as a finished run without an objective: its encoder with LoRA's
-    differences added to the weights.
+    differences added to the weights, and the task's head as a `PlainHead`.
 
     Raises UserError if the encoder has parts that one of the run's config has not (adapters, a prefix, soft prompts).
     """
-    encoder, saved = merge(load_adapted(run, name)[0]), described(run)
+    adapted, objective, data = load_adapted(run, name)
+    encoder, saved = merge(adapted), described(run)
     plain, found = _parts(make(saved["encoder"])), _parts(encoder)
     more = [part for part, kind in found.items() if plain.get(part) != kind]
     if more or plain.keys() - found.keys():
@@ -38,6 +40,7 @@ def as_run(run: Run, name: str, folder: Path) -> Run:
         shutil.copytree(run.folder / THEIRS, folder / THEIRS)
     made = Run(folder)
     weights.save(made.weights, encoder.state_dict())
+    plain_head(encoder, objective, data.classes).save(folder)
     made.finish()
     return made
 

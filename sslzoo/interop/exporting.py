@@ -20,6 +20,7 @@ from sslzoo.interop.families import FAMILIES
 from sslzoo.interop.family import Family, Head
 from sslzoo.interop.folder import PREPROCESSOR, WEIGHTS
 from sslzoo.interop.importing import FILE, FIRST_ROWS, THEIRS
+from sslzoo.interop.task_heads import FORMS, PlainHead
 from sslzoo.interop.text_settings import offset as offset_in
 from sslzoo.nodes import target
 from sslzoo.run import Run, write_json
@@ -81,12 +82,20 @@ def export_hf(run: Run, out: Path) -> Exported:
     channels = node["frontend"].get("channels", 0)
     table = names.expanded(family.weights, state.keys())
     check_covered(run, table, state, family.made)
-    tensors = names.to_theirs(table, state, rows, channels)
+    tensors = {f"{family.at}{k}": x for k, x in names.to_theirs(table, state, rows, channels).items()}
     if imported is not None and (run.folder / THEIRS / FIRST_ROWS).exists():
         for name, x in weights.load(run.folder / THEIRS / FIRST_ROWS, MEND.format(run.folder)).items():
             tensors[name][: len(x)] = x
     head, why = _head(family, node, objective, said)
-    left = [] if why is None else [why]
+    task = PlainHead.load(run.folder)
+    there = next((one for one in family.tasks if task is not None and one.form == task.form), None)
+    left, more = [*filter(None, (why, family.lacks))], {}
+    if task is not None and there is None:
+        left.append(f"its head, {task.what}: {heads_there(family)}")
+    if task is not None and there is not None:
+        tensors = {f"{family.prefix}{k}": x for k, x in tensors.items() if there.pools or not k.startswith("pooler.")}
+        tensors |= names.to_theirs(there.weights, task.tensors, rows, channels)
+        more = task.settings(there)
     if head is not None:
         tensors = {f"{family.prefix}{name}": x for name, x in tensors.items()}
         parts = weights.load(run.objective_weights, MEND.format(run.folder))
@@ -98,9 +107,11 @@ def export_hf(run: Run, out: Path) -> Exported:
         if over := sorted({name.split(".")[0] for name in parts.keys() - own}):
             left.append(f"of its objective {names.listed(over)}")
         said |= config_of(head.settings, objective)
-    kind = family.model if head is None else head.model
-    exported = Exported(kind, family.model, tensors, _config(family, said, imported, kind), left)
+    kind = there.model if there is not None else family.model if head is None else head.model
+    exported = Exported(kind, family.model, tensors, _config(family, said, imported, kind) | more, left)
     exported.write(out)
+    if task is not None and task.form == "symbols_last" and not tokenizers.write_symbols(task.labels or [], out):
+        left.append("a tokenizer, as its symbols are no characters: id2label has them")
     if family.modality == "text":
         if imported is not None and (run.folder / THEIRS).is_dir():
             for name in tokenizers.FILES:
@@ -109,6 +120,16 @@ def export_hf(run: Run, out: Path) -> Exported:
         else:
             tokenizers.write(run.folder / TOKENIZER, out, node["frontend"])
     return exported
+
+
+def heads_there(family: Family) -> str:
+    """Which heads of tasks a family has, in words."""
+    if not family.tasks:
+        return f"transformers has none for {family.name}"
+    known = "; ".join(
+        f"{one.model.removeprefix(family.model.removesuffix('Model'))}, {FORMS[one.form]}" for one in family.tasks
+    )
+    return f"{family.name} has {known}"
 
 
 def _imported(run: Run) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from sslzoo.errors import UserError
 from sslzoo.interop.configs import ACTIVATIONS, Config, Setting, always, named, of
 from sslzoo.interop.family import BLOCK, TASK_HEADS, Family, Head, blocks
 from sslzoo.interop.names import Weight, layer
+from sslzoo.interop.task_heads import TaskHead
 
 Node = Mapping[str, Any]
 
@@ -185,6 +186,7 @@ VIT = Family(
     made=MADE,
     renamed=NOW,
     preprocessor=PICTURES,
+    tasks=(TaskHead("item_first", "ViTForImageClassification", layer("out", "classifier")),),
 )
 DECODER = {
     "decoder.dim": "decoder_hidden_size",

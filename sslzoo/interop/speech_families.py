@@ -6,6 +6,7 @@ from typing import Any
 from sslzoo.interop.configs import ACTIVATIONS, Config, Setting, always, named, of
 from sslzoo.interop.family import BLOCK, TASK_HEADS, Family, Head, blocks
 from sslzoo.interop.names import Weight, layer
+from sslzoo.interop.task_heads import speech_heads
 
 CONVOLUTIONS = ("conv_dim", "conv_kernel", "conv_stride")
 
@@ -150,6 +151,7 @@ WAV2VEC2 = Family(
     ignored=(*LEFT, r"quantizer\..*", r"project_(hid|q)\..*"),
     renamed=OLD_WEIGHT_NORM,
     preprocessor=SOUND,
+    tasks=speech_heads("Wav2Vec2"),
 )
 HUBERT = Family(
     "hubert",
@@ -163,6 +165,7 @@ HUBERT = Family(
     ignored=LEFT,
     renamed=OLD_WEIGHT_NORM,
     preprocessor=SOUND,
+    tasks=tuple(head for head in speech_heads("Hubert") if "Frame" not in head.model),
 )
 RELATIVE = "trunk.relative.embedding.weight"
 WAVLM = Family(
@@ -186,6 +189,7 @@ WAVLM = Family(
     ignored=WAV2VEC2.ignored,
     renamed=OLD_WEIGHT_NORM,
     preprocessor=SOUND,
+    tasks=speech_heads("WavLM"),
 )
 DATA2VEC = Family(
     "data2vec-audio",
@@ -204,6 +208,7 @@ DATA2VEC = Family(
     fixed={"add_adapter": False, "feat_extract_activation": "gelu"},
     ignored=LEFT,
     preprocessor=SOUND,
+    tasks=speech_heads("Data2VecAudio"),
 )
 WHISPER = Family(
     "whisper",
@@ -235,20 +240,35 @@ WHISPER = Family(
         named("trunk.activation_dropout", "activation_dropout", 0.0),
         named("trunk.layer_drop", "encoder_layerdrop", 0.0),
         named("trunk.init_std", "init_std", 0.02),
-        named("frontend.n_mels", "num_mel_bins"),
+        Setting(
+            ("frontend.n_mels",),
+            lambda config: of(config, "num_mel_bins"),
+            lambda node: {
+                "num_mel_bins": node["frontend.n_mels"],
+                "preprocessor.feature_size": node["frontend.n_mels"],
+            },
+        ),
         named("frontend.sample_rate", "preprocessor.sampling_rate", 16000),
         named("frontend.fft", "preprocessor.n_fft", 400),
         named("frontend.hop", "preprocessor.hop_length", 160),
         Setting(
             ("frontend.frames",),
             lambda config: 2 * of(config, "max_source_positions"),
-            lambda node: {"max_source_positions": node["frontend.frames"] // 2},
+            lambda node: {
+                "max_source_positions": node["frontend.frames"] // 2,
+                "preprocessor.chunk_length": node["frontend.frames"]
+                * node["frontend.hop"]
+                // node["frontend.sample_rate"],
+            },
         ),
+        always("decoder_layers", 0),
     ),
     fixed={"scale_embedding": False},
     ignored=(r"(model\.)?decoder\..*", r"proj_out\..*", "masked_spec_embed", r"projector\..*", *TASK_HEADS),
     renamed={r"^(model\.)?encoder\.": ""},
     made=(r"trunk\.blocks\.\d+\.attention\.key\.bias",),  # 0: a bias of all keys alike changes no softmax
-    exports=False,
+    at="encoder.",
+    lacks="the decoder, of which transformers makes a new one: AutoModel.from_pretrained(FOLDER).encoder",
+    preprocessor={"feature_extractor_type": "WhisperFeatureExtractor", "padding_side": "right", "padding_value": 0.0},
 )
 FAMILIES = (WAV2VEC2, HUBERT, WAVLM, DATA2VEC, WHISPER)

@@ -3,6 +3,7 @@
 from sslzoo.interop.configs import always
 from sslzoo.interop.family import BLOCK, TASK_HEADS, Family, Head, blocks
 from sslzoo.interop.names import Weight, layer
+from sslzoo.interop.task_heads import pooled_head, text_heads
 from sslzoo.interop.text_settings import constants, settings
 
 
@@ -65,6 +66,7 @@ BERT = Family(
     },
     ignored=(BUFFERS, r"cls\..*", *TASK_HEADS),
     renamed=OLD_NORMS,
+    tasks=text_heads("Bert", pooled_head("Bert", "bert.pooler.dense", "classifier", pools=True)),
 )
 ROBERTA = Family(
     "roberta",
@@ -80,6 +82,7 @@ ROBERTA = Family(
     tied={"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"},
     ignored=(BUFFERS, *TASK_HEADS),
     renamed=OLD_NORMS,
+    tasks=text_heads("Roberta", pooled_head("Roberta", "classifier.dense", "classifier.out_proj", pools=False)),
 )
 ALBERT = Family(
     "albert",
@@ -125,6 +128,7 @@ ALBERT = Family(
     },
     ignored=(BUFFERS, r"predictions\..*", r"sop_classifier\..*", *TASK_HEADS),
     renamed=OLD_NORMS,
+    tasks=text_heads("Albert", pooled_head("Albert", "albert.pooler", "classifier", pools=True)),
 )
 ELECTRA = Family(
     "electra",
@@ -154,6 +158,7 @@ ELECTRA = Family(
     tied={"generator_lm_head.weight": "embeddings.word_embeddings.weight"},
     ignored=(BUFFERS, r"discriminator_predictions\..*", *TASK_HEADS),
     renamed=OLD_NORMS,
+    tasks=text_heads("Electra"),
 )
 DISTILBERT = Family(
     "distilbert",
@@ -202,6 +207,7 @@ DISTILBERT = Family(
     ),
     tied={"vocab_projector.weight": "embeddings.word_embeddings.weight"},
     ignored=(BUFFERS, r"vocab_.*", *TASK_HEADS),
+    tasks=text_heads("DistilBert"),
 )
 ATTENTION = tuple(f"{BLOCK}.attention.{part}" for part in ("query", "key", "value"))
 GPT2 = Family(
@@ -242,5 +248,6 @@ GPT2 = Family(
     heads=(Head("gpt", "GPT2LMHeadModel"),),
     tied={"lm_head.weight": "wte.weight"},
     ignored=(r"h\.\d+\.attn\.(masked_)?bias", *TASK_HEADS),
+    tasks=text_heads("GPT2"),
 )
 FAMILIES = (BERT, ROBERTA, ALBERT, ELECTRA, DISTILBERT, GPT2)

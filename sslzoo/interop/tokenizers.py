@@ -15,6 +15,7 @@ from sslzoo.data.base import SPECIALS
 from sslzoo.data.tokenizer import WORDS, Tokenizer
 from sslzoo.errors import UserError
 from sslzoo.interop.names import Rows
+from sslzoo.run import write_json
 
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # of WORDS, in their order
 PADDED = 0.9  # of the rows of an embedding, at least so many are of tokens: some have more, up to a round number
@@ -231,3 +232,21 @@ def write(path: Path, out: Path, frontend: dict[str, Any]) -> None:
     said |= {"model_max_length": frontend["max_tokens"], "clean_up_tokenization_spaces": False}
     said |= {"model_input_names": ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]}
     (out / "tokenizer_config.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+
+
+def write_symbols(symbols: list[str], out: Path) -> bool:
+    """Write the files of a Wav2Vec2CTCTokenizer for characters, of which the first three are <pad>, <eos> and <unk>.
+    False, and nothing, for symbols that are no characters, such as phones."""
+    if any(len(name) != 1 for name in symbols[3:]):
+        return False
+    between = "|"  # what stands for the space there
+    write_json(out / "vocab.json", {between if name == " " else name: i for i, name in enumerate(symbols)})
+    said: dict[str, Any] = {
+        "pad_token": symbols[0],
+        "eos_token": symbols[1],
+        "bos_token": symbols[1],
+        "unk_token": symbols[2],
+    }
+    said |= {"word_delimiter_token": between, "do_lower_case": False, "processor_class": "Wav2Vec2Processor"}
+    write_json(out / "tokenizer_config.json", {"tokenizer_class": "Wav2Vec2CTCTokenizer", **said})
+    return True

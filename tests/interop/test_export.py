@@ -180,9 +180,26 @@ def test_the_nearest_is_named(tmp_path):
         export(run, "hf", tmp_path / "out")
 
 
-def test_a_decoder_that_was_not_kept(tmp_path):
-    run, _ = import_run(f"hf:{theirs.folder_of('whisper', tmp_path / 'theirs')}", tmp_path / "runs")
-    with pytest.raises(UserError, match="decoder was not kept"):
-        export(run, "hf", tmp_path / "out")
+def test_whispers_encoder_goes_out_without_its_decoder(tmp_path):
+    folder = theirs.folder_of("whisper", tmp_path / "theirs")
+    run, _ = import_run(f"hf:{folder}", tmp_path / "runs")
+    said = export(run, "hf", tmp_path / "out")
+    assert said.startswith("WhisperModel") and "left out: the decoder" in said
+    before, after = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "out"))
+    assert all(torch.equal(x, before[name]) for name, x in after.items())
+    assert {name for name in before if name.startswith("encoder.")} == after.keys()
+    whole, mine = (transformers.AutoModel.from_pretrained(path).eval() for path in (folder, tmp_path / "out"))
+    assert not len(mine.decoder.layers)
+    features = torch.randn(1, whole.config.num_mel_bins, 2 * whole.config.max_source_positions)
+    with torch.no_grad():
+        found = [model.encoder(features).last_hidden_state for model in (whole, mine)]
+    torch.testing.assert_close(*found, **CLOSE)
+    again, _ = import_run(f"hf:{tmp_path / 'out'}", tmp_path / "again")
+    first, second = (weights.load(x.weights, "") for x in (run, again))
+    assert all(torch.equal(x, second[name]) for name, x in first.items())
+
+
+def test_a_target_that_is_none(tmp_path):
+    run, _ = import_run(f"hf:{theirs.folder_of('vit', tmp_path / 'theirs')}", tmp_path / "runs")
     with pytest.raises(ConfigError, match="to must be one of"):
         export(run, "elsewhere", tmp_path / "out")
