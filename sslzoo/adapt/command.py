@@ -14,17 +14,19 @@ from sslzoo.adapt.job import (
     weights_of,
     without_prompt,
 )
-from sslzoo.adapt.measure import evaluated
+from sslzoo.adapt.measure import evaluated, seen_before
 from sslzoo.adapt.search import rates, search
 from sslzoo.adapt.stages import train
 from sslzoo.adapt.submit import ALSO, also, planned, submit
 from sslzoo.adapt.teacher import pinned
+from sslzoo.errors import ConfigError
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.progress import bars
 from sslzoo.run import Run, checked_name, write_json
 from sslzoo.train.cluster import first_rank
 
+LEAKAGE_ITEMS = 100_000
 FREE = build.FREE - {"trainer.val_every"} | {"method.teacher"}  # val_every decides which steps can be kept
 
 
@@ -34,6 +36,7 @@ def run_adapt(
     """Train, evaluate, print the scores, and return the path of the result; None on ranks other than the first.
     overrides: as the user wrote them, recorded in the run's folder; given: their dotted keys."""
     root, name, out = Path(str(config.pop("root"))), config.pop("name"), config.pop("submit", None)
+    most = leakage_items(config)
     run = Run.find(config.pop("run"), root)
     config, changed = put_to_data(without_prompt(config, given), choices, run, given)
     if changed:
@@ -63,6 +66,7 @@ def run_adapt(
         with bars() as progress:
             device = "cuda" if job.trainer.on_gpu else "cpu"
             found = evaluated(run, name, job.data, device, job.trainer.workers, progress)
+            found["leakage"] = seen_before(run, job.data, most, progress)
         # the weights are loaded again for tasks with further files alone
         if config["task"]["name"] in ALSO and (further := also(config["task"], *on_device(run, name, device))):
             found["also"] = further
@@ -78,11 +82,20 @@ def run_adapt(
 def check_adapt(config: dict, run: Run, folder: Run, given: Collection[str] = ()) -> None:
     """Raise, before any data is read or anything is written, the errors of `run_adapt`. folder: where it would write."""
     config = {key: value for key, value in config.items() if key not in ("root", "name", "run", "submit")}
+    leakage_items(config)
     config, _ = put_to_data(without_prompt(config, given), {}, run, given)
     rates(config)
     check_parts(config, run)
     if folder.config.exists():
         build.write_config(folder, {**config, "weights": weights_of(run)}, FREE)
+
+
+def leakage_items(config: dict) -> int:
+    """Take the setting out of a config, which a run does not depend on. Raises ConfigError."""
+    found = config.pop("leakage_items", LEAKAGE_ITEMS)
+    if type(found) is not int or found < 0:
+        raise ConfigError(f"leakage_items must be a number of items, 0 or more; got {found}")
+    return found
 
 
 def on_device(run: Run, name: str, device: str) -> tuple:
@@ -119,6 +132,8 @@ def summary(folder: Run) -> str:
     if chosen := found.get("chosen"):
         rate = f"lr={chosen['lr']:g}, " if "lr" in chosen else ""
         lines.append(f"  validation chose {rate}step {chosen['step']}")
+    if "leakage" in found:
+        lines.append(f"  {found['leakage']['said']}")
     if exits := found.get("exits"):
         name = exits["criterion"]
         points = [point for point in exits["test"] if point[name] == exits["chosen"]]

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from sslzoo import distributed
+from sslzoo import build, distributed
 from sslzoo.adapt.data import Supervised, check_learned
 from sslzoo.adapt.exit_curves import curves
 from sslzoo.adapt.job import load_adapted
+from sslzoo.adapt.prepared import PooledItems
 from sslzoo.data.base import Batch
 from sslzoo.data.loader import ordered_loader, read_rows
 from sslzoo.data.sampler import Rows
 from sslzoo.features.frozen import units
+from sslzoo.probe.leakage import leakage
 from sslzoo.progress import Progress, quiet
 from sslzoo.run import Run, commit
 from sslzoo.tasks.base import TaskObjective
@@ -73,6 +75,16 @@ def evaluated(
         "device": spent["device"],
         "commit": commit(),
     }
+
+
+def seen_before(run: Run, data: Supervised, most: int, progress: Progress = quiet) -> dict:
+    """How many of a task's test items lie in the run's pretraining set: see `probe.leakage`. most: pretraining items that
+    are read at most."""
+    if not isinstance(data.prepared, PooledItems):
+        why = "its items are windows of paragraphs"
+        return {"unknown": why, "said": f"test items in the pretraining set are not counted: {why}"}
+    theirs = data.data if data.task.data is None else build.load_encoder(run)[1]
+    return leakage(data.pool, data.pooled.parts, theirs, progress, most)
 
 
 def latency(encoder: nn.Module, objective: TaskObjective, split, device: str, rows: int) -> float:

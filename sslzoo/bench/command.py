@@ -66,7 +66,11 @@ def run_bench(config: dict, command: Command) -> dict:
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for table in benches.terminal(results):
         out.print(table)
-    lines = [*results["missing"], benches.NOTE, f"wrote {folder / 'report.html'}, results.md and results.json"]
+    lines = [
+        *results["missing"],
+        *benches.notes(results),
+        f"wrote {folder / 'report.html'}, results.md and results.json",
+    ]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     raise_first(errors, f"of {len(steps)} tasks")
     return results
@@ -120,6 +124,7 @@ def written(config: dict, folder: Path, steps: list[Step], asks: list[Question],
                 "fold": step.fold,
                 "error": errors.get(step.name),
                 "result": step.result,
+                "commit": step.commit,
             }
             for step in steps
         ],

@@ -15,7 +15,7 @@ from sslzoo.bench.questions import Question
 from sslzoo.bench.scale import Scale
 from sslzoo.compare.process import Command, keys_in, override
 from sslzoo.errors import UserError
-from sslzoo.run import Run, write_json
+from sslzoo.run import Run, commit, write_json
 
 DRAWN = ("figures", "projections", "confusion", "per_class", "exits")
 
@@ -52,11 +52,21 @@ class Step:
     @property
     def result(self) -> dict | None:
         """What the command found, None if it was not run, or with other settings or weights."""
+        return self.saved.get("result")
+
+    @property
+    def commit(self) -> str | None:
+        """Of the code that asked it."""
+        return self.saved.get("commit")
+
+    @property
+    def saved(self) -> dict:
+        """What is kept of it, {} if it was not run, or with other settings or weights."""
         try:
-            saved = json.loads(self.kept.read_text(encoding="utf-8"))
+            found = json.loads(self.kept.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
-        return saved["result"] if saved.get("key") == self.key else None
+            return {}
+        return found if found.get("key") == self.key else {}
 
     def check(self, command: Command) -> None:
         """Raise, before anything runs, the errors that the command would before it reads data."""
@@ -80,7 +90,8 @@ class Step:
         if self.question.command == "adapt":  # of dozens they fill a disk, and adapted.safetensors has what was chosen
             for checkpoints in [*path.parent.rglob("checkpoints")]:
                 shutil.rmtree(checkpoints)
-        write_json(self.kept, {"key": self.key, "words": self.words, "result": scores(found)})
+        kept = {"key": self.key, "words": self.words, "commit": commit(), "result": scores(found)}
+        write_json(self.kept, kept)
 
 
 def scores(found: Any) -> Any:

@@ -14,7 +14,7 @@ from sslzoo.run import commit, machine, write_atomic, write_json
 KEPT = (  # of a run's result.json
     "metric", "valid", "test", "chance", "n_train", "n_valid", "n_test", "parameters", "trained_parameters",
     "head_parameters", "bytes_stored", "peak_memory_gb", "peak_gpu_memory_gb", "latency_ms", "exits", "steps", "seconds",
-    "chosen", "device", "commit",
+    "chosen", "device", "commit", "leakage",
 )  # fmt: skip
 
 
@@ -44,9 +44,11 @@ def write(config: dict, folder: Path, runs: list[Adaptation], errors: dict[str, 
 def show(results: dict, folder: Path) -> None:
     """Print the tables of results.json."""
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    for table in adaptations.terminal(adaptations.rows(results["runs"])):
+    rows = adaptations.rows(results["runs"])
+    for table in adaptations.terminal(rows):
         out.print(table)
-    lines = [f"{results['summary']} {adaptations.NOTE}", f"wrote {folder / 'report.html'}, results.md and results.json"]
+    said = " ".join(filter(None, [results["summary"], adaptations.NOTE, adaptations.outdated(rows)]))
+    lines = [said, f"wrote {folder / 'report.html'}, results.md and results.json"]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
 
 

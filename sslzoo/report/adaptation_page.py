@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sslzoo.report import page
-from sslzoo.report.adaptations import NOTE, Row, Table, labels, rows, summary, tables
+from sslzoo.report.adaptations import NOTE, Row, Table, labels, outdated, rows, summary, tables
 from sslzoo.report.section import facts
 from sslzoo.report.svg import dot, line, path, svg, text
 from sslzoo.report.svg import labels as placed
@@ -35,7 +35,8 @@ def write(out: Path, results: dict) -> None:
     ]
     body.append(page.failures(results))
     body += [html(table) for table in tables(found)]
-    body.append(f'<p class="key">{escape(NOTE)} Bold is the best of a task, and what spread cannot tell from it.</p>')
+    key = f"{NOTE} Bold is the best of a task, and what spread cannot tell from it. {outdated(found)}".strip()
+    body.append(f'<p class="key">{escape(key)}</p>')
     drawn = "".join(map(parameters, groups(found)))
     if drawn:
         key = "Score on test against trained parameters, of encoder and head, on a logarithmic axis; whiskers are the spread."

@@ -7,10 +7,13 @@ Made from `results.json` of `sslzoo compare` alone. Spread and `beats` are those
 from dataclasses import dataclass, field
 
 from sslzoo.report.record import at, number
+from sslzoo.report.stale import code_changed, explained, marked
 from sslzoo.report.tables import Score, beats, figure, pipe, safe, score
 from sslzoo.tasks.metrics import ERRORS
 
+OTHER_CODE = ["other code"]
 BASELINES = ("full", "head")  # entries beside which the others are put
+SEEN = "of test in the pretraining set"  # a line of a table
 COSTS = {  # {cost: where result.json has it}
     "trained_parameters": ("trained_parameters",),
     "head_parameters": ("head_parameters",),
@@ -30,7 +33,8 @@ NOTE = (
 @dataclass
 class Row:
     """An entry on a task with so many labels a class. shots: None for all labels. expected: the planned number of
-    seeds. beats: whether it beats the entries full and head, where there are seeds enough for a spread. exits: early exit's curves, of each seed that has them."""
+    seeds. beats: whether it beats the entries full and head, where there are seeds enough for a spread. exits: early exit's curves, of each seed that has them. stale: why its runs would
+    not be made so today. leakage: what the first run found of test items in the pretraining set (`probe.leakage`)."""
 
     entry: str
     task: str
@@ -45,6 +49,8 @@ class Row:
     costs: dict[str, Score] = field(default_factory=dict)
     beats: dict[str, bool] = field(default_factory=dict)
     exits: list[dict] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    leakage: dict | None = None
 
     def json(self) -> dict:
         said = {key: value for key, value in vars(self).items() if key not in ("test", "valid", "costs", "exits")}
@@ -68,6 +74,8 @@ def rows(runs: list[dict]) -> list[Row]:
             costs = {name: score(number(at(r, *place)) for r in results) for name, place in COSTS.items()}
             row.costs = {name: cost for name, cost in costs.items() if cost is not None}
             row.exits = [r["exits"] for r in results if r.get("exits")]
+            row.stale = OTHER_CODE if any(code_changed(c) for r in results if (c := r.get("commit"))) else []
+            row.leakage = results[0].get("leakage")
         found.append(row)
     tests = {(row.entry, row.task, row.shots): row.test for row in found}
     for row in found:
@@ -131,18 +139,33 @@ def tables(found: list[Row]) -> list[Table]:
         for entry in entries:
             mine = [at_place.get((entry, task)) for task in tasks]
             scores = [
-                "" if row is None else "not run" if not row.test else figure(row.test, row.expected) for row in mine
+                ""
+                if row is None
+                else "not run"
+                if not row.test
+                else marked(figure(row.test, row.expected), bool(row.stale))
+                for row in mine
             ]
             lines.append([entry, *scores, verdict([row for row in mine if row])])
         chances = [
             next((row.chance for row in some if row.task == task and row.chance is not None), None) for task in tasks
         ]
         lines.append(["chance", *("—" if c is None else f"{100 * c:.1f}" for c in chances), ""])
+        if any(row.leakage for row in some):
+            known = {row.task: row.leakage for row in some if row.leakage}
+            lines.append([SEEN, *(seen(known.get(task)) for task in tasks), ""])
         names = [f"{task} ({metrics[task]})" if task in metrics else task for task in tasks]
         best = winners(some)
         bold = {(i, j + 1) for i, e in enumerate(entries) for j, t in enumerate(tasks) if (e, t) in best}
         made.append(Table(labels(shots), ["method", *names, "beats"], lines, 1, frozenset(bold)))
     return [*made, costs(found)]
+
+
+def seen(leakage: dict | None) -> str:
+    """How many test items lie in the pretraining set, in a cell."""
+    if leakage is None:
+        return "—"
+    return f"{leakage['items']:,} of {leakage['of']:,}" if "items" in leakage else "not counted"
 
 
 def costs(found: list[Row]) -> Table:
@@ -183,7 +206,7 @@ def labels(shots: int | None) -> str:
 
 def markdown(found: list[Row]) -> str:
     """Pipe tables under their titles, and the summary."""
-    return f"{pipes(tables(found))}\n\n{summary(found)} {NOTE}\n"
+    return f"{pipes(tables(found))}\n\n{' '.join(filter(None, [summary(found), NOTE, outdated(found)]))}\n"
 
 
 def pipes(made: list[Table]) -> str:
@@ -211,6 +234,11 @@ def summary(found: list[Row]) -> str:
     if not parts:
         return f"No seeds to compare with those of method=full or method=head: one has no spread.{end}"
     return f"The other methods beat {' and '.join(parts)}, by more than the spread.{end}"
+
+
+def outdated(found: list[Row]) -> str:
+    """What the mark of stale scores means; "" if there are none."""
+    return explained(reason for row in found for reason in row.stale)
 
 
 def terminal(found: list[Row]) -> list:

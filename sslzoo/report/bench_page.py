@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sslzoo.report import page
 from sslzoo.report.adaptation_page import html
-from sslzoo.report.benches import NOTE, tables
+from sslzoo.report.benches import notes, tables
 from sslzoo.report.section import facts
 from sslzoo.run import write_atomic
 
@@ -18,7 +18,7 @@ def write(out: Path, results: dict) -> None:
     said += [f"commit {results['commit']}"] if results.get("commit") else []
     body = [f"<header><h1>{escape(results['name'])}</h1>{facts(said)}</header>", page.failures({"runs": failed(steps)})]
     body += [html(table) for table in tables(results)]
-    body += [f'<p class="key">{escape(line)}</p>' for line in (*results["missing"], NOTE)]
+    body += [f'<p class="key">{escape(line)}</p>' for line in (*results["missing"], *notes(results))]
     text = page.whole(results["name"], body)
     write_atomic(out, lambda p: p.write_text(text, encoding="utf-8", errors="replace"))
 

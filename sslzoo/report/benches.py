@@ -4,8 +4,9 @@ on which data. Made from `results.json` of `sslzoo bench` alone; spread and `bea
 import statistics
 from dataclasses import dataclass, field
 
-from sslzoo.report.adaptations import Table, drawn, pipes
+from sslzoo.report.adaptations import OTHER_CODE, Table, drawn, pipes, seen
 from sslzoo.report.record import at, number
+from sslzoo.report.stale import code_changed, explained, marked
 from sslzoo.report.tables import Score, beats, figure, score
 from sslzoo.tasks.metrics import ERRORS
 
@@ -18,17 +19,22 @@ NOTE = (
 @dataclass
 class Row:
     """Encoders that differ in their seed alone. scores: of each task, by metric; expected: how many of each task are
-    planned."""
+    planned. stale: the tasks that other code than today's asked. leakage: of each task, what was found of test items in
+    the pretraining set (`probe.leakage`)."""
 
     name: str
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
+    leakage: dict[str, dict] = field(default_factory=dict)
 
     def json(self) -> dict:
         return {
             "row": self.name,
             "scores": {task: {m: s.json() for m, s in found.items()} for task, found in self.scores.items()},
             "expected": self.expected,
+            "stale": self.stale,
+            "leakage": self.leakage,
         }
 
 
@@ -48,6 +54,13 @@ def rows(results: dict) -> list[Row]:
                 row.expected[task["name"]] = len(mine)
                 if found := score(_mean(members, place) for members in mine):
                     row.scores.setdefault(task["name"], {})[metric] = found
+    for step in results["steps"]:
+        row, task = made[step["row"]], step["task"]
+        if step["result"] is not None and step.get("commit") and code_changed(step["commit"]) and task not in row.stale:
+            row.stale.append(task)
+        found = at(step["result"], "leakage") or at(step["result"], "pretrained", "leakage")
+        if isinstance(found, dict):
+            row.leakage.setdefault(task, found)
     return list(made.values())
 
 
@@ -80,7 +93,8 @@ def tables(results: dict) -> list[Table]:
         cells = []
         for task, metric, _ in columns:
             own, planned = row.scores.get(task["name"], {}).get(metric), row.expected.get(task["name"])
-            cells.append("" if planned is None else "not run" if own is None else figure(own, planned))
+            said = "" if planned is None else "not run" if own is None else figure(own, planned)
+            cells.append(marked(said, own is not None and task["name"] in row.stale))
         lines.append([row.name, *cells])
         for j, (task, metric, place) in enumerate(columns, 1):
             own = row.scores.get(task["name"], {}).get(metric)
@@ -106,7 +120,20 @@ def tables(results: dict) -> list[Table]:
         for t in tasks
     ]
     titles = ["task", "asks", "data", "where it stands for another", "protocol", "train / valid / test"]
-    return [scores, Table("What was asked", titles, asked, 5)]
+    return [scores, *seen_before(found, tasks), Table("What was asked", titles, asked, 5)]
+
+
+def seen_before(found: list[Row], tasks: list[dict]) -> list[Table]:
+    """The table of test items in each encoder's pretraining set, if any were counted."""
+    if not any(row.leakage for row in found):
+        return []
+    lines = [[row.name, *(seen(row.leakage.get(task["name"])) for task in tasks)] for row in found]
+    return [Table("Of test in the pretraining set", ["encoder", *(task["name"] for task in tasks)], lines)]
+
+
+def notes(results: dict) -> list[str]:
+    """What the tables' marks mean."""
+    return [*filter(None, [NOTE, explained(OTHER_CODE if any(row.stale for row in rows(results)) else [])])]
 
 
 def sizes(results: dict, task: str) -> str:
@@ -126,4 +153,4 @@ def terminal(results: dict) -> list:
 
 def markdown(results: dict) -> str:
     """Pipe tables under their titles, and what was left out."""
-    return "\n\n".join([pipes(tables(results)), *results["missing"], NOTE]) + "\n"
+    return "\n\n".join([pipes(tables(results)), *results["missing"], *notes(results)]) + "\n"

@@ -1,16 +1,29 @@
-"""Whether a result was made by other code than today's."""
+"""Whether a result was made by other code than today's, and how tables say so."""
 
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import sslzoo
 
+STALE = "†"  # after what is stale
 ROOT = Path(sslzoo.__file__).parent
 SCORING = (  # what scores depend on, of sslzoo's folders and modules, and the config
     "adapt", "augment", "data", "encoders", "features", "interop", "label", "nn", "objectives", "probe", "prompts",
     "tasks", "train", "build.py", "pretrain.py", "rng.py", "../conf",
 )  # fmt: skip
+
+
+def marked(text: str, stale: bool) -> str:
+    """A cell or a name, with the mark if it is stale."""
+    return f"{text} {STALE}" if stale else text
+
+
+def explained(reasons: Iterable[str]) -> str:
+    """What the mark means, for the reasons that there are; "" for none."""
+    said = " or ".join(dict.fromkeys(reasons))
+    return f"{STALE} stale: made by {said} than today's or the others'; run it again." if said else ""
 
 
 @cache

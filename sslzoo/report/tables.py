@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sslzoo.report import significance
 from sslzoo.report.record import Record, at, number
-from sslzoo.report.stale import code_changed
+from sslzoo.report.stale import code_changed, explained, marked
 
 KINDS = ("pretrained", "untrained", "raw")
 HEADS = ("linear", "knn")
@@ -209,7 +209,6 @@ NOTE = (
     "another if they differ by more than the larger spread and, of two seeds or more each, by Welch's t-test (one-sided, "
     "p < 0.05)."
 )
-STALE = "†"  # after the name of a stale row
 HEADINGS = ("task", "run", "pretrained", "untrained", "raw", "chance", "minutes", "GB", "beats")
 PRETRAINED, TUNED = HEADINGS.index("pretrained"), "fine-tuned"
 
@@ -231,15 +230,12 @@ def cells(row: Row, tuned: bool = False) -> list[str]:
 
 def named(row: Row) -> str:
     """The entry, marked if it is stale."""
-    return f"{row.entry} {STALE}" if row.stale else row.entry
+    return marked(row.entry, bool(row.stale))
 
 
 def outdated(table_rows: list[Row]) -> str:
     """What the mark means, with the reasons of the rows that have it; "" if none has."""
-    reasons = list(dict.fromkeys(reason for row in table_rows for reason in row.stale))
-    return (
-        f"{STALE} stale: made by {' or '.join(reasons)} than today's or the others'; run it again." if reasons else ""
-    )
+    return explained(reason for row in table_rows for reason in row.stale)
 
 
 def pipe(cells) -> str:

@@ -92,6 +92,9 @@ def test_it_asks_goes_on_and_writes_one_table(root, capsys):
         "steps 2 of 30,000", "batches of 10 of 32", "projection_dim 8 of 256", "lr 0.01 for 0.0001",
         "2 of 5 folds",
     ]  # fmt: skip
+    assert all(step["commit"] == results["commit"] for step in results["steps"])
+    [row] = results["rows"]
+    assert row["leakage"]["er"]["of"] > 0 and "said" in row["leakage"]["er"]
     folder = root / "bench"
     for text in (capsys.readouterr().out, (folder / "results.md").read_text(), (folder / "report.html").read_text()):
         assert "er accuracy" in text and "qbe MTWV" in text and "none (hums) is left out" in text
@@ -132,6 +135,30 @@ def test_what_is_made_smaller():
     config = compose("run=x", "protocol=superb_pr", "data=spoken", command="adapt")
     assert not any("hidden" in word for word in Scale(width=8).adapt(config)[0]), "phones have no recurrent layer"
     assert "trainer.accumulate=1" in Scale(batch=4).adapt(config)[0]
+
+
+def test_what_other_code_asked_is_marked_and_what_was_seen_before_counted(monkeypatch):
+    monkeypatch.setattr(benches, "code_changed", lambda commit: commit == "old")
+    task = {
+        "name": "ks",
+        "what": "words",
+        "data": "x",
+        "note": "",
+        "metrics": {"accuracy": "test.accuracy"},
+        "smaller": [],
+    }
+    result = {"test": {"accuracy": 0.5}, "leakage": {"items": 2, "of": 9, "such_as": ["a"], "said": "two"}}
+    probed = {"test": {"accuracy": 0.4}, "pretrained": {"leakage": {"unknown": "why", "said": "not counted"}}}
+    common = {"task": "ks", "seed": 0, "fold": 0, "error": None}
+    steps = [{"row": "a", "run": "a", "result": result, "commit": "new"}]
+    steps += [{"row": "b", "run": "b", "result": probed, "commit": "old"}]
+    results = {"tasks": [task], "steps": [{**common, **step} for step in steps], "missing": []}
+    scores, seen, _ = benches.tables(results)
+    assert [line[1] for line in scores.lines] == ["50.0", "40.0 †", "—"]
+    assert seen.lines == [["a", "2 of 9"], ["b", "not counted"]]
+    assert "† stale: made by other code" in benches.markdown(results)
+    steps[1]["commit"] = "new"
+    assert "†" not in benches.markdown({**results, "steps": [{**common, **step} for step in steps]})
 
 
 def test_of_errors_the_least_is_best():

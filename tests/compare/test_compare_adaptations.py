@@ -115,6 +115,9 @@ def test_it_adapts_writes_its_tables_and_goes_on(real, capsys):
     assert rows["lora", 2]["trained_parameters"]["mean"] < rows["full", 2]["trained_parameters"]["mean"]
     for told in (out, (root / "ways" / "results.md").read_text()):
         assert "2 labels a class" in told and "All labels" in told and "ms at batch 1" in told
+        assert "of test in the pretraining set" in told
+    leaked = [run["result"]["leakage"] for run in results["runs"]]
+    assert all(one["of"] == 48 and 0 <= one["items"] <= 48 for one in leaked)
     page = (root / "ways" / "report.html").read_text()
     assert "classification, 2 labels a class" in page and "parameters trained" in page
 
@@ -213,6 +216,21 @@ def test_a_row_says_whether_it_beats_full_and_head_by_more_than_the_spread():
     chart = adaptation_page.parameters(found)
     assert chart.count("<circle") == 4 and "better: 81.0 ± 1.4, 5,500 parameters trained" in chart
     assert ">1k<" in chart and ">10k<" in chart and adaptation_page.power(7) == "10M"
+
+
+def test_what_other_code_made_is_marked_and_what_was_seen_before_counted(monkeypatch):
+    monkeypatch.setattr(adaptations, "code_changed", lambda commit: commit == "old")
+    seen = {"items": 3, "of": 1200, "such_as": ["a"], "said": "some"}
+    runs = [run_of("full", 0, 0.5, commit="new", leakage=seen), run_of("head", 0, 0.4, commit="old", leakage=seen)]
+    found = adaptations.rows(runs)
+    lines = {line[0]: line[1] for line in adaptations.tables(found)[0].lines}
+    assert lines["full"] == "50.0" and lines["head"] == "40.0 †" and lines[adaptations.SEEN] == "3 of 1,200"
+    assert "† stale: made by other code" in adaptations.markdown(found) and found[1].json()["stale"] == ["other code"]
+    assert "†" not in adaptations.markdown(adaptations.rows(runs[:1]))
+    lines = adaptations.tables(adaptations.rows([run_of("full", 0, 0.5, leakage={"unknown": "x", "said": "y"})]))[
+        0
+    ].lines
+    assert lines[-1][1] == "not counted"
 
 
 def test_early_exits_curve_is_drawn_against_speed_up():
