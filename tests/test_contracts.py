@@ -21,7 +21,7 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.report import visualizations
 from sslzoo.run import Run
-from sslzoo.train import checkpoint, launch
+from sslzoo.train import checkpoint, launch, plan
 from sslzoo.train.refresh import pooled_features
 from sslzoo.train.visualization import portable
 
@@ -32,7 +32,7 @@ def ready(config: dict):
     """A job as the trainer has it before its first step."""
     job = build(config)
     split = job.data.split("train")
-    steps = launch.epoch_steps(split, job.data.batch, job.objective.min_batch)
+    steps = plan.epoch_steps(split, job.data.batch, job.objective.min_batch)
     job.objective.prepare(len(split), steps, config["seed"])
     refresh(job)
     return job

@@ -17,7 +17,7 @@ from sslzoo.nodes import target
 from sslzoo.objectives.base import Objective
 from sslzoo.recipes import natural
 from sslzoo.report import visualizations
-from sslzoo.train import launch
+from sslzoo.train import plan
 from sslzoo.train.visualization import portable
 
 ROWS = 32  # of a batch, as a run's picture has
@@ -109,9 +109,9 @@ def offered() -> dict[str, tuple[str, frozenset[str]]]:
 def picture(job: Job) -> str:
     """The first items of the training set, and what the untrained encoder says of them, as HTML."""
     split = job.data.split("train")
-    launch.check_lengths(split, job.encoder, job.objective, job.data)
+    plan.check_lengths(split, job.encoder, job.objective, job.data)
     job.encoder.fit(split, 0)
-    job.objective.prepare(len(split), launch.epoch_steps(split, job.data.batch, job.objective.min_batch), 0)
+    job.objective.prepare(len(split), plan.epoch_steps(split, job.data.batch, job.objective.min_batch), 0)
     views = split.for_views() if job.objective.crops else split
     batch = read_rows(views, ordered(np.arange(min(ROWS, len(views))), seed=0))
     batch.row_seeds = torch.tensor([rng.derive_seed(0, "show", i) for i in range(len(batch))])

@@ -81,6 +81,7 @@ class Throughput(StepCallback):
 
     def __init__(self, arithmetic: str, tf32: bool, counts: bool):
         self.arithmetic, self.tf32, self.counts = arithmetic, tf32, counts
+        self.waiting: WaitingForData | None = None  # of a run that is continued after its last step
         self.counter: CountFlops | None = None  # within the first update
         self.flops: int | None = None  # of the first update
         self.ended: float | None = None
@@ -122,7 +123,7 @@ class Throughput(StepCallback):
     @property
     def data_seconds(self) -> float:
         """Seconds of this process that were spent waiting for data."""
-        return self.waiting.seconds
+        return 0.0 if self.waiting is None else self.waiting.seconds
 
     @property
     def flops_per_second(self) -> float | None:

@@ -11,7 +11,7 @@ from test_contracts import batch_of
 from sslzoo import rng
 from sslzoo.build import build, make
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.train.launch import check_lengths
+from sslzoo.train.plan import check_lengths
 
 
 def ready(*overrides: str):

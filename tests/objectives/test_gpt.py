@@ -15,7 +15,7 @@ from sslzoo.data.base import Batch
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.objectives import gpt
 from sslzoo.objectives.gpt import logits
-from sslzoo.train.launch import check_lengths
+from sslzoo.train.plan import check_lengths
 
 
 def generate(encoder, ids, steps, seed=0, temperature=1.0, top_k=None, **how):

@@ -14,7 +14,7 @@ from sslzoo.data.loader import ordered_loader, read_rows, train_loader
 from sslzoo.data.sampler import StepSampler
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
-from sslzoo.train import blocks, launch
+from sslzoo.train import blocks, plan
 from sslzoo.train.settings import Settings
 from sslzoo.train.validate import evaluating
 
@@ -84,7 +84,7 @@ def test_a_batch_has_its_buckets_shape():
     job = build(tiny("wav2vec2"))
     split, batch = job.data.split("train"), job.data.batch
     longest = {int(split.cut_lengths[part].max()): size for part, size in batch.plan(split.cut_lengths, 1)}
-    steps = 2 * launch.epoch_steps(split, batch, 1)
+    steps = 2 * plan.epoch_steps(split, batch, 1)
     shapes = {tuple(b.inputs.shape) for b in batches(job, steps)}
     assert shapes == {(size, length) for length, size in longest.items()} and len(shapes) == batch.buckets
     assert len({tuple(b.inputs.shape) for b in batches(job, steps, to_bucket=False)}) > len(shapes)
@@ -121,7 +121,7 @@ def test_nothing_is_compiled_anew_once_every_shape_was_seen(objective):
     names = [name for name, _ in job.encoder.named_parameters()]
     assert names == [name for name, _ in jobs[0].encoder.named_parameters()]
     split = job.data.split("train")
-    steps = launch.epoch_steps(split, job.data.batch, 1)
+    steps = plan.epoch_steps(split, job.data.batch, 1)
     for number, batch in enumerate(batches(job, steps)):
         (logs, grads), (more_logs, more) = gradients(jobs[0], batch), gradients(job, batch)
         assert more_logs["loss"] == pytest.approx(logs["loss"], rel=1e-5)

@@ -11,7 +11,7 @@ from two_ranks import on_two_ranks
 from sslzoo.build import build
 from sslzoo.errors import ConfigError
 from sslzoo.run import Run
-from sslzoo.train import cadence, checkpoint, launch
+from sslzoo.train import cadence, checkpoint, plan
 from sslzoo.train.cadence import Cadence, Timer
 
 FEW = ["trainer.max_steps=6", "trainer.log_every=2"]
@@ -127,4 +127,4 @@ def test_epochs_are_those_of_the_training_split(tmp_path):
     parts = train(tiny("gpt", *how, "trainer.val_every=1ep", "trainer.accumulate=3"), tmp_path / "parts")
     assert [r["step"] for r in rows(parts) if r["val_loss"]] == ["2", "5", "6"]
     split = build(tiny("gpt", *how)).data
-    assert launch.epoch_steps(split.split("train"), split.batch, 1, parts=3) == 3
+    assert plan.epoch_steps(split.split("train"), split.batch, 1, parts=3) == 3
