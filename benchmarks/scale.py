@@ -3,7 +3,10 @@
 Of each a listing as `sslzoo` keeps it is made in a temporary folder: real folders of a thousand files each, an
 index of names, lengths and labels, and no sound; a read gives silence. Then, in a process of its own, the set is
 opened as any other, and batches are made by `train_loader` with one worker. Memory is of /proc, so Linux alone, in
-MB; "own" is what a process shares with no other: the index is mapped, and its pages are those of a machine's cache.
+MB. "own" is the proportional share of anonymous memory (Pss_Anon): what a process has allocated, with its part of what it
+shares with its forks, which private memory alone (USS) would leave out as long as a worker lives. The index is a mapped file:
+its pages are the machine's cache, are one for all ranks and workers, and may be dropped at any time; they are in the
+resident memory, which is also given.
 
 With --of shards the set lies in shards of ten thousand items each (sparse files), which are read.
 
@@ -145,17 +148,10 @@ def simulate_shards(root: Path, items: int) -> int:
 
 
 def memory(pid: int | str = "self") -> tuple[float, float]:
-    """MB that a process has to itself, but for what it maps of files, and MB resident in all."""
-    own, resident, of_file = 0, 0, False
-    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        name, *values = line.split()
-        if not name.endswith(":"):  # a mapping: addresses, rights, offset, device, inode
-            of_file = values[3] != "0"
-        elif name == "Rss:":
-            resident += int(values[0])
-        elif name in ("Private_Clean:", "Private_Dirty:") and not of_file:
-            own += int(values[0])
-    return own / 1000, resident / 1000
+    """MB of a process's share of anonymous memory, and MB resident in all."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    found = {name: int(value) / 1000 for name, value, *_ in map(str.split, lines)}
+    return found["Pss_Anon:"], found["Rss:"]
 
 
 def measure(root: Path) -> dict[str, float]:
@@ -177,7 +173,7 @@ def measure(root: Path) -> dict[str, float]:
     [worker] = multiprocessing.active_children()
     (rank_own, rank), (worker_own, worker_all) = memory(), memory(worker.pid)
     del loader
-    sampler = iter(StepSampler(ByCount(ROWS), split.cut_lengths, 0, 0, 10**9))
+    sampler = iter(StepSampler(ByCount(ROWS), lambda: split.cut_lengths, 0, 0, 10**9))
     next(sampler)  # the epoch's order is drawn at its first step
     steps = []
     for _ in range(STEPS):
@@ -185,20 +181,25 @@ def measure(root: Path) -> dict[str, float]:
         next(sampler)
         steps.append(1000 * (time.perf_counter() - begun))
     step = statistics.median(steps), max(steps)
+    del sampler
     found = (opened, first, *step, rank_own, rank, worker_own, worker_all, before, *over_an_epoch(split))
     return dict(zip(COLUMNS, found, strict=False))
 
 
 def over_an_epoch(split) -> tuple[float, float]:
-    """A process's own MB after it has drawn the first `EARLY` items of an epoch, and after all; one in `SEEN` is read."""
-    from sslzoo.data.sampler import ByCount, StepSampler
+    """A process's own MB after it has drawn the first `EARLY` items of an epoch, and after all; one in `SEEN` is read. As in
+    training, in batches of alike lengths."""
+    from sslzoo.data.sampler import BySeconds, StepSampler
 
-    sampler = StepSampler(ByCount(ROWS), split.cut_lengths, 0, 0, 10**9)
+    batching = BySeconds(60.0)
+    batching.rate = RATE
+    sampler, drawn = StepSampler(batching, lambda: split.cut_lengths, 0, 0, 10**9), 0
     early = None
     for number, rows in zip(range(sampler.steps_per_epoch), sampler, strict=False):
         for index in rows.index[::SEEN].tolist():
             split.item(index, number)
-        if early is None and (number + 1) * ROWS >= min(EARLY, len(split) // 2):
+        drawn += len(rows)
+        if early is None and drawn >= min(EARLY, len(split) // 2):
             early = memory()[0]
     return early, memory()[0]
 

@@ -103,3 +103,8 @@ def normal(seeds: Tensor, name: str, *shape: int, device: torch.device | str | N
 def permutation(*words: int | str, n: int) -> np.ndarray:
     """A permutation of range(n) that depends only on n and `words`, a seed and names of the draw."""
     return np.random.Generator(np.random.PCG64(derive_seed(*words))).permutation(n)
+
+
+def shuffle(array: np.ndarray, *words: int | str) -> None:
+    """`array[permutation(*words, n=len(array))]`, in place."""
+    np.random.Generator(np.random.PCG64(derive_seed(*words))).shuffle(array)

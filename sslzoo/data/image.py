@@ -42,7 +42,7 @@ class ImageSplit(Split):
     def __init__(self, names: Sequence[str], columns: Mapping[str, np.ndarray], size: int, channels: int):
         self.names, self.columns, self.intervals = names, columns, {}
         self.size, self.channels = size, channels
-        self.lengths = np.ones(len(names), np.int64)
+        self.lengths = np.broadcast_to(np.int64(1), len(names))
         self._kept = PixelCache((len(names), channels, size, size))
 
     def picture(self, index: int) -> Image.Image:

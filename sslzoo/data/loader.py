@@ -110,9 +110,10 @@ def train_loader(
 ) -> DataLoader:
     """Batches of steps `start` to `stop`, `parts` per step; independent of `workers` and of where a run resumed."""
     sampler = StepSampler(
-        batching, split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket, split.mixture
+        batching, lambda: split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket, split.mixture
     )
-    largest = max(-(-size // parts) * int(split.cut_lengths[part].max()) for part, size in sampler.buckets)
+    lengths = split.cut_lengths
+    largest = max(-(-size // parts) * int(lengths[part].max()) for part, size in sampler.buckets)
     return _loader(split, sampler, workers, largest)
 
 

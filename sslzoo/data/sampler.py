@@ -170,8 +170,9 @@ def parts_that_fit(batching, lengths: np.ndarray, most: float, world: int, small
 class StepSampler(Sampler[Rows]):
     """This rank's rows of the global batch of every step from `start` to `stop`, in `parts` parts each.
 
-    lengths: units of each item, after cropping. No `__len__`: a loop that counts batches from its own start would
-    end a resumed run too early.
+    lengths: units of each item, after cropping, or a function that gives them, at every epoch, so that they need not stay
+    in memory. Of an epoch's order 4 bytes an item are kept. No `__len__`: a loop that counts batches from its own start
+    would end a resumed run too early.
 
     to_bucket: pad each batch to the longest item of its bucket, so that there are at most as many batch shapes as
     buckets (twice as many if parts or ranks do not divide a batch evenly). mixture: how often items of several sets
@@ -181,10 +182,10 @@ class StepSampler(Sampler[Rows]):
     def __init__(
         self, batching, lengths, seed, start, stop, rank=0, world=1, smallest=1, parts=1, to_bucket=False, mixture=None
     ):
-        lengths = np.asarray(lengths)
-        self.mixture = mixture
-        self.buckets = batching.plan(lengths, max(smallest, world) * parts)
-        self.sizes = [int(lengths[part].max()) if to_bucket else 0 for part, _ in self.buckets]
+        self.mixture, self._batching, self._lengths = mixture, batching, lengths
+        self._smallest = max(smallest, world) * parts
+        self.buckets = self._plan()
+        self.sizes = [int(self._now()[part].max()) if to_bucket else 0 for part, _ in self.buckets]
         self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
         self.parts = parts
         batches = [len(part) // size for part, size in self.buckets]
@@ -192,17 +193,29 @@ class StepSampler(Sampler[Rows]):
         self.steps_per_epoch = int(self.ends[-1])
         self._epoch, self._order, self._shuffled = -1, None, []
 
+    def _now(self) -> np.ndarray:
+        return self._lengths() if callable(self._lengths) else np.asarray(self._lengths)
+
+    def _plan(self) -> list[tuple[np.ndarray, int]]:
+        """New buckets, in the order that `batching` gives: `_begin` shuffles them in place."""
+        lengths = self._now()
+        small = np.int32 if len(lengths) < 1 << 31 else np.int64
+        return [(part.astype(small), size) for part, size in self._batching.plan(lengths, self._smallest)]
+
     def _begin(self, epoch: int) -> None:
         """Shuffle the items within each bucket, and the order of batches."""
         if epoch != self._epoch:
-            drawn = np.arange(0) if self.mixture is None else self.mixture.items(self.seed, epoch)
-            self._shuffled = [
-                (part if self.mixture is None else drawn[part])[
-                    rng.permutation(self.seed, "items", epoch, number, n=len(part))
-                ]
-                for number, (part, _) in enumerate(self.buckets)
-            ]
-            self._order = rng.permutation(self.seed, "batches", epoch, n=self.steps_per_epoch)
+            if self._shuffled:
+                self.buckets, self._shuffled = [], []
+                self.buckets = self._plan()
+            self._shuffled = [part for part, _ in self.buckets]
+            if self.mixture is not None:
+                drawn = self.mixture.items(self.seed, epoch)
+                self._shuffled = [drawn[part] for part in self._shuffled]
+            for number, part in enumerate(self._shuffled):
+                rng.shuffle(part, self.seed, "items", epoch, number)
+            self._order = np.arange(self.steps_per_epoch, dtype=np.int32)
+            rng.shuffle(self._order, self.seed, "batches", epoch)
             self._epoch = epoch
 
     def global_batch(self, step: int) -> Rows:
@@ -216,7 +229,8 @@ class StepSampler(Sampler[Rows]):
         seeds = rng.derive_row_seeds(self.seed, step, rows=np.arange(size))
         # of the same bucket: of similar length
         spares = np.stack([members[rng.derive_row_seeds(i, rows=seeds) % len(members)] for i in range(SPARES)])
-        return Rows(members[first : first + size], seeds, seeds, spares, self.sizes[bucket], seeds[:1])
+        index = members[first : first + size].astype(np.int64)
+        return Rows(index, seeds, seeds, spares.astype(np.int64), self.sizes[bucket], seeds[:1])
 
     def __iter__(self) -> Iterator[Rows]:
         for step in range(self.start, self.stop):

@@ -34,6 +34,8 @@ class _SoundFile(soundfile.SoundFile):
 
 def resampled(frames, rates, sample_rate: int) -> np.ndarray:
     """Number of samples after resampling `frames` from `rates`, rounded to nearest as in soxr."""
+    if np.all(np.asarray(rates) == sample_rate):
+        return np.asarray(frames, np.int64)  # not copied: of a large set they stay in the index, which is mapped
     return (2 * np.asarray(frames, np.int64) * sample_rate + rates) // (2 * np.asarray(rates, np.int64))
 
 

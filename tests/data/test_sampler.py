@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sslzoo import rng
 from sslzoo.data.sampler import ByCount, BySeconds, StepSampler
 from sslzoo.errors import ConfigError, UserError
 
@@ -39,6 +40,21 @@ def test_a_step_is_the_same_wherever_one_starts(batching):
         assert steps(batching, start) == whole[start:]
     sampler = StepSampler(batching, SIZES, 0, 0, 60)
     assert [pairs(sampler.global_batch(s)) for s in (40, 3, 40)] == [whole[40], whole[3], whole[40]]
+
+
+def test_an_epoch_is_a_permutation_of_each_bucket(batching):
+    """As it is defined; the sampler keeps less in memory. Its lengths may be a function."""
+    sampler = StepSampler(batching, lambda: SIZES, 3, 0, 1)
+    plan = batching.plan(SIZES, 1)
+    for epoch in (0, 1, 0):
+        batches = []
+        for number, (part, size) in enumerate(plan):
+            members = part[rng.permutation(3, "items", epoch, number, n=len(part))]
+            batches += [members[first : first + size] for first in range(0, len(part) - size + 1, size)]
+        order = rng.permutation(3, "batches", epoch, n=len(batches))
+        for place, batch in enumerate(order.tolist()):
+            rows = sampler.global_batch(epoch * len(batches) + place)
+            assert np.array_equal(rows.index, batches[batch]) and rows.index.dtype == rows.spares.dtype == np.int64
 
 
 def test_seeds_and_epochs_shuffle(batching):

@@ -3,8 +3,12 @@ with them is one line."""
 
 import io
 import json
+import os
 import pickle
+import re
+import resource
 import shutil
+import signal
 import tarfile
 
 import numpy as np
@@ -24,7 +28,7 @@ from sslzoo.data.shard_sets import AudioShards, ImageShards, TextShards
 from sslzoo.data.shard_writing import write_shards
 from sslzoo.data.targets import fingerprint
 from sslzoo.data.text_folder import TextFolder
-from sslzoo.errors import ConfigError, UserError
+from sslzoo.errors import ConfigError, UserError, one_line_error
 
 SPLITS = ["train", "valid", "test"]
 RGB = {"channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3}
@@ -200,6 +204,61 @@ def test_writing_goes_on_where_it_was_stopped(sets, tmp_path, monkeypatch):
         write_shards(data, tmp_path / "full", plan(0.02))
 
 
+def files(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*.*")}
+
+
+def test_a_process_that_is_killed_within_a_shard_is_gone_on_from(sets, tmp_path, monkeypatch):
+    data, whole = sets["audio"]
+    out, before = tmp_path / "out", shard_writing.encoded
+    child = os.fork()
+    if child == 0:
+
+        def dying(split, index, rate):
+            if index == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(split, index, rate)
+
+        shard_writing.encoded = dying
+        try:
+            write_shards(data, out, plan(0.02))
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert [path.name for path in out.iterdir() if path.name.endswith(".unfinished")], "a shard that is begun"
+    kept = files(out)
+    assert kept.items() <= files(whole).items() and len(kept) < len(files(whole))
+    write_shards(data, out, plan(0.02))
+    assert files(out) == files(whole) and not list(out.glob(".*"))
+
+
+def test_a_disk_that_fills_is_said_and_gone_on_from(sets, tmp_path):
+    data, whole = sets["audio"]
+    out, (soft, hard) = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*train-000000\.tar: .*File too large") as caught:
+            write_shards(data, out, plan(0.02))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value) and not list(out.glob("*.tar"))
+    write_shards(data, out, plan(0.02))
+    assert files(out) == files(whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_vanishes_during_an_epoch(sets, shards, workers):
+    data = sets["audio"][0]
+    read = again(data, shards)
+    loader = iter(train_loader(read.split("train"), read.batch, 3, 0, 1000, workers=workers))
+    next(loader)
+    for path in shards.glob("train-*.tar"):
+        path.rename(path.with_suffix(".away"))
+    with pytest.raises(UserError) as caught:
+        list(loader)
+    assert re.fullmatch(r"cannot read \S+/train-\d+\.tar: No such file", one_line_error(caught.value))
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-600])
 
@@ -223,6 +282,7 @@ SPOILED = {
     "a flipped byte": (lambda f: flip(f / "train-000000.tar"), "its SHA-256 is not the manifest's"),
     "another index": (lambda f: shutil.copy(f / "test.index", f / "train.index"), "is not the index"),
     "no index": (lambda f: (f / "train.index").unlink(), r"train\.index cannot be read"),
+    "listed twice": (lambda f: rename(f, "train-000001.tar"), "lists train-000001.tar twice"),
     "a manifest that leads out": (lambda f: rename(f, "../train-000000.tar"), "leads out of its folder"),
 }
 
