@@ -87,7 +87,7 @@ class Throughput(StepCallback):
         self.ended: float | None = None
         self.first = self.elements = 0  # of the inputs of the first update, and of all
 
-    def on_train_start(self, trainer, module) -> None:
+    def on_fit_start(self, trainer, module) -> None:
         self.waiting, self.begun = trainer.profiler, time.monotonic()
         device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "cpu"
         self.peak = peak(device, self.arithmetic, self.tf32)

@@ -70,7 +70,7 @@ def test_operations_of_the_first_update_stand_for_all(monkeypatch):
     layer, module = torch.nn.Linear(4, 6), SimpleNamespace(part=0, device=torch.device("cpu"))
     trainer = SimpleNamespace(profiler=throughput.WaitingForData(), is_global_zero=True)
     counting = Throughput("32-true", False, True)
-    counting.on_train_start(trainer, module)
+    counting.on_fit_start(trainer, module)
     for parts in ([3, 5], [16]):
         for number, rows in enumerate(parts):
             batch, module.part = SimpleNamespace(inputs=torch.randn(rows, 4)), number
