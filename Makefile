@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 # the first Python that answers: a shim on the path may name one that is not there
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
-# a process a core, up to four: each takes about a gigabyte
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
+# a process a core, up to four: each takes about a gigabyte; neighbours in one process, as they share what they set up
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # what holds numbers to numbers; of the contracts, those that do

@@ -1,6 +1,7 @@
 """Composing tiny jobs of every objective."""
 
 import copy
+import gc
 import os
 import sys
 from functools import cache
@@ -216,6 +217,19 @@ def tiny(objective: str, *overrides: str) -> dict:
         own = [o for o in own if not o.lstrip("+").startswith("encoder")]
     chosen = {o.split("=")[0]: o for o in [*defaults, *own, *overrides]}
     return compose(*chosen.values())
+
+
+def pytest_collection_finish(session) -> None:
+    """What was imported and collected stays: the garbage collector need not look through it again and again."""
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_power_cut():
+    """No test cuts the power: waiting for the disk would take a tenth of the time of all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(params=OBJECTIVES)

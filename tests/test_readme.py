@@ -76,7 +76,7 @@ def test_the_pages_objective_is_sslzoos_and_keeps_every_contract(mine, tmp_path,
     (tmp_path / "ahead.json").write_text((Path(__file__).parent / "golden" / "apc.json").read_text())
     contracts.test_composes_and_takes_a_step("ahead")
     contracts.test_two_ranks_give_one_ranks_gradients("ahead", tmp_path)
-    contracts.test_golden_losses("ahead", tmp_path / "golden")
+    contracts.test_golden_losses("ahead")
     contracts.test_padding_changes_nothing("ahead")
     contracts.test_batches_do_not_depend_on_workers("ahead")
     contracts.test_state_is_all_in_the_state_dict("ahead", tmp_path)
