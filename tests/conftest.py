@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -35,12 +36,25 @@ def compose(*overrides: str, command: str = "pretrain") -> dict:
 
 @cache
 def _composed(command: str, overrides: tuple[str, ...], root: str | None) -> dict:
-    """As Hydra composes it, which takes a sixth of a second. root: of data, which configs refer to."""
+    """As Hydra composes it: the choices of groups first, which takes a sixth of a second, then the values of settings.
+    root: of data, which configs refer to."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    values = [o for o in overrides if re.match(r"\w+\.[\w.]+=", o)]
+    config = copy.deepcopy(_chosen(command, tuple(o for o in overrides if o not in values), root))
+    for override in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    return plain(config)
+
+
+@cache
+def _chosen(command: str, choices: tuple[str, ...], root: str | None):
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *overrides]))
+        return hydra_compose(command, [f"hydra.searchpath=[file://{TINY}]", *choices])
 
 
 @cache
