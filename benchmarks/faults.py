@@ -69,10 +69,15 @@ def kill(trial: Trial, draw: random.Random, times: int) -> dict:
     done = lost = runs = 0
     ends = set()
     while done < times:
+        left = set(trial.run.rglob("*.unfinished"))  # of those that were killed before
         process, before = trial.start(), last_step(trial)
-        if done % 3 == 0:  # while something is written: as soon as an unfinished file is there
-            end = time.monotonic() + 60
-            while not list(trial.run.rglob("*.unfinished")) and process.poll() is None and time.monotonic() < end:
+        if done % 3 == 0:  # while something is written, every other time a checkpoint: as soon as its file is begun
+            end, start = time.monotonic() + 60, ".step=" if done % 2 else "."
+            while (
+                not set(trial.run.rglob(f"{start}*.unfinished")) - left
+                and process.poll() is None
+                and time.monotonic() < end
+            ):
                 time.sleep(0.0005)
         else:
             time.sleep(draw.uniform(0.5, 8.0))

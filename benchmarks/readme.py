@@ -98,24 +98,25 @@ def speed(name: str) -> str:
     return "\n".join([*lines, "", stored(name, said)])
 
 
+SCALED = {  # what is shown of a size: its head, and its digits
+    "seconds_to_open": ("seconds to open", 2),
+    "seconds_to_first_batch": ("to the first batch", 2),
+    "cpu_seconds_to_first_batch": ("of which CPU", 2),
+    "milliseconds_a_step": ("ms a step", 2),
+    "rank_own_mb": ("MB of a rank", 0),
+    "worker_own_mb": ("of a worker", 0),
+    "early_own_mb": ("after the first items of an epoch", 0),
+    "late_own_mb": ("after all", 0),
+}
+
+
 def scale(name: str) -> str:
     """Start, memory and sampler by the size of a simulated set."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
-    lines = [
-        "| items | seconds to open | to the first batch | ms a step | MB of a rank | of a worker |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    if "late_own_mb" in said["sizes"][0]:
-        lines = [lines[0] + " after the first items of an epoch | after all |", lines[1] + "---:|---:|"]
+    shown = {key: value for key, value in SCALED.items() if key in said["sizes"][0]}
+    lines = [f"| items | {' | '.join(head for head, _ in shown.values())} |", "|---|" + "---:|" * len(shown)]
     for row in said["sizes"]:
-        values = [
-            f"{row['seconds_to_open']:.2f}",
-            f"{row['seconds_to_first_batch']:.2f}",
-            f"{row['milliseconds_a_step']:.2f}",
-        ]
-        values += [
-            f"{row[key]:.0f}" for key in ("rank_own_mb", "worker_own_mb", "early_own_mb", "late_own_mb") if key in row
-        ]
+        values = [f"{row[key]:.{digits}f}" for key, (_, digits) in shown.items()]
         lines.append(f"| {row['items']:,} | {' | '.join(values)} |")
     return "\n".join([*lines, "", stored(name, said)])
 

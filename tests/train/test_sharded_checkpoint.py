@@ -22,7 +22,7 @@ from sslzoo.run import Run
 from sslzoo.train import checkpoint, sharded_checkpoint
 
 Writer = sharded_checkpoint._Writer
-ONE = ["trainer.accelerator=cpu", "optim=adamw", "trainer.activation_checkpointing=true"]
+ONE = ["trainer.accelerator=cpu", "optim=adamw", "trainer.activation_checkpointing=true", "trainer.gradient_clip=0.2"]
 
 
 @pytest.fixture(scope="module")
