@@ -42,7 +42,8 @@ class FluentSpeechCommands(AudioData):
 class Barista(AudioData):
     """Picovoice's speech-to-intent benchmark: speech/clean/<file>, label/label.json with each file's intent and slots,
     and optionally label/{train,valid,test}.lst, file names by line; without them, parts are taken by a hash of the
-    names. Labels: intent and every slot, "none" where an utterance has it not."""
+    names. Labels: intent and every slot, "none" where an utterance has it not; slots, the values of all, marked, in the order
+    of the slots' names, for the set has neither the words around them nor the order in which they are said."""
 
     def listing(self) -> Listing:
         root = files.rooted(self.path, "speech-to-intent-barista")
@@ -70,6 +71,8 @@ class Barista(AudioData):
                 raise UserError(f"{name} of {table} is in none of {', '.join(path.name for path in lists.values())}")
         slots = sorted({slot for name in names for slot in said[name]["slots"]})
         columns = {slot: [said[name]["slots"].get(slot, NONE).strip() for name in names] for slot in slots}
+        pairs = [[(slot, columns[slot][i]) for slot in slots] for i in range(len(names))]
+        columns["slots"] = [" ".join(f"[{slot} {x}]" for slot, x in found if x != NONE) for found in pairs]
         columns["intent"] = [said[name]["intent"] for name in names]
         split = splits.fill([part_of.get(name, "train") for name in names], names, str(root))
         return Listing(

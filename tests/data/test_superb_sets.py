@@ -10,6 +10,7 @@ from sslzoo.data.intents import Barista, FluentSpeechCommands
 from sslzoo.data.keywords import Keywords
 from sslzoo.data.sampler import ByCount
 from sslzoo.data.snips import SPEAKERS, AudioSNIPS
+from sslzoo.data.transcripts import Slots
 from sslzoo.data.voxceleb import VoxCeleb1
 from sslzoo.errors import UserError
 
@@ -81,7 +82,11 @@ def test_fluent_speech_commands(tmp_path):
 
 def test_barista(tmp_path):
     said = {
-        f"{i}.flac": {"intent": "order", "slots": {"size": " small"} if i % 2 else {"roast": "dark"}} for i in range(6)
+        f"{i}.flac": {
+            "intent": "order",
+            "slots": {"size": " small"} | ({"roast": "dark"} if i == 3 else {}) if i % 2 else {"roast": "dark"},
+        }
+        for i in range(6)
     }
     for name in said:
         write_audio(tmp_path / "speech/clean" / name, 0.2)
@@ -90,7 +95,10 @@ def test_barista(tmp_path):
     for part, rows in (("train", "0.flac\n1.flac\n2.flac\n3.flac\n"), ("valid", "4.flac\n"), ("test", "5.flac\n")):
         (tmp_path / f"label/{part}.lst").write_text(rows)
     found = every(Barista(str(tmp_path), ByCount(1)))
-    assert found["train"].columns["roast"].tolist() == ["dark", "none", "dark", "none"]
+    assert found["train"].columns["roast"].tolist() == ["dark", "none", "dark", "dark"]
+    assert found["train"].columns["slots"][2:].tolist() == ["[roast dark]", "[roast dark] [size small]"]
+    symbols = Slots(["roast", "size"])
+    assert symbols.decode(symbols.encode("[roast dark] [size small]")) == "B-roast DARK E-roast B-size SMALL E-size"
     assert found["test"].columns["size"].tolist() == ["small"] and found["valid"].names == ["4.flac"]
     (tmp_path / "label/test.lst").write_text("")
     with pytest.raises(UserError, match="5.flac of .* is in none of train.lst, valid.lst, test.lst"):
