@@ -31,6 +31,7 @@ from sslzoo.train.validate import Validate
 OFFERED = {
     "causal": "a causal trunk",
     "frames": "log-mel frames",
+    "codes": "codes of a vq-wav2vec",
     "colors": "pixels as colours of a palette",
     "documents": "documents kept apart",
     "blind": "outputs that do not depend on their own frame (encoder=npc_small)",

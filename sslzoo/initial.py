@@ -1,8 +1,9 @@
 """Initialising a run with the weights of a finished run's encoder and head (init=RUN)."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from sslzoo.errors import ConfigError, UserError
 from sslzoo.nodes import target
 from sslzoo.run import Run, check_signed, sha256
 
+CODES, MAKES_CODES = "sslzoo.encoders.codes.Codes", "sslzoo.objectives.vq_wav2vec.VQWav2Vec"
+QUANTIZERS = {"gumbel": "GumbelQuantizer", "kmeans": "KMeansQuantizer"}
 TOKENIZER = "tokenizer.json"  # in a run on text
 MEND = "delete {}/DONE, and run its `sslzoo pretrain` again"  # advice for a damaged file of a run
 
@@ -61,6 +64,33 @@ def pinned(init: str | None, root: Path, objective: Any = None) -> dict | None:
         check_signed(run.objective_weights, MEND.format(run.folder))
         found["head"] = weights.signature(run.objective_weights)
     return found
+
+
+def with_codes(encoder: Any, root: Path, planned: Mapping[Path, dict] = MappingProxyType({})) -> Any:
+    """The encoder's node as stored in a run's config: where its front end takes the codes of a run (`encoders.codes`), with
+    that run's front end, quantiser and signatures. planned: configs of runs that are not there yet, by folder. Raises
+    ConfigError for a run of another objective."""
+    frontend = encoder.get("frontend") if isinstance(encoder, dict) else None
+    if not isinstance(frontend, dict) or frontend.get("_target_") != CODES or frontend.get("run") is None:
+        return encoder
+    if (later := planned.get(Path(frontend["run"]))) is not None and not Run(Path(frontend["run"])).done:
+        run, theirs, objective = Run(Path(frontend["run"])), later["encoder"], later["objective"]
+        signatures = None
+    else:
+        run = Run.find(str(frontend["run"]), root)
+        theirs = described(run)["encoder"]
+        objective = json.loads(run.objective.read_text(encoding="utf-8"))["objective"] if run.objective.exists() else {}
+        signatures = [weights.signature(path) for path in (run.weights, run.objective_weights)] if objective else []
+    if objective.get("_target_") != MAKES_CODES:
+        raise ConfigError(
+            f"encoder.frontend.run={run.folder} makes no codes: it must be a run of objective=vq_wav2vec or "
+            "vq_wav2vec_kmeans"
+        )
+    dim = theirs["trunk"]["dim"]
+    quantizer = {"_target_": f"sslzoo.nn.quantize.{QUANTIZERS[objective.get('quantizer', 'gumbel')]}"}
+    quantizer |= {"inputs": dim, "dim": dim, "groups": objective["groups"], "entries": objective["entries"]}
+    taken = {"run": str(run.folder), "signatures": signatures, "waves": theirs["frontend"], "quantizer": quantizer}
+    return {**encoder, "frontend": {**frontend, **taken}}
 
 
 def inherits(objective: Any, run: Run) -> list[str]:

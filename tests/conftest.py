@@ -142,6 +142,7 @@ def tiny(objective: str, *overrides: str) -> dict:
         "data2vec_image": ["objective.mask.smallest=2"],
         "context": ["encoder=tiny_resnet", "objective.hidden_dim=16"],
         "wav2vec": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=4"],
+        "vq_bert": ["encoder=tiny_codes", "objective.mask.length=5"],
         "vq_wav2vec": ["encoder=tiny_gru", "objective.ahead=3", "objective.negatives=4", "objective.entries=8"],
         "vq_wav2vec_kmeans": [
             "encoder=tiny_gru",

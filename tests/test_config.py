@@ -53,6 +53,7 @@ def test_one_word_chooses(word):
 BELOW = sorted(group for group in GROUPS.values() if "/" in group and not group.startswith("task/"))  # of pretrain
 HOME = {  # what each is chosen for, by a setting of its target
     "encoder": {
+        "waves": "codes_small",
         "sample_rate": "logmel_small",
         "vocab_size": "text_small",
         "patch": "vit_small",
@@ -78,9 +79,10 @@ def test_every_option_below_the_top_binds(group, name):
     home = next((h for key, h in HOME.get(group, HOME.get(top, {})).items() if key in node), None)
     if group.startswith("encoder/trunk"):
         home = "logmel_small"
-    data = {"text_small": "text", "vit_small": "image", "igpt_small": "image", "logmel_small": "speech"}.get(home)
+    data = {"text_small": "text", "vit_small": "image", "igpt_small": "image"}
+    data |= {"logmel_small": "speech", "codes_small": "speech"}
     words = [f"{top}={home}"] if home else []
-    config = compose(*words, *([f"data=tiny_{data}"] if data else []), f"{group}={name}")
+    config = compose(*words, *([f"data=tiny_{data[home]}"] if home in data else []), f"{group}={name}")
     check(config[top], top)
 
 

@@ -19,7 +19,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "nn": {"distributed"},
     "data": {"nn", "distributed"},
     "augment": {"nn", "distributed", "data.base"},
-    "encoders": {"nn", "data.base"},
+    "encoders": {"nn", "data.base", "weights"},
     "objectives": {"nn", "distributed", "augment", "data.base", "encoders.base"},
     "pretrain": {"distributed", "nn.finite"},
     "train": {"pretrain", "nodes", "data", "encoders.base", "encoders.transformer", "nn", "distributed"},

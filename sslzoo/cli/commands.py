@@ -32,7 +32,7 @@ def pretrain(argv: list[str]) -> None:
         from sslzoo.build import build, write_config
         from sslzoo.cli import metric
         from sslzoo.cli.naming import run_name
-        from sslzoo.initial import pinned
+        from sslzoo.initial import pinned, with_codes
         from sslzoo.lock import sole_writer
         from sslzoo.run import Run, checked_name
         from sslzoo.train import launch
@@ -41,6 +41,7 @@ def pretrain(argv: list[str]) -> None:
         root, name, asked = Path(str(config.pop("root"))), config.pop("name"), config.pop("metric")
         name = None if name is None else checked_name(name)
         config["init"] = pinned(config["init"], root, config["objective"])
+        config["encoder"] = with_codes(config["encoder"], root)
         if name is None:
             parts = [str(choices[group]) for group in ("objective", "data", "encoder")]
             name = run_name("-".join([*parts, f"s{config['seed']}"]), config, root)

@@ -101,11 +101,13 @@ def _check(words: list[str], ranks: int) -> None:
     from sslzoo import build
     from sslzoo.cli.importing import with_imported
     from sslzoo.compare.process import Command
-    from sslzoo.initial import pinned
+    from sslzoo.initial import pinned, with_codes
 
     given = [word for word in words[1:] if "=" in word and not word.startswith("-")]
     config = Command(config_folders(words)).compose("pretrain", with_imported("pretrain", given))
-    config["init"] = pinned(config["init"], Path(str(config.pop("root"))), config["objective"])
+    root = Path(str(config.pop("root")))
+    config["init"] = pinned(config["init"], root, config["objective"])
+    config["encoder"] = with_codes(config["encoder"], root)
     config["trainer"] |= {"accelerator": "cpu"}
     build.build(config)
 

@@ -12,6 +12,7 @@ from sslzoo.errors import ConfigError, UserError, nearest
 from sslzoo.run import Run
 
 KEYS = ("name", "root", "run", "seeds", "shots", "on_error", "jobs", "shared", "entries")
+CODES = "encoder.frontend.run"  # of which <entry> may be an earlier entry's run
 OURS = ("name", "seed", "root")  # set by the comparison, not by an entry
 
 
@@ -33,7 +34,7 @@ class Labels:
 class Planned:
     """One run of a comparison: an entry with a seed. overrides: of `sslzoo pretrain`. tasks: overrides of
     `sslzoo probe`, by task. labels: its targets, if the comparison makes them. adapt: overrides of `sslzoo adapt`, by task:
-    the run is adapted as `adapted/<task>`."""
+    the run is adapted as `adapted/<task>`. codes: the run whose codes its encoder reads, if the comparison trains it."""
 
     entry: str
     seed: int
@@ -42,6 +43,7 @@ class Planned:
     tasks: dict[str, list[str]]
     labels: Labels | None = None
     adapt: dict[str, list[str]] = field(default_factory=dict)
+    codes: Run | None = None
 
     @property
     def name(self) -> str:
@@ -50,7 +52,8 @@ class Planned:
     @property
     def after(self) -> Path | None:
         """The folder of the run that must be done before."""
-        return self.labels.of.folder if self.labels and self.labels.of else None
+        before = self.labels.of if self.labels and self.labels.of else self.codes
+        return before and before.folder
 
     def check(self, command: Command) -> None:
         """Raise, before anything runs, the errors that its commands would."""
@@ -141,7 +144,9 @@ def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] 
         if "label" in spec:
             strings(spec["label"], f"entries.{entry}.label")
             not_ours(spec["label"], f"entries.{entry}.label", OURS)
-            _earlier(spec["label"], entry, list(entries))
+            _earlier(spec["label"], "run", f"entries.{entry}.label", entry, list(entries))
+        own = [item for item in spec["overrides"] if value_of(item) in entries]  # else it is a run's folder
+        _earlier(own, CODES, f"entries.{entry}.overrides", entry, list(entries))
     tasks = {entry: tasks_of(spec["tasks"], f"entries.{entry}.tasks") for entry, spec in entries.items()}
     adapt = {entry: tasks_of(spec.get("adapt", []), f"entries.{entry}.adapt") for entry, spec in entries.items()}
     for entry, of_entry in adapt.items():
@@ -154,8 +159,13 @@ def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] 
             labels = _labels(spec["label"], run, name, root, seed) if "label" in spec else None
             set_here = {"name": f"{name}/{run.name}", "root": root, "seed": seed}
             set_here |= {"targets": labels.folder} if labels else {}
-            overrides = [*spec["overrides"], *(override(k, v) for k, v in set_here.items())]
-            planned.append(Planned(entry, seed, run, overrides, tasks[entry], labels, adapt[entry]))
+            codes, words = None, list(spec["overrides"])
+            for place, item in enumerate(words):
+                if key_of(item) == CODES and value_of(item) in entries:
+                    codes = Run(root / name / f"{value_of(item)}-s{seed}")
+                    words[place] = override(CODES, codes.folder)
+            overrides = [*words, *(override(k, v) for k, v in set_here.items())]
+            planned.append(Planned(entry, seed, run, overrides, tasks[entry], labels, adapt[entry], codes))
     return planned
 
 
@@ -181,12 +191,12 @@ def _labels(items: list[str], run: Run, name: str, root: Path, seed: int) -> Lab
     return Labels([*overrides, *(override(k, v) for k, v in set_here.items())], folder, of)
 
 
-def _earlier(items: list[str], entry: str, entries: list[str]) -> None:
-    """Raise ConfigError unless run=<entry> names an earlier entry, which is trained before."""
+def _earlier(items: list[str], key: str, where: str, entry: str, entries: list[str]) -> None:
+    """Raise ConfigError unless key=<entry> names an earlier entry, which is trained before."""
     before = entries[: entries.index(entry)]
     for item in items:
-        if key_of(item) == "run" and value_of(item) not in before:
+        if key_of(item) == key and value_of(item) not in before:
             raise ConfigError(
-                f"entries.{entry}.label sets {item}, which must name an entry that comes before it: "
+                f"{where} sets {item}, which must name an entry that comes before it: "
                 f"{', '.join(before) or 'none does'}{nearest(value_of(item), before)}"
             )

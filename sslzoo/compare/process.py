@@ -126,10 +126,12 @@ class Command:
         """
         from sslzoo import build
         from sslzoo.features.compatible import agreeing_task
-        from sslzoo.initial import pinned
+        from sslzoo.initial import pinned, with_codes
 
         config = self.compose("pretrain", overrides)
-        config["init"] = pinned(config["init"], Path(str(config["root"])), config["objective"])
+        root = Path(str(config["root"]))
+        config["init"] = pinned(config["init"], root, config["objective"])
+        config["encoder"] = with_codes(config["encoder"], root, self.checked)
         del config["root"], config["name"], config["metric"]
         job = build.build(config, self._planned_targets(labels) if labels else None)
         self.checked[run.folder] = config

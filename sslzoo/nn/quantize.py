@@ -30,6 +30,10 @@ class GumbelQuantizer(nn.Module):
         """Uniform draws [M, groups, entries] for `forward`, of a seed for each of M tokens [M]; None in eval mode."""
         return rng.uniform(seeds, "gumbel", self.groups, self.entries, device=device) if self.training else None
 
+    def chosen(self, x: Tensor) -> Tensor:
+        """x [M, C] -> the likeliest entry of each codebook, int64 [M, groups]."""
+        return self.logits(x).float().unflatten(-1, (self.groups, self.entries)).argmax(-1)
+
     def forward(self, x: Tensor, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         """x [M, C], noise: uniform in (0, 1) [M, groups, entries] or None for the most likely code
         -> codes [M, dim], mean softmax over the global batch [groups, entries], chosen entries [M, groups]."""
@@ -63,11 +67,20 @@ class KMeansQuantizer(nn.Module):
         self.project, self.norm = nn.Linear(inputs, dim), nn.GroupNorm(groups, dim)
         self.codes = nn.Parameter(0.01 * torch.randn(groups, entries, dim // groups))
 
+    def distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [M, C] -> its groups' parts after the norm [M, groups, D], and their distances to the entries [M, groups,
+        entries]."""
+        z = self.norm(self.project(x)).float().unflatten(-1, (self.groups, -1))
+        return z, torch.cdist(z.transpose(0, 1), self.codes.float()).transpose(0, 1)
+
+    def chosen(self, x: Tensor) -> Tensor:
+        """x [M, C] -> the nearest entry of each codebook, int64 [M, groups]."""
+        return self.distances(x)[1].argmin(-1)
+
     def forward(self, x: Tensor, commitment: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x [M, C] -> codes [M, dim], the share of each entry in the global batch [groups, entries], chosen entries
         [M, groups], and |sg(z) - q|^2 + commitment |z - sg(q)|^2 of each row, the mean over dim [M]."""
-        z = self.norm(self.project(x)).float().unflatten(-1, (self.groups, -1))
-        distance = torch.cdist(z.transpose(0, 1), self.codes.float()).transpose(0, 1)  # [M, G, entries]
+        z, distance = self.distances(x)
         chosen = distance.argmin(-1)
         picked = _one_hot(chosen, distance)
         found = torch.einsum("mge,ged->mgd", picked, self.codes)

@@ -276,6 +276,20 @@ def test_the_plan_is_seed_by_seed(tmp_path):
     assert made[0].overrides == ["objective=simclr", "name=trial/cnn-s0", "root=runs", "seed=0"]
 
 
+def test_codes_may_be_of_an_earlier_entrys_run(tmp_path):
+    entries = {name: {"overrides": [], "tasks": []} for name in ("vq", "other", "bert")}
+    entries["bert"]["overrides"] = ["encoder.frontend.run=vq"]
+    planned = plan({"name": "c", "seeds": [0, 1], "entries": entries}, tmp_path)
+    berts = [one for one in planned if one.entry == "bert"]
+    assert [one.after for one in berts] == [tmp_path / "c" / f"vq-s{seed}" for seed in (0, 1)]
+    assert f"encoder.frontend.run={tmp_path / 'c' / 'vq-s1'}" in berts[1].overrides
+    entries["other"]["overrides"] = ["encoder.frontend.run=bert"]
+    with pytest.raises(ConfigError, match="entries.other.overrides sets encoder.frontend.run=bert, which must name an"):
+        plan({"name": "c", "entries": entries}, tmp_path)
+    entries["other"]["overrides"] = ["encoder.frontend.run=runs/elsewhere"]
+    assert plan({"name": "c", "entries": entries}, tmp_path)[1].after is None
+
+
 def test_a_task_may_have_overrides_of_its_own(tmp_path):
     tasks = ["digit", {"sst2": ["task.data.path=x"]}, "digit"]
     made = {**CONFIG, "seeds": [0], "entries": {"a": {"overrides": [], "tasks": tasks}}}
