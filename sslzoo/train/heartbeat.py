@@ -72,9 +72,15 @@ class Heartbeat(StepCallback):
             end = time.monotonic() + 2  # a killed process closes its sockets before it has ended
             while not (found := self.missing(trainer)) and time.monotonic() < end:
                 time.sleep(0.05)
-            self.lost = found
+            late = "timed out" in str(exception).lower() or "timeout" in str(exception).lower()
+            unknown = (  # such as where the others have given up for the same reason
+                "the other ranks gave no answer within trainer.rank_timeout: a host, or the network between them, is lost"
+                if late
+                else "the connection to another rank broke: it failed, and says why, or its host is lost"
+            )
+            self.lost = found or unknown
             launcher = trainer.strategy.launcher
-            if self.lost and hasattr(launcher, "kill"):
+            if found and hasattr(launcher, "kill"):
                 launcher.kill(signal.SIGKILL)  # a rank that stands still would stay
         self.stop(trainer)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
@@ -120,8 +121,9 @@ def test_killed_at_random_moments(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number, message", [(signal.SIGKILL, "has ended"), (signal.SIGSTOP, "stands still")])
-def test_the_others_end_and_name_the_rank_that_is_lost(tmp_path, number, message):
-    more = ["trainer=ddp_cpu", "trainer.devices=2", "trainer.save_every=5", "trainer.rank_timeout=40"]
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_the_others_end_and_name_the_rank_that_is_lost(tmp_path, number, message, trainer):
+    more = [f"trainer={trainer}", "trainer.accelerator=cpu", "trainer.save_every=5", "trainer.rank_timeout=40"]
     process = command(tmp_path / "runs", *more, "trainer.max_steps=100000")
     run = Run(tmp_path / "runs" / "run")
     until(lambda: list(run.checkpoints.glob("*.ckpt")) and (run.folder / ".rank-1").exists(), process)
@@ -146,3 +148,21 @@ def test_a_rank_that_has_ended_is_told_from_one_that_has_not():
         assert time.monotonic() < end
     child.wait()
     assert heartbeat.has_ended(child.pid)
+
+
+@pytest.mark.parametrize("error, said", [
+    ("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 15000ms for recv", "within trainer.rank_timeout"),
+    ("NCCL Watchdog caught collective operation timeout", "within trainer.rank_timeout"),
+    ("[gloo/transport/tcp/pair.cc:534] Connection closed by peer", "connection to another rank broke"),
+    ("shape mismatch", ""),
+])  # fmt: skip
+def test_a_broken_connection_is_said_where_no_rank_is_found_lost(tmp_path, monkeypatch, error, said):
+    """The other rank has given up for the same reason, and has taken its mark away."""
+    now = iter(range(1000))
+    clock = SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _: None, time=time.time)
+    monkeypatch.setattr(heartbeat, "time", clock)
+    beat = heartbeat.Heartbeat(Run(tmp_path), None)
+    trainer = SimpleNamespace(world_size=2, global_rank=1, is_global_zero=False)
+    trainer.strategy = SimpleNamespace(launcher=None)
+    beat.on_exception(trainer, None, RuntimeError(error))
+    assert said in beat.lost if said else beat.lost == ""
