@@ -8,10 +8,9 @@ from typing import Any
 
 from sslzoo import allowed
 from sslzoo.cli import early, sweep
-from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders, without_allowed
+from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders, use_folders, without_allowed
 from sslzoo.cli.help import composition, searched, table
 from sslzoo.cli.importing import with_imported
-from sslzoo.cli.terminal import modules_last
 from sslzoo.config import CONF, choices, explain, options
 from sslzoo.errors import ConfigError
 from sslzoo.hints import one_line
@@ -134,13 +133,10 @@ def composed(name: str, argv: list[str], work) -> None:
     check_blanks(argv)
     argv = as_texts(as_recipes(argv if asked else with_imported(name, argv)))
     folders = config_folders(argv)
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir {folder} is not a folder")
+    use_folders(folders)
     added = [path.removeprefix("file://") for x in argv if x.startswith("hydra.searchpath=") for path in searched(x)]
-    for folder in [*folders, *(Path(path) for path in added if Path(path).is_dir())]:
+    for folder in (Path(path) for path in added if Path(path).is_dir()):
         allowed.add(allowed.held_by(folder))
-    modules_last(folders)
     # argparse needs all overrides together, but users write flags between them
     overrides = [word for word in argv if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     if name == "pretrain":

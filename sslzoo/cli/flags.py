@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sslzoo import allowed
+from sslzoo.cli.terminal import modules_last
 from sslzoo.compare.process import override
 from sslzoo.errors import ConfigError, nearest
 from sslzoo.hints import meant
@@ -47,6 +48,15 @@ def config_folders(argv: list[str]) -> list[Path]:
         if name in ("--config-dir", "-cd"):
             found.append(Path(value or (argv[place + 1] if place + 1 < len(argv) else ".")))
     return found
+
+
+def use_folders(folders: list[Path]) -> None:
+    """Allow and find the modules that lie in the user's config folders. Raises ConfigError for one that is no folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder} is not a folder")
+        allowed.add(allowed.held_by(folder))
+    modules_last(folders)
 
 
 def without_allowed(argv: list[str]) -> list[str]:

@@ -6,11 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from sslzoo.cli.flags import Parser, config_folders
+from sslzoo.cli.flags import Parser, config_folders, use_folders, without_allowed
 from sslzoo.errors import ConfigError, UserError, nearest
 
+PATIENCE = 30.0  # seconds that torchrun has to end after its ranks
 SLURM = """\
 #!/bin/bash
 #SBATCH --job-name={name}
@@ -73,8 +75,39 @@ def launch(argv: list[str]) -> None:
             raise UserError(f"sbatch refused the job: {' '.join(done.stderr.split())}")
         print(done.stdout.strip())
         return
-    if code := subprocess.run(["bash", "-c", script], check=False).returncode:
+    if code := _run(script):
         raise UserError(f"torchrun ended with {code}: the same command goes on from the last checkpoint")
+
+
+def _run(script: str) -> int:
+    """Run torchrun's script; its exit code. Where the first host cannot be reached any more, torchrun may wait for its store
+    for as long as the system keeps the connection, long after its ranks have ended: then it is ended."""
+    from sslzoo.train.heartbeat import has_ended
+
+    running, ranks_seen, last_seen = subprocess.Popen(["bash", "-c", script]), False, time.monotonic()
+    try:
+        while running.poll() is None:
+            if not all(map(has_ended, _children(running.pid))):  # torchrun, which waits, leaves zombies
+                ranks_seen, last_seen = True, time.monotonic()
+            elif ranks_seen and time.monotonic() - last_seen > PATIENCE:
+                running.kill()  # it does not hear SIGTERM
+                running.wait()
+                return 1
+            time.sleep(0.1)
+    except BaseException:
+        running.terminate()
+        running.wait()
+        raise
+    return running.returncode
+
+
+def _children(process: int) -> list[int]:
+    """A process's children; none where this system does not tell."""
+    try:
+        found = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(number) for number in found.split()]
 
 
 def _with_ranks(words: list[str], hosts: int, ranks: int) -> list[str]:
@@ -103,8 +136,9 @@ def _check(words: list[str], ranks: int) -> None:
     from sslzoo.compare.process import Command
     from sslzoo.initial import pinned, with_codes
 
-    given = [word for word in words[1:] if "=" in word and not word.startswith("-")]
-    config = Command(config_folders(words)).compose("pretrain", with_imported("pretrain", given))
+    use_folders(folders := config_folders(words))
+    given = [word for word in without_allowed(words[1:]) if "=" in word and not word.startswith("-")]
+    config = Command(folders).compose("pretrain", with_imported("pretrain", given))
     root = Path(str(config.pop("root")))
     config["init"] = pinned(config["init"], root, config["objective"])
     config["encoder"] = with_codes(config["encoder"], root)

@@ -3,7 +3,10 @@
 import socket
 
 import pytest
+from conftest import TINY
+from two_ranks import free_port
 
+from sslzoo.cli import launching
 from sslzoo.errors import ConfigError
 from sslzoo.train import cluster
 from sslzoo.train.settings import Settings
@@ -90,3 +93,22 @@ def test_doctor_tries_ranks(sslzoo, monkeypatch):
     _, out, _ = sslzoo("doctor", "--ranks", "2")
     assert "2 ranks talk over" in out and "an all-reduce of" in out and "a step of a perceptron" in out
     assert "the disk here takes" in out
+
+
+def test_torchrun_that_outlives_its_ranks_is_ended(sslzoo, tmp_path, monkeypatch):
+    """As where the other host, which holds its store, is lost."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    monkeypatch.setattr(launching, "PATIENCE", 0.2)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "torchrun").write_text("#!/bin/bash\nsleep 1 &\nexec sleep 600\n")
+    (tmp_path / "bin" / "torchrun").chmod(0o755)
+    code, _, err = sslzoo("launch", "--by", "torchrun", "--port", str(free_port()), *RUN)
+    assert code == 1 and err[-1] == "sslzoo: torchrun ended with 1: the same command goes on from the last checkpoint"
+
+
+def test_classes_of_your_own_are_found(sslzoo):
+    own = ["--", "pretrain", "--config-dir", str(TINY), "objective=rotation", "data=tiny_image", "encoder=tiny_resnet"]
+    code, out, err = sslzoo("launch", "--ranks", "2", "--dry-run", *own)
+    assert code == 0 and f"pretrain --config-dir {TINY} objective=rotation" in out, err
+    code, _, err = sslzoo("launch", "--ranks", "2", "--dry-run", "--", "pretrain", "--config-dir", "nowhere")
+    assert code == 2 and err == ["sslzoo: --config-dir nowhere is not a folder"]
