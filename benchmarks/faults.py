@@ -1,14 +1,17 @@
 """Faults, really caused: processes killed at random moments, signals, damaged checkpoints, a full disk, files that vanish, two
-processes on one run, lost ranks. After each the same command goes on, and the weights at the end are compared,
-bit for bit, with those of a run that nothing happened to.
+processes on one run, lost ranks, not a number in the batch of one, a link between two hosts that is cut. After each the same
+command goes on, and the weights at the end are compared, bit for bit, with those of a run that nothing happened to.
 
     python benchmarks/faults.py [--kills 50] [--only kill,sigterm] [--out benchmarks/results/faults.json]
+
+With --only the rows of other faults stay as they are.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -17,6 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from two_hosts import launched, refused, two_hosts
 
 from sslzoo.run import commit, machine, write_json
 
@@ -170,12 +175,11 @@ def twice(trial: Trial, draw: random.Random, times: int) -> dict:
     return {"tried": 1, "refused_with": second, "said": refused, "exit": trial.finish()}
 
 
-def lost_rank(number: int, message: str):
+def lost_rank(number: int, message: str, trainer: str = "ddp"):
     """One of two ranks is killed, or stands still: the other ends and names it."""
 
     def fault(trial: Trial, draw: random.Random, times: int) -> dict:
-        alone = trial.words
-        trial.words = [*alone, "trainer=ddp_cpu", "trainer.devices=2", "trainer.rank_timeout=40"]
+        trial.words += [f"trainer={trainer}", *TWO, "trainer.rank_timeout=40"]
         process = trial.start()
         trial.begun(process)
         other = json.loads((trial.run / ".rank-1").read_text())[1]
@@ -194,6 +198,56 @@ def lost_rank(number: int, message: str):
     return fault
 
 
+NOT_A_NUMBER = """\
+import os
+
+import lightning as L
+import torch
+
+
+class NotANumber(L.Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if os.environ.get("NOT_A_NUMBER") == str(trainer.global_step) and trainer.global_rank == 1:
+            batch.inputs = torch.full_like(batch.inputs, torch.nan, dtype=torch.float32)
+"""
+
+
+def nan_batch(trial: Trial, draw: random.Random, times: int) -> dict:
+    """The pixels of the second rank's batch are not numbers: both ranks end, and name its batch."""
+    (trial.folder / "own").mkdir()
+    (trial.folder / "own" / "not_a_number.py").write_text(NOT_A_NUMBER)
+    trial.words += ["trainer=ddp", *TWO, "--config-dir", str(trial.folder / "own")]
+    trial.words += ["+callbacks.own._target_=not_a_number.NotANumber"]
+    step = str(draw.randrange(20, STEPS))
+    first = trial.finish(env={**os.environ, "NOT_A_NUMBER": step})
+    said = f"not finite at step {step}" in trial.said() and "rank 1: loss nan, batch of items" in trial.said()
+    return {"tried": 1, "stopped_with": first, "said": said, "exit": trial.finish()}
+
+
+def cut_link(trial: Trial, draw: random.Random, times: int) -> dict:
+    """Two ranks on two hosts, started by torchrun; the link between the hosts is cut: both ranks end and say so. Once it
+    is mended, the same command goes on."""
+    words = [*trial.words[trial.words.index("pretrain") :], "trainer=ddp_cpu", f"trainer.rank_timeout={LINK_TIMEOUT}"]
+    with two_hosts(trial.folder) as hosts:
+
+        def start() -> list[subprocess.Popen]:
+            return [host.start(launched(words), trial.folder / f"{host.name}.txt") for host in hosts]
+
+        processes = start()
+        trial.begun(processes[0])
+        hosts[0].link("down")
+        begun, ended = time.monotonic(), []
+        while len(ended) < len(hosts) and time.monotonic() - begun < 300:  # of the ranks; torchrun ends later
+            texts = [(trial.folder / f"{host.name}.txt").read_text() for host in hosts]
+            ended = [text for text in texts if any(word in text for word in LOST)]
+            time.sleep(0.1)
+        took = time.monotonic() - begun
+        first = max(process.wait(600) for process in processes)
+        hosts[0].link("up")
+        code = max(process.wait(600) for process in start())
+    return {"tried": 1, "stopped_with": first, "said": len(ended) == len(hosts), "seconds": took, "exit": code}
+
+
 FAULTS = {
     "kill": kill,
     "sigterm": told(signal.SIGTERM),
@@ -205,8 +259,15 @@ FAULTS = {
     "two processes": twice,
     "rank killed": lost_rank(signal.SIGKILL, "rank 1 (pid"),
     "rank hangs": lost_rank(signal.SIGSTOP, "stands still"),
+    "sharded rank hangs": lost_rank(signal.SIGSTOP, "stands still", "fsdp"),
+    "NaN in one rank's batch": nan_batch,
+    "link between two hosts cut": cut_link,
 }
-RANKS = ("rank killed", "rank hangs")  # compared with a whole run of two ranks
+TWO = ["trainer.accelerator=cpu", "trainer.devices=2"]
+RANKS = ("rank killed", "rank hangs", "NaN in one rank's batch", "link between two hosts cut")  # as two ranks end
+SHARDED = ("sharded rank hangs",)  # as two ranks of `trainer=fsdp` end
+LINK_TIMEOUT = 15  # seconds that a rank waits for the other host's
+LOST = ("stands still", "gave no answer within trainer.rank_timeout")  # of the other host's rank
 
 
 def main() -> None:
@@ -217,6 +278,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "faults.json")
     said = parser.parse_args()
     draw, rows = random.Random(said.seed), {}
+    if said.out.exists():
+        before = json.loads(said.out.read_text(encoding="utf-8"))
+        rows = {name: {"commit": before["commit"], **row} for name, row in before["faults"].items()}
     with tempfile.TemporaryDirectory() as place:
         os.environ["SSLZOO_CACHE"] = f"{place}/cache"
         shards = Path(place) / "shards"
@@ -233,15 +297,22 @@ def main() -> None:
         names = said.only.split(",")
         whole = Trial(Path(place) / "whole", shards)
         assert whole.finish() == 0, whole.said()
-        if set(names) & set(RANKS):
-            two = Trial(Path(place) / "two", shards, "trainer=ddp_cpu", "trainer.devices=2")
-            assert two.finish() == 0, two.said()
+        wholes = dict.fromkeys(names, whole)
+        for trainer, of in (("ddp", RANKS), ("fsdp", SHARDED)):
+            if set(names) & set(of):
+                two = Trial(Path(place) / f"whole-{trainer}", shards, f"trainer={trainer}", *TWO)
+                assert two.finish() == 0, two.said()
+                wholes |= dict.fromkeys(of, two)
         for name in names:
-            trial = Trial(Path(place) / name.replace(" ", "-"), shards)
+            if name == "link between two hosts cut" and (why := refused()):
+                print(f"{name}: left out, {why}", flush=True)
+                continue
+            trial = Trial(Path(place) / re.sub(r"\W", "-", name), shards)
             found = FAULTS[name](trial, draw, said.kills)
-            rows[name] = {**found, "same_weights": trial.same(two if name in RANKS else whole)}
+            rows[name] = {**found, "same_weights": trial.same(wholes[name]), "commit": commit()}
             print(name, rows[name], flush=True)
-    write_json(said.out, {"steps": STEPS, "faults": rows, "commit": commit(), "machine": machine()})
+    ordered = {name: rows[name] for name in FAULTS if name in rows}
+    write_json(said.out, {"steps": STEPS, "faults": ordered, "commit": commit(), "machine": machine()})
     print(f"wrote {said.out}")
 
 
