@@ -34,6 +34,18 @@ def test_make_gpu_says_that_there_is_none(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_throughput_of_make_gpu_in_small(tmp_path):
+    done = subprocess.run(
+        [sys.executable, GPU, "--small", "--out", tmp_path / "x.json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "x.json").read_text())["throughput"]["image"]
+    assert all(found[p]["items_per_second"] > 0 and found[p]["flops_per_second"] > 0 for p in ("bf16", "32"))
+    assert [found[p]["precision"] for p in ("bf16", "32")] == ["bf16-mixed", "32-true"]
+    assert done.stdout.splitlines()[2].startswith("| image | bf16 | ")
+
+
+@pytest.mark.slow
 def test_the_parts_of_make_gpu(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(GPU.parent))
     import gpu
