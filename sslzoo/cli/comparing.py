@@ -1,5 +1,6 @@
 """Commands that run others: `sslzoo compare` and `sslzoo bench`. torch is imported only inside them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ def compare(argv: list[str]) -> None:
         from sslzoo.compare.run import compare as go
 
         root = str(config["root"])
-        go(config, Path(root), commands_of(argv, root))
+        go(config, Path(root), commands_of(argv, root, launcher_words()))
 
     composed("compare", argv, work)
 
@@ -34,8 +35,20 @@ def bench(argv: list[str]) -> None:
     composed("bench", several_runs(argv), work)
 
 
-def commands_of(argv: list[str], root: str) -> "Command":
-    """What runs commands with the config folders of the command line `argv`, on runs in `root`."""
+def launcher_words() -> list[str]:
+    """The words of the running command that choose a launcher of Hydra's, other than the one that waits, and set it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    if hydra.runtime.choices["hydra/launcher"] == "basic":
+        return []
+    return [
+        word for word in hydra.overrides.hydra if word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))
+    ]
+
+
+def commands_of(argv: list[str], root: str, launcher: Sequence[str] = ()) -> "Command":
+    """What runs commands with the config folders of the command line `argv`, on runs in `root`. launcher: see `Command`."""
     from sslzoo.compare.process import Command
 
     flags = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]
@@ -45,4 +58,4 @@ def commands_of(argv: list[str], root: str) -> "Command":
             return with_head(of_the_task([*flags, *overrides]))[len(flags) :]
         return with_imported(command, [f"root={root}", *overrides])[1:]
 
-    return Command(config_folders(argv), words)
+    return Command(config_folders(argv), words, launcher)

@@ -155,7 +155,8 @@ def run(command: str, perform, words: list[str], flags: list[str], folders: list
     root = next((Path(word.partition("=")[2].strip("'\"")) for word in words if key_of(word) == "root"), Path("runs"))
     ended, fixed = None, [word for word in words if not is_swept(word)]
     folder = root / name(command, fixed, [word for word in words if word not in fixed])
-    if (folder / "config.yaml").exists():
+    several = len(fixed) < len(words) or any(key_of(word) == "hydra/sweeper" for word in words)
+    if several and (folder / "config.yaml").exists():
         raise ConfigError(f"{folder} is a run already, and no sweep — choose another name=… or delete it")
     with recorded() as jobs:
         try:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,12 +86,19 @@ def signals_as_interrupt():
 class Command:
     """Runs `sslzoo` commands with the user's config folders. threads: CPU threads per command, if several run in
     parallel; they then print lines, not a progress bar. words: what the command line makes of a command's overrides
-    before they are composed."""
+    before they are composed. launcher: Hydra's words that choose and set a launcher, by which each command then goes out as
+    a job, in `queue`, a folder for the launcher's files; none to run commands on this machine."""
 
     program = (sys.executable, "-m", "sslzoo")
 
-    def __init__(self, config_dirs: list[Path] = (), words: Callable[[str, list[str]], list[str]] = lambda _, x: x):
-        self.config_dirs, self.words = [Path(folder) for folder in config_dirs], words
+    def __init__(
+        self,
+        config_dirs: Sequence[Path] = (),
+        words: Callable[[str, list[str]], list[str]] = lambda _, x: x,
+        launcher: Sequence[str] = (),
+    ):
+        self.config_dirs, self.words, self.launcher = [Path(folder) for folder in config_dirs], words, list(launcher)
+        self.queue: Path | None = None
         self.kept_open: tuple[int, ...] = ()  # file descriptors that children inherit, such as a lock
         self.threads: int | None = None
         self.children: set[subprocess.Popen] = set()  # running ones
@@ -213,14 +220,14 @@ class Command:
 
     def _begin(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen, int]:
         """(the started process, the file descriptor to read its stderr from)."""
-        terminal = sys.stderr.isatty() and self.threads is None
+        terminal = sys.stderr.isatty() and self.threads is None and not self.launcher
         ours, theirs = os.openpty() if terminal else os.pipe()
         if terminal:  # so that its progress bar is drawn, with our width
             size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
         folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
         child = subprocess.Popen(
-            [*self.program, *arguments, *folders],
+            [*self.program, *self.as_job(arguments), *folders],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # its "next:" advice does not apply here
             stderr=theirs,
@@ -230,6 +237,13 @@ class Command:
         )
         os.close(theirs)
         return child, ours
+
+    def as_job(self, arguments: tuple[str, ...]) -> list[str]:
+        """A command's words, by which it goes out by the launcher, if there is one."""
+        if not self.launcher:
+            return list(arguments)
+        multirun = [] if "--multirun" in arguments else ["--multirun"]
+        return [*arguments, *multirun, *self.launcher, override("hydra.sweep.dir", self.queue)]
 
     def end(self) -> None:
         """Terminate all running commands, of any thread, and start no more."""

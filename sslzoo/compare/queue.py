@@ -37,9 +37,9 @@ def work_off(
     say: Console,
     ended: Callable[[dict[str, UserError]], object] | None = None,
 ) -> dict[str, UserError]:
-    """Do all runs, up to `jobs` at a time, each with its share of the cores; return {run: error}. stop: start none
-    after a failure. ended: called with the errors so far after each run."""
-    if jobs > 1:
+    """Do all runs, up to `jobs` at a time, each with its share of the cores, or as a job of the command's launcher; return
+    {run: error}. stop: start none after a failure. ended: called with the errors so far after each run."""
+    if jobs > 1 and not command.launcher:
         command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     errors: dict[str, UserError] = {}
     waiting, running = list(enumerate(runs, 1)), dict[Future, tuple[int, Planned]]()
@@ -108,5 +108,5 @@ def alone(folder: Path, command: Command, name: str):
                 f"{folder} is being worked on by another `sslzoo {name}`, or by a run that one of them "
                 "left — wait for it, or end it"
             ) from None
-        command.kept_open = (lock.fileno(),)
+        command.kept_open, command.queue = (lock.fileno(),), folder / ".jobs"
         yield

@@ -53,14 +53,15 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
 
     def write(errors: dict[str, UserError]) -> dict:
         """The results so far."""
-        return adapted.write(config, folder, runs, {name: str(error) for name, error in errors.items()})
+        said = {name: str(error) for name, error in errors.items()}
+        return _table(config, folder, runs, said)[0] if encoder is None else adapted.write(config, folder, runs, said)
 
     with alone(folder, command, "compare"), signals_as_interrupt():
         todo = [planned for planned in runs if encoder is None or not planned.done]
         if len(todo) < len(runs):
             say.print(f"{len(runs) - len(todo)} of {len(runs)} are done already", style="bold")
         jobs, stop = config.get("jobs", 1), config.get("on_error", "stop") == "stop"
-        errors = work_off(todo, jobs, stop, command, say, write if encoder else None)
+        errors = work_off(todo, jobs, stop, command, say, write)
         if encoder is None:
             results = _report(config, folder, runs, {name: str(error) for name, error in errors.items()})
         else:
@@ -69,8 +70,8 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     return results
 
 
-def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, str]) -> dict:
-    """Write results.json, results.md and report.html, and print the table."""
+def _table(config: dict, folder: Path, runs: list[Planned], errors: dict[str, str]) -> tuple[dict, list, list, list]:
+    """(results.json, rows of scores, of losses, of targets) of the runs so far; writes results.json and results.md."""
     records = {planned.run.name: read(planned.run, pictures=False) for planned in runs}
     groups: dict[str, list[Record]] = {}
     for planned in runs:
@@ -97,6 +98,12 @@ def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, s
     write_json(folder / "results.json", results)
     text = losses.markdown(rows, lost) + targets.markdown(learned)
     write_atomic(folder / "results.md", lambda path: path.write_text(text, encoding="utf-8"))
+    return results, rows, lost, learned
+
+
+def _report(config: dict, folder: Path, runs: list[Planned], errors: dict[str, str]) -> dict:
+    """Write results.json, results.md and report.html, and print the table."""
+    results, rows, lost, learned = _table(config, folder, runs, errors)
     page.write([p.run for p in runs if p.run.folder.exists()], folder / "report.html", results)
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     if rows or not lost:

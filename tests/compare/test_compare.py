@@ -1,5 +1,8 @@
+import ast
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from folders import make_labels, make_run, part
 
 from sslzoo.compare.plan import plan
 from sslzoo.compare.process import Command, last_error_line, override
+from sslzoo.compare.queue import alone
 from sslzoo.compare.run import compare
 from sslzoo.config import fingerprint, options, protocol
 from sslzoo.errors import ConfigError, UserError
@@ -438,3 +442,59 @@ def test_the_check_refuses_a_probe_of_other_settings(tmp_path):
     command.check(run, SMALL, {"image_class": []})
     with pytest.raises(ConfigError, match="image_class.json was measured with other settings of task image_class"):
         command.check(run, SMALL, {"image_class": ["probe.k=3"]})
+
+
+def test_with_a_launcher_each_command_goes_out_as_a_job(tmp_path, monkeypatch):
+    """Its words, and the order: what an entry's labels are made of is done before, however many jobs there may be."""
+    line = f"import sys; open({str(tmp_path / 'asked')!r}, 'a').write(repr(sys.argv[1:]) + chr(10))"
+    monkeypatch.setattr(Command, "program", (sys.executable, "-c", line))
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
+    command = Command(launcher=launcher)
+    with alone(tmp_path / "trial", command, "compare"):
+        command("pretrain", "seed=0")
+        command("probe", "--multirun", "task=a,b")
+    asked = [ast.literal_eval(text) for text in (tmp_path / "asked").read_text().splitlines()]
+    queue = f"hydra.sweep.dir={tmp_path}/trial/.jobs"
+    assert asked == [
+        ["pretrain", "seed=0", "--multirun", *launcher, queue],
+        ["probe", "--multirun", "task=a,b", *launcher, queue],
+    ]
+
+
+def test_the_table_fills_as_runs_end(tmp_path):
+    seen = []
+
+    class Looks(Fake):
+        def __call__(self, command, *arguments):
+            if command == "pretrain" and (tmp_path / "trial" / "results.json").exists():
+                seen.append([run["run"] for run in everything(self.root)["runs"] if run["done"]])
+            super().__call__(command, *arguments)
+
+    compare(CONFIG, tmp_path, Looks(tmp_path))
+    assert seen == [["cnn-s0"], ["cnn-s0", "vit-s0"], ["cnn-s0", "vit-s0", "cnn-s1"]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_comparison_by_a_launcher_ends_and_is_not_done_again(launcher, tmp_path):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher")
+    own = tmp_path / "own"
+    shutil.copytree(TINY, own)
+    (own / "comparison").mkdir()
+    fixed = ["data=tiny_image", "encoder=tiny_resnet", "trainer.max_steps=2", "trainer.progress=false"]
+    entries = {name: {"overrides": [f"objective={name}", *fixed], "tasks": []} for name in ("rotation", "simclr")}
+    (own / "comparison" / "two.yaml").write_text(
+        "# @package _global_\n" + json.dumps({"name": "two", "jobs": 2, "entries": entries})
+    )
+    words = [sys.executable, "-m", "sslzoo", "compare", "--config-dir", str(own), "comparison=two"]
+    words += [f"root={tmp_path / 'runs'}", f"hydra/launcher={launcher}"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(2):
+        done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=500, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "done already" in done.stderr
+    assert [run["done"] for run in json.loads((tmp_path / "runs" / "two" / "results.json").read_text())["runs"]] == [
+        True
+    ] * 2
+    assert (tmp_path / "runs" / "two" / ".jobs").is_dir()
