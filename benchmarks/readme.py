@@ -215,14 +215,21 @@ def adapted(name: str) -> str:
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
     seeds, made = ", ".join(map(str, said["seeds"])), {run["result"]["commit"] for run in said["runs"] if run["result"]}
     more = f"encoder `{said['encoder']}`; seeds {seeds}; {said['minutes']:.0f} minutes of training; "
-    return f"{adaptations.markdown(adaptations.rows(said['runs']))}\n{stored(name, said | {'commit': ' and '.join(sorted(c[:7] for c in made))}, more)}"
+    rows = adaptations.rows([{**run, "result": undated(run["result"])} for run in said["runs"]])
+    return f"{adaptations.markdown(rows)}\n{stored(name, said | {'commit': ' and '.join(sorted(c[:7] for c in made))}, more)}"
 
 
 def benched(name: str) -> str:
     """What encoders scored in a bench, and what was asked on which data."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
     more = f"seeds of heads {', '.join(map(str, said['seeds']))}; "
-    return f"{benches.markdown(said)}\n{stored(name, said, more)}"
+    table = benches.markdown(said | {"steps": [undated(step) for step in said["steps"]]})
+    return f"{table}\n{stored(name, said, more)}"
+
+
+def undated(result: dict | None) -> dict | None:
+    """A result without its commit, which stands below the table: a mark of stale rows would change with each commit."""
+    return None if result is None else {**result, "commit": None}
 
 
 def exits(name: str) -> str:
