@@ -5,7 +5,7 @@ import time
 import torch
 from lightning.pytorch.profilers import Profiler
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from sslzoo.train.callback import StepCallback
 
@@ -24,6 +24,25 @@ PEAKS = {
     "NVIDIA A10": (125, 31.2, 62.5),
     "Tesla V100": (125, 15.7, 15.7),
     "Tesla T4": (65, 8.1, 8.1),
+}
+
+
+def _linear(x, weight, *_, out_val, **__) -> int:
+    return 2 * out_val.numel() * x.shape[-1]
+
+
+def _attention(query, key, value, *_, out_val, **__) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def _attention_backward(grad, query, key, value, *_, out_val, **__) -> int:
+    return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
+
+
+CPU = {  # operators of processors, which PyTorch's registry of formulas lacks
+    "mkldnn::_linear_pointwise": _linear,
+    "aten::_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
 }
 
 
@@ -65,7 +84,8 @@ class CountFlops(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
-        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+        packet = func._overloadpacket
+        if (formula := flop_registry.get(packet, CPU.get(packet._qualified_op_name))) is not None:
             self.total += formula(*args, **kwargs, out_val=found)
         return found
 

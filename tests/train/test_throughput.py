@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import OBJECTIVES, tiny
+from test_contracts import batch_of
 from test_ddp import TWO
 from tiny_sets import TinySplit
 
@@ -13,7 +14,7 @@ from sslzoo.build import build, write_config
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run
 from sslzoo.train import launch, throughput
-from sslzoo.train.throughput import Throughput, peak
+from sslzoo.train.throughput import CountFlops, Throughput, peak
 
 # convolutions, a recurrent trunk, layer drop, causal attention, a teacher, a refresh of targets
 SOME = {"rotation", "apc", "wav2vec2", "gpt", "data2vec_text", "deepcluster"}
@@ -125,3 +126,17 @@ def test_a_step_that_fails_leaves_no_counter_behind(tmp_path, monkeypatch):
 ])  # fmt: skip
 def test_peaks_by_the_devices_name(device, arithmetic, tf32, said):
     assert peak(device, arithmetic, tf32) == said
+
+
+def test_every_kernel_is_counted():
+    """Processors have kernels of their own for float32 and for half precision: the operations are the same."""
+    config = {k: v for k, v in tiny("mae", "encoder=vit_small").items() if k not in ("name", "root")}
+    job, counted = build(config), []
+    batch = batch_of(job, 0)
+    for half in (False, True):
+        with CountFlops() as counting:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = job.objective(job.encoder, batch, 0)
+            loss.value.backward()
+        counted.append(counting.total)
+    assert counted[0] == counted[1] > 6 * sum(p.numel() for p in job.encoder.trunk.parameters()) * len(batch)
