@@ -14,6 +14,7 @@ import lightning as L
 import torch
 
 from sslzoo.run import commit, machine, write_json
+from sslzoo.train.throughput import Throughput
 
 RECIPES = {"image": "digits_simclr", "speech": "spoken_wav2vec2", "text": "docstrings_bert"}
 SPEED = {  # base models of the papers' sizes, on sets that are built in
@@ -37,11 +38,12 @@ QUIET = ["trainer.progress=false", "trainer.val_every=null", "trainer.log_every=
 
 
 class Clock(L.Callback):
-    """Items a second of the steps after the first `UNTIMED`, on a device that has done its work at both ends. Written to
-    clock.json in the run's folder."""
+    """Items and operations a second of the steps after the first `UNTIMED`, on a device that has done its work at both ends.
+    Written to clock.json in the run's folder."""
 
     def on_train_start(self, trainer, module) -> None:
         self.items, self.begun = 0, None
+        self.counted = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
 
     def now(self) -> float:
         if torch.cuda.is_available():
@@ -52,10 +54,13 @@ class Clock(L.Callback):
         if self.begun is not None:
             self.items += len(batch)
         elif trainer.global_step >= min(UNTIMED, module.total_steps // 2):
-            self.begun = self.now()
+            self.begun, self.before = self.now(), self.counted.elements
 
     def on_train_end(self, trainer, module) -> None:
-        said = {"items_per_second": self.items / (self.now() - self.begun)}
+        seconds, counted = self.now() - self.begun, self.counted
+        flops = counted.flops * (counted.elements - self.before) / counted.first / seconds
+        said = {"items_per_second": self.items / seconds, "flops_per_second": flops}
+        said |= {"mfu": flops / counted.peak} if counted.peak else {}
         write_json(Path(trainer.default_root_dir) / "clock.json", said)
 
 
