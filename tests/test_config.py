@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
-from conftest import compose
+from conftest import compose, nodes_of
 
 from sslzoo.build import check, write_config
-from sslzoo.config import CONF, GROUPS, LATER, choices, fingerprint, options
+from sslzoo.config import CONF, GROUPS, LATER, fingerprint, options
 from sslzoo.errors import ConfigError
 from sslzoo.run import Run
 
@@ -75,7 +75,7 @@ HOME = {  # what each is chosen for, by a setting of its target
 
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g in BELOW for n in options(g)])
 def test_every_option_below_the_top_binds(group, name):
-    top, node = group.split("/")[0], choices(group, [name])[name]
+    top, node = group.split("/")[0], nodes_of(group)[name]
     home = next((h for key, h in HOME.get(group, HOME.get(top, {})).items() if key in node), None)
     if group.startswith("encoder/trunk"):
         home = "logmel_small"

@@ -1,6 +1,7 @@
 """Running `sslzoo` commands in subprocesses: checked beforehand, with their progress shown, terminated with us."""
 
 import codecs
+import copy
 import fcntl
 import json
 import os
@@ -105,6 +106,7 @@ class Command:
         self.ended = False  # start no more
         self.turn = threading.Lock()  # held while starting one or ending all
         self.checked: dict[Path, dict] = {}  # folder -> config of a checked run
+        self.probes: dict[tuple[str, ...], dict] = {}  # (task, its overrides) -> config of `probe`, of any run
 
     def compose(self, name: str, overrides: list[str]) -> dict:
         """The plain config that a command would get. Raises ConfigError."""
@@ -145,7 +147,7 @@ class Command:
         if run.config.exists():
             build.write_config(run, config)
         for name, more in tasks.items():
-            config = self.compose("probe", [*task_words(name, more), override("run", run.folder)])
+            config = self._probe(run, name, more)
             settings = protocol(config, {}, ["task.name"] if more else [])
             for node, setting in settings.items():
                 build.check(setting, node)
@@ -162,6 +164,13 @@ class Command:
                 )
             task = build.make(agreeing_task(settings["task"], job.encoder, job.data, config, keys_in(more))[0])
             task.check(job.encoder, job.data)
+
+    def _probe(self, run: Run, name: str, more: list[str]) -> dict:
+        """The config of `probe` of a run: that of the task, which is composed once for all runs."""
+        key = (name, *more)
+        if key not in self.probes:
+            self.probes[key] = self.compose("probe", [*task_words(name, more), override("run", run.folder)])
+        return {**copy.deepcopy(self.probes[key]), "run": str(run.folder)}
 
     def check_adapt(self, run: Run, overrides: list[str]) -> None:
         """Raise, before anything runs, the errors of `sslzoo adapt` on a run that was checked before."""

@@ -427,9 +427,14 @@ def test_the_check_refuses_a_run_of_another_config(tmp_path):
         command.check(run, [*SMALL, "trainer.max_steps=3"], {})
 
 
+@pytest.fixture(scope="module")
+def command() -> Command:
+    """One for all comparisons, which have many tasks in common."""
+    return Command()
+
+
 @pytest.mark.parametrize("name", [name for name in options("comparison") if not name.startswith("adaptation")])
-def test_every_comparison_can_be_carried_out(name, tmp_path):
-    command = Command()
+def test_every_comparison_can_be_carried_out(name, command, tmp_path):
     config = command.compose("compare", [f"comparison={name}"])
     for planned in {one.entry: one for one in plan(config, tmp_path)}.values():  # of seeds, one
         command.check(planned.run, planned.overrides, planned.tasks, planned.labels)
