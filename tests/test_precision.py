@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from sslzoo.augment.base import Views
 from sslzoo.augment.image_views import ImageViews
 from sslzoo.encoders.base import Encoded
+from sslzoo.encoders.codes import Codes
 from sslzoo.nn.health import representation_health
 from sslzoo.nn.linear import Linear
 from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
@@ -81,7 +82,9 @@ class Halves(TorchDispatchMode):
 
 def test_networks_compute_in_half_and_nothing_else_does(objective, plugin, casts, monkeypatch):
     job, batch = converted(tiny(objective), plugin)
-    full = {m for q in job.objective.modules() if isinstance(q, GumbelQuantizer | KMeansQuantizer) for m in q.modules()}
+    modules = [*job.encoder.modules(), *job.objective.modules()]
+    full = {m for q in modules if isinstance(q, GumbelQuantizer | KMeansQuantizer) for m in q.modules()}
+    full |= {m for codes in modules if isinstance(codes, Codes) for m in codes.waves.modules()}  # codes are targets
     names = {m: n for n, m in nn.ModuleDict({"encoder": job.encoder, "objective": job.objective}).named_modules()}
     dtypes = {}
     for kind in PRODUCTS:
