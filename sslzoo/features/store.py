@@ -31,7 +31,11 @@ _log = logging.getLogger("sslzoo")
 
 
 class Rows:
-    """The features of N rows, float32 [N, L, D], in a folder. about: what they depend on."""
+    """The features of N rows, float32 [N, L, D], in a folder. about: what they depend on.
+
+    `missing` and `put` are called while `FeatureCache.lock` is held: other processes may open the folder at any time, and
+    find in it then what was filled in the meantime.
+    """
 
     def __init__(self, folder: Path, about: dict, count: int):
         self.folder, self.count = folder, count
@@ -39,9 +43,6 @@ class Rows:
         folder.mkdir(parents=True, exist_ok=True)
         self.about = self._read() or {**about, "rows": count}
         self._checked = np.zeros(count, bool)
-        sums = folder / "sums"
-        if "shape" not in self.about or not sums.exists() or sums.stat().st_size != 4 * count:
-            self._start()
         os.utime(folder)  # when it was last used
 
     def _read(self) -> dict | None:
@@ -51,10 +52,14 @@ class Rows:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _start(self) -> None:
-        self.about.pop("shape", None)
-        self._write("sums", 0, bytes(4 * self.count), fresh=True)
-        write_json(self.folder / "about.json", self.about)
+    def _refresh(self) -> None:
+        """Read what another process has filled since, or begin anew what is not whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.about, sums = self._read() or self.about, self.folder / "sums"
+        if "shape" not in self.about or not sums.exists() or sums.stat().st_size != 4 * self.count:
+            self.about.pop("shape", None)
+            self._write("sums", 0, bytes(4 * self.count), fresh=True)
+            write_json(self.folder / "about.json", self.about)
 
     @property
     def layers(self) -> list[str] | None:
@@ -72,6 +77,7 @@ class Rows:
 
     def missing(self, rows: np.ndarray) -> np.ndarray:
         """Those of `rows` that are not there, or are damaged (which is said)."""
+        self._refresh()
         sums = self.sums
         there = rows[sums[rows] != 0]
         fresh = there[~self._checked[there]]

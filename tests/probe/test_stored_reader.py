@@ -157,3 +157,16 @@ def test_a_full_disk_is_said(monkeypatch):
     rows = next(iter(now._opened.values()))
     with pytest.raises(UserError, match="No space left on device — make room, or set SSLZOO_CACHE"):
         rows.put(np.array([0]), torch.zeros(1, 3, 2), ["0", "1", "2"])
+
+
+def test_what_another_process_filled_since_is_found(caplog):
+    kept, rows, values = FeatureCache(1.0), np.arange(6), torch.randn(6, 2, 3)
+    one, other, third = (kept.opened({"of": "both"}, 6) for _ in range(3))  # before any of them has begun
+    assert one.missing(rows).tolist() == rows.tolist()
+    one.put(rows[:4], values[:4], ["a", "b"])
+    assert other.missing(rows).tolist() == [4, 5] and other.shape == [2, 3]
+    other.put(rows[4:], values[4:], ["a", "b"])
+    for each in (one, other, third, kept.opened({"of": "both"}, 6)):
+        assert not len(each.missing(rows))
+        np.testing.assert_array_equal(each.get(rows), values.numpy())
+    assert not caplog.records
