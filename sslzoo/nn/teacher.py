@@ -2,10 +2,11 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslzoo.errors import ConfigError
 
@@ -17,7 +18,12 @@ class Teacher(nn.Module):
 
     m goes from `momentum` at the first step to `momentum_end` at the last by half a cosine (BYOL, section 3.3); if
     equal, it is constant. ramp: the share of the steps in which m rises in a straight line instead, and then stays
-    (data2vec, 2202.03555, section 3.2). Running statistics are the teacher's own.
+    (data2vec, 2202.03555, section 3.2).
+
+    Its targets have no noise: in training too it is in eval mode (no dropout, layer drop or drop path), except for
+    batch norm, which normalises by the batch and whose running statistics are the teacher's own. Of the authors' codes,
+    those of data2vec and DINOv2 set the teacher to eval mode, those of DINO, iBOT and I-JEPA build it without drop path
+    or have none, and those of BYOL and MoCo keep batch norm in training mode and have nothing else that is random.
     """
 
     def __init__(
@@ -33,11 +39,20 @@ class Teacher(nn.Module):
             raise ConfigError(f"objective.ramp is a share of the steps between 0 and 1, got {ramp}")
         if not (0 <= momentum <= 1 and 0 <= momentum_end <= 1):
             raise ConfigError(
-                f"objective.momentum and objective.momentum_end must be between 0 and 1, got {momentum} and {momentum_end}"
+                f"objective.momentum and objective.momentum_end must be between 0 and 1, got {momentum} and "
+                f"{momentum_end}"
             )
         self.momentum, self.momentum_end, self.ramp = momentum, momentum_end, ramp
         self.encoder = frozen_copy(encoder)
         self.projector: Any = frozen_copy(projector)
+        self.train(encoder.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(False)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.training = mode  # not .train(): a norm fused with an activation may have dropout within
+        return self
 
     def momentum_at(self, step: int, total_steps: int) -> float:
         if self.ramp is not None:

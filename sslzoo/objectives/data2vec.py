@@ -1,7 +1,7 @@
 """data2vec: predict a teacher's view of the whole input at masked places (Baevski et al. 2022, 2202.03555)."""
 
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +49,9 @@ class Data2Vec(Objective):
     output, see `top_layers`. ramp: share of the steps in which tau rises from `momentum` to `momentum_end`, in a
     straight line. head_layers: of the regression head (2 for text). views: crops of images, the same for both.
 
-    The teacher is in eval mode, and reads the student's features, so that convolutions over a waveform are not
-    averaged (section 3.2). Unlike in the authors' code, a^l is a block's output and not that of its MLP before the
-    last residual connection (figure 3 has both), and the teacher's positions are averaged as its other weights.
+    The teacher reads the student's features, so that convolutions over a waveform are not averaged (section 3.2).
+    Unlike in the authors' code, a^l is a block's output and not that of its MLP before the last residual connection
+    (figure 3 has both), and the teacher's positions are averaged as its other weights.
     A run whose targets have the same value everywhere (`target_std` below 0.1) is stopped, as theirs is.
     """
 
@@ -102,11 +102,6 @@ class Data2Vec(Objective):
     def prepare(self, items: int, epoch_steps: int, seed: int) -> None:
         if self.modality == "text":
             self.vocab_size = self.data.real_vocab_size  # known once the data is open; larger ids are unused
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.teacher.eval()  # no dropout, no layer drop
-        return self
 
     def choose(self, batch, lengths: Tensor, size: int) -> Tensor:
         """The masked places, bool [B, T], on the host."""

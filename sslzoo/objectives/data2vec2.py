@@ -3,7 +3,7 @@
 On patches of spectrograms, with the loss of the class token, it is EAT (Chen et al. 2024, 2401.03497)."""
 
 import inspect
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,11 +88,6 @@ class Data2Vec2(Objective):
         self.decoder = ConvDecoder(
             encoder.dim, decoder_dim, decoder_depth, decoder_kernel, decoder_groups, decoder_grid
         )
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.teacher.eval()  # no dropout, no layer drop
-        return self
 
     def copies_of(self, encoder, batch, lengths: Tensor, size: int) -> tuple[Tensor, Tensor, int]:
         """(a seed for each copy [B M], its masked places bool [B M, T] on the host, the width of the tokens' grid)."""

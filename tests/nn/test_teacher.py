@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from conftest import tiny
 from torch import nn
 
-from sslzoo.nn.teacher import ema_update, frozen_copy
+from sslzoo.build import build
+from sslzoo.nn.batchnorm import BatchNorm1d
+from sslzoo.nn.teacher import Teacher, ema_update, frozen_copy
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.99, 0.999, 1.0])
@@ -30,3 +33,24 @@ def test_the_update_is_the_loop(momentum):
 def test_a_student_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="a teacher of 2 parameters cannot follow a student of 1"):
         ema_update(nn.Linear(2, 2), nn.Linear(2, 2, bias=False), 0.5)
+
+
+def test_a_teacher_has_no_dropout_but_the_batchs_norm():
+    encoder = nn.Sequential(nn.Linear(4, 8), BatchNorm1d(8), nn.Dropout(0.5))
+    teacher, x = Teacher(encoder, nn.Identity(), 0.9, 1.0).train(), 3 + torch.randn(64, 4)
+    found = teacher.encoder(x)
+    assert torch.equal(found, teacher.encoder(x)) and bool((found != 0).all())
+    assert float(found.mean(0).abs().max()) < 1e-5, "batch norm is by the batch"
+    assert float(teacher.encoder[1].running_mean.abs().max()) > 0
+    assert not torch.equal(found, teacher.eval().encoder(x)), "in evaluation it is by running statistics"
+
+
+@pytest.mark.parametrize(
+    "objective", ["byol", "moco", "moco_v3", "dino", "ibot", "ijepa", "data2vec", "data2vec_image", "data2vec2"]
+)
+def test_no_objectives_teacher_is_in_training_mode(objective):
+    """Except for batch norm, whichever objective owns it."""
+    owner = build(tiny(objective)).objective.train()
+    training = [module for module in owner.teacher.modules() if module.training]
+    assert all(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in training)
+    assert bool(training) == (objective in ("byol", "moco", "moco_v3"))
