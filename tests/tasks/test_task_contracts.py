@@ -48,11 +48,16 @@ class AdaptedRun(Run):
         return self.adapted_weights
 
 
+def build_task(config: dict):
+    """One function for all tests, as `ready` keeps what it built by it."""
+    return build_adapt(config, Run(Path(config["run"])))
+
+
 @pytest.fixture(params=TASKS)
 def objective(request, monkeypatch) -> str:
     for module in (contracts, precision, waits):
         monkeypatch.setattr(module, "tiny", tiny_task)
-    monkeypatch.setattr(contracts, "build", lambda config: build_adapt(config, Run(Path(config["run"]))))
+    monkeypatch.setattr(contracts, "build", build_task)
     monkeypatch.setattr(contracts, "Run", AdaptedRun)
     monkeypatch.setattr(contracts, "modality_of", kind_of)
     monkeypatch.setattr(contracts, "of_rows", rows)
