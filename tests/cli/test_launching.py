@@ -58,12 +58,15 @@ def test_what_cannot_run_is_refused_in_one_line(words, said, sslzoo, sinfo):
     assert code == 2 and not out and len(err) == 1 and said.split(" — ")[0] in err[0]
 
 
-def test_a_port_in_use_is_said(sslzoo):
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])  # Linux has all of 127.0.0.0/8
+def test_a_port_in_use_is_said(sslzoo, host):
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        code, _, err = sslzoo("launch", "--by", "torchrun", "--port", port, "--dry-run", *RUN)
+        words = ["launch", "--by", "torchrun", "--port", port, "--dry-run"]
+        assert sslzoo(*words, "--host", "192.0.2.1", *RUN)[0] == 0, "another machine's is not checked"
+        code, _, err = sslzoo(*words, "--host", host, *RUN)
     assert code == 1 and err == [f"sslzoo: port {port} is in use on this machine: choose another --port"]
 
 
