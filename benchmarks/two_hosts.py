@@ -1,8 +1,8 @@
 """Two network namespaces of this machine as two hosts: each with a name and an address of its own, and a link between them
 that can be cut. Their traffic stays on this machine.
 
-A namespace lasts as long as the shell in it, which ends with its standard input: nothing is left of the hosts when this process
-ends, in whatever way.
+A host lasts as long as the shell in it, which is the first process of a process namespace and ends with its standard input:
+when this process ends, in whatever way, the system ends the shell and with it all that was started on the host.
 """
 
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 ADDRESSES = {"host-a": "10.77.0.1", "host-b": "10.77.0.2"}
 LINK = "link0"  # the network device of each host
 SPACES = ("--net", "--uts", "--mount")  # network, host name, and /etc/hosts
+PROCESSES = ("--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def refused() -> str:
@@ -25,7 +26,7 @@ def refused() -> str:
         if shutil.which(tool) is None:
             return f"network namespaces need {tool}, which is not there"
     pair = ("ip", "link", "add", "one", "type", "veth", "peer", "name", "other")
-    tried = subprocess.run(["unshare", *SPACES, *pair], capture_output=True, text=True, check=False)
+    tried = subprocess.run(["unshare", *SPACES, *PROCESSES, *pair], capture_output=True, text=True, check=False)
     return f"network namespaces are not permitted here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -36,13 +37,17 @@ class Host:
         self.name, self.address, self.started = name, ADDRESSES[name], list[subprocess.Popen]()
         begin = f"hostname {name} && mount --bind '{names}' /etc/hosts && ip link set lo up && echo ready && read _"
         self.shell = subprocess.Popen(
-            ["unshare", *SPACES, "sh", "-c", begin], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ["unshare", *SPACES, *PROCESSES, "sh", "-c", begin],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.shell.stdout.readline() == "ready\n"
 
     def start(self, words: list[str], said: Path) -> subprocess.Popen:
         """Start a command on this host. said: a file to which its output is added."""
-        inside = ["nsenter", "--target", str(self.shell.pid), *SPACES, "env", "-C", os.getcwd(), *words]
+        spaces = [*SPACES, f"--pid=/proc/{self.shell.pid}/ns/pid_for_children"]
+        inside = ["nsenter", "--target", str(self.shell.pid), *spaces, "env", "-C", os.getcwd(), *words]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # of torchrun
         with open(said, "a") as file:
             process = subprocess.Popen(

@@ -67,3 +67,4 @@ def test_nothing_is_left_of_the_hosts(hosts, tmp_path, ended):
     else:
         a.shell.stdin.close()  # as the end of this process closes it
     assert a.shell.wait(30) == 1  # of `read`, at the end of its input
+    assert sleeper.wait(30) != 0
