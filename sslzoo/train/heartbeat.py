@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import torch.distributed as dist
+
 from sslzoo.run import Run, write_json
 from sslzoo.train.callback import StepCallback
 from sslzoo.train.throughput import Throughput
@@ -68,7 +70,10 @@ class Heartbeat(StepCallback):
 
     def on_exception(self, trainer, module, exception) -> None:
         # of messages alone: a rank that fails by itself makes the others wait, and they are not lost
-        if trainer.world_size > 1 and any(word in str(exception) for word in ("gloo", "NCCL", "Connection")):
+        broken = isinstance(exception, dist.DistError) or any(
+            word in str(exception) for word in ("gloo", "NCCL", "Connection")
+        )
+        if trainer.world_size > 1 and broken:
             end = time.monotonic() + 2  # a killed process closes its sockets before it has ended
             while not (found := self.missing(trainer)) and time.monotonic() < end:
                 time.sleep(0.05)

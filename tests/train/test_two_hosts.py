@@ -11,7 +11,7 @@ from test_faults import WORDS, until
 from sslzoo.run import Run
 
 ROOT = Path(__file__).parents[2]
-LOST = ("stands still", "gave no answer within trainer.rank_timeout")  # of the other host's rank
+LOST = ("stands still", "gave no answer within trainer.rank_timeout", "its host is lost")  # of the other host's rank
 
 
 @pytest.fixture
