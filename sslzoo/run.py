@@ -226,8 +226,10 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             move_into_place(beside, path)
         finally:
             os.close(held)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise UserError(f"cannot write {path}: {error} — what was there before is still there") from error
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError, by the place that it did not reach
+        why = "no room is left on the disk" if "unexpected pos" in str(error) else error
+        raise UserError(f"cannot write {path}: {why} — what was there before is still there") from error
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from sslzoo.disk import move_into_place, remove_unfinished
 from sslzoo.errors import ConfigError, UserError
@@ -48,6 +49,15 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         write_atomic(path, lambda p: p.write_bytes(b"x" * 5000))
     assert path.read_text() == "one"
     assert [p.name for p in path.parent.iterdir()] == ["file"], "nothing is left beside it"
+
+
+def test_torchs_word_for_a_full_disk_is_translated(tmp_path):
+    with (
+        small_disk(1000),
+        pytest.raises(UserError, match="cannot write .*weights: no room is left on the disk — what was"),
+    ):
+        write_atomic(tmp_path / "weights", lambda p: torch.save({"x": torch.zeros(5000)}, p))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
