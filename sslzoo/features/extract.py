@@ -105,23 +105,26 @@ class Writer:
         self.number = distributed.rank() + max(numbers, default=-1) + 1
         self.written: list[dict] = []
         self.pending: list[np.ndarray] = []
+        self.rows = self.bytes = 0  # of what is pending
         self.items: list[list[int]] = []  # of the file that is filled: place, start, rows, content
 
     def add(self, place: int, rows: np.ndarray, content: int) -> None:
         """The features of the item at `place`, and the hash of its content."""
-        self.items.append([place, sum(map(len, self.pending)), len(rows), content])
+        self.items.append([place, self.rows, len(rows), content])
         self.pending.append(rows.copy())  # a view would keep the whole padded batch alive
+        self.rows, self.bytes = self.rows + len(rows), self.bytes + rows.nbytes
 
     def flush(self, least: int = 0) -> None:
         """Write a file of what was added, if that is `least` bytes or more."""
-        if not self.pending or sum(rows.nbytes for rows in self.pending) < least:
+        if not self.pending or self.bytes < least:
             return
         rows, path = np.concatenate(self.pending), self.out / f"features-{self.number:05d}.{self.format}"
         write_atomic(path, lambda beside: FORMATS[self.format](beside, rows))
         # after the features: a file without its list is written again
         self.written.append({"file": path.name, "rows": len(rows), "sha256": sha256(path), "items": self.items})
         write_json(_list(path), self.written[-1])
-        self.pending, self.items, self.number = [], [], self.number + distributed.world_size()
+        self.pending, self.items, self.rows, self.bytes = [], [], 0, 0
+        self.number += distributed.world_size()
 
 
 def _begun(out: Path, settings: dict) -> dict | None:

@@ -125,9 +125,8 @@ class Rows:
         try:
             if not path.exists():
                 path.touch()
-            with open(
-                path, "wb" if fresh else "r+b"
-            ) as file:  # not through the map: a full disk is an error there, not a signal
+            # not through the map: a full disk is an error here, and a signal there
+            with open(path, "wb" if fresh else "r+b") as file:
                 file.seek(offset)
                 file.write(content)
         except OSError as error:

@@ -13,6 +13,7 @@ from sslzoo.nn.linear_cross_entropy import LinearCrossEntropy
 from sslzoo.nn.masked import indices, take
 from sslzoo.nn.metrics import choice_logs, target_rank
 from sslzoo.objectives.base import Loss, Objective
+from sslzoo.objectives.mask_token import with_mask_token
 
 
 class DiscreteBERT(Objective):
@@ -50,8 +51,7 @@ class DiscreteBERT(Objective):
         mask = self.mask(batch.row_seeds, lengths, ids.shape[1])
         at = indices(mask)
         tokens, lengths = encoder.project(ids, lengths)
-        here = mask.to(tokens.device, non_blocking=True)[..., None]
-        tokens = torch.where(here, self.mask_token.to(tokens.dtype), tokens)
+        tokens = with_mask_token(encoder, tokens, mask, self.mask_token)
         hidden = take(encoder.contextualize(tokens, lengths).last, at)
         return self.norm(F.gelu(self.dense(hidden))), take(ids, at), mask, lengths
 
