@@ -19,9 +19,9 @@ from sslzoo.adapt.search import rates, search
 from sslzoo.adapt.stages import train
 from sslzoo.adapt.submit import ALSO, also, planned, submit
 from sslzoo.adapt.teacher import pinned
-from sslzoo.errors import ConfigError
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
+from sslzoo.probe.leakage import checked_most
 from sslzoo.progress import bars
 from sslzoo.run import Run, checked_name, write_json
 from sslzoo.train.cluster import first_rank
@@ -92,10 +92,7 @@ def check_adapt(config: dict, run: Run, folder: Run, given: Collection[str] = ()
 
 def leakage_items(config: dict) -> int:
     """Take the setting out of a config, which a run does not depend on. Raises ConfigError."""
-    found = config.pop("leakage_items", LEAKAGE_ITEMS)
-    if type(found) is not int or found < 0:
-        raise ConfigError(f"leakage_items must be a number of items, 0 or more; got {found}")
-    return found
+    return checked_most(config.pop("leakage_items", LEAKAGE_ITEMS))
 
 
 def on_device(run: Run, name: str, device: str) -> tuple:

@@ -29,6 +29,7 @@ from sslzoo.train.optim import Optim
 from sslzoo.train.settings import Settings
 from sslzoo.train.validate import Validate
 
+ALL_LOST = "the loss of every rate in search.lr was not finite: search among lower ones"
 KEPT = 2**30  # bytes of encoded validation batches that are kept while the heads are evaluated, at most
 
 
@@ -200,7 +201,7 @@ class KeepBestOfRates(Validate):
         objective = module.objective
         self.lost = objective.lost.tolist()
         if all(self.lost):
-            raise UserError("the loss of every rate in search.lr was not finite: search among lower ones")
+            raise UserError(ALL_LOST)
         once = Remembering(module.encoder, KEPT)
         logs: dict[str, float] = {}
         for rate, keep, head, lost in zip(self.rates, self.each, objective.heads, self.lost, strict=True):
@@ -221,7 +222,7 @@ class KeepBestOfRates(Validate):
             if found is not None and (best is None or better(metric, found, score)):
                 best, score = place, found
         if best is None:
-            raise UserError("the loss of every rate in search.lr was not finite: search among lower ones")
+            raise UserError(ALL_LOST)
         return best
 
 

@@ -13,6 +13,7 @@ from sslzoo.features.device import chosen_device
 from sslzoo.features.store import FeatureCache
 from sslzoo.lock import sole_writer
 from sslzoo.probe.baselines import Baselines
+from sslzoo.probe.leakage import checked_most
 from sslzoo.probe.subject import ProbeSubject
 from sslzoo.progress import bars
 from sslzoo.run import Run, write_json
@@ -27,7 +28,9 @@ def run_probe(config: dict, choices: dict[str, str], given: Collection[str] = ()
     probe, device = build.make(config["probe"]), chosen_device(config["device"])
     build.make(settings["task"]).check_probed()  # fail before the run is looked up
     run = Run.find(config["run"], Path(str(config["root"])))
-    subject = _subject(run.folder.resolve(), _identity(run), device, _cache_gb(config), _leakage_items(config))
+    subject = _subject(
+        run.folder.resolve(), _identity(run), device, _cache_gb(config), checked_most(config["leakage_items"])
+    )
     node, changed = agreeing_task(settings["task"], subject.encoder, subject.data, config, given)
     task = build.make(node)
     if "task.name" not in given:
@@ -54,13 +57,6 @@ def _subject(folder: Path, identity: tuple[str, ...], device: str, cache_gb: flo
     untrained, _ = build.load_encoder(Run(folder), untrained=True)
     encoders = {"pretrained": encoder, "untrained": untrained}
     return ProbeSubject(encoders, data, folder, device, FeatureCache(cache_gb), leakage_items)
-
-
-def _leakage_items(config: dict) -> int:
-    found = config["leakage_items"]
-    if not build.fits(found, int) or found < 0:
-        raise ConfigError(f"leakage_items must be a number of items, 0 or more; got {found}")
-    return int(found)
 
 
 def _cache_gb(config: dict) -> float:

@@ -1,12 +1,14 @@
 """What a task's test items have in common with what was learned from before: items of the pretraining set, by content,
 and speakers of the task's train."""
 
+from typing import Any
+
 import numpy as np
 
 from sslzoo.data.base import Data, Split
 from sslzoo.data.content import item_hashes
 from sslzoo.data.text_splits import TextBlocks
-from sslzoo.errors import UserError
+from sslzoo.errors import ConfigError, UserError
 from sslzoo.probe.splits import Pool
 from sslzoo.progress import Progress
 
@@ -29,6 +31,13 @@ def leakage(pool: Pool, parts: dict[str, np.ndarray], pretrained_on: Data, progr
         if test:
             found["speakers"] = [len(test & train), len(test)]
     return {**found, "said": _told(found)}
+
+
+def checked_most(leakage_items: Any) -> int:
+    """The setting `leakage_items`, `most` of `leakage`. Raises ConfigError."""
+    if type(leakage_items) is not int or leakage_items < 0:
+        raise ConfigError(f"leakage_items must be a number of items, 0 or more; got {leakage_items}")
+    return leakage_items
 
 
 def _items(pool: Pool, places: np.ndarray, pretrained_on: Data, progress: Progress, most: int) -> dict:
