@@ -24,12 +24,6 @@ OLD = Path(__file__).parent / "old_runs"
 RUNS = sorted(path.name for path in OLD.iterdir())
 
 
-@pytest.fixture(autouse=True)
-def tiny_sets(monkeypatch):
-    """Their data is of the tests' own module, which they could not yet say."""
-    monkeypatch.setenv("SSLZOO_ALLOW", "tiny_sets")
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_run_gives_the_same_features(name):
     encoder, data = build.load_encoder(Run(OLD / name))
