@@ -72,13 +72,15 @@ class LMBFF(Full):
         ask, tokenizer = asking(encoder, objective.language_model), data.tokenizer
         train, dev = (labelled(data, part) for part in ("train", "valid"))
         tokens = [several[0][0] for several in objective.verbalizer.tokens]
+        given = torch.tensor([tokens])
         words, template = [several[0] for several in objective.verbalizer.words], tokenizer.template
         if what == "template":
-            tried: list[tuple[str, float, float]] = []  # template, accuracy on train and on dev
+            tried: list[tuple[str, float, float]] = []  # template, score on train and on dev
             for text in search.templates(ask, tokenizer, template.names, train, tokens, self.beam, data.max_tokens):
                 of = Template(text, template.names)
                 on_train, on_dev = (
-                    accuracy(at_masks(ask, tokenizer, of, part, data.max_tokens), tokens, part) for part in (train, dev)
+                    float(search.zero_shot(at_masks(ask, tokenizer, of, part, data.max_tokens), part.labels, given)[0])
+                    for part in (train, dev)
                 )
                 tried.append((text, on_train, on_dev))
             best = sorted(sorted(tried, key=lambda one: -one[1])[: self.finalists], key=lambda one: -one[2])
@@ -97,7 +99,7 @@ class LMBFF(Full):
 
 
 def labelled(data: Supervised, part: str) -> Labelled:
-    """The texts and class numbers of a part of a task."""
+    """The texts and labels of a part of a task."""
     split, names = data.labelled_items(part), {id(one): name for name, one in data.pool.splits.items()}
     assert isinstance(data.data, TextData)  # a prompt is applied to no other
     items: list[tuple[str, ...]] = []
@@ -129,7 +131,3 @@ def at_masks(ask: Ask, tokenizer: Any, template: Template, part: Labelled, max_t
     """Log-probabilities [N, V] at the mask of each item's prompt."""
     rows, _ = template.encode(tokenizer, part.items, [[MASK]] * len(part.items), max_tokens)
     return ask(rows, [int(np.flatnonzero(row == MASK)[0]) for row in rows])
-
-
-def accuracy(log_probs: Tensor, tokens: Sequence[int], part: Labelled) -> float:
-    return float((log_probs[:, list(tokens)].argmax(1).numpy() == part.labels).mean())

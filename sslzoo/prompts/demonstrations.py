@@ -16,16 +16,18 @@ from sslzoo.data.base import MASK, PAD, Batch
 from sslzoo.data.loader import ordered_loader
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.prompts.language_model import LanguageModel
-from sslzoo.prompts.objectives import PromptClassification
+from sslzoo.prompts.objectives import PromptClassification, PromptRegression, PromptTask
 from sslzoo.prompts.prompt import Prompt
+from sslzoo.prompts.verbalizer import word_numbers
 
-MOST = 5000  # labelled items to draw demonstrations from: few by nature, as all are in memory and in every checkpoint
+MOST = 10_000  # labelled items to draw demonstrations from: few by nature, as all are in memory and in every checkpoint
 
 
 @dataclass
 class Bank:
     """The training items as demonstrations, in host memory: prompts with the label's word at the mask, ids [N, T]
-    without the tokens that begin a text, lengths [N], class numbers [N], sentence vectors [N, D] of length 1."""
+    without the tokens that begin a text, lengths [N], numbers of the labels [N] (see `word_numbers`), sentence vectors
+    [N, D] of length 1."""
 
     ids: Tensor
     lengths: Tensor
@@ -33,18 +35,19 @@ class Bank:
     vectors: Tensor
 
 
-class DemonstratedClassification(PromptClassification):
-    """`PromptClassification` whose input is the prompt and, after it, a demonstration of each class c (section 6.1):
+class Demonstrated(PromptTask):
+    """A `PromptTask` whose input is the prompt and, after it, a demonstration of each label c (section 6.1):
 
     T(x) + T~(x_1, y_1) + ... + T~(x_C, y_C)
 
     with T~ the template with the label's word at its mask. A demonstration is drawn anew for each row and step, from
-    the share `nearest` of its class's training items that are most like the row by cosine of sentence vectors (section
-    6.2; here the pooled vectors of the run's own encoder, frozen, of the prompts) and never the row itself. In
-    evaluation, the logits of `sets` draws are averaged.
+    the share `nearest` of its label's training items that are most like the row by cosine of sentence vectors (section
+    6.2; here the pooled vectors of the run's own encoder, frozen, of the prompts) and never the row itself. An
+    evaluation averages over `sets` draws.
     """
 
     demonstrated = True
+    group: str  # of the items that demonstrate a label, for messages
 
     def __init__(
         self,
@@ -77,10 +80,10 @@ class DemonstratedClassification(PromptClassification):
                 f"demonstrations are drawn from few labelled items, {MOST:,} at most, and train has {items:,}: set "
                 "task.shots=16"
             )
-        labels = torch.from_numpy(split.labels)
+        labels = torch.from_numpy(word_numbers(split.labels))
         if (few := int(labels.bincount(minlength=len(words)).min())) < 2:
             raise UserError(
-                f"a class has {few} items in train: a demonstration of it needs another than the row itself"
+                f"a {self.group} has {few} items in train: a demonstration of it needs another than the row itself"
             )
         rows, vectors = [torch.empty(0)] * items, torch.zeros(items, self.bank.vectors.shape[1])
         for batch in ordered_loader(split, 4096):
@@ -137,14 +140,38 @@ class DemonstratedClassification(PromptClassification):
         inputs = ids.to(batch.inputs.device, non_blocking=True)
         return replace(batch, inputs=inputs, host_inputs=ids, lengths=torch.tensor([len(row) for row in rows]))
 
-    def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
+    def scores(self, encoder: nn.Module, batch: Batch) -> Tensor:
         pools = self.pools(batch)
         if self.training:
-            return self.scores(encoder, self.with_demonstrations(batch, pools, batch.row_seeds))
+            return super().scores(encoder, self.with_demonstrations(batch, pools, batch.row_seeds))
         # the same demonstrations whenever the same text is asked about
         texts = [crc32(ids[:n].numpy().tobytes()) for ids, n in zip(batch.ids, batch.lengths.tolist(), strict=True)]
         found = []
         for number in range(self.sets):
             seeds = rng.fold_in(torch.tensor(texts), torch.full((len(texts),), number))
-            found.append(self.scores(encoder, self.with_demonstrations(batch, pools, seeds)))
-        return torch.stack(found).mean(0)
+            found.append(super().scores(encoder, self.with_demonstrations(batch, pools, seeds)))
+        return self.averaged(torch.stack(found))
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        """The scores [B, C] of an evaluation, of those of each set of demonstrations [S, B, C]."""
+        raise NotImplementedError
+
+
+class DemonstratedClassification(Demonstrated, PromptClassification):
+    """`PromptClassification` with demonstrations. In evaluation, the logits of the sets are averaged."""
+
+    group = "class"
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        return scores.mean(0)
+
+
+class DemonstratedRegression(Demonstrated, PromptRegression):
+    """`PromptRegression` with two demonstrations: an item that is not above the median of train's values, with the word
+    of the lower pole, and one that is, with that of the upper (section 3, footnote on regression). In evaluation, the
+    predicted values of the sets are averaged."""
+
+    group = "half of the values"
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        return scores.float().log_softmax(2).exp().mean(0).log()  # values are linear in the probabilities

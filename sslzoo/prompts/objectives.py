@@ -1,6 +1,7 @@
 """Prompting: a task as a question to the run's own language model, without new parameters (Gao et al. 2021,
 2012.15723, section 4)."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,7 +34,7 @@ from sslzoo.tasks.regression import NumberTask
 class PromptTask(TaskObjective):
     """Scores of a task's words at the mask of a prompt. The data's items are prompts (see `Prompt.applied`).
 
-    language_model: the head of the run's own objective, which is trained further. classes: what the words stand for.
+    language_model: the head of the run's own objective, which is trained further.
     """
 
     modalities = ("text",)
@@ -42,11 +43,11 @@ class PromptTask(TaskObjective):
     pretrained = ("language_model",)
     tokens: Tensor | None
 
-    def __init__(self, encoder: Any, data: Any, language_model: LanguageModel, prompt: Prompt, classes: list[str]):
+    def __init__(self, encoder: Any, data: Any, language_model: LanguageModel, prompt: Prompt):
         super().__init__()
         self.metric = data.task.metric
         self.language_model = language_model
-        self.verbalizer: Verbalizer = prompt.verbalizer(classes, data.tokenizer)
+        self.verbalizer: Verbalizer = prompt.verbalizer(self.meanings(data, prompt), data.tokenizer)
         self.masks = data.tokenizer.masks
         if language_model.causal and not data.tokenizer.template.ends_with_mask:
             raise ConfigError(
@@ -57,6 +58,10 @@ class PromptTask(TaskObjective):
         self.words = words
         tokens = torch.tensor([ids[0] for ids in words]) if self.masks == 1 else None
         self.register_buffer("tokens", tokens, persistent=False)
+
+    def meanings(self, data: Any, prompt: Prompt) -> list[str]:
+        """The names of what the prompt's words stand for, in order."""
+        raise NotImplementedError
 
     def scores(self, encoder: nn.Module, batch: Batch) -> Tensor:
         """The score of each label's words [B, C]. Words of one token: their logits (2012.15723, eq. 1 and 2). Of
@@ -94,8 +99,8 @@ class PromptClassification(PromptTask, ClassTask):
 
     kinds = ("classification",)
 
-    def __init__(self, encoder: Any, data: Any, language_model: LanguageModel, prompt: Prompt):
-        super().__init__(encoder, data, language_model, prompt, data.classes)
+    def meanings(self, data: Any, prompt: Prompt) -> list[str]:
+        return data.classes
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
         return self.scores(encoder, batch)
@@ -152,10 +157,13 @@ class PromptRegression(PromptTask, NumberTask):
     kinds = ("regression",)
 
     def __init__(self, encoder: Any, data: Any, language_model: LanguageModel, prompt: Prompt):
-        self.low, self.high = poles = _poles(prompt, data)
-        names = prompt.labels if prompt.labels is not None else [f"{pole:g}" for pole in poles]
-        super().__init__(encoder, data, language_model, prompt, names)
+        super().__init__(encoder, data, language_model, prompt)
         self.verbalizer.check_single("a regression")
+
+    def meanings(self, data: Any, prompt: Prompt) -> list[str]:
+        """The poles, which it sets."""
+        self.low, self.high = poles = _poles(prompt, data)
+        return [f"{pole:g}" for pole in poles] if prompt.labels is None else prompt.labels
 
     def logits(self, encoder: nn.Module, batch: Batch) -> Tensor:
         """[B, 1]: y."""
@@ -176,7 +184,7 @@ def _poles(prompt: Prompt, data: Any) -> tuple[float, float]:
         low, high = map(float, found or ())
     except (TypeError, ValueError):
         low = high = 0.0
-    if not low < high:
+    if not (low < high and math.isfinite(high - low)):
         raise ConfigError(
             "a regression by a prompt lies between two values that have a word each: set prompt.labels=['0','5'], the "
             f"lower one first, and two prompt.words; got labels {found}"

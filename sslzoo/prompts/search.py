@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslzoo.data.base import MASK, SPECIALS
 from sslzoo.data.tokenizer import Tokenizer
 from sslzoo.errors import UserError
+from sslzoo.prompts.verbalizer import word_numbers
 
 COMBINATIONS = 200_000  # assignments of words to classes that are tried, at most
 SPANS = ((1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (0, 1), (0, 2))  # tokens before and after the mask
@@ -21,7 +22,7 @@ Ask = Callable[[Sequence[np.ndarray], Sequence[int]], Tensor]
 
 @dataclass
 class Labelled:
-    """Items of a task: their texts, one or two each, and class numbers [N]."""
+    """Items of a task: their texts, one or two each, and labels [N]: class numbers (int64) or values (float)."""
 
     items: list[tuple[str, ...]]
     labels: np.ndarray
@@ -31,15 +32,17 @@ def label_words(
     train: Tensor, train_labels: np.ndarray, dev: Tensor, dev_labels: np.ndarray, allowed: np.ndarray, per_class: int,
     finalists: int,
 ) -> list[tuple[tuple[int, ...], float, float]]:  # fmt: skip
-    """(a token for each class, accuracy on train, accuracy on dev), best first (section 5.1): of each class's
+    """(a token for each class, `zero_shot` on train, the same on dev), best first (section 5.1): of each class's
     `per_class` tokens with the highest mean log-probability over its training items, the `finalists` assignments with
-    the highest zero-shot accuracy on train, ordered by that on dev. Ties: by the log-probabilities.
+    the highest zero-shot score on train, ordered by that on dev. Ties: by the log-probabilities. Of values, the classes
+    are two: see `word_numbers`.
 
     train, dev [N, V]: log-probabilities at the mask. allowed, bool [V]: tokens that may stand for a class.
     """
-    classes = int(train_labels.max()) + 1
+    numbers = word_numbers(train_labels)
+    classes = int(numbers.max()) + 1
     count = max(1, min(per_class, int(COMBINATIONS ** (1 / classes) + 1e-9)))
-    means = torch.stack([train[torch.from_numpy(train_labels == c)].mean(0) for c in range(classes)])
+    means = torch.stack([train[torch.from_numpy(numbers == c)].mean(0) for c in range(classes)])
     means[:, torch.from_numpy(~allowed)] = -torch.inf
     tokens = means.topk(min(count, int(allowed.sum())), 1).indices
     found = []
@@ -53,17 +56,26 @@ def label_words(
         )
     words = torch.tensor(found)
     likely = sum((means[c, words[:, c]] for c in range(classes)), torch.zeros(len(words))).numpy()
-    right = np.concatenate([_accuracies(train, train_labels, part) for part in words.split(5000)])
+    right = np.concatenate([zero_shot(train, train_labels, part) for part in words.split(5000)])
     best = np.lexsort((-likely, -right))[:finalists]
-    on_dev = _accuracies(dev, dev_labels, words[torch.from_numpy(best)])
+    on_dev = zero_shot(dev, dev_labels, words[torch.from_numpy(best)])
     order = best[np.lexsort((-likely[best], -right[best], -on_dev))]
     scores = dict(zip(best.tolist(), on_dev.tolist(), strict=True))
     return [(found[i], float(right[i]), scores[i]) for i in order.tolist()]
 
 
-def _accuracies(log_probs: Tensor, labels: np.ndarray, words: Tensor) -> np.ndarray:
-    """The accuracy [M] of each assignment of tokens to classes, words [M, C]."""
-    return (log_probs[:, words].argmax(2) == torch.from_numpy(labels)[:, None]).float().mean(0).numpy()
+def zero_shot(log_probs: Tensor, labels: np.ndarray, words: Tensor) -> np.ndarray:
+    """The score [M] of each assignment of tokens to labels, words [M, C], without training: accuracy or, of values,
+    Pearson's correlation with the upper word's share of the two words' probability (0 if either is constant).
+
+    log_probs [N, V]: at the mask of each item. labels [N]: see `Labelled`.
+    """
+    if labels.dtype.kind != "f":
+        return (log_probs[:, words].argmax(2) == torch.from_numpy(labels)[:, None]).float().mean(0).numpy()
+    upper = (log_probs[:, words[:, 1]] - log_probs[:, words[:, 0]]).double().sigmoid()
+    values = torch.from_numpy(labels).double()
+    upper, values = upper - upper.mean(0), values - values.mean()
+    return nn.functional.cosine_similarity(upper, values[:, None], dim=0).numpy()
 
 
 def whole_words(tokenizer: Tokenizer) -> np.ndarray:
@@ -84,7 +96,7 @@ def templates(
     words: a token for each class. room: tokens of a row, at most.
     """
     texts = [[ids.tolist() for ids in tokenizer.encode_apart(list(item))] for item in train.items]
-    given = [words[label] for label in train.labels]
+    given = [words[number] for number in word_numbers(train.labels)]
     around = [(0, 1)] if len(names) == 2 else [(0, None), (None, 0)]
     found: dict[str, None] = {}
     for left, right in around:

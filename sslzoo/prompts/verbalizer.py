@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sslzoo.data.base import SPECIALS
 from sslzoo.data.tokenizer import Tokenizer
-from sslzoo.errors import ConfigError, nearest
+from sslzoo.errors import ConfigError, UserError, nearest
 
 Tokens = tuple[int, ...]  # the ids of a word
 
@@ -56,6 +58,23 @@ def tokens_of(words: Sequence[Sequence[str]], tokenizer: Tokenizer, spaced: bool
                 )
         found.append([tuple(ids.tolist()) for ids in encoded])
     return found
+
+
+def word_numbers(labels: np.ndarray) -> np.ndarray:
+    """The number of the label whose words each training item is an example of, int64 [N]: its class; of values, 1 for
+    those above their median and 0 for the others (2012.15723, section 3, footnote on regression).
+
+    labels [N]: class numbers (int64) or values (float). Raises UserError if no value is above the median.
+    """
+    if labels.dtype.kind != "f":
+        return labels
+    above = labels > np.median(labels)
+    if not above.any():
+        raise UserError(
+            f"none of train's {len(labels):,} values is above their median, {np.median(labels):g}, and each of the two "
+            "words needs examples: choose more items, or others"
+        )
+    return above.astype(np.int64)
 
 
 def in_order(given: Sequence, labels: Sequence[str] | None, classes: Sequence[str]) -> list:

@@ -1,11 +1,13 @@
 """Demonstrations: whose they are, how they are drawn, and what an evaluation makes of them."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from test_contracts import batch_of, ready
-from tiny_tasks import tiny_run, tiny_task
+from tiny_tasks import TASKS, tiny_run, tiny_task
 
 from sslzoo import rng
 from sslzoo.adapt import lm_bff
@@ -14,22 +16,37 @@ from sslzoo.data.base import CLS, MASK, SEP
 from sslzoo.data.loader import read_rows
 from sslzoo.data.sampler import Rows
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.prompts.objectives import PromptTask
+from sslzoo.prompts.verbalizer import word_numbers
 
 ROWS = [3, 0, 7, 12, 5, 30]
 
 
+def made(task: str):
+    with pytest.MonkeyPatch.context() as patch:
+        run = tiny_run(TASKS[task][0], "text")
+        patch.setattr("test_contracts.build", lambda config: build_adapt(config, run))
+        return ready(tiny_task(task))
+
+
 @pytest.fixture(scope="module")
 def job():
-    with pytest.MonkeyPatch.context() as patch:
-        run = tiny_run("tiny_reviews", "text")
-        patch.setattr("test_contracts.build", lambda config: build_adapt(config, run))
-        return ready(tiny_task("text-demonstrated"))
+    return made("text-demonstrated")
+
+
+@pytest.fixture(scope="module")
+def of_values():
+    return made("text-poles-demonstrated")
+
+
+def batch_of_rows(job):
+    rows = torch.tensor(ROWS).numpy()
+    return read_rows(job.data.split("train"), Rows(rows, rng.derive_row_seeds(0, 1, rows=rows)))
 
 
 @pytest.fixture
 def batch(job):
-    rows = torch.tensor(ROWS).numpy()
-    return read_rows(job.data.split("train"), Rows(rows, rng.derive_row_seeds(0, 1, rows=rows)))
+    return batch_of_rows(job)
 
 
 def demonstrated(job, batch, seeds):
@@ -153,3 +170,76 @@ def test_too_few_and_too_many_to_draw_from(job, monkeypatch):
         job.objective.prepare(40, 5, 0)
     with pytest.raises(ConfigError, match="lm_bff asks by a prompt, and Classification does not"):
         lm_bff.LMBFF().check(type("Classification", (), {}))
+
+
+def test_values_are_demonstrated_by_their_halves(of_values):
+    """One that is not above train's median with the word of the lower pole, then one above it with the upper's."""
+    job, batch = of_values, batch_of_rows(of_values)
+    bank, split = job.objective.bank, job.data.split("train")
+    above = split.labels > np.median(split.labels)
+    assert bank.labels.tolist() == above.tolist() and 0 < above.sum() < len(above)
+    low, high = (int(ids[0]) for ids in job.data.tokenizer.encode_apart(["low", "high"]))
+    for ids, upper in zip(bank.ids.tolist(), above, strict=True):
+        assert (high if upper else low) in ids and MASK not in ids
+    for _, places in demonstrated(job, batch, batch.row_seeds):
+        for upper, some in zip([False, True], places, strict=True):
+            assert some and {bool(above[i]) for i in some} == {upper}
+
+
+def test_the_loss_of_values_is_the_divergence_of_the_observed_mixture(of_values):
+    """2012.15723, eq. 4, row by row in float64: of the prompts with demonstrations, not of the prompts alone."""
+    job, batch = of_values, batch_of_rows(of_values)
+    encoder, objective = job.encoder.eval(), job.objective.eval()
+    objective.training = True  # demonstrations are drawn for training, without dropout
+    with torch.no_grad():
+        loss = objective(encoder, batch, 0)
+        whole = objective.with_demonstrations(batch, objective.pools(batch), batch.row_seeds)
+        last = encoder(whole.inputs, whole.lengths).last
+        scores = objective.language_model(encoder, last[whole.ids == MASK], objective.tokens).double().tolist()
+        alone = PromptTask.scores(objective, encoder, batch)
+    slow = 0.0
+    for (lower, upper), y in zip(scores, batch.targets["label"].double().tolist(), strict=True):
+        p, q = 1 / (1 + math.exp(lower - upper)), y / 5
+        for observed, predicted in ((q, p), (1 - q, 1 - p)):
+            slow += observed * math.log(observed / predicted) if observed else 0.0
+    assert float(loss.value) == pytest.approx(slow / len(ROWS), rel=1e-5) and loss.count == len(ROWS)
+    assert not torch.allclose(alone.double(), torch.tensor(scores, dtype=torch.float64), atol=1e-4)
+
+
+def test_an_evaluation_of_values_is_their_mean_over_sets(of_values):
+    objective, encoder = of_values.objective.eval(), of_values.encoder.eval()
+    torch.manual_seed(0)
+    sets = 8 * torch.randn(16, 3, 2)
+    values = objective.low + (objective.high - objective.low) * sets.double().softmax(2)[:, :, 1].mean(0)
+    found = objective.averaged(sets).softmax(1)[:, 1]
+    assert torch.allclose(objective.low + (objective.high - objective.low) * found.double(), values, atol=1e-5)
+    batch = batch_of_rows(of_values)
+    with torch.no_grad():
+        predicted = objective.predict(encoder, batch)
+    assert objective.predict(encoder, batch) == predicted and all(0 < y < 5 for y in predicted)
+
+
+def test_halves_of_values():
+    assert word_numbers(np.array([1.0, 4.0, 2.0, 2.5], np.float32)).tolist() == [0, 1, 0, 1]
+    assert word_numbers(np.array([2, 0, 1])).tolist() == [2, 0, 1], "classes are what they are"
+    with pytest.raises(UserError, match="none of train's 3 values is above their median, 5, and each of the two words"):
+        word_numbers(np.array([1.0, 5.0, 5.0]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        (["prompt.words=[low]"], r"prompt.words has 1 for 2 labels \(0, 5\): every label needs a word"),
+        (["prompt.words=[low,good,high]"], r"prompt.words has 3 for 2 labels \(0, 5\): every label needs a word"),
+        (
+            ["prompt.labels=['0','3','5']", "prompt.words=[low,good,high]"],
+            "lies between two values that have a word each",
+        ),
+        (["prompt.labels=['0','inf']"], "lies between two values that have a word each: set prompt.labels="),
+        (["prompt.words=[low,low]"], "'low' stands for 0 and for 5: give each label words of its own"),
+    ],
+)
+@pytest.mark.parametrize("task", ["text-poles", "text-poles-demonstrated"])
+def test_a_table_of_other_than_two_words_for_values(task, overrides, match):
+    with pytest.raises(ConfigError, match=match):
+        build_adapt(tiny_task(task, "prompt.template='{text} {mask}'", *overrides), tiny_run("tiny_ratings", "text"))

@@ -167,6 +167,7 @@ def test_a_head_goes_by_the_tasks_kind():
     found = {task: with_head([f"task={task}", "method=prompt"])[-1] for task in ("sst2", "stsb")}
     assert found == {"sst2": "head=prompt_classification", "stsb": "head=prompt_regression"}
     assert with_head(["task=stsb", "method=zero_shot"])[-1] == "head=zero_shot_regression"
+    assert with_head(["task=stsb", "method=lm_bff"])[-1] == "head=lm_bff_regression"
     with pytest.raises(
         ConfigError, match="method=prompt is for tasks of classification or regression, and this one is"
     ):

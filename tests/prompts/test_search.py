@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from conftest import compose
-from tiny_tasks import PROMPT, tiny_run
+from tiny_tasks import PROMPT, tiny_run, tiny_task
 
 from sslzoo.adapt import lm_bff
 from sslzoo.adapt.command import run_adapt
@@ -45,6 +45,28 @@ def test_label_words_are_the_best_of_all_assignments():
     for w, right, on_dev in found:
         assert w in words and right == pytest.approx(accuracy(train, w)) and on_dev == pytest.approx(accuracy(dev, w))
     assert [on_dev for *_, on_dev in found] == sorted((on_dev for *_, on_dev in found), reverse=True)
+
+
+def test_words_of_values_are_those_of_the_highest_correlation():
+    """With the upper word's share; the likeliest words are those of either half of train."""
+    torch.manual_seed(0)
+    values = np.array([0.5, 4.0, 1.5, 5.0, 2.0, 3.0, 0.0], np.float32)
+    train, dev = torch.randn(7, 12).log_softmax(1), torch.randn(7, 12).log_softmax(1)
+    found = label_words(train, values, dev, values, np.ones(12, bool), 5, 6)
+    tops = [
+        train[torch.from_numpy((values > 2.0) == upper)].mean(0).topk(5).indices.tolist() for upper in (False, True)
+    ]
+
+    def correlation(log_probs, words):
+        pairs = np.exp(log_probs.double().numpy()[:, list(words)])
+        return float(np.corrcoef(pairs[:, 1] / pairs.sum(1), values)[0, 1])
+
+    scores = {w: correlation(train, w) for w in itertools.product(*tops) if len(set(w)) == 2}
+    assert sorted(on_train for _, on_train, _ in found) == pytest.approx(sorted(scores.values())[-6:])
+    for words, on_train, on_dev in found:
+        assert (on_train, on_dev) == pytest.approx((scores[words], correlation(dev, words)))
+    assert [on_dev for *_, on_dev in found] == sorted((on_dev for *_, on_dev in found), reverse=True)
+    assert search.zero_shot(torch.zeros(3, 4), values[:3], torch.tensor([[0, 1]])).tolist() == [0.0], "a constant"
 
 
 def test_classes_that_share_their_words():
@@ -124,3 +146,14 @@ def test_what_is_found_is_kept_and_learned_by(tmp_path, monkeypatch):
     assert asked == ["template", "words", "words"]
     assert yaml.safe_load((folder.folder / "prompt.yaml").read_text()) == said
     assert json.loads(folder.result.read_text())["test"] == result["test"]
+
+
+def test_prompts_of_values_are_searched(monkeypatch):
+    monkeypatch.setattr(search, "SPANS", ((1, 0),))
+    config, run = tiny_task("text-poles-demonstrated"), tiny_run("tiny_ratings", "text")
+    for what in ("template", "words"):
+        found, rows = lm_bff.LMBFF(beam=2, per_class=4, finalists=5).searched(what, config, run)
+        assert found["labels"] == ["0", "5"] and len(set(found["words"])) == 2 and "{mask}" in found["template"]
+        assert found[what] == rows[0][what] != config["prompt"][what]
+        assert [row["dev"] for row in rows] == sorted((row["dev"] for row in rows), reverse=True)
+        assert all(-1 <= row[part] <= 1 for row in rows for part in ("train", "dev"))
