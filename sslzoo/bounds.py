@@ -9,7 +9,7 @@ COUNTS = (  # at least 1
     r"depths?|heads|dim|\w+_dim|hidden|width|bottleneck|channels|entries|clusters|negatives|groups|kernel|patch|queue|"
     r"r|n_mels|stack|splits|ahead|epochs|length|frames|vocab_size|max_tokens|sample_rate|accumulate|min_count|hidden_steps"
 )
-SHARES = r"dropout|\w+_dropout|layer_drop|label_smoothing"  # from 0 to less than 1
+SHARES = r"dropout|\w+_dropout|layer_drop|drop_path|label_smoothing"  # from 0 to less than 1
 CHANCES = r"random|zero|noisy|mix"  # from 0 to 1
 ABOVE = r"temperature|eps|trust|gumbel|hop_ms|win_ms|max_gb|seconds|max_seconds|scale_from|std|hidden_lr"  # above 0
 

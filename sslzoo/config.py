@@ -160,6 +160,7 @@ LATER = {
     "max_units_per_rank": None,
     "profile": False,
     "mixing": None,
+    "drop_path": 0.0,
 }  # settings added after `fingerprint`, with the former behaviour's values
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sslzoo import distributed, rng
 from sslzoo.errors import UserError
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.finite import FiniteCheck
 
 _NOTHING = 50  # steps without any target, after which a run ends
@@ -62,7 +63,8 @@ class Pretrain(L.LightningModule):
         torch.manual_seed(rng.derive_seed(self.seed, "dropout", step, self.global_rank, *words))
         for trunk in self.layer_dropping:
             trunk.layer_drop_seed = rng.derive_seed(self.seed, "layer drop", step)
-        loss = self.objective(self.encoder, batch, step)
+        with rows_of(batch.row_seeds):
+            loss = self.objective(self.encoder, batch, step)
         value, weight = self.weigh(loss)
         if self.part == 0:
             self.logged, self.sums, self.features, self.items = {}, [], None, batch.index[:8].tolist()

@@ -22,6 +22,7 @@ from sslzoo.build import build, write_config
 from sslzoo.data.loader import IGNORE, read_rows
 from sslzoo.data.sampler import StepSampler
 from sslzoo.errors import ConfigError, UserError
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.pretrain import Pretrain
 from sslzoo.report import visualizations
 from sslzoo.run import Run
@@ -81,7 +82,8 @@ def still(job):
 def gradients(job, batch, step: int = 3):
     """The loss and the gradients as the trainer has them before it averages over ranks."""
     module = Pretrain(job.encoder, job.objective, job.optim, 0, 10)
-    loss = job.objective(job.encoder, batch, step)
+    with rows_of(batch.row_seeds):
+        loss = job.objective(job.encoder, batch, step)
     value, weight = module.weigh(loss)
     value.backward()
     names, logs = module.reduce(loss, weight)

@@ -21,7 +21,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
     "augment": {"nn", "distributed", "data.base"},
     "encoders": {"nn", "data.base", "weights"},
     "objectives": {"nn", "distributed", "augment", "data.base", "encoders.base"},
-    "pretrain": {"distributed", "nn.finite"},
+    "pretrain": {"distributed", "nn.drop_path", "nn.finite"},
     "train": {"pretrain", "nodes", "data", "encoders.base", "encoders.transformer", "nn", "distributed"},
     "features": {"data", "distributed", "encoders", "nn", "build"},
     "probe": {

@@ -74,12 +74,18 @@ class Block(nn.Module):
         causal: bool,
         before: LayerKV | None = None,
         angles: Angles | None = None,
+        branch_scale: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Attention`."""
+        """As `Attention`; branch_scale: of the residual branches of attention and MLP, [B, 2, 1 or T], see `TrunkState`."""
         mixed, k, v = self.attention(self.attention_norm(x) if self.pre else x, mask, causal, before, angles)
         mixed = mixed if self.attention_scale is None else mixed * self.attention_scale
-        x = x + self.drop(mixed)
+        x = x + scaled(self.drop(mixed), branch_scale, 0)
         if self.pre:
-            return x + self.drop(self.mlp(self.mlp_norm(x))), k, v
+            return x + scaled(self.drop(self.mlp(self.mlp_norm(x))), branch_scale, 1), k, v
         x = self.attention_norm(x)
-        return self.mlp_norm(x + self.drop(self.mlp(x))), k, v
+        return self.mlp_norm(x + scaled(self.drop(self.mlp(x)), branch_scale, 1)), k, v
+
+
+def scaled(branch: Tensor, scale: Tensor | None, number: int) -> Tensor:
+    """A residual branch [B, T, D] times its scale, `number` of [B, 2, 1 or T], in the branch's precision."""
+    return branch if scale is None else (branch * scale[:, number, :, None]).to(branch.dtype)

@@ -1,11 +1,14 @@
 """ConvNeXt (Liu et al. 2022, 2201.03545): one vector per image, and one per stage."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslzoo.encoders.base import Encoded, Encoder
 from sslzoo.errors import ConfigError
+from sslzoo.nn.drop_path import branch_scales
 from sslzoo.nn.images import to_float
 from sslzoo.nn.linear import Linear
 
@@ -31,11 +34,13 @@ class Block(nn.Module):
         self.up, self.down = Linear(dim, 4 * dim), Linear(4 * dim, dim)
         self.scale = nn.Parameter(torch.full((dim,), layer_scale))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, branch_scale: Tensor | None = None) -> Tensor:
+        """branch_scale: what the residual branch is multiplied with, [B, 1, 1, 1], None for 1."""
         if self.downsample is not None:
             x = self.downsample(x)
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        return x + (self.down(F.gelu(self.up(y))) * self.scale).permute(0, 3, 1, 2)
+        y = (self.down(F.gelu(self.up(y))) * self.scale).permute(0, 3, 1, 2)
+        return x + (y if branch_scale is None else (y * branch_scale).to(y.dtype))
 
 
 class ConvNeXt(Encoder):
@@ -44,7 +49,9 @@ class ConvNeXt(Encoder):
     is `pooled`.
 
     depths, dims: blocks and channels of each stage. stem: kernel and stride of the first convolution, 4 for large images
-    and 1 or 2 for those of 32 pixels. Unlike in the paper, no blocks are dropped in training (stochastic depth).
+    and 1 or 2 for those of 32 pixels. drop_path: the probability of dropping the last block's residual branch in training,
+    each item's by itself; from 0 at the first block it grows linearly (stochastic depth; section A.1: 0.1 for ConvNeXt-T
+    supervised on ImageNet).
     """
 
     modality = "image"
@@ -58,6 +65,7 @@ class ConvNeXt(Encoder):
         dims: list[int] = [96, 192, 384, 768],  # noqa: B006
         stem: int = 4,
         layer_scale: float = 1e-6,
+        drop_path: float = 0.0,
         eps: float = 1e-6,
         channels: int = 3,
         mean: list[float] = [0.5, 0.5, 0.5],  # noqa: B006
@@ -71,7 +79,7 @@ class ConvNeXt(Encoder):
             )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-        self.reads, self.depth = {"channels": channels}, len(depths)
+        self.reads, self.depth, self.drop_path = {"channels": channels}, len(depths), drop_path
         self.stem = nn.Sequential(nn.Conv2d(channels, dims[0], stem, stem), ChannelNorm(dims[0], eps))
         widths = [width for width, depth in zip(dims, depths, strict=True) for _ in range(depth)]
         before = [dims[0], *widths]
@@ -98,8 +106,11 @@ class ConvNeXt(Encoder):
             )
         x = self.stem(x)
         found = [x.mean((2, 3))]
-        for number, block in enumerate(self.blocks):
-            x = block(x)
+        scales: Sequence[Tensor | None] = [None] * len(self.blocks)
+        if self.training and self.drop_path:
+            scales = branch_scales(x, self.drop_path, len(self.blocks)).unbind(1)
+        for number, (block, scale) in enumerate(zip(self.blocks, scales, strict=True)):
+            x = block(x, None if scale is None else scale[..., None])
             if number in self.ends:
                 found.append(x.mean((2, 3)))
         found[-1] = self.norm(found[-1])

@@ -45,7 +45,8 @@ class TrunkState:
     """The state between blocks. x: [B, T, D]. lengths: [B], on the CPU. mask: bool [B or 1, 1, 1 or T, S + T], True
     where a query attends, None for full (or causal) attention. prefix, cache: keys and values before the tokens, a
     `LayerKV` per block. new_kv: keys and values of the blocks so far, if there is a cache. angles: of rotary positions,
-    see `RotaryPosition`. local_mask, local_angles: those of blocks with windowed attention."""
+    see `RotaryPosition`. local_mask, local_angles: those of blocks with windowed attention. branch_scales: what each
+    block's two residual branches are multiplied with, float32 [B, depth, 2, 1 or T] (`nn.drop_path`), None for 1."""
 
     x: Tensor
     lengths: Tensor
@@ -56,6 +57,7 @@ class TrunkState:
     angles: Angles | None = None
     local_mask: Tensor | None = None
     local_angles: Angles | None = None
+    branch_scales: Tensor | None = None
 
     def select(self, rows: Tensor) -> "TrunkState":
         """The state of a subset of rows, int64 [n] on the CPU."""
@@ -74,6 +76,7 @@ class TrunkState:
             local_mask=of_rows(self.local_mask),
             angles=_changed(self.angles, of_rows),
             local_angles=_changed(self.local_angles, of_rows),
+            branch_scales=of_rows(self.branch_scales),
             prefix=tuple(kv.select(here) for kv in self.prefix),
             cache=cache,
             new_kv=tuple(kv.select(here) for kv in self.new_kv),
@@ -101,6 +104,7 @@ class TrunkState:
             local_mask=cut(self.local_mask),
             angles=_changed(self.angles, lambda part: part[:, :, :longest]),
             local_angles=_changed(self.local_angles, lambda part: part[:, :, :longest]),
+            branch_scales=None if self.branch_scales is None else self.branch_scales[..., :longest],
         )
 
 

@@ -15,11 +15,12 @@ from torch.utils.checkpoint import checkpoint
 from sslzoo import rng
 from sslzoo.encoders.attention import window_mask
 from sslzoo.encoders.block import GATED, Block, norm_layer
-from sslzoo.encoders.conv_position import StackedConvPosition
+from sslzoo.encoders.conv_position import ConvPosition, StackedConvPosition
 from sslzoo.encoders.kv_cache import KVCache, LayerKV, TrunkState
 from sslzoo.encoders.ragged import joined, rows_apart
 from sslzoo.encoders.rotary import RotaryPosition
 from sslzoo.errors import ConfigError
+from sslzoo.nn.drop_path import branch_scales
 from sslzoo.nn.masked import host, padded, valid_mask
 from sslzoo.nn.places import gather_tokens, with_gaps
 from sslzoo.nn.positions import sinusoids
@@ -33,7 +34,9 @@ class Transformer(nn.Module):
 
     position: a module whose output is added to the tokens, after an objective's masking, or that rotates queries and
     keys (`RotaryPosition`); None if the front end adds positions. layer_drop: the probability of skipping a layer in
-    training (Fan et al. 2020). scale_residuals: whether the last weights of residual branches are initialised
+    training (Fan et al. 2020). drop_path: the probability of dropping a residual branch of the last block in training, each
+    item's by itself; from 0 at the first block it grows linearly (stochastic depth, 1603.09382; `nn.drop_path`).
+    scale_residuals: whether the last weights of residual branches are initialised
     1 / sqrt(2 depth) as large, so that the sum of the branches does not grow with depth (GPT-2, section 2.3). init:
     initialisation of linear layers, "normal" with standard deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier",
     uniform (MAE's reference). input_norm: whether the input is normalised, by the trunk's norm if post-norm, by the
@@ -62,6 +65,7 @@ class Transformer(nn.Module):
         attention_dropout: float = 0.0,
         activation_dropout: float = 0.0,
         layer_drop: float = 0.0,
+        drop_path: float = 0.0,
         causal: bool = False,
         eps: float = 1e-5,
         init_std: float = 0.02,
@@ -87,8 +91,11 @@ class Transformer(nn.Module):
             raise ConfigError(f"window must be an even number of tokens, half of them on either side, got {window}")
         if global_every < 0:
             raise ConfigError(f"global_every must be at least 0, for no layer that looks at all, got {global_every}")
+        if drop_path and depth < 2:
+            raise ConfigError("drop_path is 0 at the first block, and depth=1 has no other: set drop_path=0")
         self.dim, self.depth, self.causal, self.layer_drop, self.pre = dim, depth, causal, layer_drop, norm == "pre"
         self.position, self.window, self.global_every, self.head_dim = position, window, global_every, dim // heads
+        self.drop_path = drop_path
         if isinstance(position, RotaryPosition):
             position.turned(self.head_dim)  # raises ConfigError for unsuitable head sizes
         self.prefix: nn.Module | None = None
@@ -183,7 +190,10 @@ class Transformer(nn.Module):
         if self.position is not None and not isinstance(self.position, RotaryPosition):
             x = x + self.added(x, lengths, place, given)
         x = self.drop(x if self.pre else self.norm(x))
-        return TrunkState(x, lengths, mask, tuple(prefix), cache, (), angles, local_mask, local_angles)
+        scales = (
+            branch_scales(x, self.drop_path, self.depth, 2, documents) if self.training and self.drop_path else None
+        )
+        return TrunkState(x, lengths, mask, tuple(prefix), cache, (), angles, local_mask, local_angles, scales)
 
     def added(self, x: Tensor, lengths: Tensor, start: int, positions: Tensor | None) -> Tensor:
         """What `position` adds to tokens [B, T, D], padding zeroed. Where some were dropped it sees zeros instead."""
@@ -214,10 +224,11 @@ class Transformer(nn.Module):
         call = layer.forward if self.compiled and not self.training else layer
         whole = self.looks_at_all(number)
         mask, angles = (state.mask, state.angles) if whole else (state.local_mask, state.local_angles)
+        scale = None if state.branch_scales is None else state.branch_scales[:, number]
         if self.recompute and torch.is_grad_enabled() and state.cache is None:
-            x, k, v = checkpoint(call, state.x, mask, self.causal, before, angles, use_reentrant=False)
+            x, k, v = checkpoint(call, state.x, mask, self.causal, before, angles, scale, use_reentrant=False)
         else:
-            x, k, v = call(state.x, mask, self.causal, before, angles)
+            x, k, v = call(state.x, mask, self.causal, before, angles, scale)
         if state.cache is None:
             return replace(state, x=x)
         kv = LayerKV(k, v) if layer_kv is None else layer_kv.followed_by(k, v)
@@ -257,24 +268,6 @@ class Transformer(nn.Module):
             apart = [self(tokens[i : i + 1, :n], lengths[i : i + 1], *given[i]) for i, n in enumerate(rows)]
             return [joined(layer, size) for layer in zip(*apart, strict=True)]
         return self.run(self.prepare(tokens, lengths, positions=positions, documents=documents))[0]
-
-
-class ConvPosition(nn.Module):
-    """wav2vec 2.0's relative position: a grouped convolution over time, weight-normalised, then GELU
-    (Baevski et al. 2020, section 2, after Mohamed et al. 2019)."""
-
-    def __init__(self, dim: int, kernel: int = 128, groups: int = 16):
-        super().__init__()
-        if dim % groups:
-            raise ConfigError(f"ConvPosition: dim={dim} is not divisible by groups={groups}")
-        conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
-        nn.init.normal_(conv.weight, std=2 * (1 / (kernel * dim)) ** 0.5)
-        nn.init.zeros_(conv.bias)
-        self.conv = nn.utils.parametrizations.weight_norm(conv, dim=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D], padding zeroed -> [B, T, D]."""
-        return F.gelu(self.conv(x.transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)
 
 
 class SinePosition(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sslzoo.encoders.base import Encoded, Frontend
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.errors import ConfigError
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.masked import host, valid_mask
 from sslzoo.nn.mel import slaney_banks
 from sslzoo.nn.positions import sinusoids
@@ -79,6 +80,7 @@ class WhisperEncoder(SequenceEncoder):
 
     def contextualize(self, tokens: Tensor, lengths: Tensor, *args, **more) -> Encoded:
         chunks = tokens.unflatten(1, (-1, self.chunk)).flatten(0, 1)
-        encoded = super().contextualize(chunks, torch.full((len(chunks),), self.chunk), *args, **more)
+        with rows_of(copies=len(chunks) // max(1, len(tokens))):
+            encoded = super().contextualize(chunks, torch.full((len(chunks),), self.chunk), *args, **more)
         hidden = [h.reshape(tokens.shape) for h in encoded.hidden]
         return replace(encoded, hidden=hidden, lengths=lengths, pooled=self.pooled(hidden[-1], lengths))

@@ -11,7 +11,8 @@ from sslzoo.interop.configs import config_of, nested, node_of
 from sslzoo.interop.family import Family
 
 # settings that say how weights are begun or trained, not what they compute
-UNHEARD = ("dropout", "attention_dropout", "activation_dropout", "layer_drop", "init", "init_std", "scale_residuals")
+NOISE = ("dropout", "attention_dropout", "activation_dropout", "layer_drop", "drop_path")
+UNHEARD = (*NOISE, "init", "init_std", "scale_residuals")
 SHOWN = 3  # differences in a message
 
 

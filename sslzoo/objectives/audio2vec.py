@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sslzoo import rng
 from sslzoo.errors import ConfigError
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.masked import indices
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
@@ -19,10 +20,12 @@ def slices(features: Tensor, first: Tensor, size: int) -> Tensor:
     return features[torch.arange(len(features), device=features.device)[:, None, None], at]
 
 
-def encode(encoder, parts: Tensor) -> Tensor:
-    """The pooled vectors [B, S, D] of slices [B, S, size, C], each seen by itself."""
+def encode(encoder, parts: Tensor, seeds: Tensor) -> Tensor:
+    """The pooled vectors [B, S, D] of slices [B, S, size, C], each seen by itself. seeds: int64 [B], of their items."""
     lengths = torch.full((parts.shape[0] * parts.shape[1],), parts.shape[2])
-    return encoder.contextualize(*encoder.project(parts.flatten(0, 1), lengths)).pooled.unflatten(0, parts.shape[:2])
+    with rows_of(seeds, copies=parts.shape[1]):
+        encoded = encoder.contextualize(*encoder.project(parts.flatten(0, 1), lengths))
+    return encoded.pooled.unflatten(0, parts.shape[:2])
 
 
 class Audio2Vec(Objective):
@@ -73,7 +76,11 @@ class Audio2Vec(Objective):
         middle = parts[:, self.context : self.context + 1]
         around = torch.cat([parts[:, : self.context], parts[:, self.context + 1 :]], dim=1)
         given, asked = (around, middle) if self.middle else (middle, around)
-        return rows, asked, self.head(encode(encoder, given).flatten(1)).float().view(asked.shape)
+        return (
+            rows,
+            asked,
+            self.head(encode(encoder, given, batch.row_seeds[rows]).flatten(1)).float().view(asked.shape),
+        )
 
     def forward(self, encoder, batch, step: int) -> Loss:
         rows, asked, predicted = self.predict(encoder, batch)
@@ -120,7 +127,7 @@ class TemporalGap(Objective):
         first = torch.cat([start + turn * apart, start + (1 - turn) * apart], dim=1)
         parts = slices(features[rows.to(features.device, non_blocking=True)], first[rows], self.size)
         share = (apart[rows, 0] / self.furthest).to(features.device, non_blocking=True)
-        return parts, share, self.head(encode(encoder, parts).flatten(1)).float()[:, 0]
+        return parts, share, self.head(encode(encoder, parts, batch.row_seeds[rows]).flatten(1)).float()[:, 0]
 
     def forward(self, encoder, batch, step: int) -> Loss:
         _, share, logits = self.predict(encoder, batch)

@@ -14,6 +14,7 @@ from sslzoo.augment.base import Views
 from sslzoo.data.base import maskable
 from sslzoo.errors import ConfigError
 from sslzoo.nn.conv_decoder import ConvDecoder
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.health import token_std
 from sslzoo.nn.masked import indices, masked_mean, take, valid_mask
 from sslzoo.nn.places import gather_tokens, kept_places, spread_tokens
@@ -115,7 +116,8 @@ class Data2Vec2(Objective):
         first = torch.arange(self.prefix).expand(len(places), -1)
         positions = torch.cat([first, self.prefix + places], dim=1)  # on the host
         visible = gather_tokens(tokens, positions.to(device, non_blocking=True))
-        hidden = encoder.contextualize(visible, kept + self.prefix, positions=positions).last
+        with rows_of(copies=many):
+            hidden = encoder.contextualize(visible, kept + self.prefix, positions=positions).last
         whole = spread_tokens(hidden[:, self.prefix :], places.to(device, non_blocking=True), size)
         noise = self.noise * rng.normal(seeds, "decoder noise", size, whole.shape[2], device=device)
         whole = torch.where(mask.to(device, non_blocking=True)[..., None], noise, whole)

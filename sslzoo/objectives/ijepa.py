@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sslzoo.augment.base import Views
 from sslzoo.augment.masking import check_mask
 from sslzoo.errors import ConfigError
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.linear import Linear
 from sslzoo.nn.masked import masked_mean, valid_mask
 from sslzoo.nn.positions import sinusoids_2d
@@ -84,7 +85,8 @@ class IJEPA(Objective):
         seen = (self.predictor_embed(context) + self.places[at]).repeat_interleave(blocks, 0)
         asked = (self.mask_token + self.places[prefix + targets]).flatten(0, 1).to(seen.dtype)
         # what is asked comes first, so that padding is at the end
-        hidden = self.predictor(torch.cat([asked, seen], dim=1), size + lengths.repeat_interleave(blocks))[-1]
+        with rows_of(copies=blocks):
+            hidden = self.predictor(torch.cat([asked, seen], dim=1), size + lengths.repeat_interleave(blocks))[-1]
         predictions = self.predictor_proj(hidden[:, :size]).float().unflatten(0, (-1, blocks))
         return predictions, targets, masked_mean(context, valid_mask(lengths, at.shape[1], context.device))
 

@@ -10,6 +10,7 @@ from sslzoo import rng
 from sslzoo.augment.image_views import gray
 from sslzoo.augment.tiles import check_tile
 from sslzoo.errors import ConfigError
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.heads import mlp
 from sslzoo.nn.images import to_float
 from sslzoo.nn.metrics import choice_logs
@@ -106,7 +107,8 @@ class Jigsaw(Objective):
         tiles = self.normalized(tiles).flatten(0, 1)
         if self.size != self.tile:
             tiles = F.interpolate(tiles, self.size, mode="bilinear", align_corners=False)
-        pooled = encoder(tiles, batch.lengths.repeat_interleave(TILES)).pooled
+        with rows_of(copies=TILES):
+            pooled = encoder(tiles, batch.lengths.repeat_interleave(TILES)).pooled
         return pooled, self.head(pooled.reshape(len(batch.inputs), -1)).float()
 
     def forward(self, encoder, batch, step: int) -> Loss:

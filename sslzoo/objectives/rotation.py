@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslzoo.nn.drop_path import rows_of
 from sslzoo.nn.metrics import choice_logs
 from sslzoo.objectives.base import MOST_ROWS, Loss, Objective
 
@@ -37,7 +38,8 @@ class Rotation(Objective):
 
     def forward(self, encoder, batch, step: int) -> Loss:
         images, angles = self.rotated(batch)
-        logits = self.head(encoder(images, batch.lengths.repeat_interleave(ANGLES)).pooled)
+        with rows_of(copies=ANGLES):
+            logits = self.head(encoder(images, batch.lengths.repeat_interleave(ANGLES)).pooled)
         logs = partial(choice_logs, logits, angles, chance=1 / ANGLES)
         return Loss(F.cross_entropy(logits.float(), angles), len(images), logs)
 

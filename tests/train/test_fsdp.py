@@ -89,6 +89,17 @@ def test_sharded_ranks_step_as_one_with_such_an_optimiser(optim, tmp_path, monke
         assert torch.allclose(first["state"][name].float(), x.float(), atol=3e-4), name
 
 
+def test_sharded_ranks_drop_the_branches_that_one_drops(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pretrain, "global_step", 0)
+    config = tiny("bert", *of_rows("bert", 9), "+encoder.trunk.drop_path=0.6", "optim=sgd", "optim.lr=0.01")
+    first, second = on_two_ranks(lambda rank: two_steps(config, rank, 2), tmp_path)
+    one = two_steps(config)
+    assert_equal(first, second)
+    assert first["losses"] == pytest.approx(one["losses"], rel=1e-4, abs=1e-5)
+    for name, x in one["state"].items():
+        assert torch.allclose(first["state"][name].float(), x.float(), atol=1e-4, rtol=1e-3), name
+
+
 def test_what_sharding_cannot_do_is_said():
     with pytest.raises(ConfigError, match="trainer=fsdp computes in bf16 or 32 bits: set trainer.precision=bf16"):
         Settings(strategy="fsdp", devices=2, precision="fp16", accelerator="cpu")
