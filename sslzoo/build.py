@@ -275,8 +275,8 @@ def with_defaults(node):
 
 def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
     """Write the config of a new run; for an existing run, raise ConfigError if its config differs in settings that are
-    not `free`. Settings of trainer, optimiser, encoder, objective, data or task that were added since the run began count
-    as their defaults. Data may have moved while a run is unfinished: `train.items` holds it to the same items."""
+    not `free`. Settings of trainer, optimiser, encoder, objective, data, task or method that were added since the run
+    began count as their defaults. Data may have moved while a run is unfinished: `train.items` holds it to the same items."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:
@@ -284,7 +284,7 @@ def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
                 f"{run.folder} was begun by an older sslzoo, whose checkpoints cannot be continued — "
                 "choose another name=… or delete it"
             )
-        growing = "trainer", "optim", "encoder", "objective", "data", "task"
+        growing = "trainer", "optim", "encoder", "objective", "data", "task", "method"
         old, new = (
             {k: with_defaults(v) if k in growing else v for k, v in saved.items()}
             for saved in ({k: v for k, v in c.items() if k != "logger"} for c in (compat.translate(written), config))

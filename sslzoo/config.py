@@ -160,8 +160,8 @@ LATER = {
     "max_units_per_rank": None,
     "profile": False,
     "mixing": None,
-    "drop_path": 0.0,
-}  # settings added after `fingerprint`, with the former behaviour's values
+    "drop_path": (0.0, None),  # of an encoder, of fine-tuning
+}  # settings added after `fingerprint`, with the former behaviour's value, or a tuple of such values
 
 
 ONE_RANK = {"devices": 1, "nodes": 1, "strategy": "auto"}
@@ -171,7 +171,8 @@ def without_later(node):
     """A plain config without the settings in `LATER` that have the values given there."""
     if not isinstance(node, dict):
         return node
-    return {k: without_later(v) for k, v in node.items() if k not in LATER or v != LATER[k]}
+    former = {k: v if isinstance(v, tuple) else (v,) for k, v in LATER.items()}
+    return {k: without_later(v) for k, v in node.items() if v not in former.get(k, ())}
 
 
 def fingerprint(config: dict, ranks: bool = True) -> str:

@@ -213,3 +213,25 @@ def test_a_frozen_trunk_gives_the_gradients_of_a_whole_one():
     assert few.keys() < all_.keys()
     for name, grad in few.items():
         assert torch.allclose(grad, all_[name], atol=1e-6), name
+
+
+def test_fine_tuning_has_a_stochastic_depth_of_its_own():
+    """Else it has that of pretraining."""
+    method = node_of("full")
+    assert method.pop("drop_path") is None
+    assert build.make(method)(small(drop_path=0.3)).trunk.drop_path == 0.3
+    method["drop_path"] = 0.5
+    encoder = build.make(method)(small(drop_path=0.3))
+    assert encoder.trunk.drop_path == 0.5 and encoder.training
+    ids, lengths = torch.arange(40 * 7).view(40, 7) % 30, torch.full((40,), 7)
+    one, other = (encoder(ids, lengths).last for _ in range(2))
+    dropped = (one != other).flatten(1).any(1)
+    assert 0 < dropped.sum() < 40, "of a row two branches, half of the time"
+    assert torch.equal(said(encoder), said(small()))
+
+
+def test_an_encoder_without_blocks_has_no_stochastic_depth(own, sslzoo):  # noqa: F811
+    run = own("tiny_resnet")
+    words = [f"run={run.folder}", "task=image_class", "objective.features=pooled", "method.drop_path=0.1"]
+    code, _, err = sslzoo("adapt", "--config-dir", str(Path(__file__).parents[1] / "tiny"), *words)
+    assert code == 2 and len(err) == 1 and "(ResNet) is none: set method.drop_path=null" in err[0], err

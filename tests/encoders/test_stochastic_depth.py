@@ -13,6 +13,7 @@ from two_ranks import on_two_ranks
 
 from sslzoo import rng
 from sslzoo.build import build, check, write_config
+from sslzoo.config import fingerprint
 from sslzoo.encoders.convnext import ConvNeXt
 from sslzoo.encoders.transformer import Transformer
 from sslzoo.errors import ConfigError
@@ -204,6 +205,9 @@ def test_a_run_from_before_the_setting_goes_on(tmp_path):
     config["encoder"]["trunk"]["drop_path"] = 0.1
     with pytest.raises(ConfigError, match=r"encoder.trunk.drop_path: 0.0 -> 0.1"):
         write_config(run, config)
+    for later in ({"drop_path": None}, {"drop_path": 0.0}):
+        assert fingerprint({"method": {"size": 1, **later}}) == fingerprint({"method": {"size": 1}})
+    assert fingerprint({"method": {"drop_path": 0.1}}) != fingerprint({"method": {}})
 
 
 def test_what_cannot_be_is_said():
