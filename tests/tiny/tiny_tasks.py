@@ -39,6 +39,7 @@ TASKS = {  # encoder, method, a setting of the head, kind of task, label
     "text-cloze": ("tiny_reviews", "prompt", "prompt.words=[bad,good]", "classification", "label"),
     "text-demonstrated": ("tiny_reviews", "lm_bff", "prompt.words=[bad,good]", "classification", "label"),
     "text-poles": ("tiny_ratings", "prompt", "prompt.words=[low,high]", "regression", "label"),
+    "text-shared": ("tiny_text", "layer_sharing", "features=pooled", "classification", "label"),
     "text-poles-demonstrated": ("tiny_ratings", "lm_bff", "prompt.words=[low,high]", "regression", "label"),
 }
 TABLES = {  # runs with a language model, on a table of texts
@@ -68,6 +69,7 @@ SMALL = {  # further settings of the head and the task
         "objective.dropout=0.2",
         f"objective.augment={AUGMENT}",
     ],
+    "text-shared": ["method.groups=1"],
 }
 SYMBOLS = {"speech-letters": {"symbols": {"_target_": "sslzoo.data.transcripts.Characters"}, "metric": "cer"}}
 
