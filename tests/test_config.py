@@ -104,6 +104,23 @@ def test_groups_of_ones_own(sslzoo, tmp_path):
     assert "cell: gru" in sslzoo("pretrain", *at, "encoder=mine", "data=spoken")[1]
 
 
+@pytest.mark.parametrize("order", [("mine", "ours"), ("ours", "mine")], ids=" ".join)
+def test_several_folders_of_ones_own(sslzoo, tmp_path, order):
+    """Each of them adds to the groups, in a sweep too, whose jobs Hydra composes by itself."""
+    for path, text in {
+        "mine/optim/mine.yaml": "# mine\ndefaults:\n  - adamw\n  - _self_\n\nlr: 0.25\n",
+        "ours/data/ours.yaml": "# ours\ndefaults:\n  - digits\n  - _self_\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    words = [word for folder in order for word in ("--config-dir", folder)]
+    words += ["objective=rotation", "encoder=resnet_small", "data=ours", "optim=mine"]
+    code, out, err = sslzoo("pretrain", *words, "--cfg", "job")
+    assert code == 0 and "lr: 0.25" in out and "digits.Digits" in out, err
+    code, _, err = sslzoo("pretrain", *words, "--multirun", "seed=0,1", "optim.lr=far")
+    assert code == 2 and "optim.lr" in err[0] and "far" in err[0], "both options were found"
+
+
 def test_a_set_is_looked_for_where_paths_says(monkeypatch):
     monkeypatch.delenv("SSLZOO_DATA", raising=False)
     with pytest.raises(ConfigError, match=r"data.path is required: set data.path=…, or SSLZOO_DATA .* holds mnist/"):

@@ -5,10 +5,11 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sslzoo import allowed
 from sslzoo.cli import early, sweep
-from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders, use_folders, without_allowed
+from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders, folders_and_rest, use_folders, without_allowed
 from sslzoo.cli.help import composition, searched, table
 from sslzoo.cli.importing import with_imported
 from sslzoo.config import CONF, choices, explain, options
@@ -199,17 +200,25 @@ def held(name: str, overrides: list[str], folders: list[Path]) -> None:
 
 
 def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[Path], task, begun: list) -> None:
-    """Run Hydra's main. Raises ConfigError for errors before any job, while `begun` is empty, as the config is then
-    wrong: a file that is not yaml, or a group set to 3."""
+    """Run Hydra's main with the user's config folders, of which its own flag takes one alone. Raises ConfigError for errors
+    before any job, while `begun` is empty, as the config is then wrong: a file that is not yaml, or a group set to 3."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
+    import hydra._internal.utils as hydra_utils
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    saved_argv = sys.argv
-    sys.argv = [f"sslzoo {name}", *flags, *overrides]
+    def search_path(*of_main):
+        found = of_project(*of_main)
+        for folder in folders:
+            found.prepend("--config-dir", f"file://{folder.resolve()}", "schema")
+        return found
+
+    saved_argv, of_project = sys.argv, hydra_utils.create_automatic_config_search_path
+    sys.argv = [f"sslzoo {name}", *folders_and_rest(flags)[1], *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+        with patch.object(hydra_utils, "create_automatic_config_search_path", search_path):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
     except Exception as error:
         if begun and not isinstance(error, HydraException | OmegaConfBaseException):
             raise

@@ -42,12 +42,19 @@ OWN_GRAMMAR = r"""(?i:null)$|$|['"\[{]|(choice|range|interval|glob|sort|shuffle|
 
 def config_folders(argv: list[str]) -> list[Path]:
     """The user's config folders, from --config-dir and -cd."""
-    found = []
-    for place, word in enumerate(argv):
-        name, _, value = word.partition("=")
+    return folders_and_rest(argv)[0]
+
+
+def folders_and_rest(argv: list[str]) -> tuple[list[Path], list[str]]:
+    """(the user's config folders, the words without them)."""
+    folders, rest, words = [], [], iter(argv)
+    for word in words:
+        name, equal, value = word.partition("=")
         if name in ("--config-dir", "-cd"):
-            found.append(Path(value or (argv[place + 1] if place + 1 < len(argv) else ".")))
-    return found
+            folders.append(Path(value if equal else next(words, ".")))
+        else:
+            rest.append(word)
+    return folders, rest
 
 
 def use_folders(folders: list[Path]) -> None:

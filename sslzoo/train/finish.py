@@ -25,7 +25,8 @@ class GracefulStop(StepCallback):
     time limit): it gets the signal once the checkpoint is written, and queues the job again."""
 
     def __init__(self):
-        self.signal: int | None = None
+        self.signal: int | None = None  # of this process
+        self.stopped_by: int | None = None  # the signal, of any rank, by which all ranks stop
 
     def on_train_start(self, trainer, module) -> None:
         terminals = [number for number in (1, 2) if os.isatty(number)]
@@ -46,13 +47,13 @@ class GracefulStop(StepCallback):
         self.before = {number: signal.signal(number, note) for number in heard}
 
     def after_step(self, trainer, module) -> None:
-        asked = self.signal is not None
+        asked = self.signal or 0
         if trainer.world_size > 1:  # all ranks must stop at the same step
             if module.device.type != "cpu" and not module.logged:
                 return  # the reduction synchronises with the device
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+            asked = int(trainer.strategy.reduce(torch.tensor(asked, device=module.device), reduce_op="max"))
         if asked:
-            trainer.should_stop = True
+            self.stopped_by, trainer.should_stop = asked, True
 
     def on_train_end(self, trainer, module) -> None:
         for number, handler in self.before.items():

@@ -164,8 +164,8 @@ def fit(trainer: L.Trainer, module: Pretrain, loaders: Loaders, resume: Path | N
                 raise
             raise UserError(f"{heartbeat.lost}: the same command goes on from the last checkpoint") from error
     step, last = trainer.global_step, module.total_steps
-    if stop.signal is not None and not run.done:
-        raise Stopped(f"stopped by signal {stop.signal} at step {step}: the same command goes on from there")
+    if stop.stopped_by is not None and not run.done:
+        raise Stopped(f"stopped by signal {stop.stopped_by} at step {step}: the same command goes on from there")
     if not run.done and trainer.is_global_zero and step < last:
         raise Stopped(f"a callback stopped it at step {step} of {last}: the same command goes on")
 

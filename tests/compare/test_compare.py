@@ -485,14 +485,13 @@ def test_the_table_fills_as_runs_end(tmp_path):
 def test_a_comparison_by_a_launcher_ends_and_is_not_done_again(launcher, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher")
     own = tmp_path / "own"
-    shutil.copytree(TINY, own)
-    (own / "comparison").mkdir()
+    (own / "comparison").mkdir(parents=True)
     fixed = ["data=tiny_image", "encoder=tiny_resnet", "trainer.max_steps=2", "trainer.progress=false"]
     entries = {name: {"overrides": [f"objective={name}", *fixed], "tasks": []} for name in ("rotation", "simclr")}
     (own / "comparison" / "two.yaml").write_text(
         "# @package _global_\n" + json.dumps({"name": "two", "jobs": 2, "entries": entries})
     )
-    words = [sys.executable, "-m", "sslzoo", "compare", "--config-dir", str(own), "comparison=two"]
+    words = [sys.executable, "-m", "sslzoo", "compare", "--config-dir", str(own), "-cd", str(TINY), "comparison=two"]
     words += [f"root={tmp_path / 'runs'}", f"hydra/launcher={launcher}"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for _ in range(2):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ from test_contracts import assert_equal
 from torch.multiprocessing import ProcessRaisedException
 
 from sslzoo.build import build, write_config
-from sslzoo.errors import UserError
+from sslzoo.errors import Stopped, UserError
 from sslzoo.pretrain import Pretrain
 from sslzoo.run import Run, check_signed
 from sslzoo.train import launch
 from sslzoo.train.checkpoint import latest_checkpoint
+from sslzoo.train.finish import GracefulStop
 
 TWO = ["trainer=ddp", "trainer.strategy=ddp_fork", "trainer.accelerator=cpu", "trainer.devices=2"]
 
@@ -108,3 +111,24 @@ def test_a_nan_in_one_ranks_batch_stops_all_and_is_named(tmp_path, monkeypatch):
     assert said[0] == said[1] and "\n" not in said[0]
     assert f"at step 2 (rank 1: loss nan, batch of items {(tmp_path / 'items').read_text()}, …)" in said[0]
     assert not run.weights.exists() and latest_checkpoint(run).name == "step=00000002.ckpt"
+
+
+def test_a_signal_to_one_rank_stops_all_who_say_so(tmp_path, monkeypatch):
+    step = Pretrain.training_step
+
+    def signalled(self, batch, batch_idx):
+        if self.global_step == 1 and self.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    def note(self):
+        [stop] = [callback for callback in self.trainer.callbacks if isinstance(callback, GracefulStop)]
+        (tmp_path / f"rank{self.global_rank}").write_text(f"{self.global_step} {stop.stopped_by}")
+
+    monkeypatch.setattr(Pretrain, "training_step", signalled)
+    monkeypatch.setattr(Pretrain, "on_train_end", note)
+    run = Run(tmp_path / "run")
+    with pytest.raises(Stopped):
+        start(run, "mae", *TWO)
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == [f"2 {int(signal.SIGTERM)}"] * 2
+    assert latest_checkpoint(run).name == "step=00000002.ckpt"
