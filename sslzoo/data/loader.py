@@ -112,8 +112,9 @@ def train_loader(
     sampler = StepSampler(
         batching, lambda: split.cut_lengths, seed, start, stop, rank, world, smallest, parts, to_bucket, split.mixture
     )
-    lengths = split.cut_lengths
-    largest = max(-(-size // parts) * int(lengths[part].max()) for part, size in sampler.buckets)
+    largest = max(
+        -(-size // parts) * longest for size, longest in zip(sampler.batch_sizes, sampler.longest, strict=True)
+    )
     return _loader(split, sampler, workers, largest)
 
 

@@ -184,14 +184,18 @@ class StepSampler(Sampler[Rows]):
     ):
         self.mixture, self._batching, self._lengths = mixture, batching, lengths
         self._smallest = max(smallest, world) * parts
-        self.buckets = self._plan()
-        self.sizes = [int(self._now()[part].max()) if to_bucket else 0 for part, _ in self.buckets]
+        lengths, buckets = self._now(), self._plan()
+        self.batch_sizes = [size for _, size in buckets]
+        self.longest = [int(lengths[part].max()) for part, _ in buckets]  # units of the longest item of each bucket
+        self.sizes = self.longest if to_bucket else [0] * len(buckets)
         self.seed, self.start, self.stop, self.rank, self.world = seed, start, stop, rank, world
         self.parts = parts
-        batches = [len(part) // size for part, size in self.buckets]
-        self.ends = np.cumsum(batches)  # cumulative number of batches, bucket by bucket
+        # cumulative number of batches, bucket by bucket
+        self.ends = np.cumsum([len(part) // size for part, size in buckets])
         self.steps_per_epoch = int(self.ends[-1])
-        self._epoch, self._order, self._shuffled = -1, None, []
+        # the items of each bucket, and the order of batches, from the first batch on: workers that are forked before have
+        # no copy of them
+        self._epoch, self._order, self._members = -1, None, []
 
     def _now(self) -> np.ndarray:
         return self._lengths() if callable(self._lengths) else np.asarray(self._lengths)
@@ -205,14 +209,12 @@ class StepSampler(Sampler[Rows]):
     def _begin(self, epoch: int) -> None:
         """Shuffle the items within each bucket, and the order of batches."""
         if epoch != self._epoch:
-            if self._shuffled:
-                self.buckets, self._shuffled = [], []
-                self.buckets = self._plan()
-            self._shuffled = [part for part, _ in self.buckets]
+            self._members = []  # before others are there
+            self._members = [part for part, _ in self._plan()]
             if self.mixture is not None:
                 drawn = self.mixture.items(self.seed, epoch)
-                self._shuffled = [drawn[part] for part in self._shuffled]
-            for number, part in enumerate(self._shuffled):
+                self._members = [drawn[part] for part in self._members]
+            for number, part in enumerate(self._members):
                 rng.shuffle(part, self.seed, "items", epoch, number)
             self._order = np.arange(self.steps_per_epoch, dtype=np.int32)
             rng.shuffle(self._order, self.seed, "batches", epoch)
@@ -224,7 +226,7 @@ class StepSampler(Sampler[Rows]):
         self._begin(epoch)
         batch = int(self._order[place])
         bucket = int(np.searchsorted(self.ends, batch, side="right"))
-        members, size = self._shuffled[bucket], self.buckets[bucket][1]
+        members, size = self._members[bucket], self.batch_sizes[bucket]
         first = (batch - int(self.ends[bucket]) + len(members) // size) * size
         seeds = rng.derive_row_seeds(self.seed, step, rows=np.arange(size))
         # of the same bucket: of similar length
