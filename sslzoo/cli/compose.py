@@ -9,7 +9,15 @@ from unittest.mock import patch
 
 from sslzoo import allowed
 from sslzoo.cli import early, sweep
-from sslzoo.cli.flags import as_texts, check_blanks, check_flags, config_folders, folders_and_rest, use_folders, without_allowed
+from sslzoo.cli.flags import (
+    as_texts,
+    check_blanks,
+    check_flags,
+    config_folders,
+    folders_and_rest,
+    use_folders,
+    without_allowed,
+)
 from sslzoo.cli.help import composition, searched, table
 from sslzoo.cli.importing import with_imported
 from sslzoo.config import CONF, choices, explain, options
