@@ -70,9 +70,7 @@ class Heartbeat(StepCallback):
 
     def on_exception(self, trainer, module, exception) -> None:
         # of messages alone: a rank that fails by itself makes the others wait, and they are not lost
-        broken = isinstance(exception, dist.DistError) or any(
-            word in str(exception) for word in ("gloo", "NCCL", "Connection")
-        )
+        broken = isinstance(exception, dist.DistError) or any(word in str(exception) for word in BROKEN)
         if trainer.world_size > 1 and broken:
             end = time.monotonic() + 2  # a killed process closes its sockets before it has ended
             while not (found := self.missing(trainer)) and time.monotonic() < end:
@@ -107,6 +105,8 @@ class Heartbeat(StepCallback):
 
 
 STILL = 5 * Heartbeat.RANKS  # seconds without a mark
+# in the messages of torch and gloo where another rank no longer answers
+BROKEN = ("gloo", "NCCL", "Connection", "pair closure", "Timed out waiting", "Socket", "Broken pipe")
 
 
 def has_ended(process: int) -> bool:

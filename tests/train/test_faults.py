@@ -152,6 +152,7 @@ def test_a_rank_that_has_ended_is_told_from_one_that_has_not():
 
 @pytest.mark.parametrize("error, said", [
     ("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 15000ms for recv", "within trainer.rank_timeout"),
+    ("Application timeout caused pair closure", "within trainer.rank_timeout"),
     ("NCCL Watchdog caught collective operation timeout", "within trainer.rank_timeout"),
     ("[gloo/transport/tcp/pair.cc:534] Connection closed by peer", "connection to another rank broke"),
     ("shape mismatch", ""),
