@@ -32,7 +32,8 @@ def sslzoo(*words: str) -> None:
 
 
 def texts(data: str) -> Path:
-    """The sentences of the tasks' training tables, each once, as a table of one column; one in fifty is for validation."""
+    """The sentences of the tasks' training tables, each once, as a table of one column;
+    one in fifty is for validation."""
     found: dict[str, None] = {}
     for name, columns in GLUE.items():
         with open(Path(data) / "text" / "GLUE" / name / "train.tsv", encoding="utf-8", newline="") as file:

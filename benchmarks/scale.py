@@ -3,14 +3,15 @@
 Of each a listing as `sslzoo` keeps it is made in a temporary folder: real folders of a thousand files each, an
 index of names, lengths and labels, and no sound; a read gives silence. Then, in a process of its own, the set is
 opened as any other, and batches are made by `train_loader` with one worker. Memory is of /proc, so Linux alone, in
-MB. "own" is the proportional share of anonymous memory (Pss_Anon): what a process has allocated, with its part of what it
-shares with its forks, which private memory alone (USS) would leave out as long as a worker lives. The index is a mapped file:
-its pages are the machine's cache, are one for all ranks and workers, and may be dropped at any time; they are in the
-resident memory, which is also given.
+MB. "own" is the proportional share of anonymous memory (Pss_Anon): what a process has allocated, with its part of what
+it shares with its forks, which private memory alone (USS) would leave out as long as a worker lives. The index is a
+mapped file: its pages are the machine's cache, are one for all ranks and workers, and may be dropped at any time; they
+are in the resident memory, which is also given.
 
 With --of shards the set lies in shards of ten thousand items each (sparse files), which are read.
 
-    python benchmarks/scale.py [--of folder|shards] [--items 10000,1000000,10000000] [--out benchmarks/results/scale.json]
+    python benchmarks/scale.py [--of folder|shards] [--items 10000,1000000,10000000]
+                               [--out benchmarks/results/scale.json]
 """
 
 import argparse
@@ -188,8 +189,8 @@ def measure(root: Path) -> dict[str, float]:
 
 
 def over_an_epoch(split) -> tuple[float, float]:
-    """A process's own MB after it has drawn the first `EARLY` items of an epoch, and after all; one in `SEEN` is read. As in
-    training, in batches of alike lengths."""
+    """A process's own MB after it has drawn the first `EARLY` items of an epoch, and after all; one in `SEEN` is read.
+    As in training, in batches of alike lengths."""
     from sslzoo.data.sampler import BySeconds, StepSampler
 
     batching = BySeconds(60.0)

@@ -30,8 +30,8 @@ def weights() -> dict[str, Tensor]:
 
 
 class Resemblyzer(Encoder):
-    """Three LSTM layers over the power of 40 mel bands (GE2E, 1710.10467). hidden: the bands, filled up with zeros, and each
-    layer's states, one every 10 ms; pooled: the embedding of a speaker, of norm 1, from the last state."""
+    """Three LSTM layers over the power of 40 mel bands (GE2E, 1710.10467). hidden: the bands, filled up with zeros, and
+    each layer's states, one every 10 ms; pooled: the embedding of a speaker, of norm 1, from the last state."""
 
     modality, prefix, depth, dim, feature_dim, stride = "speech", 0, LAYERS, DIM, MELS, HOP
     offers = frozenset({"tokens", "causal"})

@@ -4,8 +4,8 @@
 of transformers with random weights saved to a folder, and resemblyzer's encoder of speakers where that is installed
 (`pip install --no-deps resemblyzer`). Data sets that are not there are named in the table. The same command goes on.
 
-By default each task has a few hundred steps of small heads (`--scale small`), hours of two cores; `--scale tiny` shows in
-minutes that all of it runs; `--scale published` is for GPUs.
+By default each task has a few hundred steps of small heads (`--scale small`), hours of two cores; `--scale tiny` shows
+in minutes that all of it runs; `--scale published` is for GPUs.
 """
 
 import importlib.util

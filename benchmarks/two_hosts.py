@@ -1,8 +1,8 @@
-"""Two network namespaces of this machine as two hosts: each with a name and an address of its own, and a link between them
-that can be cut. Their traffic stays on this machine.
+"""Two network namespaces of this machine as two hosts: each with a name and an address of its own, and a link between
+them that can be cut. Their traffic stays on this machine.
 
-A host lasts as long as the shell in it, which is the first process of a process namespace and ends with its standard input:
-when this process ends, in whatever way, the system ends the shell and with it all that was started on the host.
+A host lasts as long as the shell in it, which is the first process of a process namespace and ends with its standard
+input: when this process ends, in whatever way, the system ends the shell and with it all that was started on the host.
 """
 
 import os

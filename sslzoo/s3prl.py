@@ -1,5 +1,5 @@
-"""An upstream of s3prl (github.com/s3prl/s3prl): this file's `UpstreamExpert` has the interface that its downstream tasks
-use, so that its own SUPERB runs on a run of sslzoo. Copy or import it as s3prl/upstream/sslzoo/expert.py, with a
+"""An upstream of s3prl (github.com/s3prl/s3prl): this file's `UpstreamExpert` has the interface that its downstream
+tasks use, so that its own SUPERB runs on a run of sslzoo. Copy or import it as s3prl/upstream/sslzoo/expert.py, with a
 hubconf.py of
 
     from sslzoo.s3prl import sslzoo_local
@@ -21,8 +21,8 @@ S3PRL_RATE = 16000  # Hz of the waves that s3prl gives
 
 
 class UpstreamExpert(nn.Module):
-    """ckpt: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/weights.md). Raises UserError for an encoder of
-    something else than speech at 16 kHz."""
+    """ckpt: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/weights.md). Raises UserError for an encoder
+    of something else than speech at 16 kHz."""
 
     def __init__(self, ckpt: str, model_config: str | None = None, root: str = "runs", **_: Any):
         super().__init__()

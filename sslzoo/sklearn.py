@@ -23,8 +23,8 @@ class Encoder(TransformerMixin, BaseEstimator):
     """A frozen encoder: items (waves, images, texts, paths of files; see `sslzoo.load`) -> float32 [N, D].
 
     run: a run's folder or name, or SOURCE:WHAT (`hf:FOLDER`, see docs/weights.md). layer: the layer whose mean over an
-    item's tokens is taken, 0 for the trunk's input, -1 for the last; None for the encoder's pooled vector. rate: samples
-    per second of waves in arrays, None for the encoder's own. root, device: see `sslzoo.load`.
+    item's tokens is taken, 0 for the trunk's input, -1 for the last; None for the encoder's pooled vector. rate:
+    samples per second of waves in arrays, None for the encoder's own. root, device: see `sslzoo.load`.
 
     `fit` learns nothing, it loads the encoder. A pickled one keeps these settings only, and loads it again when used.
     """
@@ -44,8 +44,8 @@ class Encoder(TransformerMixin, BaseEstimator):
         self.rate = rate
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the encoder and check the first item. Raises UserError if there is no such run, InputError (a ValueError)
-        or InputTypeError (a TypeError) for an item of another kind."""
+        """Load the encoder and check the first item. Raises UserError if there is no such run, InputError (a
+        ValueError) or InputTypeError (a TypeError) for an item of another kind."""
         self.encoder_ = sslzoo.load(self.run, root=self.root, device=self.device)
         self.n_features_out_ = self.encoder_.dim
         self._items(X)

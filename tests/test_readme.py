@@ -1,5 +1,5 @@
-"""The example of one's own objective works as docs/extend.md prints it; the pages' tables are the stored ones, their commands and
-links are there."""
+"""The example of one's own objective works as docs/extend.md prints it; the pages' tables are the stored ones, their
+commands and links are there."""
 
 import re
 import sys

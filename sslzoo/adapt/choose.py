@@ -31,8 +31,8 @@ class KeepBest(Validate):
     of the trained tensors if the score is the best so far. The copy is in every checkpoint, so that a resumed run
     chooses the same step.
 
-    history: (step, score) of each validation. best: the step that was kept, and its score. on_test: (step, score) on test of
-    each, for a task that is `published_on_test`.
+    history: (step, score) of each validation. best: the step that was kept, and its score. on_test: (step, score) on
+    test of each, for a task that is `published_on_test`.
     """
 
     def __init__(self, data, split, seed: int, every: Cadence, workers: int = 0):
@@ -64,9 +64,9 @@ class KeepBest(Validate):
         return self.judge(module, module.encoder, module.objective, lambda _, read: read())
 
     def judge(self, module, encoder: Any, objective: Any, batches: Callable) -> dict[str, float]:
-        """The scores of a task's head, as `val_<name>`; keeps its tensors if they are the best so far. Each rank evaluates
-        the whole split; the first rank's score decides. encoder: the module's, or what stands for it. batches: of a
-        split's name and of a function that reads them."""
+        """The scores of a task's head, as `val_<name>`; keeps its tensors if they are the best so far. Each rank
+        evaluates the whole split; the first rank's score decides. encoder: the module's, or what stands for it.
+        batches: of a split's name and of a function that reads them."""
         device = module.device
         with distributed.alone():
             read = batches("valid", lambda: self.batches(device))

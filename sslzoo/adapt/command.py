@@ -80,7 +80,8 @@ def run_adapt(
 
 
 def check_adapt(config: dict, run: Run, folder: Run, given: Collection[str] = ()) -> None:
-    """Raise, before any data is read or anything is written, the errors of `run_adapt`. folder: where it would write."""
+    """Raise, before any data is read or anything is written, the errors of `run_adapt`. folder:
+    where it would write."""
     config = {key: value for key, value in config.items() if key not in ("root", "name", "run", "submit")}
     leakage_items(config)
     config, _ = put_to_data(without_prompt(config, given), {}, run, given)

@@ -43,8 +43,8 @@ class Supervised(WrappedData):
 
     @property
     def classes(self) -> list[str] | None:
-        """Names by number; None for a regression. For transcripts: the symbols. For several columns: "column=class". For
-        questions: ["answer"], and "none" if some of train have none."""
+        """Names by number; None for a regression. For transcripts: the symbols. For several columns: "column=class".
+        For questions: ["answer"], and "none" if some of train have none."""
         return self.prepared.classes if self._classes is None else self._classes
 
     @cached_property

@@ -16,7 +16,8 @@ class Chunks(SupervisedSplit):
     """Recordings in consecutive chunks of at most `frames` frames. A frame's label has bit s set where the recording's
     s-th speaker, by name, speaks.
 
-    recording, first: [M], of each chunk, the recording's number and the chunk's first sample. stride: samples of a frame.
+    recording, first: [M], of each chunk, the recording's number and the chunk's first sample. stride:
+    samples of a frame.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Chunks(SupervisedSplit):
 
 
 def activity(turns: Intervals, frame_rate: float, first: int, count: int) -> np.ndarray:
-    """int64 [count], the bits of the speakers of frames from `first`; a turn has the frames between its rounded ends."""
+    """int64 [count], the bits of the speakers of frames from `first`;
+    a turn has the frames between its rounded ends."""
     bits = np.zeros(count, np.int64)
     number = {name: s for s, name in enumerate(np.unique(turns.label))}
     for start, end, name in zip(turns.start, turns.end, turns.label, strict=True):

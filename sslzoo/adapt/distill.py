@@ -30,14 +30,14 @@ TEACHER = "teacher.json"  # in the folder of an adaptation: what its teacher cos
 
 
 class LogitDistillation(Full):
-    """Every parameter of the student, and its head, learn from the logits z_teacher of a finished, frozen teacher in eval
-    mode (Hinton et al. 2015, 1503.02531, section 2). For C classes, over the items b of a batch:
+    """Every parameter of the student, and its head, learn from the logits z_teacher of a finished, frozen teacher in
+    eval mode (Hinton et al. 2015, 1503.02531, section 2). For C classes, over the items b of a batch:
 
     loss = T^2/B sum_b KL(softmax(z_teacher,b / T) || softmax(z_b / T))
 
-    whose gradients are those of the soft cross-entropy of TinyBERT (1909.10351, equation 10); the factor T^2 keeps their
-    magnitude as T grows. A regression learns the teacher's values by their squared differences. Labels choose the step
-    that is kept, and are not learned. The teacher says its logits once, of whole items read by its own tokenizer.
+    whose gradients are those of the soft cross-entropy of TinyBERT (1909.10351, equation 10); the factor T^2 keeps
+    their magnitude as T grows. A regression learns the teacher's values by their squared differences. Labels choose the
+    step that is kept, and are not learned. The teacher says its logits once, of whole items read by its own tokenizer.
 
     teacher: the folder RUN/adapted/NAME. temperature: T, of both sides.
     """
@@ -95,8 +95,8 @@ class LogitDistillation(Full):
 
 
 class Distillation(LogitDistillation):
-    """The two steps of TinyBERT (Jiao et al. 2020, 1909.10351, section 3): first the student learns the teacher's hidden
-    states on the training items (`HiddenStates`: every layer those of one of the teacher's, through a learned
+    """The two steps of TinyBERT (Jiao et al. 2020, 1909.10351, section 3): first the student learns the teacher's
+    hidden states on the training items (`HiddenStates`: every layer those of one of the teacher's, through a learned
     projection), then, from there, its logits (`LogitDistillation`). The first step is a run of its own in `hidden/`,
     with an optimiser and a schedule of its own; both steps go on where they were stopped.
 

@@ -162,7 +162,8 @@ def without_prompt(config: dict, given: Collection[str] = ()) -> dict:
 
 
 def fitted(config: dict, run: Run, encoder: nn.Module) -> tuple[type[TaskObjective], Task, Data]:
-    """(the class of the objective, the task, its data, not opened). Raises ConfigError if they do not fit each other."""
+    """(the class of the objective, the task, its data, not opened).
+    Raises ConfigError if they do not fit each other."""
     kind = task_class(config)
     task, data = opened(config, run, encoder)
     if task.kind not in kind.kinds:
@@ -219,8 +220,8 @@ def check_nodes(config: dict) -> None:
 
 
 def check_composed(config: dict, encoder: dict) -> nn.Module:
-    """Raise the errors of `build_adapt` for which neither the run nor its data is needed. encoder: the node of the run's
-    config. Returns the encoder as it is trained, without weights."""
+    """Raise the errors of `build_adapt` for which neither the run nor its data is needed. encoder: the node of the
+    run's config. Returns the encoder as it is trained, without weights."""
     check_nodes(config)
     make(config["trainer"]), make(config["optim"])
     with torch.device("meta"):
@@ -268,8 +269,8 @@ def load_adapted(run: Run, name: str):
 
 
 def default_name(config: dict, method: str) -> str:
-    """<task>-<method>, then <K>shot-<split seed> with few labels, fold<n> for one of several folds, "untrained" if so and
-    s<seed> unless the seed is 0."""
+    """<task>-<method>, then <K>shot-<split seed> with few labels, fold<n> for one of several folds, "untrained" if so
+    and s<seed> unless the seed is 0."""
     task = config["task"]
     more = [] if task.get("shots") is None else [f"{task['shots']}shot", str(task["split_seed"])]
     more += [f"fold{task['split']['fold']}"] if "fold" in (task.get("split") or {}) else []

@@ -17,10 +17,11 @@ class LayerSharing(Method):
 
     ALBERT is pretrained so, and this encoder was not: its shared blocks start as "Average" or, from layers at equal
     intervals, "Stepwise" of Bae et al. 2024 (2410.20672), who make loops of pretrained layers. Until it has learned the
-    task, it is another encoder than the pretrained one: expect less of it than of method=full, the more the fewer groups.
+    task, it is another encoder than the pretrained one: expect less of it than of method=full,
+    the more the fewer groups.
 
-    groups: the number of blocks that are left; the depth for the encoder as it was. start: a group's block begins as the
-    "mean" of its layers' weights, or as its "first" layer's.
+    groups: the number of blocks that are left; the depth for the encoder as it was. start: a group's block begins as
+    the "mean" of its layers' weights, or as its "first" layer's.
     """
 
     def __init__(self, groups: int = 3, start: Literal["mean", "first"] = "mean"):

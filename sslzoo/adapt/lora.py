@@ -14,9 +14,9 @@ IN_ATTENTION, IN_BLOCK = ("query", "key", "value", "out"), ("gate", "up", "down"
 
 
 class LoRALinear(Linear):
-    """A linear layer with a difference that learns: y = W x + b + alpha / r B A x (section 4.1, eq. 3). W and b are those
-    of `base`, under the names that they have there. A [r, K] begins as a linear layer's weights do, and B [N, r] as
-    zeros: at first it is `base`. dropout: of x, before A."""
+    """A linear layer with a difference that learns: y = W x + b + alpha / r B A x (section 4.1, eq. 3). W and b are
+    those of `base`, under the names that they have there. A [r, K] begins as a linear layer's weights do, and B [N, r]
+    as zeros: at first it is `base`. dropout: of x, before A."""
 
     def __init__(self, base: Linear, r: int, alpha: float, dropout: float):
         super().__init__(base.in_features, base.out_features, base.bias is not None, device="meta")
@@ -41,9 +41,9 @@ class LoRALinear(Linear):
 class LoRA(Method):
     """Linear layers of every block get a difference of rank r that learns, and the rest of the encoder is frozen.
 
-    r: the rank. alpha: what the difference is scaled by, over r. dropout: of what the difference is computed from, drawn
-    as a trunk's dropout is. targets: which layers, among query, key, value and out of attention (the paper adapts query
-    and value, section 7.1), and gate, up and down of the perceptron.
+    r: the rank. alpha: what the difference is scaled by, over r. dropout: of what the difference is computed from,
+    drawn as a trunk's dropout is. targets: which layers, among query, key, value and out of attention (the paper adapts
+    query and value, section 7.1), and gate, up and down of the perceptron.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class LoRA(Method):
 
 
 def merge(encoder: nn.Module) -> nn.Module:
-    """The same encoder with every `LoRALinear` in it replaced by the plain layer that computes the same: then it takes no
-    more time or memory than before it was adapted (section 4.1)."""
+    """The same encoder with every `LoRALinear` in it replaced by the plain layer that computes the same: then it takes
+    no more time or memory than before it was adapted (section 4.1)."""
     for module in list(encoder.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, LoRALinear):

@@ -78,8 +78,8 @@ def evaluated(
 
 
 def seen_before(run: Run, data: Supervised, most: int, progress: Progress = quiet) -> dict:
-    """How many of a task's test items lie in the run's pretraining set: see `probe.leakage`. most: pretraining items that
-    are read at most."""
+    """How many of a task's test items lie in the run's pretraining set: see `probe.leakage`. most: pretraining items
+    that are read at most."""
     if not isinstance(data.prepared, PooledItems):
         why = "its items are windows of paragraphs"
         return {"unknown": why, "said": f"test items in the pretraining set are not counted: {why}"}

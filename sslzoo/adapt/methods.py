@@ -18,8 +18,8 @@ class Method:
     encoder's config alone, so that what was saved of the result can be loaded into another one; the first weights of
     what it adds are drawn from torch's generator.
 
-    one_pass: whether it leaves the encoder as it is and trains the head in one run, so that heads at several learning rates
-    can learn from one pass over the encoder.
+    one_pass: whether it leaves the encoder as it is and trains the head in one run, so that heads at several learning
+    rates can learn from one pass over the encoder.
     """
 
     one_pass: bool = False
@@ -46,13 +46,13 @@ class Method:
         """Set what of both learns in a stage, from 0."""
 
     def finished(self, encoder: Encoder) -> Encoder:
-        """The encoder as it is stored and used, which computes the same as the trained one: without what served training
-        alone."""
+        """The encoder as it is stored and used, which computes the same as the trained one: without what served
+        training alone."""
         return encoder
 
     def train(self, job: Any, run: Run, folder: Run, shared: Run) -> bool:
-        """Train a job of the run in its folder, or continue it there. True on the first rank, when all is done. shared: the
-        folder for what is the same for all learning rates that are searched; the adaptation's own."""
+        """Train a job of the run in its folder, or continue it there. True on the first rank, when all is done. shared:
+        the folder for what is the same for all learning rates that are searched; the adaptation's own."""
         return launch.pretrain(job, folder)
 
     def spent(self, folder: Run) -> dict:

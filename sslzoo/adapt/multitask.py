@@ -29,9 +29,9 @@ from sslzoo.train import launch
 
 
 class MultitaskPrompts(Full):
-    """The run's encoder and language model learn the words of several tasks' labels in their prompts (`MixedPrompts`), and
-    the task of the command is scored by its own prompt. None of its labels is read in training: nothing is chosen by
-    validation, and the last step is kept.
+    """The run's encoder and language model learn the words of several tasks' labels in their prompts (`MixedPrompts`),
+    and the task of the command is scored by its own prompt. None of its labels is read in training: nothing is chosen
+    by validation, and the last step is kept.
 
     Tasks are mixed in proportion to their items, of which no more than `cap` count; FLAN's cap is 3,000 (2109.01652,
     section 2.4). A task with several prompts is asked by each of them equally often (2110.08207, section 4).

@@ -16,18 +16,19 @@ from sslzoo.train import launch
 
 @dataclass
 class PET(Full):
-    """PET (Schick & Schuetze 2021, 2001.07676, section 3). A model of each of `prompt.patterns` is trained on the task's
-    few labels, `repetitions` times (`prompts.pattern_training`); their scores of unlabelled texts, weighted and softened,
-    are the soft labels on which the whole encoder and a new head are trained, as any adaptation is.
+    """PET (Schick & Schuetze 2021, 2001.07676, section 3). A model of each of `prompt.patterns` is trained on the
+    task's few labels, `repetitions` times (`prompts.pattern_training`); their scores of unlabelled texts, weighted and
+    softened, are the soft labels on which the whole encoder and a new head are trained, as any adaptation is.
 
     The models are in `generation-0/pattern-<p>-<repetition>` of the adaptation's folder, each a run of its own with its
     accuracies in result.json.
 
     repetitions: models of a pattern, each with a seed of its own. steps: of each model; `trainer.max_steps` is the
-    classifier's. lr: the models', None for `optim.lr`. labelled_rows: of a step at most; beside each, `unlabelled_per_row`
-    texts for language modelling, weighted by `alpha`. weights: of a model in the ensemble, its accuracy on the labelled
-    items before it was trained, or alike for all (section 3.3). temperature: of the soft labels. unlabelled: a file of texts beside
-    the task's, with the same columns; None for train's items beyond the labelled ones. max_unlabelled: how many at most.
+    classifier's. lr: the models', None for `optim.lr`. labelled_rows: of a step at most; beside each,
+    `unlabelled_per_row` texts for language modelling, weighted by `alpha`. weights: of a model in the ensemble, its
+    accuracy on the labelled items before it was trained, or alike for all (section 3.3). temperature: of the soft
+    labels. unlabelled: a file of texts beside the task's, with the same columns; None for train's items beyond the
+    labelled ones. max_unlabelled: how many at most.
     """
 
     repetitions: int = 3
@@ -83,9 +84,9 @@ class PET(Full):
 
 @dataclass
 class IPET(PET):
-    """iPET (section 3.4): `generations` ensembles, each trained anew from the run's weights. From the second on, a model
-    has `growth` times as many items as the one before it, of the same shares of classes: the labelled ones, and others
-    with the label that a random `share` of the other models gives them, drawn by its probability.
+    """iPET (section 3.4): `generations` ensembles, each trained anew from the run's weights. From the second on, a
+    model has `growth` times as many items as the one before it, of the same shares of classes: the labelled ones, and
+    others with the label that a random `share` of the other models gives them, drawn by its probability.
 
     labels: whether the task's labelled items are used. False: zero-shot; the first generation is not trained, and the
     second has 10 items, drawn from those of which its models are surest.

@@ -41,7 +41,8 @@ class AdaptedEncoder(PretrainedEncoder):
     def predict(self, inputs: Any, lengths: Any = None, rate: int | None = None) -> list:
         """The prediction for each item, in order; inputs are as for the encoder. Classification: the class name;
         regression: the value; tagging: a list of class names, one per word (split at spaces) or frame of speech;
-        recognition: a transcript; verification: an embedding of norm 1; questions, given as pairs of a question and a paragraph: the answer's text, "" for none.
+        recognition: a transcript; verification: an embedding of norm 1; questions, given as pairs of a question and a
+        paragraph: the answer's text, "" for none.
 
         Raises InputError and InputTypeError as the encoder does.
         """

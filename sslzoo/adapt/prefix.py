@@ -47,8 +47,8 @@ class ReparametrizedPrefix(Prefix):
 
 
 class PrefixTuning(Method):
-    """Every layer's tokens may look at keys and values that learn, and the encoder is frozen. Such a prefix is no token:
-    it takes no place, and what is pooled is of the item's own tokens.
+    """Every layer's tokens may look at keys and values that learn, and the encoder is frozen. Such a prefix is no
+    token: it takes no place, and what is pooled is of the item's own tokens.
 
     length: places of the prefix. hidden: the inner width of the perceptron that computes it in training (section 4.3;
     512 in the paper's code); it is not stored. At 30, twelve blocks of 768 have 552,960 parameters stored.

@@ -37,8 +37,8 @@ class Prepared(Protocol):
 class PooledItems:
     """`Prepared` from the places that each part's items have in a pool of all splits.
 
-    items: makes a split of a part's name and of the data's splits, the split's index [M] and the index in it [M] of each
-    item. unusable: how many items of each part are left out.
+    items: makes a split of a part's name and of the data's splits, the split's index [M] and the index in it [M] of
+    each item. unusable: how many items of each part are left out.
     """
 
     pool: Pool

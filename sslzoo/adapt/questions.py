@@ -9,7 +9,8 @@ from sslzoo.probe.tasks import Task
 
 
 class Questions:
-    """`Prepared` from the questions of each part, in windows of their paragraphs; a part is opened when it is needed."""
+    """`Prepared` from the questions of each part, in windows of their paragraphs;
+    a part is opened when it is needed."""
 
     def __init__(self, task: Task, data: Data, stride: int):
         self.task, self.unseen = task, list[str]()

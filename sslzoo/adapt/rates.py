@@ -71,8 +71,8 @@ class Remembering:
 
 
 class HeadsAtRates(Objective):
-    """Copies of a task's head, one a learning rate: the loss is the sum of theirs, so that each has the gradient that it
-    would have alone. A head whose loss or gradient was not finite is `lost`: it learns no more and is not chosen."""
+    """Copies of a task's head, one a learning rate: the loss is the sum of theirs, so that each has the gradient that
+    it would have alone. A head whose loss or gradient was not finite is `lost`: it learns no more and is not chosen."""
 
     lost: Tensor
 

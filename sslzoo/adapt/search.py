@@ -1,4 +1,5 @@
-"""Choosing among a few learning rates by validation: in one pass where heads alone learn, else with one run per rate."""
+"""Choosing among a few learning rates by validation: in one pass where heads alone learn,
+else with one run per rate."""
 
 import json
 import shutil

@@ -11,8 +11,8 @@ from sslzoo.probe.tasks import Task
 
 
 def several_classes(task: Task, data: Data, stride: int) -> PooledItems:
-    """The items with a class in every column of `task.label`, with their class numbers [M, K], counted in each column; the
-    classes of all columns in turn, as "column=class".
+    """The items with a class in every column of `task.label`, with their class numbers [M, K], counted in each column;
+    the classes of all columns in turn, as "column=class".
 
     Raises UserError if a part is empty, or if valid or test has a class that train lacks.
     """

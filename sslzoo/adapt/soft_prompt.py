@@ -28,10 +28,10 @@ class SoftPrompt(nn.Module):
 
 
 class PromptTuning(Method):
-    """Tokens that learn stand before the item's own, for the trunk alone: what it makes of them is left out of the hidden
-    states, so that heads and pooling see the item's tokens as without a prompt. The encoder is frozen. A text's prompt
-    is embedded as words are, at the first places, which leaves fewer for the text; prompts of frames and patches are
-    given to the trunk as they are (as 2203.12119 does for patches, section 3.2).
+    """Tokens that learn stand before the item's own, for the trunk alone: what it makes of them is left out of the
+    hidden states, so that heads and pooling see the item's tokens as without a prompt. The encoder is frozen. A text's
+    prompt is embedded as words are, at the first places, which leaves fewer for the text; prompts of frames and patches
+    are given to the trunk as they are (as 2203.12119 does for patches, section 3.2).
 
     length: tokens of the prompt. At 20, an encoder of 768 has 15,360 parameters in it. start: what they begin as: the
     embeddings of "words", drawn without replacement from the 5,000 commonest of the vocabulary (section 3.2), the

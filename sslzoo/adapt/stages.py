@@ -14,8 +14,8 @@ from sslzoo.train.cluster import first_rank
 
 
 def train(job: AdaptJob, run: Run, folder: Run, shared: Run) -> bool:
-    """Train what a method learns, in `folder`, resuming what was stopped. True on the first rank, when done. shared: see
-    `Method.train`."""
+    """Train what a method learns, in `folder`, resuming what was stopped. True on the first rank, when done. shared:
+    see `Method.train`."""
     stages = job.method.stages(job.config)
     if len(stages) == 1:
         return job.method.train(job, run, folder, shared)

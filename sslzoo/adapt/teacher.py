@@ -151,8 +151,8 @@ class Teacher:
         return rows
 
     def cost(self, device: str) -> dict:
-        """What the teacher reached when it was adapted, its sizes, and what it takes on this machine: to say what a student
-        gains."""
+        """What the teacher reached when it was adapted, its sizes, and what it takes on this machine: to say what a
+        student gains."""
         said = json.loads(self.folder.result.read_text(encoding="utf-8"))
         split = self.data.split("valid")
         with torch.inference_mode():

@@ -31,9 +31,9 @@ def svcca_of(u: Tensor, v: Tensor) -> Tensor:
 
 
 def pwcca(x: Tensor, y: Tensor) -> Tensor:
-    """Projection-weighted CCA of x [N, D] with y [N, E] (Morcos et al. 2018, 1806.05759, eq. 5): sum_i a_i rho_i / sum_i a_i
-    over canonical correlations, with a_i = sum_j |<h_i, x_j>| of the canonical vectors h_i of x and its dimensions x_j.
-    Not symmetric: the weights are x's. N must exceed the ranks, or every correlation is 1."""
+    """Projection-weighted CCA of x [N, D] with y [N, E] (Morcos et al. 2018, 1806.05759, eq. 5): sum_i a_i rho_i /
+    sum_i a_i over canonical correlations, with a_i = sum_j |<h_i, x_j>| of the canonical vectors h_i of x and its
+    dimensions x_j. Not symmetric: the weights are x's. N must exceed the ranks, or every correlation is 1."""
     return pwcca_of(x, directions(x), directions(y))
 
 
@@ -45,8 +45,8 @@ def pwcca_of(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
 
 class CCA(Analysis):
-    """SVCCA and projection-weighted CCA between all layers of a run, or between its layers and another run's, on the same
-    items. Unlike CKA they are blind to any invertible linear map of a layer's kept directions.
+    """SVCCA and projection-weighted CCA between all layers of a run, or between its layers and another run's, on the
+    same items. Unlike CKA they are blind to any invertible linear map of a layer's kept directions.
 
     items: number of items, evenly spaced in the split; there must be more than a layer has dimensions. variance: the
     share that SVCCA keeps.

@@ -32,13 +32,13 @@ class Measured:
 
 
 class Layers(Analysis):
-    """The layers of a run's encoder and of the untrained one, on a task: the score of a linear head on each alone, their
-    weights in the head on all, the effective rank (RankMe, 2210.02885), how much of the classes' entropy clusters of a
-    layer have (PNMI; HuBERT, 2106.07447, section V-A), and pictures of some layers by PCA and t-SNE.
+    """The layers of a run's encoder and of the untrained one, on a task: the score of a linear head on each alone,
+    their weights in the head on all, the effective rank (RankMe, 2210.02885), how much of the classes' entropy clusters
+    of a layer have (PNMI; HuBERT, 2106.07447, section V-A), and pictures of some layers by PCA and t-SNE.
 
-    task: of a run's own data, or with its own. probe: how heads are fitted; `by_layer` is set. clusters: of k-means, fitted
-    to train's rows; no more than a tenth of them. drawn: how many layers are pictured, evenly spaced; the best is among
-    them. cache_gb: as of `sslzoo probe`.
+    task: of a run's own data, or with its own. probe: how heads are fitted; `by_layer` is set. clusters: of k-means,
+    fitted to train's rows; no more than a tenth of them. drawn: how many layers are pictured, evenly spaced; the best
+    is among them. cache_gb: as of `sslzoo probe`.
     """
 
     def __init__(self, task: Task, probe: Probe, clusters: int = 100, drawn: int = 4, cache_gb: float = 20.0):

@@ -23,12 +23,12 @@ BETA = (
 class QueryByExample(Analysis):
     """SUPERB's query-by-example spoken term detection (Yang et al. 2021, section 3.1), by s3prl's rules: features of a
     layer are standardised over the split, a document's score is minus the cost of the query's best subsequence in it,
-    standardised over the documents of a query, and a layer is scored by MTWV. The layer is chosen on valid and scored on
-    test.
+    standardised over the documents of a query, and a layer is scored by MTWV. The layer is chosen on valid and scored
+    on test.
 
-    Data with queries and documents of their own (QUESST 2014) are asked by these. Of others, label is the column whose class
-    is the term of an item, and a document has the term of the queries of its class. queries, documents: how many of each
-    split, at most; None: all, of other data half of it queries. Items are one or the other.
+    Data with queries and documents of their own (QUESST 2014) are asked by these. Of others, label is the column whose
+    class is the term of an item, and a document has the term of the queries of its class. queries, documents: how many
+    of each split, at most; None: all, of other data half of it queries. Items are one or the other.
     """
 
     def __init__(self, label: str = "word", queries: int | None = 60, documents: int | None = 300):
@@ -81,7 +81,8 @@ class QueryByExample(Analysis):
 
     def trials(self, subject: Subject, part: str) -> tuple[Split, np.ndarray, Split, np.ndarray, np.ndarray]:
         """(the split of the queries, their sorted places in it [Q], the same of documents [M], bool [Q, M], whether a
-        document answers a query): the data's own, or items of the part, of which those of one class answer each other."""
+        document answers a query): the data's own, or items of the part, of which those of one class answer each
+        other."""
         if hasattr(subject.data, "trials"):
             asked, searched, true = subject.data.trials(part)
             queries, documents = spread(len(asked), self.queries), spread(len(searched), self.documents)
@@ -150,8 +151,8 @@ def standardised(costs: np.ndarray) -> np.ndarray:
 
 
 def mtwv(found: np.ndarray, true: np.ndarray) -> float:
-    """The maximum term-weighted value over all thresholds (NIST's STD evaluation; Anguera et al. 2014): with the rates of
-    misses and of false alarms of each query that some document answers,
+    """The maximum term-weighted value over all thresholds (NIST's STD evaluation; Anguera et al. 2014): with the rates
+    of misses and of false alarms of each query that some document answers,
 
     TWV = 1 - mean_q (P_miss(q) + beta P_fa(q))
 

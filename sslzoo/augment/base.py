@@ -13,9 +13,9 @@ from sslzoo.errors import ConfigError
 class Views(nn.Module):
     """Draws random views of each item of a batch, and encodes them.
 
-    modality: of the data. count: number of views; the first two are alike in size. needs: required entries of the encoder's `offers`. crops: whether to read images at
-    `data.resolution` (`Split.for_views`). full_precision: compute views in float32 in half-precision runs; see
-    `train.precision`.
+    modality: of the data. count: number of views; the first two are alike in size. needs: required entries of the
+    encoder's `offers`. crops: whether to read images at `data.resolution` (`Split.for_views`). full_precision: compute
+    views in float32 in half-precision runs; see `train.precision`.
     """
 
     full_precision = True

@@ -66,8 +66,8 @@ class ImageViews(Views):
     chances, a number or, if the two views differ, a list with one number per view. brightness, contrast, saturation,
     hue: strengths x, multiplied by jitter: a factor in 1 - x to 1 + x, or a hue shift of -x to x of the circle; the
     defaults are SimCLR's at strength `jitter`. Colours are jittered with probability `jitter_chance`, in a fixed order
-    (shuffled in the papers). Blur has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a side of a
-    view, None for `data.size`.
+    (shuffled in the papers). Blur has a sigma of 0.1 to 2 pixels and a kernel of a tenth of the image. size: pixels a
+    side of a view, None for `data.size`.
     """
 
     modality = "image"

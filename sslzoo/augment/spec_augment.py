@@ -14,8 +14,8 @@ class SpecAugment:
     recognition, where it is applied to the features of a frozen encoder and not to its input.
 
     time_warp: the first c frames are stretched to c' in c - W + 1 ... c + W, at a c that is W frames or more from both
-    ends, by bicubic interpolation; 0: no warp. time_masks, feature_masks: their numbers; the width of each is drawn from
-    0 to less than time_width or feature_width, at most what there is. What is masked is zero.
+    ends, by bicubic interpolation; 0: no warp. time_masks, feature_masks: their numbers; the width of each is drawn
+    from 0 to less than time_width or feature_width, at most what there is. What is masked is zero.
     """
 
     def __init__(

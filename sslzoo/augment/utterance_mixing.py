@@ -11,7 +11,8 @@ from sslzoo.nn.masked import host, valid_mask
 
 class UtteranceMixing(nn.Module):
     """Over a random part, of at most `share` of its length, of some utterances a part of another one is added (WavLM,
-    2110.13900, section III.B, algorithm 1), so that an encoder that is asked of the first learns who is the main speaker.
+    2110.13900, section III.B, algorithm 1), so that an encoder that is asked of the first learns who is the main
+    speaker.
 
     prob: chance that an utterance is mixed. ratio: range of the energy of the utterance over that of the other, in dB.
     share: of the utterance that is covered, at most. seconds: of an utterance that others may get, from its start on;

@@ -1,7 +1,7 @@
 """`sslzoo bench`: every task that the data at hand has labels for, asked of one encoder or several, in one table.
 
-Each task is a command in a process of its own, `sslzoo adapt`, `probe` or `analyze`; the same command again skips what is
-done and goes on with the rest.
+Each task is a command in a process of its own, `sslzoo adapt`, `probe` or `analyze`; the same command again skips what
+is done and goes on with the rest.
 
     runs/<name>/
         results/<run>/<task>-s<seed>.json    what a command found
@@ -27,7 +27,8 @@ from sslzoo.run import checked_name, commit, machine, write_atomic, write_json
 
 def run_bench(config: dict, command: Command) -> dict:
     """Ask what was not asked yet, write the results, print the table, and return results.json. config: the composed one
-    of `sslzoo bench`. Everything is checked before anything runs; an error of one task is listed, and raised at the end."""
+    of `sslzoo bench`. Everything is checked before anything runs; an error of one task is listed,
+    and raised at the end."""
     check(config)
     root = Path(str(config["root"]))
     folder, say = root / checked_name(config["name"]), Console(stderr=True, highlight=False)

@@ -15,7 +15,8 @@ KEYS = {"what", "modality", "command", "overrides", "metrics", "folds", "data", 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Where a task's data come from. name: for the table. words: overrides of its command. note: what stands for what."""
+    """Where a task's data come from. name: for the table. words: overrides of its command. note:
+    what stands for what."""
 
     name: str
     words: list[str]
@@ -24,8 +25,9 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Question:
-    """A task of a bench. command: what asks it, with the overrides `words`. metrics: {name in the table: dotted place in
-    the command's result}. folds: how often it is asked, each time on another fold of its data, whose mean is the score.
+    """A task of a bench. command: what asks it, with the overrides `words`. metrics: {name in the table: dotted place
+    in the command's result}. folds: how often it is asked, each time on another fold of its data,
+    whose mean is the score.
     data: None if there is none, and then `looked` are the paths that were looked for."""
 
     name: str

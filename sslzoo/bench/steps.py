@@ -23,8 +23,8 @@ DRAWN = ("figures", "projections", "confusion", "per_class", "exits")
 @dataclass(frozen=True)
 class Step:
     """A command on one encoder. fold: 0 where there is but one. words: its overrides, without run. key: of what the
-    result depends on. kept: the file of its result. where: the file that the command writes, relative to the run. told: what
-    of the protocol was made smaller, in words."""
+    result depends on. kept: the file of its result. where: the file that the command writes, relative to the run. told:
+    what of the protocol was made smaller, in words."""
 
     asked: Asked
     question: Question

@@ -48,7 +48,8 @@ def launcher_words() -> list[str]:
 
 
 def commands_of(argv: list[str], root: str, launcher: Sequence[str] = ()) -> "Command":
-    """What runs commands with the config folders of the command line `argv`, on runs in `root`. launcher: see `Command`."""
+    """What runs commands with the config folders of the command line `argv`, on runs in `root`.
+    launcher: see `Command`."""
     from sslzoo.compare.process import Command
 
     flags = [word for folder in config_folders(argv) for word in ("--config-dir", str(folder))]

@@ -50,8 +50,8 @@ def several_runs(argv: list[str]) -> list[str]:
 
 
 def with_tasks(argv: list[str]) -> list[str]:
-    """The words of `sslzoo adapt` with tasks=[sst2,cola] as Hydra's own: each task, and the prompt that it has, composed into
-    the method's settings (method=multitask)."""
+    """The words of `sslzoo adapt` with tasks=[sst2,cola] as Hydra's own: each task, and the prompt that it has,
+    composed into the method's settings (method=multitask)."""
     found, prompts = [], options("task/prompt", config_folders(argv))
     for word in argv:
         if not word.startswith("tasks="):
@@ -208,8 +208,9 @@ def held(name: str, overrides: list[str], folders: list[Path]) -> None:
 
 
 def run_hydra(name: str, flags: list[str], overrides: list[str], folders: list[Path], task, begun: list) -> None:
-    """Run Hydra's main with the user's config folders, of which its own flag takes one alone. Raises ConfigError for errors
-    before any job, while `begun` is empty, as the config is then wrong: a file that is not yaml, or a group set to 3."""
+    """Run Hydra's main with the user's config folders, of which its own flag takes one alone. Raises ConfigError for
+    errors before any job, while `begun` is empty, as the config is then wrong: a file that is not yaml,
+    or a group set to 3."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
     import hydra._internal.utils as hydra_utils

@@ -32,8 +32,8 @@ def refuse(config: dict) -> None:
 
 
 def refuse_settings(config: dict) -> None:
-    """Raise ConfigError for a class that a config may not name, and a setting that its class does not take. References may
-    be unresolved."""
+    """Raise ConfigError for a class that a config may not name, and a setting that its class does not take. References
+    may be unresolved."""
     allowed.check(config)
     for name, node in config.items():
         nodes.check(node, str(name), written_signature)

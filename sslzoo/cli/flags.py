@@ -58,7 +58,8 @@ def folders_and_rest(argv: list[str]) -> tuple[list[Path], list[str]]:
 
 
 def use_folders(folders: list[Path]) -> None:
-    """Allow and find the modules that lie in the user's config folders. Raises ConfigError for one that is no folder."""
+    """Allow and find the modules that lie in the user's config folders.
+    Raises ConfigError for one that is no folder."""
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"--config-dir {folder} is not a folder")

@@ -81,8 +81,8 @@ def launch(argv: list[str]) -> None:
 
 
 def _run(script: str) -> int:
-    """Run torchrun's script; its exit code. Where the first host cannot be reached any more, torchrun may wait for its store
-    for as long as the system keeps the connection, long after its ranks have ended: then it is ended."""
+    """Run torchrun's script; its exit code. Where the first host cannot be reached any more, torchrun may wait for its
+    store for as long as the system keeps the connection, long after its ranks have ended: then it is ended."""
     from sslzoo.train.heartbeat import has_ended
 
     running, ranks_seen, last_seen = subprocess.Popen(["bash", "-c", script]), False, time.monotonic()

@@ -59,8 +59,8 @@ def probed(run: Run, task: str, config_dirs: list[Path]) -> float:
 
 
 def validation(path: Path) -> float:
-    """The validation score on the pretrained encoder, of the linear head or, without one, of nearest neighbours. A sweep must
-    not choose by test."""
+    """The validation score on the pretrained encoder, of the linear head or, without one, of nearest neighbours. A
+    sweep must not choose by test."""
     scores = read_json(path)
     found = next(
         (x for head in ("linear", "knn") if (x := number(at(scores, "pretrained", head, "valid"))) is not None), None

@@ -1,4 +1,5 @@
-"""`sslzoo runs` and `sslzoo watch`: the registry of runs, which is the folders themselves. Imports no torch, but to watch."""
+"""`sslzoo runs` and `sslzoo watch`: the registry of runs, which is the folders themselves. Imports no
+torch, but to watch."""
 
 import json
 import shutil
@@ -20,7 +21,7 @@ ACTIONS = {
 
 
 def runs(argv: list[str]) -> None:
-    """the runs that there are, how they stand and what they scored: sslzoo runs [ls|show|best|diff|rm] [root=runs] [--json]"""
+    """the runs, how they stand and what they scored: sslzoo runs [ls|show|best|diff|rm] [root=runs] [--json]"""
     listed = "; ".join(f"{name}: {what}" for name, what in ACTIONS.items())
     parser = Parser(prog="sslzoo runs", description=f"{runs.__doc__}. {listed}")
     parser.add_argument(

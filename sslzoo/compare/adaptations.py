@@ -58,7 +58,8 @@ class Adaptation:
 
 
 def encoder_of(named_run: str | None, root: Path) -> Run | None:
-    """The finished run that a comparison's `run` names, imported if it is SOURCE:WHAT (hf:FOLDER); None if it names none."""
+    """The finished run that a comparison's `run` names, imported if it is SOURCE:WHAT (hf:FOLDER);
+    None if it names none."""
     if named_run is None:
         return None
     if is_source(str(named_run)):

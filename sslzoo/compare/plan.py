@@ -33,8 +33,9 @@ class Labels:
 @dataclass(frozen=True)
 class Planned:
     """One run of a comparison: an entry with a seed. overrides: of `sslzoo pretrain`. tasks: overrides of
-    `sslzoo probe`, by task. labels: its targets, if the comparison makes them. adapt: overrides of `sslzoo adapt`, by task:
-    the run is adapted as `adapted/<task>`. codes: the run whose codes its encoder reads, if the comparison trains it."""
+    `sslzoo probe`, by task. labels: its targets, if the comparison makes them. adapt: overrides of `sslzoo adapt`, by
+    task: the run is adapted as `adapted/<task>`. codes: the run whose codes its encoder reads,
+    if the comparison trains it."""
 
     entry: str
     seed: int
@@ -170,7 +171,8 @@ def plan(config: dict, root: Path, encoder: Run | None = None) -> list[Planned] 
 
 
 def _joined(shared: dict, spec):
-    """An entry with the shared overrides, tasks and adaptations before its own; unchanged if malformed, which is reported later."""
+    """An entry with the shared overrides, tasks and adaptations before its own; unchanged if malformed,
+    which is reported later."""
     if not isinstance(spec, dict):
         return spec
     pairs = {key: (shared.get(key) or [], spec.get(key, [])) for key in ("overrides", "tasks", "adapt")}

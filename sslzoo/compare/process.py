@@ -87,8 +87,8 @@ def signals_as_interrupt():
 class Command:
     """Runs `sslzoo` commands with the user's config folders. threads: CPU threads per command, if several run in
     parallel; they then print lines, not a progress bar. words: what the command line makes of a command's overrides
-    before they are composed. launcher: Hydra's words that choose and set a launcher, by which each command then goes out as
-    a job, in `queue`, a folder for the launcher's files; none to run commands on this machine."""
+    before they are composed. launcher: Hydra's words that choose and set a launcher, by which each command then goes
+    out as a job, in `queue`, a folder for the launcher's files; none to run commands on this machine."""
 
     program = (sys.executable, "-m", "sslzoo")
 

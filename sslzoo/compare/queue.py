@@ -37,8 +37,8 @@ def work_off(
     say: Console,
     ended: Callable[[dict[str, UserError]], object] | None = None,
 ) -> dict[str, UserError]:
-    """Do all runs, up to `jobs` at a time, each with its share of the cores, or as a job of the command's launcher; return
-    {run: error}. stop: start none after a failure. ended: called with the errors so far after each run."""
+    """Do all runs, up to `jobs` at a time, each with its share of the cores, or as a job of the command's launcher;
+    return {run: error}. stop: start none after a failure. ended: called with the errors so far after each run."""
     if jobs > 1 and not command.launcher:
         command.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     errors: dict[str, UserError] = {}
@@ -73,7 +73,8 @@ def work_off(
 
 
 def raise_first(errors: dict[str, UserError], of: str) -> None:
-    """Raise the first of the errors that `work_off` returned, if there is one, and say how many there are. of: of what."""
+    """Raise the first of the errors that `work_off` returned, if there is one, and say how many there are. of:
+    of what."""
     if not errors:
         return
     first = next(iter(errors.values()))
@@ -94,7 +95,8 @@ def _here(work, *arguments) -> Future:
 
 @contextmanager
 def alone(folder: Path, command: Command, name: str):
-    """Lock the folder of `sslzoo <name>`. Children inherit the lock, so that one that outlives us is not started twice."""
+    """Lock the folder of `sslzoo <name>`. Children inherit the lock,
+    so that one that outlives us is not started twice."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)

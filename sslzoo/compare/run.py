@@ -37,8 +37,8 @@ def compare(config: dict, root: Path, command: Command | None = None) -> dict:
     {entry: {overrides: [str], tasks: [str or {str: [str]}], label: [str]}}}; overrides are those of `sslzoo pretrain`,
     and a task may have overrides of `sslzoo probe`. label: overrides of `sslzoo label` to make an entry's targets, with
     run=<entry> for the run of an earlier entry. shared: overrides and tasks of every entry. jobs: runs at a time. root:
-    the folder of the runs. With run, a finished run or hf:FOLDER, and shots, labels a class or "all": overrides, of entries
-    and tasks, are those of `sslzoo adapt`.
+    the folder of the runs. With run, a finished run or hf:FOLDER, and shots, labels a class or "all": overrides, of
+    entries and tasks, are those of `sslzoo adapt`.
     Everything is checked before anything runs. When a command fails, its error is raised with the name of the run; with
     on_error=continue after everything else is done. In either case the results are written, and list what is missing.
     """

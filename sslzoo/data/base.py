@@ -166,8 +166,8 @@ class Split(torch.utils.data.Dataset):
         self.grain = grain
 
     def stamp(self) -> str | None:
-        """A hash that changes whenever what `read` returns may have changed, found without reading the items; None where
-        there is none (see `data.content`)."""
+        """A hash that changes whenever what `read` returns may have changed, found without reading the items; None
+        where there is none (see `data.content`)."""
         return None
 
     def targets(self, index: int, seed: int | None = None) -> dict[str, Tensor]:

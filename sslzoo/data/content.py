@@ -30,8 +30,8 @@ def item_hash(item: Tensor) -> int:
 
 
 def item_hashes(split: Split, indices: np.ndarray | None = None, progress: Progress = quiet) -> np.ndarray:
-    """uint64 [N], the hash of each item of a split, or of those at `indices`; 0 for an item that cannot be read, where the
-    split leaves such items out (on_error="skip"). Reads the items, unless the hashes of all are kept.
+    """uint64 [N], the hash of each item of a split, or of those at `indices`; 0 for an item that cannot be read, where
+    the split leaves such items out (on_error="skip"). Reads the items, unless the hashes of all are kept.
 
     A few of many items (less than a quarter) are read each time; else those of all are made and kept.
     """

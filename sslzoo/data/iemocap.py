@@ -16,8 +16,8 @@ CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "sad": "sad", "ang"
 
 class IEMOCAP(AudioData):
     """IEMOCAP (Busso et al. 2008): Session<1-5>/sentences/wav/<dialog>/<utterance>.wav and
-    Session<1-5>/dialog/EmoEvaluation/<dialog>.txt. Labels: emotion (neutral, happy, sad, angry; excited counts as happy,
-    other emotions are ""), session, speaker.
+    Session<1-5>/dialog/EmoEvaluation/<dialog>.txt. Labels: emotion (neutral, happy, sad, angry; excited counts as
+    happy, other emotions are ""), session, speaker.
 
     Its own train, valid and test are by a hash of the utterances' names: task/split=fold holds a session out.
     """

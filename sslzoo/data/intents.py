@@ -42,8 +42,8 @@ class FluentSpeechCommands(AudioData):
 class Barista(AudioData):
     """Picovoice's speech-to-intent benchmark: speech/clean/<file>, label/label.json with each file's intent and slots,
     and optionally label/{train,valid,test}.lst, file names by line; without them, parts are taken by a hash of the
-    names. Labels: intent and every slot, "none" where an utterance has it not; slots, the values of all, marked, in the order
-    of the slots' names, for the set has neither the words around them nor the order in which they are said."""
+    names. Labels: intent and every slot, "none" where an utterance has it not; slots, the values of all, marked, in the
+    order of the slots' names, for the set has neither the words around them nor the order in which they are said."""
 
     def listing(self) -> Listing:
         root = files.rooted(self.path, "speech-to-intent-barista")

@@ -19,9 +19,9 @@ class Keywords(AudioData):
     """Speech Commands (1804.03209, section 7) as twelve classes. Labels: keyword (ten words, `_unknown_` for all other
     words, `_silence_`), word, speaker ("" for noise and for the test set).
 
-    path: holds speech_commands_v0.01 and speech_commands_test_set_v0.01, the official test set with a folder a class, of
-    which train and valid are the first's by its lists, without what they call testing; or a set alone, whose own lists
-    then make the parts. The files of `_background_noise_` are silence: of a minute or more, training reads
+    path: holds speech_commands_v0.01 and speech_commands_test_set_v0.01, the official test set with a folder a class,
+    of which train and valid are the first's by its lists, without what they call testing; or a set alone, whose own
+    lists then make the parts. The files of `_background_noise_` are silence: of a minute or more, training reads
     `max_seconds` at random, as s3prl does.
     """
 

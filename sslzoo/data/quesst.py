@@ -20,9 +20,9 @@ class Quesst14(AudioData):
     language_key_{utterances,dev,eval}.lst, lines of a file and its language, and
     groundtruth_quesst14_{dev,eval}/quesst14_{dev,eval}.rttm, whose LEXEME lines say which query is in which document.
 
-    train holds the documents, valid the queries of dev, test those of eval. Labels: query, the name of a query; queries, of
-    a document, the names of those that are in it, joined by blanks. language: of all of these; None: any. SUPERB's is
-    nnenglish, English of non-natives. (s3prl lowers all of it by 3 dB, which is not done here.)
+    train holds the documents, valid the queries of dev, test those of eval. Labels: query, the name of a query;
+    queries, of a document, the names of those that are in it, joined by blanks. language: of all of these; None: any.
+    SUPERB's is nnenglish, English of non-natives. (s3prl lowers all of it by 3 dB, which is not done here.)
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class Quesst14(AudioData):
                 yield fields[0].partition("/")[2]
 
     def trials(self, part: str) -> tuple[Split, Split, np.ndarray]:
-        """(the queries of valid or test, the documents, bool [queries, documents], whether a query is in a document)."""
+        """(the queries of valid or test, the documents, bool [queries, documents], whether a query is in a
+        document)."""
         queries, documents = self.split(part), self.split("train")
         inside = [set(names.split()) for names in documents.columns["queries"].tolist()]
         asked = queries.columns["query"].tolist()

@@ -1,4 +1,5 @@
-"""Files of a folder that may be anywhere: a path, or a URL that fsspec knows (s3://…, gs://…, https://…, memory://…)."""
+"""Files of a folder that may be anywhere: a path, or a URL that fsspec knows
+(s3://…, gs://…, https://…, memory://…)."""
 
 import io
 import os

@@ -15,8 +15,8 @@ Turns = dict[str, list[tuple[float, float, str]]]  # recording: (start, end, spe
 
 
 class Diarized(AudioData):
-    """Audio files and an RTTM file for each part: {train,development,test}.rttm, or a file rttm in a folder of the part's
-    name, as Kaldi has it. A recording is the audio file of its name, anywhere under `path`.
+    """Audio files and an RTTM file for each part: {train,development,test}.rttm, or a file rttm in a folder of the
+    part's name, as Kaldi has it. A recording is the audio file of its name, anywhere under `path`.
 
     Time-aligned label: speaker; turns of several speakers may overlap.
     """

@@ -170,9 +170,9 @@ def parts_that_fit(batching, lengths: np.ndarray, most: float, world: int, small
 class StepSampler(Sampler[Rows]):
     """This rank's rows of the global batch of every step from `start` to `stop`, in `parts` parts each.
 
-    lengths: units of each item, after cropping, or a function that gives them, at every epoch, so that they need not stay
-    in memory. Of an epoch's order 4 bytes an item are kept. No `__len__`: a loop that counts batches from its own start
-    would end a resumed run too early.
+    lengths: units of each item, after cropping, or a function that gives them, at every epoch, so that they need not
+    stay in memory. Of an epoch's order 4 bytes an item are kept. No `__len__`: a loop that counts batches from its own
+    start would end a resumed run too early.
 
     to_bucket: pad each batch to the longest item of its bucket, so that there are at most as many batch shapes as
     buckets (twice as many if parts or ranks do not divide a batch evenly). mixture: how often items of several sets
@@ -193,8 +193,8 @@ class StepSampler(Sampler[Rows]):
         # cumulative number of batches, bucket by bucket
         self.ends = np.cumsum([len(part) // size for part, size in buckets])
         self.steps_per_epoch = int(self.ends[-1])
-        # the items of each bucket, and the order of batches, from the first batch on: workers that are forked before have
-        # no copy of them
+        # the items of each bucket, and the order of batches, from the first batch on: workers that are forked before
+        # have no copy of them
         self._epoch, self._order, self._members = -1, None, []
 
     def _now(self) -> np.ndarray:

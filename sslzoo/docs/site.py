@@ -102,8 +102,8 @@ def settings(pages: Path, out: Path, nav: dict) -> dict:
 
 
 def build(out: Path, progress: Progress = quiet) -> int:
-    """Build the site in `out`; returns the number of pages. Raises UserError without mkdocs-material, or for a link that
-    leads nowhere."""
+    """Build the site in `out`; returns the number of pages. Raises UserError without mkdocs-material, or for a link
+    that leads nowhere."""
     if find_spec("mkdocs") is None or find_spec("material") is None:
         raise UserError(INSTALL)
     if out.exists() and any(out.iterdir()) and not (out / "index.html").exists():

@@ -76,7 +76,8 @@ class Block(nn.Module):
         angles: Angles | None = None,
         branch_scale: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Attention`; branch_scale: of the residual branches of attention and MLP, [B, 2, 1 or T], see `TrunkState`."""
+        """As `Attention`; branch_scale: of the residual branches of attention and MLP, [B, 2, 1 or T],
+        see `TrunkState`."""
         mixed, k, v = self.attention(self.attention_norm(x) if self.pre else x, mask, causal, before, angles)
         mixed = mixed if self.attention_scale is None else mixed * self.attention_scale
         x = x + scaled(self.drop(mixed), branch_scale, 0)

@@ -7,9 +7,9 @@ from sslzoo.errors import ConfigError
 
 
 class CausalConv(nn.Module):
-    """tokens [B, T, D], lengths [B] -> hidden states, a list of depth + 1 tensors [B, T, D]. Each layer is a convolution
-    over the `kernel` latest tokens, a layer norm over channels and ReLU, with a skip connection (wav2vec, 1904.05862,
-    section 2.1; the paper's group norm is over time too, and would tell of the future)."""
+    """tokens [B, T, D], lengths [B] -> hidden states, a list of depth + 1 tensors [B, T, D]. Each layer is a
+    convolution over the `kernel` latest tokens, a layer norm over channels and ReLU, with a skip connection (wav2vec,
+    1904.05862, section 2.1; the paper's group norm is over time too, and would tell of the future)."""
 
     causal = True
 

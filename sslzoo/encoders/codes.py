@@ -1,4 +1,5 @@
-"""The front end of discrete BERT: audio as the codes of a frozen vq-wav2vec (Baevski et al. 2020, 1910.05453, section 4)."""
+"""The front end of discrete BERT: audio as the codes of a frozen vq-wav2vec
+(Baevski et al. 2020, 1910.05453, section 4)."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +22,9 @@ class Codes(Frontend):
     """Waveform [B, N] -> ids of codes, int64 [B, T] -> tokens [B, T, D], their learned embeddings.
 
     waves, quantizer: the front end and the quantiser that make the codes; they never learn. A token is the tuple of the
-    entries that its groups chose. run: the finished run of objective=vq_wav2vec that both are of, with the signatures of
-    its weights; None: both keep their random weights, as BEST-RQ's quantiser. From then on the encoder has all of it.
+    entries that its groups chose. run: the finished run of objective=vq_wav2vec that both are of, with the signatures
+    of its weights; None: both keep their random weights, as BEST-RQ's quantiser.
+    From then on the encoder has all of it.
 
     vocab_size: at most so many tuples have an id of their own, those that are most frequent in the training set (the
     paper's 2 x 320 entries make 13.5 thousand of 102 thousand); all others share one.

@@ -48,10 +48,10 @@ class ConvNeXt(Encoder):
     the stem's and each stage's output, [B, 1, D], with zeros for the channels that an earlier stage lacks; the last one
     is `pooled`.
 
-    depths, dims: blocks and channels of each stage. stem: kernel and stride of the first convolution, 4 for large images
-    and 1 or 2 for those of 32 pixels. drop_path: the probability of dropping the last block's residual branch in training,
-    each item's by itself; from 0 at the first block it grows linearly (stochastic depth; section A.1: 0.1 for ConvNeXt-T
-    supervised on ImageNet).
+    depths, dims: blocks and channels of each stage. stem: kernel and stride of the first convolution, 4 for large
+    images and 1 or 2 for those of 32 pixels. drop_path: the probability of dropping the last block's residual branch in
+    training, each item's by itself; from 0 at the first block it grows linearly (stochastic depth; section A.1: 0.1 for
+    ConvNeXt-T supervised on ImageNet).
     """
 
     modality = "image"

@@ -11,9 +11,9 @@ EPS = 1e-5
 
 
 class Filterbank(Encoder):
-    """FBANK, the baseline of SUPERB (Yang et al. 2021, section 4): log-mel frames of 25 ms every 10 ms with their first and
-    second differences, each dimension standardised over its utterance. There is no trunk: the frames are the only hidden
-    state. `class:sslzoo.encoders.filterbank.Filterbank` makes a run of it.
+    """FBANK, the baseline of SUPERB (Yang et al. 2021, section 4): log-mel frames of 25 ms every 10 ms with their first
+    and second differences, each dimension standardised over its utterance. There is no trunk: the frames are the only
+    hidden state. `class:sslzoo.encoders.filterbank.Filterbank` makes a run of it.
     """
 
     modality, prefix, depth, feature_dim = "speech", 0, 0, 0

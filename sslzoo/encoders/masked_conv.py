@@ -9,8 +9,8 @@ from sslzoo.nn.masked import padded, valid_mask
 
 
 class MaskedConv(nn.Module):
-    """tokens [B, T, D], lengths [B] -> hidden states, a list of depth + 1 tensors [B, T, D]: the tokens, what each layer
-    has added up to, and the sum last (NPC, Liu et al. 2020, 2011.00406, section 2.2).
+    """tokens [B, T, D], lengths [B] -> hidden states, a list of depth + 1 tensors [B, T, D]: the tokens, what each
+    layer has added up to, and the sum last (NPC, Liu et al. 2020, 2011.00406, section 2.2).
 
     A layer is a convolution over three tokens, a layer norm, ReLU and a residual connection; of each layer's output a
     masked convolution over `kernel` tokens, with zero weights in the middle, adds to the result. As layers see one more

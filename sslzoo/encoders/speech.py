@@ -61,8 +61,8 @@ class Waveform(Frontend):
     norm: "group" normalises the first layer over time (the base model), "layer" every layer over channels
     (large). normalize_input: whether each utterance is scaled to zero mean and unit variance. An utterance shorter than
     the receptive field is padded to one frame. With "layer" and without normalize_input, a frame depends only on the
-    samples in its receptive field, as CPC requires. log_compression: log(1 + |x|) of what the convolutions give (wav2vec,
-    1904.05862, section 4.2).
+    samples in its receptive field, as CPC requires. log_compression: log(1 + |x|) of what the convolutions give
+    (wav2vec, 1904.05862, section 4.2).
     """
 
     modality = "speech"

@@ -49,8 +49,8 @@ def over_ranks(model: nn.Module) -> nn.Module:
 class Timm(Encoder):
     """Images [B, C, S, S] in 0..1 or uint8 -> pooled [B, D]: a model of timm with any inner structure, such as a
     convolutional network or a Swin transformer. The hidden states are the means over places of its stages, [B, 1, D],
-    with zeros for the channels that a stage lacks; the last one is `pooled`. Stages wider than it are left out. size: pixels a side, for models that ask
-    for one (img_size); None for those that read any size."""
+    with zeros for the channels that a stage lacks; the last one is `pooled`. Stages wider than it are left out. size:
+    pixels a side, for models that ask for one (img_size); None for those that read any size."""
 
     modality = "image"
     offers = frozenset()

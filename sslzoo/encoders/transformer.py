@@ -34,8 +34,8 @@ class Transformer(nn.Module):
 
     position: a module whose output is added to the tokens, after an objective's masking, or that rotates queries and
     keys (`RotaryPosition`); None if the front end adds positions. layer_drop: the probability of skipping a layer in
-    training (Fan et al. 2020). drop_path: the probability of dropping a residual branch of the last block in training, each
-    item's by itself; from 0 at the first block it grows linearly (stochastic depth, 1603.09382; `nn.drop_path`).
+    training (Fan et al. 2020). drop_path: the probability of dropping a residual branch of the last block in training,
+    each item's by itself; from 0 at the first block it grows linearly (stochastic depth, 1603.09382; `nn.drop_path`).
     scale_residuals: whether the last weights of residual branches are initialised
     1 / sqrt(2 depth) as large, so that the sum of the branches does not grow with depth (GPT-2, section 2.3). init:
     initialisation of linear layers, "normal" with standard deviation init_std (BERT, GPT-2, wav2vec 2.0) or "xavier",
@@ -163,8 +163,8 @@ class Transformer(nn.Module):
     ) -> TrunkState:
         """The state before the first block. cache: of the tokens before these. prefix: keys and values, a `LayerKV` per
         layer, that every token attends to and that have no position; (): those of `self.prefix`, if any. positions: of
-        the tokens, int64 [B, T], for windows and positions (of convolutions: on the host); None if consecutive. documents: int64 [B, T], each
-        token's item within its row, to which its attention is restricted."""
+        the tokens, int64 [B, T], for windows and positions (of convolutions: on the host); None if consecutive.
+        documents: int64 [B, T], each token's item within its row, to which its attention is restricted."""
         size, lengths, place = tokens.shape[1], host(lengths), 0 if cache is None else cache.position
         if not prefix and self.prefix is not None:
             prefix = self.prefix(len(tokens))

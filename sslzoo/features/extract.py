@@ -1,7 +1,9 @@
 """Streaming frozen features to disk: the files that `sslzoo extract` writes.
 
-    <out>/features-00000.npy   float32 [rows, L, D], the items of this file, concatenated; or .safetensors, as "features"
-    <out>/index.csv            item, file, start, rows, content: the file and rows of each item, and the hash of its content
+    <out>/features-00000.npy   float32 [rows, L, D], the items of this file, concatenated; or .safetensors, as
+                               "features"
+    <out>/index.csv            item, file, start, rows, content: the file and rows of each item, and the hash of its
+                               content
     <out>/labels.csv           item, split and the data's label columns, a row per item in the order of index.csv
     <out>/about.json           the manifest, written last: layers' names, what a row is, sizes, each file's SHA-256, and
                                hashes of the encoder and the data
@@ -55,8 +57,8 @@ def extract(
 
     layer: "all", or a number from 0 (the trunk's input) to `encoder.depth`; negative ones count from the last.
     what: a row is a token ("tokens") or the mean of an item's tokens ("items"); an encoder without tokens has items
-    only. Memory: a batch and one file's rows. Ranks share the batches, and write files of their own. Raises UserError if the folder holds
-    anything else.
+    only. Memory: a batch and one file's rows. Ranks share the batches, and write files of their own. Raises UserError
+    if the folder holds anything else.
     """
     if what == "tokens" and "tokens" not in encoder.offers:
         raise ConfigError(f"{type(encoder).__name__} gives one vector an item and has no tokens — set what=items")
@@ -97,7 +99,8 @@ def extract(
 
 
 class Writer:
-    """Writes features to files of this rank, numbered between those of the other ranks and after those that are there."""
+    """Writes features to files of this rank, numbered between those of the other ranks and after those that are
+    there."""
 
     def __init__(self, out: Path, format: str, files: list[dict]):
         self.out, self.format = out, format

@@ -59,7 +59,8 @@ class Frozen:
         self._own_pooling: bool | None = None
 
     def has_layers(self, layers: list[str]) -> None:
-        """Set what else the first batch says: the names of the planes, where items that were kept are read before it."""
+        """Set what else the first batch says: the names of the planes,
+        where items that were kept are read before it."""
         self.layers, self._own_pooling = list(layers), self.in_tokens and layers[-1] == "pooled"
 
     def encode(self, batch: Batch) -> Encoded:

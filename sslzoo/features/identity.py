@@ -50,7 +50,8 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def code_hash(encoder: nn.Module) -> str:
-    """20 hex digits, of sslzoo's version and the source of what computes features, an encoder's own classes included."""
+    """20 hex digits, of sslzoo's version and the source of what computes features,
+    an encoder's own classes included."""
     theirs = {type(module).__module__ for module in encoder.modules()}
     theirs = {name for name in theirs if name.split(".")[0] not in ("sslzoo", "torch", "transformers", "torchvision")}
     found = hashlib.sha256(f"{sslzoo.__version__} {torch.__version__} {_own()}".encode())

@@ -33,8 +33,8 @@ _log = logging.getLogger("sslzoo")
 class Rows:
     """The features of N rows, float32 [N, L, D], in a folder. about: what they depend on.
 
-    `missing` and `put` are called while `FeatureCache.lock` is held: other processes may open the folder at any time, and
-    find in it then what was filled in the meantime.
+    `missing` and `put` are called while `FeatureCache.lock` is held: other processes may open the folder at any time,
+    and find in it then what was filled in the meantime.
     """
 
     def __init__(self, folder: Path, about: dict, count: int):

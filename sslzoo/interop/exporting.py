@@ -56,8 +56,8 @@ def export_hf(run: Run, out: Path) -> Exported:
     """Write a run's encoder, its head where the other library has it, and what prepares its inputs to the folder `out`,
     which `AutoModel.from_pretrained` opens.
 
-    A run that was imported gets its own config, ids and tokenizer again, and its weights to the bit. Raises UserError for
-    an encoder that has no counterpart there.
+    A run that was imported gets its own config, ids and tokenizer again, and its weights to the bit. Raises UserError
+    for an encoder that has no counterpart there.
     """
     saved = described(run)
     node, state = saved["encoder"], state_of(run)

@@ -47,13 +47,15 @@ class Family:
     config.json that must have these values.
 
     weights: the table of the encoder; of several entries for one of our names, the first that the encoder has is used.
-    heads: of pretraining; an import takes the first that the weights contain. tasks: heads of downstream tasks, by form. tied: {weight that is stored twice: the
-    weight that it equals}. ignored: patterns of weights without a use here, such as buffers and task heads. made:
-    patterns of our tensors that are computed from settings. renamed: {pattern of an older name: the present one}.
+    heads: of pretraining; an import takes the first that the weights contain. tasks: heads of downstream tasks, by
+    form. tied: {weight that is stored twice: the weight that it equals}. ignored: patterns of weights without a use
+    here, such as buffers and task heads. made: patterns of our tensors that are computed from settings. renamed:
+    {pattern of an older name: the present one}.
 
     alike: dotted keys of constants in which an exported encoder may differ, as its weights are the same.
     preprocessor: settings to write to preprocessor_config.json. exports: whether the encoder can be exported; False if
-    transformers' has parts that an import drops. at: prefix of the encoder's names in `model`, which has `lacks` beside it.
+    transformers' has parts that an import drops. at: prefix of the encoder's names in `model`,
+    which has `lacks` beside it.
     """
 
     name: str

@@ -34,8 +34,8 @@ LONGEST = 60  # characters of a folder's name that a run's begins with
 
 
 def import_run(source: str, root: Path, name: str | None = None) -> tuple[Run, bool]:
-    """Import a source, SOURCE:WHAT (see `sources`), as a run in root: (the run, whether it was made now). name: None for
-    one made from the source's name and a hash of its files. Unused weights are listed in the run's imported.json.
+    """Import a source, SOURCE:WHAT (see `sources`), as a run in root: (the run, whether it was made now). name: None
+    for one made from the source's name and a hash of its files. Unused weights are listed in the run's imported.json.
 
     Raises UserError, before anything is written, if the source cannot be imported completely.
     """

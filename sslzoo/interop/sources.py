@@ -74,7 +74,8 @@ def open_torchvision_named(what: str) -> Source:
 
 
 def open_timm_named(what: str) -> Source:
-    """A file or a folder, or the name of a vision transformer in the hub's cache, such as vit_small_patch16_224.dino."""
+    """A file or a folder, or the name of a vision transformer in the hub's cache, such as
+    vit_small_patch16_224.dino."""
     if os.path.exists(os.path.expanduser(what)) or "/" in what:
         return open_timm(what)
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()

@@ -43,9 +43,10 @@ FORMS: Mapping[Form, str] = {
 
 @dataclass(frozen=True)
 class TaskHead:
-    """A class of transformers with a task's head. weights: the table, from the names above to theirs, with their prefix.
-    pools: whether its encoder has a pooler. settings: of config.json. sizes: settings that are the number of outputs of a
-    tensor."""
+    """A class of transformers with a task's head. weights: the table, from the names above to theirs,
+    with their prefix.
+    pools: whether its encoder has a pooler. settings: of config.json. sizes: settings that are the number of outputs of
+    a tensor."""
 
     form: Form
     model: str

@@ -1,4 +1,5 @@
-"""`untrained:RUN`: a run's encoder before its first step, as a run of its own, to be asked what the trained one is asked."""
+"""`untrained:RUN`: a run's encoder before its first step, as a run of its own,
+to be asked what the trained one is asked."""
 
 import hashlib
 import json

@@ -38,8 +38,8 @@ class Frames:
         self.sample_rate = data.sample_rate
 
     def of(self, name: str, what: str) -> Iterator[tuple[Batch, Tensor, list[int], int]]:
-        """Yield (batch, the features of all its frames, concatenated, the number of frames in each row, the place of its
-        first frame among those of all batches), of this rank's batches. what: is being made, in words."""
+        """Yield (batch, the features of all its frames, concatenated, the number of frames in each row, the place of
+        its first frame among those of all batches), of this rank's batches. what: is being made, in words."""
         rank, ranks, split = distributed.rank(), distributed.world_size(), self.splits[name]
         done, seen = 0, 0
         loader = iter(ordered_loader(split, self.units, workers=self.workers, rank=rank, world=ranks))
@@ -88,7 +88,8 @@ def label(
 
     The codebook is fitted to at most `sample` frames of train, drawn uniformly. against: the time-aligned labels that
     clusters are compared with, in splits that have them. seconds: of audio per batch. Features are not stored: they
-    are computed once for the sample and again to assign clusters. Ranks share the batches; the labels are those of one rank.
+    are computed once for the sample and again to assign clusters. Ranks share the batches;
+    the labels are those of one rank.
     """
     begun = time.monotonic()
     frames = Frames(source, data, seconds * data.sample_rate, workers, progress)

@@ -69,9 +69,9 @@ def fit(x: Tensor, clusters: int, seed: int, iterations: int = 15, rows: int = R
 
 
 def sample(batches: Iterable[tuple[int, Tensor]], most: int, seed: int) -> Tensor:
-    """A uniform random sample of at most `most` rows of a stream, float32 [N, D]. batches: (place of its first row in the
-    stream, rows [n, D]) of each; rows and order do not depend on their sizes, nor on which rank has them: each rank gets
-    the sample of all ranks' rows. Memory is little more than the result (times the ranks)."""
+    """A uniform random sample of at most `most` rows of a stream, float32 [N, D]. batches: (place of its first row in
+    the stream, rows [n, D]) of each; rows and order do not depend on their sizes, nor on which rank has them: each rank
+    gets the sample of all ranks' rows. Memory is little more than the result (times the ranks)."""
     parts = gather_objects(_lowest(batches, most, seed))
     rows = [part for part, _ in parts if len(part)]
     keys = torch.cat([part for _, part in parts])

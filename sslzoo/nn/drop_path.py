@@ -43,8 +43,8 @@ def rows_of(seeds: Tensor | None = None, copies: int = 1) -> Iterator[None]:
 
 
 def draw_row_seeds(rows: int) -> Tensor:
-    """A seed for each row of an encoder's input, int64 [rows] on the host, other ones at each call. Within `rows_of` it is
-    a function of the item's seed, the number of the call, the view and the copy. Elsewhere, or where the rows are no
+    """A seed for each row of an encoder's input, int64 [rows] on the host, other ones at each call. Within `rows_of` it
+    is a function of the item's seed, the number of the call, the view and the copy. Elsewhere, or where the rows are no
     multiple of the items, it is drawn from torch's generator, as dropout is."""
     known = _ROWS.get()
     items = len(known.seeds) * known.copies if known else 0
@@ -57,8 +57,8 @@ def draw_row_seeds(rows: int) -> Tensor:
 
 
 def linear_rates(last: float, depth: int, device: torch.device | None = None) -> Tensor:
-    """The probability of dropping a branch of each of `depth` blocks, float32: from 0 at the first block to `last` at the
-    last in a straight line, as in the code of DeiT, DINO and BEiT (the paper's eq. 4 begins with last / depth)."""
+    """The probability of dropping a branch of each of `depth` blocks, float32: from 0 at the first block to `last` at
+    the last in a straight line, as in the code of DeiT, DINO and BEiT (the paper's eq. 4 begins with last / depth)."""
     return torch.arange(depth, device=device) * (last / max(1, depth - 1))
 
 
@@ -66,8 +66,8 @@ def branch_scales(x: Tensor, last: float, depth: int, branches: int = 1, items: 
     """What to multiply the residual branches of blocks with: 0 with the probability p of `linear_rates`, else
     1 / (1 - p), so that the expectation stays as it is; float32 [B, depth, branches, 1].
 
-    x: the input [B, ...]. items: int64 [B, T], which of a packed row's items a token is of; each item's branches are then
-    dropped by themselves, [B, depth, branches, T]."""
+    x: the input [B, ...]. items: int64 [B, T], which of a packed row's items a token is of; each item's branches are
+    then dropped by themselves, [B, depth, branches, T]."""
     rates, seeds = linear_rates(last, depth, x.device), draw_row_seeds(len(x)).to(x.device, non_blocking=True)[:, None]
     if items is not None:
         seeds = rng.fold_in(seeds, items.to(x.device, non_blocking=True))

@@ -23,8 +23,8 @@ class FiniteCheck:
 
     def read(self, more: Tensor, scaled: bool = False) -> tuple[float, list[float]]:
         """The last gradient norm, and the values of `more` [N], copied together. Raises UserError, naming the first
-        step that was not finite, and its items; of several ranks, all raise it, and name those whose loss it was. scaled:
-        gradients may overflow, which the gradient scaler handles."""
+        step that was not finite, and its items; of several ranks, all raise it, and name those whose loss it was.
+        scaled: gradients may overflow, which the gradient scaler handles."""
         steps, self.steps = self.steps, []
         losses, norms = (torch.stack(x) for x in list(zip(*steps, strict=True))[2:])
         count, world = len(steps), distributed.world_size()
@@ -42,7 +42,8 @@ class FiniteCheck:
 
 
 def _where(losses: list[float], items: list[int]) -> str:
-    """The losses of ranks at a step, and the first items of their batches: of those that are not finite, or else of all.
+    """The losses of ranks at a step, and the first items of their batches: of those that are not finite,
+    or else of all.
     items: of this rank. To be called by every rank."""
     batches = distributed.gather_objects(items)
     bad = [rank for rank, loss in enumerate(losses) if not math.isfinite(loss)] or list(range(len(losses)))

@@ -24,7 +24,7 @@ def representation_health(z: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def token_std(x: Tensor) -> Tensor:
-    """The standard deviation of each coordinate over the tokens [M, D] of all ranks, averaged over coordinates: near 0 if
-    a teacher's targets, or the predictions of them, are the same everywhere. All ranks must call it."""
+    """The standard deviation of each coordinate over the tokens [M, D] of all ranks, averaged over coordinates: near 0
+    if a teacher's targets, or the predictions of them, are the same everywhere. All ranks must call it."""
     mean = distributed.all_reduce_mean(x.sum(0), len(x))
     return (distributed.all_reduce_mean((x - mean).square().sum(0), len(x)) + 1e-6).sqrt().mean()

@@ -11,7 +11,8 @@ EPS = 1e-8
 
 def koleo(x: Tensor, rows: list[int] | None = None) -> Tensor:
     """-log of the distance of each row [n, D] to its nearest other row of the global batch, all of length 1: [n]
-    (Sablayrolles et al. 2019, 1806.03198, eq. 2; DINOv2, 2304.07193, section 4, whose code takes each rank's rows only).
+    (Sablayrolles et al. 2019, 1806.03198, eq. 2; DINOv2, 2304.07193, section 4, whose code takes each rank's rows
+    only).
 
     rows: number on each rank, see `distributed.all_gather`. Gradients flow to neighbours on other ranks. Zero if there
     is no other row.

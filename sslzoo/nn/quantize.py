@@ -51,8 +51,8 @@ class GumbelQuantizer(nn.Module):
 
 
 class KMeansQuantizer(nn.Module):
-    """Product quantisation by the nearest entry (vq-wav2vec, 1910.05453, section 3.2), after a linear layer and a norm of
-    each group's part, straight through for the gradient.
+    """Product quantisation by the nearest entry (vq-wav2vec, 1910.05453, section 3.2), after a linear layer and a norm
+    of each group's part, straight through for the gradient.
 
     groups: number of codebooks, of `entries` codes each; codes are concatenated to vectors of `dim`.
     """

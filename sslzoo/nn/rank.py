@@ -16,8 +16,8 @@ def rankme(z: Tensor) -> float:
 
 @torch.no_grad()
 def lidar(z: Tensor) -> float:
-    """LiDAR of representations [N, Q, D] of N items in Q views each (Thilak et al. 2024, 2312.04000, eq. 1 to 4): the exp
-    of the entropy of the shares of the eigenvalues of
+    """LiDAR of representations [N, Q, D] of N items in Q views each (Thilak et al. 2024, 2312.04000, eq. 1 to 4): the
+    exp of the entropy of the shares of the eigenvalues of
 
         S = W^-1/2 B W^-1/2,   B = mean_i (m_i - m)(m_i - m)^T,   W = mean_iq (z_iq - m_i)(z_iq - m_i)^T + 1e-4 I,
 

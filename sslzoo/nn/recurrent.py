@@ -7,8 +7,8 @@ from sslzoo.nn.dropout import SeededDropout
 
 
 class LSTMStack(nn.Module):
-    """Layers of LSTM (Hochreiter and Schmidhuber 1997), each followed by dropout. With both_ways, a second LSTM reads each
-    row from its own end, so padding changes nothing (torch's packed sequences read lengths from the device).
+    """Layers of LSTM (Hochreiter and Schmidhuber 1997), each followed by dropout. With both_ways, a second LSTM reads
+    each row from its own end, so padding changes nothing (torch's packed sequences read lengths from the device).
 
     input_dim, hidden: sizes of the input and of each direction's state. dim: of the output.
     """

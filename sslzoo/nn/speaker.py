@@ -12,8 +12,8 @@ CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))  # frames and dilation of ea
 
 
 class XVector(nn.Module):
-    """A time-delay network and statistics pooling (Snyder et al. 2018, table 1, in the sizes of SUPERB): convolutions over
-    time without padding, each with ReLU, then mean and standard deviation over time.
+    """A time-delay network and statistics pooling (Snyder et al. 2018, table 1, in the sizes of SUPERB): convolutions
+    over time without padding, each with ReLU, then mean and standard deviation over time.
 
     dim: of input and inner layers. last_dim: of the last layer. A row that is shorter than the network's context is
     followed by zeros.
@@ -47,8 +47,8 @@ def statistics(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 class AMSoftmax(nn.Module):
-    """Logits of the additive-margin softmax (Wang et al. 2018, eq. 5-6): s (cos(x, w_c) - m [c = y]), without the margin
-    where no y is given. scale: s. margin: m."""
+    """Logits of the additive-margin softmax (Wang et al. 2018, eq. 5-6): s (cos(x, w_c) - m [c = y]), without the
+    margin where no y is given. scale: s. margin: m."""
 
     def __init__(self, dim: int, classes: int, scale: float = 30.0, margin: float = 0.4):
         super().__init__()

@@ -1,4 +1,5 @@
-"""Audio2Vec and temporal gap: slices of a spectrogram, what lies between them, and how far (Tagliasacchi et al. 2019, 1905.11796)."""
+"""Audio2Vec and temporal gap: slices of a spectrogram, what lies between them, and how far
+(Tagliasacchi et al. 2019, 1905.11796)."""
 
 import math
 from typing import Literal
@@ -29,7 +30,8 @@ def encode(encoder, parts: Tensor, seeds: Tensor) -> Tensor:
 
 
 class Audio2Vec(Objective):
-    """An encoder sees slices of `size` frames one by one, and a perceptron predicts others from their vectors (section 3):
+    """An encoder sees slices of `size` frames one by one, and a perceptron predicts others from their vectors
+    (section 3):
 
     cbow:       the middle slice from the `context` slices on either side of it
     skip_gram:  those around it from the middle slice
@@ -96,8 +98,8 @@ class Audio2Vec(Objective):
 
 
 class TemporalGap(Objective):
-    """Two slices of an utterance, and how far they lie apart: with D the distance of their first frames over the largest
-    that there can be, and D' a perceptron's answer from their vectors (section 3.3):
+    """Two slices of an utterance, and how far they lie apart: with D the distance of their first frames over the
+    largest that there can be, and D' a perceptron's answer from their vectors (section 3.3):
 
     loss = -D log D' - (1 - D) log(1 - D')
 

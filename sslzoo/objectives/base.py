@@ -42,8 +42,8 @@ class Objective(nn.Module):
     accumulation these see one part of the batch only. "" if the loss is a sum over rows.
     skips_prefix: whether it supports tokens before the first of an utterance, such as a class token.
     packs: whether it supports rows of several documents (`data.pack`), with targets within each token's document.
-    head_state: first words of the names of its head's state (a language-model head, a quantiser), which is copied to a new
-    run with `init`, if the new objective has the same.
+    head_state: first words of the names of its head's state (a language-model head, a quantiser), which is copied to a
+    new run with `init`, if the new objective has the same.
     per_item: buffers with an entry per training item, which a finished run does not store: in eval mode the objective
     must not read them.
 

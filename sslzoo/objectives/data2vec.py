@@ -32,7 +32,8 @@ def top_layers(hidden: list[Tensor], lengths: Tensor, norm: str) -> Tensor:
 
 @torch.no_grad()
 def taught(teacher: Any, features: Tensor, lengths: Tensor, layers: int, norm: str) -> Tensor:
-    """A teacher's targets [B, T, D] of features [B, T, C]: the normalised mean of its top layers, without the prefix."""
+    """A teacher's targets [B, T, D] of features [B, T, C]: the normalised mean of its top layers,
+    without the prefix."""
     hidden = teacher.contextualize(*teacher.project(features.detach(), lengths)).hidden[-layers:]
     return top_layers([x[:, teacher.prefix :] for x in hidden], lengths, norm)
 

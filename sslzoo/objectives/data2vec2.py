@@ -1,4 +1,5 @@
-"""data2vec 2.0: many masked copies of one teacher's pass, and a convolutional decoder (Baevski et al. 2023, 2212.07525).
+"""data2vec 2.0: many masked copies of one teacher's pass, and a convolutional decoder
+(Baevski et al. 2023, 2212.07525).
 
 On patches of spectrograms, with the loss of the class token, it is EAT (Chen et al. 2024, 2401.03497)."""
 

@@ -19,16 +19,17 @@ from sslzoo.objectives.mask_token import with_mask_token
 
 class IBOT(DINO):
     """DINO's loss of the class token, with the student's large views masked block-wise, and the same of the masked
-    patches M: the student's distribution is to be the teacher's for the same patch of the same view, not masked (eq. 2):
+    patches M: the student's distribution is to be the teacher's for the same patch of the same view, not masked
+    (eq. 2):
 
     loss = L_cls + patch_weight mean over views of 1/|M| sum_{i in M} H(P_t^i, P_s^i) + koleo_weight L_koleo
 
-    The head is shared by class token (the encoder's pooled output) and patches (section 3.2), which have centers of their
-    own; that of patches is of the masked ones, as in DINOv2's code. mask: see `PartialBlockMask`; the patch loss is 0 for a view without masked patches. patch_temperature: the teacher's
-    for patches, to `patch_temperature_end`.
+    The head is shared by class token (the encoder's pooled output) and patches (section 3.2), which have centers of
+    their own; that of patches is of the masked ones, as in DINOv2's code. mask: see `PartialBlockMask`; the patch loss
+    is 0 for a view without masked patches. patch_temperature: the teacher's for patches, to `patch_temperature_end`.
 
-    DINOv2's (2304.07193, section 4) are settings: centering=sinkhorn assigns the teacher's outputs of the global batch in
-    equal shares, without centers; koleo_weight (its: 0.1) spreads the class tokens of the global batch.
+    DINOv2's (2304.07193, section 4) are settings: centering=sinkhorn assigns the teacher's outputs of the global batch
+    in equal shares, without centers; koleo_weight (its: 0.1) spreads the class tokens of the global batch.
     """
 
     needs = frozenset({"tokens", "patches"})

@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 def with_mask_token(encoder, tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
-    """Projected tokens [B, prefix + T, D], those in the mask (bool [B, T], on the host) replaced by the mask token [D] with
-    the absolute position of its place, if the encoder has such. The prefix is never masked."""
+    """Projected tokens [B, prefix + T, D], those in the mask (bool [B, T], on the host) replaced by the mask token [D]
+    with the absolute position of its place, if the encoder has such. The prefix is never masked."""
     instead = mask_token
     if hasattr(encoder, "frontend"):
         instead = encoder.frontend.placed(instead, mask.shape[1])

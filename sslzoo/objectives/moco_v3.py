@@ -20,8 +20,8 @@ class MoCoV3(Objective):
     loss = ctr(q_1, k_2) + ctr(q_2, k_1),   ctr = -2 t log( exp(q k+ / t) / sum_i exp(q k_i / t) )
 
     The query's projector, a perceptron of three layers (two for a residual network), is followed by a predictor of two.
-    The momentum encoder has no predictor; its momentum goes from `momentum` to `momentum_end`. freeze_patches: whether a
-    ViT's patch projection stays as it was at random, which makes training stable (section 4.2).
+    The momentum encoder has no predictor; its momentum goes from `momentum` to `momentum_end`. freeze_patches: whether
+    a ViT's patch projection stays as it was at random, which makes training stable (section 4.2).
     """
 
     modalities = ("image",)

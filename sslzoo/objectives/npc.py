@@ -32,7 +32,8 @@ class NPC(Objective):
         self.head = nn.Linear(encoder.dim, encoder.feature_dim)
 
     def predict(self, encoder, batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """(features [B, T, C], lengths, indices of valid frames [M], their predictions [M, C], probabilities of codes)."""
+        """(features [B, T, C], lengths, indices of valid frames [M], their predictions [M, C], probabilities of
+        codes)."""
         features, lengths = encoder.features(batch.inputs, batch.lengths)
         tokens, _ = encoder.project(features, lengths)
         at, size = indices(valid_mask(lengths, features.shape[1])), features.shape[1]

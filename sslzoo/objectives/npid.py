@@ -22,11 +22,11 @@ class NPID(Objective):
 
     loss = -log h(i, v) - sum_j log(1 - h(j, v)) + proximal |v - f_i|^2
 
-    Z is a constant, estimated from the first batch (eq. 8): n times the mean of exp(v f_j / t). After a step f_i becomes
-    `momentum` f_i + (1 - momentum) v, normalised (authors' code: 0.5). proximal: weight of the proximal regularisation,
-    which slows v down (eq. 10). Noise is drawn among the other n - 1 images, so that no negative is the positive.
-    Images of other splits have no vector: their positive is the embedding of the whole image. Their noise is the memory's,
-    so a finished run stores it.
+    Z is a constant, estimated from the first batch (eq. 8): n times the mean of exp(v f_j / t). After a step f_i
+    becomes `momentum` f_i + (1 - momentum) v, normalised (authors' code: 0.5). proximal: weight of the proximal
+    regularisation, which slows v down (eq. 10). Noise is drawn among the other n - 1 images, so that no negative is the
+    positive. Images of other splits have no vector: their positive is the embedding of the whole image. Their noise is
+    the memory's, so a finished run stores it.
     """
 
     modalities = ("image",)

@@ -23,8 +23,8 @@ class SwAV(Objective):
 
     epsilon, iterations: of Sinkhorn-Knopp's algorithm. The prototypes do not learn during the first `frozen_epochs`.
     queue: number of projections of earlier batches that are assigned together with the batch, where that is not much
-    larger than the number of prototypes (section 4.1); a multiple of the global batch, or None. It is filled from the epoch
-    `queue_epoch` on, and used once it is full. Every rank has all of it.
+    larger than the number of prototypes (section 4.1); a multiple of the global batch, or None. It is filled from the
+    epoch `queue_epoch` on, and used once it is full. Every rank has all of it.
     """
 
     modalities = ("image",)

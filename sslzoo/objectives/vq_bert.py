@@ -17,14 +17,14 @@ from sslzoo.objectives.mask_token import with_mask_token
 
 
 class DiscreteBERT(Objective):
-    """An utterance is a sequence of codes z_t of a frozen vq-wav2vec, the encoder's front end (`encoders.codes`). Each token
-    begins a masked span with a probability of 5 %, spans are 10 tokens and may overlap, and the loss is the
+    """An utterance is a sequence of codes z_t of a frozen vq-wav2vec, the encoder's front end (`encoders.codes`). Each
+    token begins a masked span with a probability of 5 %, spans are 10 tokens and may overlap, and the loss is the
     cross-entropy over the masked tokens M:
 
     loss = -1/|M| sum_{t in M} log p(z_t | masked z)
 
-    The output embedding is the input embedding, after BERT's dense layer, GELU and norm. All masked tokens become the mask
-    token: the paper does not say that some are kept or made random.
+    The output embedding is the input embedding, after BERT's dense layer, GELU and norm. All masked tokens become the
+    mask token: the paper does not say that some are kept or made random.
     """
 
     modalities = ("speech",)
@@ -45,8 +45,8 @@ class DiscreteBERT(Objective):
         self.head, self.cross_entropy = LanguageModelHead(), LinearCrossEntropy()
 
     def answer(self, encoder: Any, batch: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(inputs of the output embedding at masked tokens [M, D], their ids [M], the mask bool [B, T] on the CPU, lengths
-        [B])."""
+        """(inputs of the output embedding at masked tokens [M, D], their ids [M], the mask bool [B, T] on the CPU,
+        lengths [B])."""
         ids, lengths = encoder.features(batch.inputs, batch.lengths)
         mask = self.mask(batch.row_seeds, lengths, ids.shape[1])
         at = indices(mask)

@@ -48,8 +48,8 @@ class VQWav2Vec(Wav2Vec):
         self.batch_terms = "codebook loss" if quantizer == "kmeans" else ""
 
     def quantized(self, tokens: Tensor, lengths: Tensor, seeds: Tensor, step: int):
-        """(codes [B, T, D], zero at padding; the mean probabilities of entries [groups, entries]; the entries chosen for
-        valid tokens [M, groups]; the codebook's loss, 0 for Gumbel)."""
+        """(codes [B, T, D], zero at padding; the mean probabilities of entries [groups, entries]; the entries chosen
+        for valid tokens [M, groups]; the codebook's loss, 0 for Gumbel)."""
         at = indices(valid_mask(lengths, tokens.shape[1]))
         z, device = take(tokens, at), tokens.device
         if isinstance(self.quantizer, KMeansQuantizer):

@@ -22,8 +22,8 @@ def binary_loss(scores, valid: list[Tensor]) -> tuple[Tensor, int]:
 
 
 class Wav2Vec(CPC):
-    """Tokens z_i go through a causal trunk, the aggregator, whose output at i is the context c_i. With an affine map h_k
-    for each step k = 1 .. `ahead`, every token is a question of its own (eq. 1), the mean over steps and positions:
+    """Tokens z_i go through a causal trunk, the aggregator, whose output at i is the context c_i. With an affine map
+    h_k for each step k = 1 .. `ahead`, every token is a question of its own (eq. 1), the mean over steps and positions:
 
     loss = -log sigma(z_{i+k}^T h_k(c_i)) - sum_n log sigma(-z~_n^T h_k(c_i))
 

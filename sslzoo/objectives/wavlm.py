@@ -1,4 +1,5 @@
-"""WavLM: predict the clusters of masked frames of an utterance that another one is mixed into (Chen et al. 2022, 2110.13900)."""
+"""WavLM: predict the clusters of masked frames of an utterance that another one is mixed into
+(Chen et al. 2022, 2110.13900)."""
 
 from typing import Any
 
@@ -8,9 +9,9 @@ from sslzoo.objectives.hubert import HuBERT
 
 
 class WavLM(HuBERT):
-    """HuBERT's masked prediction (eq. 2) and denoising (section III.B): labels are those of the clean utterance, and the
-    encoder hears it with a part of another utterance over a part of it. The paper's trunk has a gated relative bias:
-    `encoder/trunk=relative_base`, or `encoder=logmel_relative`. See `HuBERT` for the settings.
+    """HuBERT's masked prediction (eq. 2) and denoising (section III.B): labels are those of the clean utterance, and
+    the encoder hears it with a part of another utterance over a part of it. The paper's trunk has a gated relative
+    bias: `encoder/trunk=relative_base`, or `encoder=logmel_relative`. See `HuBERT` for the settings.
 
     mixing: see `augment.utterance_mixing`.
     """

@@ -16,9 +16,9 @@ _SHOWN = 3
 
 
 def leakage(pool: Pool, parts: dict[str, np.ndarray], pretrained_on: Data, progress: Progress, most: int) -> dict:
-    """Ready for JSON: {"said": all that in words, "items": test items that lie in the pretraining set's train split, "of": test items, "such_as": names
-    of some} or {"unknown": why}, and, for data with a column "speaker", "speakers": [those of test in train, those of
-    test].
+    """Ready for JSON: {"said": all that in words, "items": test items that lie in the pretraining set's train split,
+    "of": test items, "such_as": names of some} or {"unknown": why}, and, for data with a column "speaker", "speakers":
+    [those of test in train, those of test].
 
     Items are the same if what an encoder reads of them is, to the bit, whatever their files' names and formats. Only
     pretraining items of the length of one of test are read (all images are of one), if they are no more

@@ -24,18 +24,18 @@ _FEWEST = 10  # items of LiDAR
 
 
 class OnlineProbe(StepCallback):
-    """Logs, every so many steps and at the last one, how well the encoder's last layer predicts a label on the validation
-    split: `probe_linear`, of a linear head, and `probe_knn`, of weighted nearest neighbours, both fitted anew to items of
-    the training split; and `rankme` and `lidar`, which need no labels. Accuracies from 0 to 1.
+    """Logs, every so many steps and at the last one, how well the encoder's last layer predicts a label on the
+    validation split: `probe_linear`, of a linear head, and `probe_knn`, of weighted nearest neighbours, both fitted
+    anew to items of the training split; and `rankme` and `lidar`, which need no labels. Accuracies from 0 to 1.
 
-    The encoder is in eval mode, without gradients; nothing is drawn from torch's generators, and nothing is kept from one
-    time to the next, so that a run has the same weights with it as without, and a resumed run the same curve. Long items
-    are cropped as in training. Every rank computes the same.
+    The encoder is in eval mode, without gradients; nothing is drawn from torch's generators, and nothing is kept from
+    one time to the next, so that a run has the same weights with it as without, and a resumed run the same curve. Long
+    items are cropped as in training. Every rank computes the same.
 
-    label: the label column; None: the only one, and without one the accuracies are left out, which is said. every: steps;
-    None: a tenth of the run. items: of train and of valid, at most. penalty: of the linear head. k, temperature: of the
-    neighbours. lidar_items, lidar_views: of LiDAR, in the objective's own views, or else in crops of long items; without
-    either it is left out, which is said.
+    label: the label column; None: the only one, and without one the accuracies are left out, which is said. every:
+    steps; None: a tenth of the run. items: of train and of valid, at most. penalty: of the linear head. k, temperature:
+    of the neighbours. lidar_items, lidar_views: of LiDAR, in the objective's own views, or else in crops of long items;
+    without either it is left out, which is said.
     """
 
     def __init__(

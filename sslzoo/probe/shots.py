@@ -7,7 +7,8 @@ from sslzoo.errors import UserError
 
 
 def halves(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The two "classes" of a regression, for `draw`: above the median of train or not (2012.15723, section 3, footnote).
+    """The two "classes" of a regression, for `draw`: above the median of train or not
+    (2012.15723, section 3, footnote).
     values: of each part."""
     median = float(np.median(values["train"]))
     return {part: np.where(own > median, f"above {median:g}", f"{median:g} or less") for part, own in values.items()}

@@ -81,8 +81,8 @@ class Pool:
 class Official:
     """The data's own train, valid and test. mend (of every split class): the advice if a part lacks labels.
 
-    disjoint: a label column, such as speaker, of which no value may be in two parts; None: none. Raises UserError, naming
-    values that are.
+    disjoint: a label column, such as speaker, of which no value may be in two parts; None: none. Raises UserError,
+    naming values that are.
     """
 
     mend = "set task/split=by_item, which splits all of the data anew"

@@ -24,8 +24,8 @@ class StoredReader(Reader):
     """As `Reader`, of an encoder, with its features in a cache, where other tasks and commands find them.
 
     A quarter of a split's items or more are read as part of one pass over the split, which other tasks share; fewer, as
-    an entry of their own. Which it is, and the batches, depend on the task's items alone: features are the same to the bit
-    whether they were kept, computed at once, or computed by a pass that was killed and went on.
+    an entry of their own. Which it is, and the batches, depend on the task's items alone: features are the same to the
+    bit whether they were kept, computed at once, or computed by a pass that was killed and went on.
     """
 
     source: Frozen

@@ -51,14 +51,14 @@ class Task:
 
     name: the name of its result files; None for the label's. label: the name of a label column or of time-aligned
     labels; None if the data has only one.
-    kind: what a row is: an item with a class, an item with a value, a frame with a class, or, for `sslzoo adapt` only, a
-    question whose answer is in a text, an utterance with a transcript, or an item with a class in each of several label
-    columns ("classes"), whose names `label` joins with a plus: action+object+location, or a pair of utterances of one
-    speaker or two ("verification"). trials: a list of such pairs, lines of 1 or 0 and two files; None: they are drawn.
-    A recording in which it is asked who speaks when ("diarization") has at most `speakers`, and is read `chunk` frames at a
-    time.
-    symbols: of transcripts. balanced: of a classification: train draws each class equally often (which needs batches of a
-    number of items), and validation's score is the mean over classes.
+    kind: what a row is: an item with a class, an item with a value, a frame with a class, or, for `sslzoo adapt` only,
+    a question whose answer is in a text, an utterance with a transcript, or an item with a class in each of several
+    label columns ("classes"), whose names `label` joins with a plus: action+object+location, or a pair of utterances of
+    one speaker or two ("verification"). trials: a list of such pairs, lines of 1 or 0 and two files; None: they are
+    drawn. A recording in which it is asked who speaks when ("diarization") has at most `speakers`, and is read `chunk`
+    frames at a time.
+    symbols: of transcripts. balanced: of a classification: train draws each class equally often (which needs batches of
+    a number of items), and validation's score is the mean over classes.
     split: `Official`, `ByGroup`, `ByItem` or `Fold`. data: the task's own; None for the run's.
     classes: use only items with these labels. min_count: leave out classes with fewer items.
     max_items: items per part at most, max_frames: frames per part at most; chosen by a fixed hash.

@@ -113,8 +113,8 @@ class Demonstrated(PromptTask):
         return nn.functional.normalize(encoder(batch.inputs, batch.lengths).pooled.float(), dim=1).cpu()
 
     def candidates(self, likeness: np.ndarray, label: int, own: int) -> np.ndarray:
-        """The items of the bank to draw a demonstration of a class from, most like first. likeness [N]: to the row. own:
-        the row's own place in the bank, which is left out; -1 for none."""
+        """The items of the bank to draw a demonstration of a class from, most like first. likeness [N]: to the row.
+        own: the row's own place in the bank, which is left out; -1 for none."""
         labels = self.bank.labels.numpy()
         places = np.flatnonzero((labels == label) & (np.arange(len(labels)) != own))
         order = np.argsort(-likeness[places], kind="stable")

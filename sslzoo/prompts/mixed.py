@@ -14,8 +14,8 @@ from sslzoo.prompts.scoring import mask_indices
 
 
 class MixedPrompts(PromptClassification):
-    """The words of any task's labels at the masks of its prompts, by maximum likelihood over the whole vocabulary, as T0 is
-    trained (Sanh et al. 2022, 2110.08207, section 5); with one mask a row, over the rows b of a batch:
+    """The words of any task's labels at the masks of its prompts, by maximum likelihood over the whole vocabulary, as
+    T0 is trained (Sanh et al. 2022, 2110.08207, section 5); with one mask a row, over the rows b of a batch:
 
     loss = -1/B sum_b log softmax(lm(h_mask,b))_{w_b},  w = batch.targets["word"]
 

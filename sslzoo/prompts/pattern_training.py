@@ -26,9 +26,9 @@ class PatternTraining(PromptClassification):
 
     loss = (1 - alpha) L_CE + alpha L_MLM
 
-    with alpha = 1e-4. L_CE is the loss of `PromptClassification`; L_MLM is BERT's loss, the mean over the masked pieces, on the unlabelled
-    items in `batch.targets`, int64 [B, T] each, padded with -100. These are prompts, too, whose mask for the label is
-    neither chosen nor predicted. Without unlabelled items the loss is L_CE.
+    with alpha = 1e-4. L_CE is the loss of `PromptClassification`; L_MLM is BERT's loss, the mean over the masked
+    pieces, on the unlabelled items in `batch.targets`, int64 [B, T] each, padded with -100. These are prompts, too,
+    whose mask for the label is neither chosen nor predicted. Without unlabelled items the loss is L_CE.
 
     mask_prob: the share of pieces that are masked.
     """

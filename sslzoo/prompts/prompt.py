@@ -36,9 +36,9 @@ class Prompt:
         self.words = [[word] if isinstance(word, str) else list(word) for word in words]
 
     def applied(self, data: Data, positions: int | None = None, demonstrated: bool = False) -> None:
-        """Let `data`, whose tokenizer is set, read its texts in the template. positions: the encoder's, which the prompt
-        shares with a demonstration of each label if `demonstrated`. Raises ConfigError for a template that does not fit
-        the data or its `max_tokens`, or a word that its vocabulary does not know."""
+        """Let `data`, whose tokenizer is set, read its texts in the template. positions: the encoder's, which the
+        prompt shares with a demonstration of each label if `demonstrated`. Raises ConfigError for a template that does
+        not fit the data or its `max_tokens`, or a word that its vocabulary does not know."""
         if not isinstance(data, TextData):
             raise ConfigError(f"a prompt is made of texts, and {type(data).__name__} has none: choose a table of texts")
         template = Template(self.template, data.text_names)

@@ -30,8 +30,8 @@ def fewer_masks(ids: Tensor, lengths: Tensor, masks: int) -> tuple[Tensor, Tenso
 
 
 def parallel_scores(log_probs: Tensor, word: Tokens) -> Tensor:
-    """sum_i log p(t_i | P^l(x)), [B]: each token of a word at a mask of its own, all masked at once (2009.07118, section
-    3.1, for training). log_probs [B, l, V]: at the masks, of which there may be more than the word's tokens."""
+    """sum_i log p(t_i | P^l(x)), [B]: each token of a word at a mask of its own, all masked at once (2009.07118,
+    section 3.1, for training). log_probs [B, l, V]: at the masks, of which there may be more than the word's tokens."""
     return torch.stack([log_probs[:, i, token] for i, token in enumerate(word)]).sum(0)
 
 

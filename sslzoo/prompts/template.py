@@ -24,9 +24,9 @@ class Piece:
 
 
 class Template:
-    """A text such as "{sentence1}? {mask}, {sentence2}" (Gao et al. 2021, 2012.15723, table 1; Schick and Schuetze 2021,
-    2001.07676, section 3). In braces: the names of the item's texts; "mask", once, where words are predicted; "sep", the
-    tokenizer's separator of two texts.
+    """A text such as "{sentence1}? {mask}, {sentence2}" (Gao et al. 2021, 2012.15723, table 1; Schick and Schuetze
+    2021, 2001.07676, section 3). In braces: the names of the item's texts; "mask", once, where words are predicted;
+    "sep", the tokenizer's separator of two texts.
 
     names: of the item's texts, in order. Raises ConfigError for a field that is not among them, or a text without a
     mask.
@@ -97,8 +97,8 @@ class Template:
         return np.flatnonzero(kept)
 
     def check_room(self, tokenizer: Tokenizer, filling: Sequence[int], max_tokens: int, beside: str = "") -> None:
-        """Raise ConfigError if the template's own tokens leave no room for the item's texts. beside: what else has to be
-        read with it, for the message."""
+        """Raise ConfigError if the template's own tokens leave no room for the item's texts. beside: what else has to
+        be read with it, for the message."""
         [ids], _ = self.encode(tokenizer, [[""] * len(self.names)], [filling])
         self._check(len(ids), max_tokens, beside)
 

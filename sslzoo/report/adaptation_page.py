@@ -94,8 +94,8 @@ def axes(title: str, low: float, high: float) -> tuple[list[str], Callable[[floa
 
 
 def parameters(some: list[Row]) -> str:
-    """Score against trained parameters (log axis) for one task and number of labels; "" below three entries. What trains
-    nothing stands at the left edge."""
+    """Score against trained parameters (log axis) for one task and number of labels; "" below three entries. What
+    trains nothing stands at the left edge."""
     known = [(row, row.test) for row in some if row.test and "trained_parameters" in row.costs]
     if len(known) < 3:
         return ""

@@ -1,5 +1,5 @@
-"""Scores and costs of ways of adapting one encoder, as rows, and rows as tables: a table for each number of labels, with
-a column a task, and one of costs.
+"""Scores and costs of ways of adapting one encoder, as rows, and rows as tables: a table for each number of labels,
+with a column a task, and one of costs.
 
 Made from `results.json` of `sslzoo compare` alone. Spread and `beats` are those of `report.tables`.
 """
@@ -33,8 +33,9 @@ NOTE = (
 @dataclass
 class Row:
     """An entry on a task with so many labels a class. shots: None for all labels. expected: the planned number of
-    seeds. beats: whether it beats the entries full and head, where there are seeds enough for a spread. exits: early exit's curves, of each seed that has them. stale: why its runs would
-    not be made so today. leakage: what the first run found of test items in the pretraining set (`probe.leakage`)."""
+    seeds. beats: whether it beats the entries full and head, where there are seeds enough for a spread. exits: early
+    exit's curves, of each seed that has them. stale: why its runs would not be made so today. leakage: what the first
+    run found of test items in the pretraining set (`probe.leakage`)."""
 
     entry: str
     task: str
@@ -59,8 +60,8 @@ class Row:
 
 
 def rows(runs: list[dict]) -> list[Row]:
-    """A row for each entry, task and number of labels, in the order of `runs`. runs: those of results.json: {entry, task,
-    shots, seed, result}, result being that of `sslzoo adapt` or None."""
+    """A row for each entry, task and number of labels, in the order of `runs`. runs: those of results.json: {entry,
+    task, shots, seed, result}, result being that of `sslzoo adapt` or None."""
     groups: dict[tuple, list[dict]] = {}
     for run in runs:
         groups.setdefault((run["entry"], run["task"], run["shots"]), []).append(run)

@@ -1,5 +1,6 @@
-"""What encoders scored in a bench, as rows, and rows as tables: scores, with a column a task and metric, and what was asked
-on which data. Made from `results.json` of `sslzoo bench` alone; spread and `beats` are those of `report.tables`."""
+"""What encoders scored in a bench, as rows, and rows as tables: scores, with a column a task and metric, and what was
+asked on which data. Made from `results.json` of `sslzoo bench` alone;
+spread and `beats` are those of `report.tables`."""
 
 import statistics
 from dataclasses import dataclass, field

@@ -24,9 +24,10 @@ NODES = ("objective", "task", "data", "encoder")
 class Row:
     """The status of one run.
 
-    name: its folder under the root. status: done, running, stopped (the same command continues it), died (the same, of a
-    process that ended without a word), failed, or broken: files are missing or cannot be read. settings: those that differ from the defaults. loss, val_loss: after the last
-    logged step. scores: {task: test score} of probes (linear head) and adaptations. fault: what is wrong, in words.
+    name: its folder under the root. status: done, running, stopped (the same command continues it), died (the same, of
+    a process that ended without a word), failed, or broken: files are missing or cannot be read. settings: those that
+    differ from the defaults. loss, val_loss: after the last logged step. scores: {task: test score} of probes (linear
+    head) and adaptations. fault: what is wrong, in words.
     """
 
     name: str

@@ -28,8 +28,8 @@ def explained(reasons: Iterable[str]) -> str:
 
 @cache
 def code_changed(since: str | None, root: Path = ROOT) -> bool:
-    """Whether code or config that scores depend on differ from those of a commit, as `run.commit` names it: of a commit that
-    is not known here, or with changes that were not committed, they do. False outside git."""
+    """Whether code or config that scores depend on differ from those of a commit, as `run.commit` names it: of a commit
+    that is not known here, or with changes that were not committed, they do. False outside git."""
 
     def git(*words: str) -> int | None:
         try:

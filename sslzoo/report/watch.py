@@ -1,7 +1,7 @@
 """`sslzoo watch`: pages that follow runs live, from the standard library's HTTP server, on 127.0.0.1 alone.
 
-/ lists the runs under a root; /run/NAME shows one: how far it is, its speed, losses, health, warnings, and pictures of its
-masks or views. Each page loads itself again every few seconds. NAME is looked up among the runs that are there, so
+/ lists the runs under a root; /run/NAME shows one: how far it is, its speed, losses, health, warnings, and pictures of
+its masks or views. Each page loads itself again every few seconds. NAME is looked up among the runs that are there, so
 that no name leads out of the root; nothing can be changed through it.
 """
 

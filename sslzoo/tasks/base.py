@@ -15,8 +15,8 @@ class TaskObjective(Objective):
 
     kinds: the kinds of task that it supports. metric: the task's score (see `tasks.metrics.better`).
     calibrates: whether buffers are chosen after training, by `calibrate`.
-    published_on_test: whether the protocol as published chooses the step on test. Test is then evaluated at each validation
-    too, for the best score as `<metric>_as_published`; it chooses nothing.
+    published_on_test: whether the protocol as published chooses the step on test. Test is then evaluated at each
+    validation too, for the best score as `<metric>_as_published`; it chooses nothing.
     prompted: whether the items are prompts, for which it is constructed with a `prompt` and the run's `language_model`.
     demonstrated: whether a prompt is followed by an example of each class.
     pretrained: its parts that the run had already, by the first word of their parameters' names.

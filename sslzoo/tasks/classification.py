@@ -65,8 +65,8 @@ class Classification(ItemTask, ClassTask):
 
     loss = -1/B sum_b log softmax(W f(x_b) + c)_{y_b}
 
-    features, pooler, dropout, projection_dim: see `ItemTask`. label_smoothing: the share of the target that is spread over
-    all classes (Szegedy et al. 2016, section 7), in training only.
+    features, pooler, dropout, projection_dim: see `ItemTask`. label_smoothing: the share of the target that is spread
+    over all classes (Szegedy et al. 2016, section 7), in training only.
     """
 
     kinds = ("classification",)

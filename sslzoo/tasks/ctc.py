@@ -75,7 +75,8 @@ class CTC(TaskObjective):
         return self.outputs(encoder, batch)[0]
 
     def losses(self, logits: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(-log p(y | x) / |y| of each row [B], 0 where there is no alignment; whether there is one [B], on the host)."""
+        """(-log p(y | x) / |y| of each row [B], 0 where there is no alignment; whether there is one [B], on the
+        host)."""
         sizes = (labels != IGNORE).sum(1)
         repeats = ((labels[:, 1:] == labels[:, :-1]) & (labels[:, 1:] != IGNORE)).sum(1)
         aligned = (sizes + repeats <= lengths) & (sizes > 0)

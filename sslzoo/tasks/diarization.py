@@ -92,7 +92,8 @@ class Diarization(TaskObjective):
         return Loss(losses.sum() / max(count, 1), count)
 
     def recordings(self, encoder: nn.Module, batches: Iterable[Batch], split: Any) -> tuple[list, list, float]:
-        """(of each recording, its speakers' probabilities [T, S], their activity bool [T, S]; the mean loss of a frame)."""
+        """(of each recording, its speakers' probabilities [T, S], their activity bool [T, S]; the mean loss of a
+        frame)."""
         said: dict[int, np.ndarray] = {}
         truth: dict[int, np.ndarray] = {}
         loss, frames = 0.0, 0
@@ -143,8 +144,9 @@ def decided(chances: np.ndarray, threshold: float, median: int) -> np.ndarray:
 
 
 def error_rate(said: list[np.ndarray], truth: list[np.ndarray], threshold: float, median: int) -> float:
-    """The diarization error rate without collar, overlaps counted (NIST, RT-09, section 6.1): missed speech, false alarms
-    and confusions of speakers, in frames, over speech; with the best assignment of speakers in each recording."""
+    """The diarization error rate without collar, overlaps counted (NIST, RT-09, section 6.1): missed speech, false
+    alarms and confusions of speakers, in frames, over speech;
+    with the best assignment of speakers in each recording."""
     wrong = speech = 0.0
     for chances, active in zip(said, truth, strict=True):
         found = decided(chances, threshold, median)

@@ -141,9 +141,9 @@ class ExitTask(TaskObjective):
         return F.cross_entropy(logits, labels)
 
     def leave(self, encoder: Any, batch: Batch, limit: float | None = None) -> tuple[Tensor, Tensor]:
-        """Run the blocks on a batch whose rows leave, one by one, while the others go on: (the logits of each row's last
-        classifier [B, outputs], the number of layers that it ran, int64 [B] on the CPU). limit: the criterion's value,
-        None for its own. Only in eval mode."""
+        """Run the blocks on a batch whose rows leave, one by one, while the others go on: (the logits of each row's
+        last classifier [B, outputs], the number of layers that it ran, int64 [B] on the CPU). limit: the criterion's
+        value, None for its own. Only in eval mode."""
         limit = self.limit if limit is None else limit
         tokens, lengths = encoder.embed(batch.inputs, batch.lengths)
         apart = None if encoder.trunk.causal else rows_apart(lengths, tokens.shape[1], tokens.device)

@@ -18,8 +18,8 @@ class ItemTask(TaskObjective):
 
     outputs: rows of W. features: f(x) is "pooled", the encoder's pooled vector, or "layers", a weighted sum of all
     layers averaged over the item's tokens, as in s3prl. pooler: a dense layer with tanh before W, as BERT's pooler.
-    dropout: of the input of W. projection_dim: width of a linear layer before W, None for none; SUPERB has it before the
-    mean over tokens, which is the same.
+    dropout: of the input of W. projection_dim: width of a linear layer before W, None for none; SUPERB has it before
+    the mean over tokens, which is the same.
     """
 
     modalities = ("image", "speech", "text")

@@ -10,8 +10,8 @@ from sslzoo.tasks.exits import ExitTask, Memory
 
 
 class PABEE(ExitTask):
-    """A linear layer on what the encoder pools of each of n layers. All learn together, with the encoder; layer j counts
-    j times, as later layers cost more (section 3):
+    """A linear layer on what the encoder pools of each of n layers. All learn together, with the encoder; layer j
+    counts j times, as later layers cost more (section 3):
 
     loss = sum_j j L_j / sum_j j
 

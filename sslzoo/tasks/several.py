@@ -14,8 +14,8 @@ from sslzoo.tasks.items import ItemTask
 
 
 class SeveralClasses(ItemTask):
-    """A linear layer predicts the K classes of an item x, such as the slots of an intent, from one vector f(x) (SUPERB's
-    intent classification, Yang et al. 2021, section 3.3):
+    """A linear layer predicts the K classes of an item x, such as the slots of an intent, from one vector f(x)
+    (SUPERB's intent classification, Yang et al. 2021, section 3.3):
 
     loss = -1/B sum_b sum_k log softmax(W_k f(x_b) + c_k)_{y_bk}
 

@@ -27,10 +27,11 @@ class Verification(TaskObjective):
 
     loss = -1/B sum_b log softmax_c(s (cos(u_b, w_c) - m [c = y_b]))_{y_b}
 
-    where u = relu(W_2 e), e = relu(W_1 [mean, std]) is the embedding of an utterance, and a trial's score is the cosine of
-    two embeddings. projection_dim: width before and within the time-delay network; last_dim: of its last layer.
+    where u = relu(W_2 e), e = relu(W_1 [mean, std]) is the embedding of an utterance, and a trial's score is the cosine
+    of two embeddings. projection_dim: width before and within the time-delay network; last_dim: of its last layer.
 
-    Validation chooses the step; `eer_as_published` is the best on test of all steps that were validated, as s3prl reports.
+    Validation chooses the step; `eer_as_published` is the best on test of all steps that were validated,
+    as s3prl reports.
     """
 
     modalities = ("speech",)
@@ -99,7 +100,7 @@ class Verification(TaskObjective):
 
 
 def equal_error_rate(same: np.ndarray, scores: np.ndarray) -> float:
-    """The rate at which as many trials of two speakers are accepted as trials of one are rejected, between thresholds by
-    a straight line, as in s3prl. same: bool [N]; scores: [N], higher for one speaker."""
+    """The rate at which as many trials of two speakers are accepted as trials of one are rejected, between thresholds
+    by a straight line, as in s3prl. same: bool [N]; scores: [N], higher for one speaker."""
     false_accepts, accepts, _ = roc_curve(same, scores)
     return float(brentq(lambda x: 1.0 - x - interp1d(false_accepts, accepts)(x), 0.0, 1.0))

@@ -8,9 +8,9 @@ from sslzoo.train.callback import StepCallback
 
 
 class EffectiveBatch(StepCallback):
-    """At logged steps logs the items of the update (`batch_items`) and, for speech and text, its seconds or tokens without
-    padding (`batch_seconds`, `batch_tokens`). Raises UserError if the ranks did not together compute the rows of the
-    step's global batch, as when some of them belong to another launch.
+    """At logged steps logs the items of the update (`batch_items`) and, for speech and text, its seconds or tokens
+    without padding (`batch_seconds`, `batch_tokens`). Raises UserError if the ranks did not together compute the rows
+    of the step's global batch, as when some of them belong to another launch.
 
     rate: samples per second of speech.
     """

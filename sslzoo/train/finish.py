@@ -21,8 +21,8 @@ URGENT = {signal.SIGTERM, signal.SIGINT}
 
 class GracefulStop(StepCallback):
     """On SIGTERM, SIGINT, SIGHUP or SIGUSR1: finish the step, save, stop. A second SIGTERM or SIGINT ends the process
-    at once. An ignored SIGHUP, as under nohup, stays ignored. SIGUSR2 is a launcher's, if it listens (submitit, near the
-    time limit): it gets the signal once the checkpoint is written, and queues the job again."""
+    at once. An ignored SIGHUP, as under nohup, stays ignored. SIGUSR2 is a launcher's, if it listens (submitit, near
+    the time limit): it gets the signal once the checkpoint is written, and queues the job again."""
 
     def __init__(self):
         self.signal: int | None = None  # of this process

@@ -1,7 +1,7 @@
 """Warnings of collapse and overfitting during training, with their usual causes.
 
-Read from an objective's logs: feature_std, feature_rank, target_std, code_perplexity, accuracy against chance and val_accuracy,
-loss against uniform_loss (of a uniform prediction) and unigram_loss (of predicting token frequencies).
+Read from an objective's logs: feature_std, feature_rank, target_std, code_perplexity, accuracy against chance and
+val_accuracy, loss against uniform_loss (of a uniform prediction) and unigram_loss (of predicting token frequencies).
 """
 
 import json

@@ -1,5 +1,5 @@
-"""A run's heartbeat: how far it is, written every few seconds, by which `sslzoo runs` and `watch` tell a run from a dead one,
-and by which a rank whose messages fail finds out which other rank is lost."""
+"""A run's heartbeat: how far it is, written every few seconds, by which `sslzoo runs` and `watch` tell a run from a
+dead one, and by which a rank whose messages fail finds out which other rank is lost."""
 
 import json
 import os
@@ -17,9 +17,10 @@ from sslzoo.train.throughput import Throughput
 
 
 class Heartbeat(StepCallback):
-    """Writes heartbeat.json every `EVERY` seconds: step, of (the last one), time (of the clock, in s), seconds and steps of
-    this process, loss, throughput (see `train.throughput`), host and pid. Removed when training ends in order, so that a killed run leaves one that gets old.
-    Of several ranks each writes .rank-<number> as often as `RANKS` seconds. lost: the ranks that were lost, in words."""
+    """Writes heartbeat.json every `EVERY` seconds: step, of (the last one), time (of the clock, in s), seconds and
+    steps of this process, loss, throughput (see `train.throughput`), host and pid. Removed when training ends in order,
+    so that a killed run leaves one that gets old. Of several ranks each writes .rank-<number> as often as `RANKS`
+    seconds. lost: the ranks that were lost, in words."""
 
     EVERY, RANKS = 5.0, 1.0
 

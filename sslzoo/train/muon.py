@@ -41,7 +41,8 @@ class MuonOptimizer(ListOptimizer):
     with O `orthogonalized` and w seen as [M, N], kernels as one row an output channel. The factor gives updates the
     size of AdamW's, so that both have one rate (Liu et al. 2025, 2502.16982, section 2.2). Other groups: AdamW.
 
-    Each rank computes every update, of sharded matrices (trainer=fsdp) too. Matrices of one shape are orthogonalised together.
+    Each rank computes every update, of sharded matrices (trainer=fsdp) too.
+    Matrices of one shape are orthogonalised together.
     """
 
     def __init__(self, groups, lr: float, momentum: float, steps: int, betas: tuple[float, float], eps: float):
@@ -69,7 +70,8 @@ class MuonOptimizer(ListOptimizer):
             state["momentum"].lerp_(gradient, 1 - momentum)
             alike[w.shape, w.dtype].append((w, gradient.lerp(state["momentum"], momentum)))
         for (shape, _), pairs in alike.items():
-            # the iteration needs whole matrices: of sharded ones, the ranks gather each and keep their rows of its update
+            # the iteration needs whole matrices: of sharded ones,
+            # the ranks gather each and keep their rows of its update
             updates = orthogonalized(torch.stack([distributed.whole(g).flatten(1) for _, g in pairs]), group["steps"])
             rate = group["lr"] * RMS * math.sqrt(max(shape[0], math.prod(shape[1:])))
             for (w, _), update in zip(pairs, updates, strict=True):

@@ -18,8 +18,8 @@ from sslzoo.train.validate import AUTO_TIMES, some_items
 
 @dataclass
 class Plan:
-    """splits: train, and valid where it is measured. crops: whether the objective's views are crops. measured: the indices
-    of the validation items to measure, None for all. epoch_steps: steps in which each item is drawn once."""
+    """splits: train, and valid where it is measured. crops: whether the objective's views are crops. measured: the
+    indices of the validation items to measure, None for all. epoch_steps: steps in which each item is drawn once."""
 
     splits: dict[str, Split]
     crops: bool

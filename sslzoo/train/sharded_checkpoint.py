@@ -1,12 +1,13 @@
 """Checkpoints of sharded runs (trainer=fsdp): folders that torch.distributed.checkpoint writes while training goes on.
 
 step=00000100.ckpt/
-    shard-00001-model-00001-of-00001.safetensors, …    of each rank its part of every sharded tensor, and where it belongs
+    shard-00001-model-00001-of-00001.safetensors, …    of each rank its part of every sharded tensor, and where it
+                                                       belongs
     rest.pt                                            what all ranks have: buffers, counters, the state of callbacks
     <file>.sha256                                      of each
 
-Any number of ranks, sharded or not, reads from it what it needs. torch's own layout keeps its index as a pickle; this one
-is its other, of safetensors, whose headers say the places of the parts.
+Any number of ranks, sharded or not, reads from it what it needs. torch's own layout keeps its index as a pickle; this
+one is its other, of safetensors, whose headers say the places of the parts.
 """
 
 import copy
@@ -34,8 +35,8 @@ MEND = "delete the folder to go on without"
 
 
 class _Writer(HuggingFaceStorageWriter):
-    """Writes a folder beside `path`; each rank signs its file, and the first moves the folder into its place when all are
-    there. rest: what the first rank writes."""
+    """Writes a folder beside `path`; each rank signs its file, and the first moves the folder into its place when all
+    are there. rest: what the first rank writes."""
 
     def __init__(self, path: Path, rest: dict):
         self.final, self.beside = path, path.with_name(f".{path.name}{UNFINISHED}")

@@ -56,8 +56,8 @@ def peak(device: str, arithmetic: str, tf32: bool) -> float | None:
 
 
 class WaitingForData(Profiler):
-    """Seconds for which the training loop stood in its loader's `next`, between Lightning's own marks. The first batch is
-    read before training begins, and before its seconds are counted."""
+    """Seconds for which the training loop stood in its loader's `next`, between Lightning's own marks. The first batch
+    is read before training begins, and before its seconds are counted."""
 
     def __init__(self):
         super().__init__()
@@ -73,9 +73,9 @@ class WaitingForData(Profiler):
 
 
 class CountFlops(TorchDispatchMode):
-    """A context in which floating-point operations are counted by PyTorch's own formulas (`torch.utils.flop_counter`): those of
-    matrix products, convolutions and attention, forward and backward. Its `FlopCounterMode` also sets hooks that tell
-    modules apart, which fail where a module is called without gradients."""
+    """A context in which floating-point operations are counted by PyTorch's own formulas (`torch.utils.flop_counter`):
+    those of matrix products, convolutions and attention, forward and backward. Its `FlopCounterMode` also sets hooks
+    that tell modules apart, which fail where a module is called without gradients."""
 
     def __init__(self):
         super().__init__()
@@ -91,12 +91,13 @@ class CountFlops(TorchDispatchMode):
 
 
 class Throughput(StepCallback):
-    """Counts the operations of the forward and the backward of the first update, on the first rank (`CountFlops`): an update
-    has them in proportion to the elements of its inputs, with padding. What `activation_checkpointing` computes again
-    counts too, and cuDNN's recurrent layers do not. counts: False with compiled blocks, which a mode cannot look into.
+    """Counts the operations of the forward and the backward of the first update, on the first rank (`CountFlops`): an
+    update has them in proportion to the elements of its inputs, with padding. What `activation_checkpointing` computes
+    again counts too, and cuDNN's recurrent layers do not. counts: False with compiled blocks,
+    which a mode cannot look into.
 
-    Over the seconds since training began, without waiting for the device: `flops_per_second` of one device, and `mfu`, its
-    share of the device's peak (Chowdhery et al. 2022, 2204.02311, appendix B). None where they are not known.
+    Over the seconds since training began, without waiting for the device: `flops_per_second` of one device, and `mfu`,
+    its share of the device's peak (Chowdhery et al. 2022, 2204.02311, appendix B). None where they are not known.
     """
 
     def __init__(self, arithmetic: str, tf32: bool, counts: bool):

@@ -1,4 +1,5 @@
-"""Distillation: both steps learn what they say, from a teacher that stays as it is, and go on where they were stopped."""
+"""Distillation: both steps learn what they say, from a teacher that stays as it is,
+and go on where they were stopped."""
 
 import copy
 import json
@@ -157,7 +158,8 @@ def test_hidden_states_against_a_slow_loop(student):
 
 
 def test_loss_averaged_over_padding(student):
-    """A known mistake (the mean squared error of TinyBERT's code is over all of a batch): padding counts for nothing."""
+    """A known mistake (the mean squared error of TinyBERT's code is over all of a batch):
+    padding counts for nothing."""
     run, teacher = student("text")
     job, _ = both_jobs(run, teacher)
     still(job)

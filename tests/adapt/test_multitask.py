@@ -1,4 +1,5 @@
-"""Training on prompted tasks: what is drawn, what is learned, and that the task that is scored gives none of its labels."""
+"""Training on prompted tasks: what is drawn, what is learned,
+and that the task that is scored gives none of its labels."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""What learns before the tokens, of text, speech and images: keys and values (prefix tuning), or tokens (prompt tuning)."""
+"""What learns before the tokens, of text, speech and images: keys and values (prefix tuning), or tokens
+(prompt tuning)."""
 
 import json
 

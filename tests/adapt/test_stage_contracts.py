@@ -1,5 +1,5 @@
-"""What every objective promises, each training that a method is made of promises too: DeeBERT's two stages, distillation's
-two steps, and prompts of several tasks."""
+"""What every objective promises, each training that a method is made of promises too: DeeBERT's two stages,
+distillation's two steps, and prompts of several tasks."""
 
 # ruff: noqa: F401, F811 (tests and fixtures of other files are collected here again, with another `objective`)
 

@@ -19,7 +19,8 @@ def root(matrix, power):
 
 
 def slow_correlations(x, y):
-    """(canonical correlations, canonical vectors of x [N, K]) from Sxx^-1/2 Sxy Syy^-1 Syx Sxx^-1/2 (1806.05759, eq. 1-3)."""
+    """(canonical correlations, canonical vectors of x [N, K]) from Sxx^-1/2 Sxy Syy^-1 Syx Sxx^-1/2
+    (1806.05759, eq. 1-3)."""
     x, y = x - x.mean(0), y - y.mean(0)
     inverse = root(x.T @ x, -0.5)
     whole = inverse @ x.T @ y @ np.linalg.inv(y.T @ y) @ y.T @ x @ inverse

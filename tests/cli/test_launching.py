@@ -1,4 +1,5 @@
-"""`sslzoo launch` prints the job script, refuses what cannot run in one line; `sslzoo doctor --ranks` tries the ranks."""
+"""`sslzoo launch` prints the job script, refuses what cannot run in one line;
+`sslzoo doctor --ranks` tries the ranks."""
 
 import socket
 

@@ -1,4 +1,5 @@
-"""`sslzoo compare` of ways of adapting one encoder: what is run, what the tables say, and that a stopped one goes on."""
+"""`sslzoo compare` of ways of adapting one encoder: what is run, what the tables say,
+and that a stopped one goes on."""
 
 import json
 import re

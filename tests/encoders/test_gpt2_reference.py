@@ -1,4 +1,5 @@
-"""GPT-2 against transformers, with its random weights copied: hidden states, logits, loss, its start, what it writes."""
+"""GPT-2 against transformers, with its random weights copied: hidden states, logits, loss, its start,
+what it writes."""
 
 from types import SimpleNamespace
 

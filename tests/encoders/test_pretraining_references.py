@@ -1,4 +1,5 @@
-"""BERT with next sentences, RoBERTa and ALBERT against transformers, its random weights copied: both heads and losses."""
+"""BERT with next sentences, RoBERTa and ALBERT against transformers, its random weights copied:
+both heads and losses."""
 
 from types import SimpleNamespace
 

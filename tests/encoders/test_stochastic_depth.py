@@ -1,4 +1,5 @@
-"""Encoders whose residual branches are dropped in training: as a slow loop over rows drops them, and as contracts ask."""
+"""Encoders whose residual branches are dropped in training: as a slow loop over rows drops them,
+and as contracts ask."""
 
 import copy
 

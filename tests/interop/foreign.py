@@ -1,4 +1,5 @@
-"""Folders that transformers wrote: small models with random weights, and tokenizers that were trained on a few lines."""
+"""Folders that transformers wrote: small models with random weights,
+and tokenizers that were trained on a few lines."""
 
 from pathlib import Path
 

@@ -64,8 +64,8 @@ def test_vicreg_is_the_slow_loop_and_lightlys():
 
 
 def test_vicregs_variance_is_not_doubled():
-    """Two collapsed branches are each 1 below the wanted deviation: the mean of both is 1, as in the authors' code, whose
-    weight of 25 is ours; their sum, in the paper's eq. 6, is 2."""
+    """Two collapsed branches are each 1 below the wanted deviation: the mean of both is 1, as in the authors' code,
+    whose weight of 25 is ours; their sum, in the paper's eq. 6, is 2."""
     a = torch.ones(6, 5)
     assert float(vicreg(a, a)[1]) == pytest.approx(1 - 1e-4**0.5, rel=1e-5)
     b = pair(6)[1] * 9  # well above the wanted deviation

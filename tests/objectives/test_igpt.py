@@ -1,4 +1,5 @@
-"""Image GPT: the palette, what each prediction has seen, and the loss and its gradient against a slow loop in float64."""
+"""Image GPT: the palette, what each prediction has seen, and the loss and its gradient against a slow loop in
+float64."""
 
 import copy
 

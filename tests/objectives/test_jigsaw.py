@@ -1,4 +1,5 @@
-"""Jigsaw: which tiles are cut, how they are normalised and shuffled, and the loss and its gradient against a slow loop."""
+"""Jigsaw: which tiles are cut, how they are normalised and shuffled,
+and the loss and its gradient against a slow loop."""
 
 import copy
 import math

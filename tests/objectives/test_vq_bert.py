@@ -1,4 +1,5 @@
-"""Discrete BERT: the codes are those of the vq-wav2vec run, the loss that of a slow loop, and the run needs no other."""
+"""Discrete BERT: the codes are those of the vq-wav2vec run, the loss that of a slow loop,
+and the run needs no other."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""wav2vec and vq-wav2vec: loss and gradient against a slow loop in float64; negatives, codes, and what a context knows."""
+"""wav2vec and vq-wav2vec: loss and gradient against a slow loop in float64; negatives, codes,
+and what a context knows."""
 
 import copy
 import math

@@ -1,4 +1,5 @@
-"""The batch is the job's: parts follow from ranks and from what fits, and a run goes on with another number of ranks."""
+"""The batch is the job's: parts follow from ranks and from what fits,
+and a run goes on with another number of ranks."""
 
 import csv
 from pathlib import Path

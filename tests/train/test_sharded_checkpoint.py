@@ -1,5 +1,5 @@
-"""Sharded runs (trainer=fsdp) and their checkpoints: each rank writes its part while training goes on, any number of ranks
-reads them, and a write that fails leaves the one before."""
+"""Sharded runs (trainer=fsdp) and their checkpoints: each rank writes its part while training goes on, any number of
+ranks reads them, and a write that fails leaves the one before."""
 
 import csv
 import os

@@ -64,8 +64,8 @@ def test_the_seconds_in_the_loaders_next_are_counted_and_no_others(tmp_path, mon
 
 
 def test_operations_of_the_first_update_stand_for_all(monkeypatch):
-    """Two parts of 3 and 5 rows through a linear layer, then an update of 16 rows: 2 x rows x 4 x 6 forward, as many for the
-    gradient of the weight, and none for the input's. What the optimiser does is not counted."""
+    """Two parts of 3 and 5 rows through a linear layer, then an update of 16 rows: 2 x rows x 4 x 6 forward, as many
+    for the gradient of the weight, and none for the input's. What the optimiser does is not counted."""
     clock = SimpleNamespace(now=10.0)
     monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=lambda: clock.now))
     layer, module = torch.nn.Linear(4, 6), SimpleNamespace(part=0, device=torch.device("cpu"))

@@ -1,4 +1,5 @@
-"""Two ranks on two hosts, which are network namespaces: they meet, a cut link ends both, and the same command goes on."""
+"""Two ranks on two hosts, which are network namespaces: they meet, a cut link ends both,
+and the same command goes on."""
 
 import sys
 import time

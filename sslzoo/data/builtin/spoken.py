@@ -51,7 +51,8 @@ class Spoken(Data):
 
     Each voice says each of `WORDS` `takes` times, and `sentences` sentences, cycling through the intents. A voice is
     in one split only. Labels: voice; word ("" for a sentence) and intent ("" for a word), which a mean over time
-    predicts poorly; its action, object, location and slots ("" for a word); transcript. Time-aligned label: phone, in IPA, covering the whole item.
+    predicts poorly; its action, object, location and slots ("" for a word); transcript. Time-aligned label: phone, in
+    IPA, covering the whole item.
 
     words: how many of `WORDS` to use. max_seconds: training crops longer items to this length.
     """
@@ -111,8 +112,8 @@ class _Items(Split):
 
 
 def slots(intents: np.ndarray, transcripts: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns action, object and location: of a sentence, its intent's words and its room; slots: the transcript with the
-    last two marked, as in "turn on the [location kitchen] [object light]". Of a word, ""."""
+    """Columns action, object and location: of a sentence, its intent's words and its room; slots: the transcript with
+    the last two marked, as in "turn on the [location kitchen] [object light]". Of a word, ""."""
     found: dict[str, list[str]] = {"action": [], "object": [], "location": [], "slots": []}
     for intent, text in zip(intents.tolist(), transcripts.tolist(), strict=True):
         action, _, thing = intent.partition(" ")
