@@ -51,12 +51,17 @@ FURTHER = (
 )
 
 
+def text_of(path: Path) -> str:
+    """A config file's text, where comments that go on in the next line, three blanks after its #, are one line."""
+    return re.sub(r"\n *#   (?=\S)", " ", path.read_text(encoding="utf-8", errors="replace"))
+
+
 def options(group: str, folders: list[Path] = []) -> dict[str, str]:  # noqa: B006 (read, never written)
     """{name: first comment} of the configs of a group."""
     found = {}
     for folder in [CONF, *folders]:
         for path in sorted((folder / group).glob("*.yaml")):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = text_of(path).splitlines()
             comments = [line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line]
             found[path.stem] = comments[0] if comments else ""
     return found

@@ -1,5 +1,7 @@
 """Groups below the top of conf/: each option is one word, wherever it fits, and a recipe's are as free as any."""
 
+import re
+
 import pytest
 import yaml
 from conftest import compose, nodes_of
@@ -172,6 +174,23 @@ def test_an_experiment_of_ones_own(sslzoo, tmp_path):
     assert code == 0 and err == [] and "seed: 7" in out and "BYOL" in out and "jitter: 0.0" in out and "lr: 0.5" in out
     code, out, _ = sslzoo("pretrain", "--config-dir", "mine", "experiment=digits_simclr", "--cfg", "job")
     assert code == 0 and "max_steps: 320" in out
+
+
+def test_a_comment_goes_on_in_the_next_line(sslzoo, tmp_path):
+    """Within 120 columns; what lists and explains options has it whole."""
+    longest = {
+        str(path): max(map(len, re.findall(r".*#.*", path.read_text()) or [""])) for path in CONF.rglob("*.yaml")
+    }
+    assert max(longest.values()) <= 120, {path: n for path, n in longest.items() if n > 120}
+    assert options("recipe")["cifar10_byol"].endswith("200 epochs (not run here: set data.path; to reach: kNN .868, "
+        "lightly's benchmark table, batch 512)")  # fmt: skip
+    out = " ".join(sslzoo("pretrain", "data=digits", "--help")[1].split())
+    assert "tokens); gives the parts" in out
+    (tmp_path / "mask").mkdir()
+    (tmp_path / "mask" / "own.yaml").write_text(
+        "# of mine,\n#   in two lines\n# and more\nlength: 3 # frames,\n  #   ten ms each\n"
+    )
+    assert options("mask", [tmp_path])["own"] == "of mine, in two lines"
 
 
 def test_every_group_is_listed(sslzoo):

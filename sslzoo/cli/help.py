@@ -15,7 +15,7 @@ import yaml
 
 from sslzoo import allowed
 from sslzoo.cli.early import Source, written_signature
-from sslzoo.config import CONF, FURTHER, options
+from sslzoo.config import CONF, FURTHER, options, text_of
 from sslzoo.errors import ConfigError
 from sslzoo.hints import first_of_sweep, one_line
 from sslzoo.nodes import target
@@ -202,7 +202,7 @@ def of_choice(group: str, option: str, folders: list[Path]) -> dict[str, str]:
 def comments(path: Path, prefix: str) -> dict[str, str]:
     """{dotted key: the comment after it} of a file."""
     found, above = {}, []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in text_of(path).split("\n"):
         match = LINE.match(line)
         if not match:
             continue
@@ -215,5 +215,5 @@ def comments(path: Path, prefix: str) -> dict[str, str]:
 
 def said_first(path: Path) -> list[str]:
     """[the first comment of a file], or []."""
-    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+    first = text_of(path).split("\n", 1)[0]
     return [first.lstrip("# ")] if first.startswith("#") else []
