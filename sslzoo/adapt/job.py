@@ -151,10 +151,15 @@ def task_class(config: dict) -> type[TaskObjective]:
     return kind
 
 
+def asks_by_prompt(config: dict) -> bool:
+    """Whether the config's objective asks by a prompt, or what its method trains on the way to it."""
+    return task_class(config).prompted or getattr(target(config["method"]["_target_"], "method"), "prompted", False)
+
+
 def without_prompt(config: dict, given: Collection[str] = ()) -> dict:
     """The config without `prompt` if its objective has no use for one. Raises ConfigError if the user set it, by the
     dotted keys in `given`."""
-    if task_class(config).prompted or getattr(target(config["method"]["_target_"], "method"), "prompted", False):
+    if asks_by_prompt(config):
         return config
     if wrote := [key for key in given if key == "prompt" or key.startswith("prompt.")]:
         raise ConfigError(f"{wrote[0]} is for methods that ask by a prompt: set method=prompt, or leave it out")
@@ -165,6 +170,12 @@ def fitted(config: dict, run: Run, encoder: nn.Module) -> tuple[type[TaskObjecti
     """(the class of the objective, the task, its data, not opened).
     Raises ConfigError if they do not fit each other."""
     kind = task_class(config)
+    if asks_by_prompt(config) and encoder.modality != "text":
+        fit = build.matching_encoders(lambda e: e.modality == "text" and "tokens" in e.offers)
+        raise ConfigError(
+            f"a prompt is made of words, and this run's encoder ({type(encoder).__name__}) reads {encoder.modality}: choose "
+            f"method=full or method=head, or a run of encoder={', '.join(fit)}"
+        )
     task, data = opened(config, run, encoder)
     if task.kind not in kind.kinds:
         raise ConfigError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import compose
 from test_adapt import adapt, own, real_words  # noqa: F401 (fixtures)
-from test_contracts import batch_of
+from test_contracts import batch_of, still
 from test_methods import PROMPTED, base, learning, node_of, off_the_start
 from tiny_tasks import TASKS, kind_of, tiny_run, tiny_task, write_run
 
@@ -17,6 +17,7 @@ from sslzoo.adapt.job import build_adapt, load_adapted
 from sslzoo.adapt.prefix import Prefix, PrefixTuning, flatten
 from sslzoo.adapt.soft_prompt import PromptTuning
 from sslzoo.data.base import SPECIALS
+from sslzoo.data.loader import IGNORE
 from sslzoo.encoders.kv_cache import KVCache
 from sslzoo.encoders.sequence import SequenceEncoder
 from sslzoo.encoders.text import WordPieces
@@ -145,6 +146,21 @@ def test_the_best_step_is_stored_flattened(own):  # noqa: F811
     plain, _ = build.load_encoder(run)
     assert said["parameters"] == sum(p.numel() for p in encoder.parameters())
     assert said["parameters"] == sum(p.numel() for p in plain.parameters()) + 5 * 2 * 2 * 16
+
+
+def test_a_loss_summed_over_a_sentence():
+    """Prefix tuning's: the rate would depend on how long sentences are. It is the mean over all labelled words."""
+    job = still(build_adapt(tiny_task("text-tags", "method=prefix"), tiny_run("tiny_text", "text")))
+    batch, total, count = batch_of(job, 0), 0.0, 0
+    with torch.no_grad():
+        loss = job.objective(job.encoder, batch, 0)
+        logits = job.objective.logits(job.encoder, batch).double().log_softmax(2)
+    for row, labels in zip(logits, batch.targets["label"].tolist(), strict=True):
+        for token, label in zip(row.tolist(), labels, strict=False):
+            if label != IGNORE:
+                total, count = total - token[label], count + 1
+    assert loss.count == count > 2 * len(batch) and len(set(batch.lengths.tolist())) > 1
+    assert float(loss.value) == pytest.approx(total / count, rel=1e-5)
 
 
 def test_a_prompt_of_base_size():

@@ -159,8 +159,16 @@ def test_encoders_of_other_than_texts():
             "objective": compose("run=x", "head=prompt_classification", command="adapt")["objective"],
         }
         node["prompt"] = {"_target_": "sslzoo.prompts.prompt.Prompt", "template": "{text} {mask}", "words": ["a", "b"]}
-        with pytest.raises(ConfigError, match="PromptClassification is for text, but the data is (image|speech)"):
-            build_adapt(node, tiny_run(TASKS[task][0], kind_of(task)))
+        run, said = (
+            tiny_run(TASKS[task][0], kind_of(task)),
+            rf"reads {kind_of(task)}: choose .* or a run of encoder=.*bert_small",
+        )
+        with pytest.raises(ConfigError, match=said):
+            build_adapt(node, run)
+        node["objective"] = compose("run=x", "head=classification", command="adapt")["objective"]
+        node["method"] = compose("run=x", "method=pet", command="adapt")["method"]
+        with pytest.raises(ConfigError, match=said):
+            build_adapt(node, run)
 
 
 def test_a_head_goes_by_the_tasks_kind():
