@@ -97,7 +97,9 @@ class Teacher:
         task.check(encoder, task.data)
         data = with_run_tokenizer(task.data, own.data, owner.folder)
         if objective.prompted:
-            make(yaml.safe_load(folder.config.read_text(encoding="utf-8"))["prompt"]).applied(data)
+            said = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+            said = make(said["method"]).settled(said, owner, folder)  # with the prompt that it searched
+            make(said["prompt"]).applied(data, encoder.reads.get("max_tokens"), objective.demonstrated)
         return Teacher(folder, owner, encoder, objective, Supervised(data, task, encoder.stride, classes))
 
     def check_tokens(self, encoder: Encoder, student: Supervised, run: Run) -> None:

@@ -415,3 +415,18 @@ def test_a_prompted_teacher_says_the_logits_of_its_prompts(tmp_path):
     assert torch.allclose(table[:1], expected, atol=1e-5)
     with pytest.raises(ConfigError, match="reads prompts, and the student plain texts: .* method=distill_logits"):
         one.check_tokens(job.encoder, job.data, run)
+
+
+def test_a_teachers_prompt_is_the_one_that_it_searched_and_leaves_room_for_demonstrations(tmp_path, monkeypatch):
+    monkeypatch.setattr("sslzoo.prompts.search.SPANS", ((1, 0),))
+    run = Run(tmp_path / "run")
+    shutil.copytree(tiny_run("tiny_reviews", "text").folder, run.folder)
+    words = ["method.find=[template]", "method.beam=2", "objective.sets=1", "trainer.max_steps=1"]
+    config = tiny_task("text-demonstrated", *FEW, *words)
+    path = run_adapt({**config, "run": str(run.folder), "name": "searched"}, {"method": "lm_bff"})
+    student = settings(run, "distill_logits", "classification", f"teacher={path.parent}")
+    job = build_adapt(pinned({**student, "weights": ""}, Path()), run)
+    one, (_, _, own) = Teacher.of(job.config, run, job.data), load_adapted(run, "searched")
+    assert one.data.tokenizer.template.text == own.tokenizer.template.text != config["prompt"]["template"]
+    assert one.data.max_tokens == own.max_tokens == 24 // 3
+    assert torch.isfinite(one.logits(job.data, "cpu")).all()
