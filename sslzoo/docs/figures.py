@@ -4,24 +4,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslzoo.docs.sources import objective_of, results
-from sslzoo.report import healthy
+from sslzoo.report import healthy, tables
 from sslzoo.report.healthy import Healthy
 
 
 @dataclass(frozen=True)
 class Score:
-    """The linear probe of an objective in a comparison, times 100: mean and spread over seeds, of the pretrained and
-    the untrained encoder; its place among all objectives of that comparison and task."""
+    """The linear probe of an objective in a comparison, times 100, of the pretrained and the untrained encoder by seed;
+    its place among all objectives of that comparison and task."""
 
     comparison: str
     task: str
     metric: str
-    mean: float
-    spread: float
-    untrained: float
+    pretrained: tables.Score
+    untrained: tables.Score
     place: int
     of: int
-    seeds: int
+
+    @property
+    def figure(self) -> str:
+        """Mean and spread of the pretrained encoder."""
+        spread = self.pretrained.spread
+        return f"{self.pretrained.mean:.1f} " + ("(one seed)" if spread is None else f"± {spread:.1f}")
+
+    @property
+    def beyond(self) -> str:
+        """Whether it is above the untrained encoder, in words."""
+        if self.pretrained.spread is None:
+            return f"{self.pretrained.mean - self.untrained.mean:+.1f} to the untrained encoder with one seed"
+        above = tables.beats(self.pretrained, self.untrained, times=3)
+        return f"{'above' if above else 'not clearly above'} the untrained encoder"
 
 
 def scores() -> dict[str, list[Score]]:
@@ -40,20 +52,24 @@ def scores() -> dict[str, list[Score]]:
             order = sorted(rows, key=lambda o: -rows[o]["linear"]["pretrained"]["mean"])
             for place, objective in enumerate(order, 1):
                 row = rows[objective]
-                mine, before = row["linear"]["pretrained"], row["linear"]["untrained"]
-                figures = (100 * mine["mean"], 100 * (mine["spread"] or 0), 100 * before["mean"])
-                score = Score(name, task, row["metric"], *figures, place, len(order), len(content["seeds"]))
+                mine, before = (percent(row["linear"][kind]["values"]) for kind in ("pretrained", "untrained"))
+                score = Score(name, task, row["metric"], mine, before, place, len(order))
                 found.setdefault(objective, []).append(score)
     return found
+
+
+def percent(values: list[float]) -> tables.Score:
+    return tables.Score(tuple(100 * value for value in values))
 
 
 def table(of: list[Score]) -> str:
     """Markdown: a row a comparison and task."""
     lines = ["| comparison | task | pretrained | untrained | place |", "|---|---|---:|---:|---:|"]
     for s in of:
-        figure = f"{s.mean:.1f} ± {s.spread:.1f}"
         metric = "" if s.metric == "accuracy" else f" ({s.metric})"
-        lines.append(f"| `{s.comparison}` | {s.task}{metric} | {figure} | {s.untrained:.1f} | {s.place} of {s.of} |")
+        lines.append(
+            f"| `{s.comparison}` | {s.task}{metric} | {s.figure} | {s.untrained.mean:.1f} | {s.place} of {s.of} |"
+        )
     return "\n".join(lines)
 
 

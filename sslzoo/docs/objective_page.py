@@ -7,7 +7,7 @@ from pathlib import Path
 from sslzoo.build import OFFERED
 from sslzoo.config import CONF, options
 from sslzoo.docs import figures
-from sslzoo.docs.example import class_of, example, offered
+from sslzoo.docs.example import class_of, example, modality_of, offered
 from sslzoo.objectives.base import Objective
 
 ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
@@ -38,15 +38,10 @@ def encoders_with(modality: str, needs: frozenset[str]) -> list[str]:
 
 def when(objective: str, kind: type[Objective]) -> list[str]:
     """When to use it, as far as its class and the results say."""
-    says = []
-    shown = example(objective)
-    for modality in kind.modalities:
-        fit = encoders_with(modality, kind.needs)
-        if not fit:
-            continue
-        needs = " and ".join(OFFERED.get(name, name) for name in sorted(kind.needs))
-        of = f" that offer {needs}" if needs else ""
-        says.append(f"On {MODALITIES[modality]}, with encoders{of}: {', '.join(f'`{name}`' for name in fit)}.")
+    shown, modality = example(objective), modality_of(objective)
+    fit = ", ".join(f"`{name}`" for name in encoders_with(modality, kind.needs))
+    needs = " and ".join(OFFERED.get(name, name) for name in sorted(kind.needs))
+    says = [f"On {MODALITIES[modality]}, with encoders{f' that offer {needs}' if needs else ''}: {fit}."]
     if kind.batch_terms:
         says.append(
             f"Its loss compares the rows of a batch ({kind.batch_terms}): a larger batch changes what is learned."
@@ -62,8 +57,7 @@ def when(objective: str, kind: type[Objective]) -> list[str]:
     if shown.refreshes:
         says.append("It reads the whole training set again from time to time, to cluster it.")
     for s in figures.scores().get(objective, []):
-        beyond = "above" if s.mean - s.untrained > 3 * max(s.spread, 1e-9) else "not clearly above"
-        says.append(f"In `{s.comparison}`, on {s.task}, it is {s.place} of {s.of}, {beyond} the untrained encoder.")
+        says.append(f"In `{s.comparison}`, on {s.task}, it is {s.place} of {s.of}, {s.beyond}.")
     return says
 
 
@@ -73,7 +67,9 @@ def page(objective: str, folder: Path) -> str:
     text = (CONF / "objective" / f"{objective}.yaml").read_text(encoding="utf-8")
     module = inspect.getdoc(inspect.getmodule(kind)) or ""
     shown = example(objective)
-    parts = [f"# {objective}", linked(summary[:1].upper() + summary[1:]) + ".", linked(module)]
+    if not re.match(r"\S*\d", summary):  # a name, such as wav2vec
+        summary = summary[:1].upper() + summary[1:]
+    parts = [f"# {objective}", linked(summary) + ".", linked(module)]
     parts += ["## Idea and equation", prose(kind.__doc__ or ""), "## What it predicts"]
     if shown.drawn:
         parts.append(f"Drawn with `{' '.join(shown.words)}`, before the first step:")
@@ -83,7 +79,8 @@ def page(objective: str, folder: Path) -> str:
     parts.append("## When to use it")
     parts.append("\n".join(f"- {line}" for line in when(objective, kind)))
     parts += ["## Config", f"`conf/objective/{objective}.yaml`:", f"```yaml\n{text.rstrip()}\n```"]
-    parts.append(f"```sh\nsslzoo pretrain {' '.join(shown.words)}\n```")
+    commands = [f"sslzoo label {' '.join(shown.before)}"] if shown.before else []
+    parts.append("\n".join(["```sh", *commands, f"sslzoo pretrain {' '.join(shown.words)}", "```"]))
     parts.append("## A healthy run")
     bands = figures.bands(f"{kind.__module__}.{kind.__qualname__}")
     for band in bands:

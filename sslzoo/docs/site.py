@@ -8,7 +8,7 @@ import yaml
 
 from sslzoo.config import options
 from sslzoo.docs import figures
-from sslzoo.docs.example import class_of, names
+from sslzoo.docs.example import class_of, modality_of, names
 from sslzoo.docs.objective_page import page
 from sslzoo.docs.sources import results, write_texts
 from sslzoo.errors import UserError
@@ -36,12 +36,13 @@ def choose() -> str:
     for modality, title in (("image", "Images"), ("speech", "Speech"), ("text", "Text")):
         lines = ["| objective | what it does | compares rows of a batch | best place |", "|---|---|---|---|"]
         for name in names():
-            kind = class_of(name)
-            if modality not in kind.modalities:
+            if modality != modality_of(name):
                 continue
             best = min(found.get(name, []), key=lambda s: (s.place / s.of, s.place), default=None)
             place = f"{best.place} of {best.of} on {best.task} (`{best.comparison}`)" if best else "not compared yet"
-            lines.append(f"| [{name}](objectives/{name}.md) | {whole[name]} | {kind.batch_terms or 'no'} | {place} |")
+            lines.append(
+                f"| [{name}](objectives/{name}.md) | {whole[name]} | {class_of(name).batch_terms or 'no'} | {place} |"
+            )
         parts += [f"## {title}", "\n".join(lines)]
     parts += ["## The comparisons", "Linear probes times 100, mean ± deviation over seeds; the best first."]
     for name, content in results():
@@ -50,10 +51,7 @@ def choose() -> str:
             continue
         rows.sort(key=lambda row: (row[1].task, row[1].place))
         lines = ["| task | objective | pretrained | untrained |", "|---|---|---:|---:|"]
-        lines += [
-            f"| {s.task} | [{o}](objectives/{o}.md) | {s.mean:.1f} ± {s.spread:.1f} | {s.untrained:.1f} |"
-            for o, s in rows
-        ]
+        lines += [f"| {s.task} | [{o}](objectives/{o}.md) | {s.figure} | {s.untrained.mean:.1f} |" for o, s in rows]
         parts += [f"### {name}", f"Seeds {', '.join(map(str, content['seeds']))}.", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 

@@ -30,12 +30,11 @@ def encode(encoder, parts: Tensor, seeds: Tensor) -> Tensor:
 
 
 class Audio2Vec(Objective):
-    """An encoder sees slices of `size` frames one by one, and a perceptron predicts others from their vectors
-    (section 3):
+    """An encoder sees slices of `size` frames one by one, and a perceptron p predicts the frames x_a of other slices
+    from the vectors of those given (section 3). With predict=cbow the `context` slices on either side are given and the
+    middle one is asked for; with skip_gram the middle one is given and those around it are asked for:
 
-    cbow:       the middle slice from the `context` slices on either side of it
-    skip_gram:  those around it from the middle slice
-    loss = mean of squared errors of the predicted slices' frames
+    loss = mean over slices a that are asked for of |x_a - p(given)_a|^2 / (size C),  C features a frame
 
     gap: frames between neighbouring slices. What lies where in an utterance is drawn at each step; one that is shorter
     than all slices and gaps is not used. The paper predicts by a mirror image of its convolutions.

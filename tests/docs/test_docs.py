@@ -8,10 +8,12 @@ import pytest
 
 from sslzoo.config import options
 from sslzoo.docs import figures, site
+from sslzoo.docs.example import class_of, example
 from sslzoo.docs.objective_page import prose
 from sslzoo.docs.sources import ROOT, objective_of, results
+from sslzoo.report import tables
 
-SOME = ["simclr", "jigsaw"]
+SOME = ["simclr", "jigsaw", "audio2vec", "data2vec_image"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -53,10 +55,46 @@ def test_a_page_is_written_from_docstring_yaml_and_results(pages):
     assert 'class="gallery"' in text and "data:image/png" in text, "what it predicts"
     assert (pages / "objectives" / "simclr.png").read_bytes()[:4] == b"\x89PNG" and "](simclr.png)" in text
     [score] = [s for s in figures.scores()["simclr"] if s.comparison == "kinds_cifar10"]
-    assert f"{score.mean:.1f} ± {score.spread:.1f} | {score.untrained:.1f} | {score.place} of {score.of} |" in text
+    assert (
+        f"{score.pretrained.mean:.1f} ± {score.pretrained.spread:.1f} | {score.untrained.mean:.1f} | {score.place} of "
+        in text
+    )
     assert "compares the rows of a batch (negatives)" in text
     other = (pages / "objectives" / "jigsaw.md").read_text()
     assert "In `kinds_cifar10`" not in other and "A batch has at least 2 items" in other
+
+
+def test_a_page_is_of_the_modality_that_its_config_is_for(pages):
+    """And its command runs: an objective whose slices are longer than the shortest word of the set gets others."""
+    pytest.importorskip("espeakng_loader")
+    text = (pages / "objectives" / "audio2vec.md").read_text()
+    assert "```text\nloss = mean over slices a" in text and "`logmel_small`" in text
+    assert "sslzoo pretrain objective=audio2vec data=spoken encoder=logmel_small objective.size=3\n" in text
+    image = (pages / "objectives" / "data2vec_image.md").read_text()
+    assert image.startswith("# data2vec_image\n\ndata2vec on images") and "On images, with" in image
+    assert (
+        "On speech" not in image and "sslzoo pretrain objective=data2vec_image data=digits encoder=vit_small" in image
+    )
+
+
+def test_one_seed_has_no_spread():
+    two, one = (tables.Score(values) for values in ((60.0, 62.0), (60.0,)))
+    before = tables.Score((50.0, 50.5)[: len(two.values)])
+    score = figures.Score("ladder", "word", "accuracy", two, before, 1, 2)
+    assert score.figure == "61.0 ± 1.4" and score.beyond == "above the untrained encoder"
+    score = figures.Score("ladder", "word", "accuracy", one, tables.Score((50.5,)), 1, 2)
+    assert score.figure == "60.0 (one seed)" and score.beyond == "+9.5 to the untrained encoder with one seed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", options("objective"))
+def test_the_command_of_a_page_runs(name):
+    """As far as to the first step, its first batch drawn: of every objective."""
+    shown = example(name)
+    if not shown.drawn and "pip install" in shown.picture:
+        pytest.skip(shown.picture)
+    assert shown.drawn and bool(shown.before) == class_of(name).learns_targets
+    assert not {"data", "encoder"} - {word.partition("=")[0] for word in shown.words}
 
 
 def test_scores_are_those_of_the_results():
@@ -66,7 +104,7 @@ def test_scores_are_those_of_the_results():
             if objective is None or "linear" not in row:
                 continue
             found = [s for s in figures.scores()[objective] if (s.comparison, s.task) == (name, row["task"])]
-            assert len(found) == 1 and found[0].mean >= 100 * row["linear"]["pretrained"]["mean"] - 1e-9
+            assert len(found) == 1 and found[0].pretrained.mean >= 100 * row["linear"]["pretrained"]["mean"] - 1e-9
 
 
 def test_a_page_to_choose_by_names_every_objective(pages):
