@@ -16,7 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from sslzoo import compat, own, rng, weights
-from sslzoo.config import choices, leaves, options
+from sslzoo.config import FREE, choices, leaves, options
 from sslzoo.data.arranged import arranged
 from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.encoders.base import Encoder
@@ -37,18 +37,6 @@ OFFERED = {
     "blind": "outputs that do not depend on their own frame (encoder=npc_small)",
 }  # Encoder.offers in words, for messages
 UNITS = {"seconds": "speech", "tokens": "text"}  # unit of data.batch -> modality
-FREE = {
-    "trainer.workers",
-    "trainer.progress",
-    "trainer.rank_timeout",
-    "trainer.profile",
-    "trainer.val_every",
-    "trainer.loggers",
-    "trainer.devices",
-    "trainer.nodes",
-    "trainer.strategy",
-    "init.run",
-}  # settings that do not affect the trained weights
 
 
 @dataclasses.dataclass

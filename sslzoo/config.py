@@ -169,6 +169,20 @@ LATER = {
 }  # settings added after `fingerprint`, with the former behaviour's value, or a tuple of such values
 
 
+FREE = {
+    "trainer.workers",
+    "trainer.progress",
+    "trainer.rank_timeout",
+    "trainer.profile",
+    "trainer.val_every",
+    "trainer.loggers",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.strategy",
+    "trainer.accelerator",
+    "init.run",
+}  # settings that do not affect the trained weights, but for rounding
+
 ONE_RANK = {"devices": 1, "nodes": 1, "strategy": "auto"}
 
 

@@ -11,7 +11,7 @@ import sslzoo
 
 ROOT = Path(sslzoo.__file__).parent
 LEAVES = {
-    "allowed", "compat", "config", "disk", "errors", "hints", "lock", "own", "progress", "recipes", "rng", "run", "schema",
+    "allowed", "compat", "config", "disk", "errors", "hints", "lock", "own", "ports", "progress", "recipes", "rng", "run", "schema",
     "signal_stack",
 }  # fmt: skip
 MAY = {  # what a package may import of ours, beside itself and the leaves
@@ -90,6 +90,7 @@ MAY = {  # what a package may import of ours, beside itself and the leaves
         "nodes",
         "data.base",
         "data.cache",
+        "data.shard_parquet",
         "data.shard_writing",
         "data.shared_memory",
     },

@@ -19,6 +19,7 @@ from sslzoo.adapt.search import rates, search
 from sslzoo.adapt.stages import train
 from sslzoo.adapt.submit import ALSO, also, planned, submit
 from sslzoo.adapt.teacher import pinned
+from sslzoo.config import FREE
 from sslzoo.features.device import chosen_device
 from sslzoo.lock import sole_writer
 from sslzoo.probe.leakage import checked_most
@@ -27,7 +28,7 @@ from sslzoo.run import Run, checked_name, write_json
 from sslzoo.train.cluster import first_rank
 
 LEAKAGE_ITEMS = 100_000
-FREE = build.FREE - {"trainer.val_every"} | {"method.teacher"}  # val_every decides which steps can be kept
+OWN_FREE = FREE - {"trainer.val_every"} | {"method.teacher"}  # val_every decides which steps can be kept
 
 
 def run_adapt(
@@ -48,14 +49,14 @@ def run_adapt(
     name = default_name(config, choices["method"]) if name is None else checked_name(name)
     folder, learning_rates = Run(run.folder / "adapted" / name), rates(config)
     if folder.done and folder.result.exists():
-        build.write_config(folder, config, FREE)
+        build.write_config(folder, config, OWN_FREE)
         print(f"{folder.folder} is done already\n{summary(folder)}")
         if out is not None:
             print(submitted(config["task"], str(out), run, name))
         return folder.result
     job = build_adapt(config, run)
     with sole_writer(folder.folder, first_rank(job.trainer)):
-        build.write_config(folder, config, FREE)
+        build.write_config(folder, config, OWN_FREE)
         with folder.attempt(overrides):
             settled = job.method.settled(config, run, folder)
             job = job if settled == config else build_adapt(settled, run)
@@ -88,7 +89,7 @@ def check_adapt(config: dict, run: Run, folder: Run, given: Collection[str] = ()
     rates(config)
     check_parts(config, run)
     if folder.config.exists():
-        build.write_config(folder, {**config, "weights": weights_of(run)}, FREE)
+        build.write_config(folder, {**config, "weights": weights_of(run)}, OWN_FREE)
 
 
 def leakage_items(config: dict) -> int:

@@ -1,10 +1,8 @@
 """`sslzoo launch`: the job script of a run on several hosts, under SLURM or by torchrun."""
 
-import errno
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from sslzoo.cli.flags import Parser, config_folders, use_folders, without_allowed
 from sslzoo.errors import ConfigError, UserError, nearest
+from sslzoo.ports import is_free
 
 PATIENCE = 30.0  # seconds that torchrun has to end after its ranks
 SLURM = """\
@@ -174,7 +173,7 @@ def _slurm(args, words: list[str]) -> str:
 def _torchrun(args, words: list[str]) -> str:
     if args.hosts > 1 and args.host in ("127.0.0.1", "localhost"):
         raise ConfigError("--host is the first machine's address, which the others must reach: set --host ADDRESS")
-    if not _is_free(args.host, args.port):
+    if not is_free(args.host, args.port):
         raise UserError(f"port {args.port} is in use on this machine: choose another --port")
     where = "to be run on this machine" if args.hosts == 1 else f"to be run on each of the {args.hosts} machines"
     return TORCHRUN.format(
@@ -185,24 +184,3 @@ def _torchrun(args, words: list[str]) -> str:
         name=args.name,
         command=shlex.join(["sslzoo", *words]),
     )
-
-
-def _is_free(host: str, port: int) -> bool:
-    """False if a port is in use, or is none, at an address of this machine. Another machine's is taken to be free."""
-    everywhere = host in ("127.0.0.1", "localhost", socket.gethostname())  # a store listens at all addresses
-    try:
-        [(family, kind, _, _, address), *_] = (
-            [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("", port))]
-            if everywhere
-            else socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        with socket.socket(family, kind) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
-    except socket.gaierror:  # a name that only the other machines know
-        return True
-    except OSError as error:
-        return error.errno == errno.EADDRNOTAVAIL
-    except OverflowError:
-        return False
-    return True

@@ -42,6 +42,10 @@ def checked(config: dict) -> dict:
         )
     if config["format"] not in ("tar", "parquet"):
         raise ConfigError(f"format must be tar or parquet, got {config['format']}")
+    if config["format"] == "parquet":
+        from sslzoo.data.shard_parquet import arrow
+
+        arrow()  # before any item is read
     if isinstance(size, bool) or not isinstance(size, int | float) or size <= 0:
         raise ConfigError(f"shard_mb is the size of a shard in MB, above 0; got {size!r}")
     if not isinstance(splits, list) or not splits or any(name not in SPLITS for name in splits):

@@ -13,7 +13,8 @@ GROUP = 16  # rows of a row group: what is decoded to read one item
 _NEEDS = "shards in Parquet need the package pyarrow: pip install 'sslzoo[parquet]', or write format=tar"
 
 
-def _arrow() -> Any:
+def arrow() -> Any:
+    """The package pyarrow. UserError where it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -25,10 +26,10 @@ class ParquetShard:
     """Writes one shard. size: bytes of the items so far."""
 
     def __init__(self, path: Path):
-        arrow = _arrow()
-        kinds = {"key": arrow.string(), "suffix": arrow.string(), "content": arrow.binary(), "about": arrow.string()}
-        self._schema, self._arrow = arrow.schema(list(kinds.items())), arrow
-        self._writer = arrow.parquet.ParquetWriter(path, self._schema, compression="none")
+        self._arrow = pa = arrow()
+        kinds = {"key": pa.string(), "suffix": pa.string(), "content": pa.binary(), "about": pa.string()}
+        self._schema = pa.schema(list(kinds.items()))
+        self._writer = pa.parquet.ParquetWriter(path, self._schema, compression="none")
         self._rows: list[dict] = []
         self._groups = self.size = 0
 
@@ -80,7 +81,7 @@ class _Part(io.RawIOBase):
 @lru_cache(maxsize=16)
 def _opened(process: int, path: str, name: str, folder: Folder) -> Any:
     size = folder.listing()[name][0]
-    return _arrow().parquet.ParquetFile(_Part(folder, name, size))
+    return arrow().parquet.ParquetFile(_Part(folder, name, size))
 
 
 @lru_cache(maxsize=4)

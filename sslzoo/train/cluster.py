@@ -1,10 +1,15 @@
-"""Which rank this process is, and what starts the others: SLURM only if it has started a task per rank."""
+"""Which rank this process is, and what starts and ends the others: SLURM starts them only if it has started a task per
+rank."""
 
 import os
+import subprocess
+import time
+from contextlib import suppress
 
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
-from sslzoo.errors import ConfigError
+from sslzoo.errors import ConfigError, UserError
+from sslzoo.ports import is_free
 from sslzoo.train.settings import Settings
 
 
@@ -45,7 +50,8 @@ def environment(settings: Settings) -> ClusterEnvironment | None:
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigError if torchrun or `srun` started another number of ranks than the settings have."""
+    """Raise ConfigError if torchrun or `srun` started another number of ranks than the settings have, UserError if the
+    port by which this process is to meet the ranks that it starts is in use."""
     said = os.environ
     where = f"trainer.devices={settings.devices} trainer.nodes={settings.nodes}"
     if "TORCHELASTIC_RUN_ID" in said and said.get("WORLD_SIZE") != str(settings.ranks):
@@ -61,6 +67,24 @@ def check(settings: Settings) -> None:
             f"srun started {tasks} tasks, and {where} are {settings.ranks} ranks: start one task a rank "
             f"(srun --ntasks={settings.ranks})"
         )
+    starts = settings.ranks > 1 and not {"LOCAL_RANK", "TORCHELASTIC_RUN_ID"} & set(said) and not is_job_step(settings)
+    port = said.get("MASTER_PORT", "")
+    if starts and said.get("NODE_RANK", "0") == "0" and port.isdecimal() and not is_free("localhost", int(port)):
+        raise UserError(f"MASTER_PORT={port} is in use on this machine: set it to another, or unset it")
+
+
+def end_started(launcher: object, seconds: float = 5.0) -> None:
+    """End the ranks that this process has started, such as those that wait for an answer of it; those that end by
+    themselves within some seconds say why."""
+    ranks = [one for one in getattr(launcher, "procs", None) or [] if isinstance(one, subprocess.Popen)]  # not forks
+    end = time.monotonic() + seconds
+    for process in ranks:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, end - time.monotonic()))
+    for process in ranks:
+        if process.poll() is None:
+            process.kill()  # one that waits within a message does not hear SIGTERM
+            process.wait()
 
 
 def left_over(settings: Settings) -> str:

@@ -3,7 +3,6 @@ dead one, and by which a rank whose messages fail finds out which other rank is 
 
 import json
 import os
-import signal
 import socket
 import time
 from contextlib import suppress
@@ -83,9 +82,6 @@ class Heartbeat(StepCallback):
                 else "the connection to another rank broke: it failed, and says why, or its host is lost"
             )
             self.lost = found or unknown
-            launcher = trainer.strategy.launcher
-            if found and hasattr(launcher, "kill"):
-                launcher.kill(signal.SIGKILL)  # a rank that stands still would stay
         self.stop(trainer)
 
     def missing(self, trainer) -> str:

@@ -156,13 +156,14 @@ def fit(trainer: L.Trainer, module: Pretrain, loaders: Loaders, resume: Path | N
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers; ours is in the README
         try:
             trainer.fit(module, datamodule=loaders, ckpt_path=resume, weights_only=True)
-        except MisconfigurationException as error:  # such as a callback that needs a logger
-            more = " (logger=tensorboard gives one)" if "no logger" in str(error) else ""
-            raise ConfigError(f"{str(error).strip()}{more}") from error
-        except RuntimeError as error:
-            if not heartbeat.lost:
-                raise
-            raise UserError(f"{heartbeat.lost}: the same command goes on from the last checkpoint") from error
+        except Exception as error:
+            cluster.end_started(trainer.strategy.launcher)
+            if isinstance(error, MisconfigurationException):  # such as a callback that needs a logger
+                more = " (logger=tensorboard gives one)" if "no logger" in str(error) else ""
+                raise ConfigError(f"{str(error).strip()}{more}") from error
+            if isinstance(error, RuntimeError) and heartbeat.lost:
+                raise UserError(f"{heartbeat.lost}: the same command goes on from the last checkpoint") from error
+            raise
     step, last = trainer.global_step, module.total_steps
     if stop.stopped_by is not None and not run.done:
         raise Stopped(f"stopped by signal {stop.stopped_by} at step {step}: the same command goes on from there")

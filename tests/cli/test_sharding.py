@@ -1,12 +1,13 @@
 """`sslzoo shard`: what it prints works, and what it does not take is one line."""
 
 import shlex
+import sys
 
 import pytest
 from conftest import TINY
 
 from sslzoo.cli.sharding import shard
-from sslzoo.errors import ConfigError
+from sslzoo.errors import ConfigError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +50,10 @@ def test_what_comes_next_reads_the_shards(tmp_path, capsys):
 def test_settings_that_are_none(tmp_path, word, message):
     with pytest.raises(ConfigError, match=message):
         written(tmp_path, word)
+
+
+def test_a_package_that_is_missing_is_asked_for_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("sslzoo.build.make", lambda *_, **__: pytest.fail("something was made"))
+    with pytest.raises(UserError, match=r"pip install 'sslzoo\[parquet\]', or write format=tar"):
+        written(tmp_path, "format=parquet")

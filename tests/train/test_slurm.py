@@ -1,9 +1,16 @@
 """Who starts the ranks: SLURM where it plainly has."""
 
+import signal
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment
 
-from sslzoo.train.cluster import JobStep, environment, first_rank, left_over
+from sslzoo.errors import UserError
+from sslzoo.train.cluster import JobStep, check, end_started, environment, first_rank, left_over
 from sslzoo.train.settings import Settings
 
 TWO = Settings(devices=2, strategy="ddp", accelerator="cpu")
@@ -23,7 +30,7 @@ STEP = {
 @pytest.fixture
 def given(monkeypatch):
     def give(variables):
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID", *STEP):
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "MASTER_PORT", "TORCHELASTIC_RUN_ID", *STEP):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -70,3 +77,29 @@ def test_a_step_whose_tasks_are_the_ranks(given):
 def test_the_first_rank(variables, first, given):
     given(variables)
     assert first_rank(TWO) is first
+
+
+def test_a_port_in_use_is_said_before_a_rank_starts(given):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        given({"MASTER_PORT": port})
+        with pytest.raises(UserError, match=f"MASTER_PORT={port} is in use on this machine"):
+            check(TWO)
+        check(ONE)
+        for others in ({"LOCAL_RANK": "0"}, {"NODE_RANK": "1"}, STEP):  # it is for this run's ranks, or on another host
+            given({"MASTER_PORT": port, **others})
+            check(TWO)
+    given({"MASTER_PORT": port})
+    check(TWO)
+
+
+def test_ranks_that_wait_for_this_one_are_ended(given):
+    programs = "import time; time.sleep(600)", "raise SystemExit(3)"
+    waiting, ending = (subprocess.Popen([sys.executable, "-c", program]) for program in programs)
+    ending.wait()
+    end_started(SimpleNamespace(procs=[waiting, ending]), seconds=0.2)
+    assert (waiting.returncode, ending.returncode) == (-signal.SIGKILL, 3)
+    end_started(None)
+    end_started(SimpleNamespace(procs=None))
