@@ -24,8 +24,13 @@ def test_the_loss_is_the_slow_loop_and_lightlys():
     for q, k in zip(query.double(), keys.double(), strict=True):
         right = torch.exp(q @ k / 0.2)
         wrong = sum(torch.exp(q @ other / 0.2) for other in queue.double())
-        total -= float(torch.log(right / (right + wrong)))
-    assert float(loss.value) == pytest.approx(total / len(query), abs=1e-5)
+        total = total - torch.log(right / (right + wrong)) / len(query)
+    assert float(loss.value) == pytest.approx(float(total), abs=1e-5)
+    weights = [*job.encoder.parameters(), *objective.projector.parameters()]
+    ours, slow = (torch.autograd.grad(x, weights, retain_graph=True) for x in (loss.value, total))
+    for a, b in zip(ours, slow, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-6, rtol=2e-3)
+    assert not any(p.requires_grad for p in objective.teacher.parameters()) and not keys.requires_grad
     assert logits.shape == (8, 25)
     lightly = pytest.importorskip("lightly.loss")
     theirs = lightly.NTXentLoss(temperature=0.2, memory_bank_size=(24, 16))
