@@ -175,6 +175,8 @@ FREE = {
     "trainer.rank_timeout",
     "trainer.profile",
     "trainer.val_every",
+    "trainer.save_every",
+    "trainer.keep",
     "trainer.loggers",
     "trainer.devices",
     "trainer.nodes",

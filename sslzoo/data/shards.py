@@ -200,9 +200,10 @@ def _check(folder: Folder, manifest: dict, there: dict[str, tuple[int, float]], 
     local = folder.local
     for name in there.keys() - listed.keys():
         if name.endswith(tuple(SUFFIXES.values())) and "/" not in name:
-            same = [x["name"] for x in every if x["bytes"] == there[name][0]]
-            copy = same and local is not None and _sha256(local / name) in {listed[x]["sha256"] for x in same}
-            what = f"a copy of {same[0]}" if copy else "of another set, or newer than the index"
+            same = [x for x in every if x["bytes"] == there[name][0]]
+            found = _sha256(local / name) if same and local is not None else None
+            copied = [x["name"] for x in same if x["sha256"] == found]
+            what = f"a copy of {copied[0]}" if copied else "of another set, or newer than the index"
             raise UserError(f"{folder}/{name} is {what}: the manifest does not list it — move it away")
     for name, shard in listed.items():
         if name not in there:

@@ -277,6 +277,10 @@ SPOILED = {
     "cut short": (lambda f: cut(f / "train-000001.tar"), "train-000001.tar is cut short"),
     "gone": (lambda f: (f / "train-000001.tar").unlink(), "lacks train-000001.tar"),
     "doubled": (lambda f: shutil.copy(f / "train-000000.tar", f / "x.tar"), "x.tar is a copy of train-000000.tar"),
+    "doubled, the second": (
+        lambda f: shutil.copy(f / "train-000001.tar", f / "x.tar"),
+        "x.tar is a copy of train-000001.tar",
+    ),
     "of another set": (lambda f: write_strange(f / "x.tar"), "x.tar is of another set"),
     "newer, longer": (lambda f: lengthen(f / "train-000000.tar"), "the index is older than its shards"),
     "a flipped byte": (lambda f: flip(f / "train-000000.tar"), "its SHA-256 is not the manifest's"),

@@ -167,7 +167,7 @@ def test_another_config_is_refused_with_the_difference(stopped):
 
 
 def test_what_changes_nothing_learned_may_differ(stopped, finished):
-    assert start(stopped, "trainer.workers=1", "trainer.accelerator=cpu").done
+    assert start(stopped, "trainer.workers=1", "trainer.accelerator=cpu", "trainer.save_every=3", "trainer.keep=1").done
     assert stopped.weights.read_bytes() == finished.weights.read_bytes()
     assert yaml.safe_load(stopped.config.read_text())["trainer"]["workers"] == 0
 
