@@ -1,8 +1,8 @@
 """How the loss of healthy runs goes: the bands that `sslzoo report` holds a run against.
 
-    python benchmarks/healthy.py [--seeds 0,1,2] [--root runs/healthy]      a run a recipe and seed, those that are
-                                                                            there kept
-    python benchmarks/healthy.py --name simclr RUN RUN RUN                  of runs that are there already
+    python benchmarks/healthy.py [--only gpt,bert] [--seeds 0,1,2] [--root runs/healthy]
+                                                            a run a recipe and seed, those that are there kept
+    python benchmarks/healthy.py --name simclr RUN RUN RUN  of runs that are there already
 
 Writes sslzoo/report/healthy/<name>.csv (step, mean, low, high) and <name>.json (of which runs). The curves are running
 means; the band is three standard deviations over seeds to either side, and a twentieth of the whole fall at least,
@@ -23,7 +23,16 @@ from sslzoo.report.healthy import FOLDER, SAME
 from sslzoo.report.record import Record, read
 from sslzoo.run import Run, commit, machine, write_atomic, write_json
 
-RECIPES = {"simclr": "digits_simclr", "bert": "docstrings_bert"}  # by the name of the band
+RECIPES = {  # by the name of the band: those that were run, with built-in data
+    "simclr": "digits_simclr",
+    "bert": "docstrings_bert",
+    "gpt": "docstrings_gpt",
+    "electra": "docstrings_electra",
+    "roberta": "docstrings_roberta",
+    "albert": "docstrings_albert",
+    "bert_nsp": "docstrings_bert_nsp",
+    "wav2vec2": "spoken_wav2vec2",
+}
 POINTS = 60
 
 
@@ -64,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="folders of finished runs, of one config but for the seed")
     parser.add_argument("--name", help="what the band of these runs is called: the objective's name")
+    parser.add_argument("--only", help="bands to make, separated by commas (default: all)")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas (default 0,1,2)")
     parser.add_argument(
         "--root", type=Path, default=Path("runs/healthy"), help="where runs are made (default runs/healthy)"
@@ -74,8 +84,8 @@ def main() -> None:
             parser.error("--name says what the band of these runs is called")
         print(f"wrote {write(said.name, [Run(folder) for folder in said.runs])}")
         return
-    for name, recipe in RECIPES.items():
-        runs = []
+    for name in said.only.split(",") if said.only else RECIPES:
+        recipe, runs = RECIPES[name], []
         for seed in said.seeds.split(","):
             runs.append(Run(said.root / f"{name}-s{seed}"))
             words = [f"recipe={recipe}", f"seed={seed}", f"root={said.root}", f"name={runs[-1].name}"]
