@@ -48,7 +48,8 @@ class Objective(nn.Module):
     must not read them.
 
     All randomness comes from `batch.row_seeds` through `sslzoo.rng`; all state is in parameters or persistent buffers
-    made in `__init__`, or in `prepare` if their size depends on the data.
+    made in `__init__`, or in `prepare` if their size depends on the data. An encoder with stochastic depth draws by the
+    row: an objective that encodes several rows of an item next to each other says so (`nn.drop_path.rows_of`).
     """
 
     modalities: tuple[str, ...]
