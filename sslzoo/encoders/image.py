@@ -19,7 +19,7 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     channels, as in MAE's reference."""
     b, c, h, w = images.shape
     grid = images.view(b, c, h // patch, patch, w // patch, patch)
-    return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)
+    return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, (h // patch) * (w // patch), patch * patch * c)  # b may be 0
 
 
 class Patches(Frontend):

@@ -69,9 +69,10 @@ def test_stopped_with_its_queue_half_way_round(tmp_path):
     assert not torch.equal(whole["objective.queue"], middle["objective.queue"])
 
 
-def test_two_ranks_fill_one_queue(tmp_path):
+@pytest.mark.parametrize("encoder", ["tiny_resnet", "tiny_image"])
+def test_two_ranks_fill_one_queue(encoder, tmp_path):
     """With unequal shares of a batch, and parts of it that one rank has nothing of."""
-    config = tiny("moco", "data.batch.size=9", "objective.queue=27")
+    config = tiny("moco", f"encoder={encoder}", "data.batch.size=9", "objective.queue=27")
 
     def work(rank, world=2):
         job = build(config)
