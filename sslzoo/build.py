@@ -3,7 +3,6 @@ node), and loading a finished run's encoder and objective."""
 
 import contextlib
 import dataclasses
-import inspect
 import json
 import re
 from collections.abc import Collection
@@ -22,7 +21,7 @@ from sslzoo.data.targets import Labelled, PlannedTargets, Targets
 from sslzoo.encoders.base import Encoder
 from sslzoo.errors import ConfigError, UserError
 from sslzoo.initial import MEND, TOKENIZER, described, differences, inherit_head, initial, restore
-from sslzoo.nodes import check, fits, make, target
+from sslzoo.nodes import check, fits, make, target, with_defaults
 from sslzoo.run import Run, sha256, write_atomic, write_json
 from sslzoo.train import additions, blocks
 from sslzoo.train.cadence import Cadence
@@ -243,22 +242,6 @@ def joined(saved: dict) -> Targets | PlannedTargets:
     if (Path(saved["folder"]) / "label.json").exists():
         return Targets(saved["folder"])
     return PlannedTargets(Path(saved["folder"]), *(saved[k] for k in ("clusters", "hop", "sample_rate")))
-
-
-def with_defaults(node):
-    """A config node and those below it, with missing settings filled in from their classes' defaults."""
-    if not isinstance(node, dict):
-        return node
-    found = {name: with_defaults(value) for name, value in node.items()}
-    if "_target_" in node:
-        cls = target(node["_target_"], "")
-        for name, parameter in inspect.signature(cls).parameters.items():
-            if parameter.default is not parameter.empty:
-                found.setdefault(name, parameter.default)
-        for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
-            if field.default_factory is not dataclasses.MISSING and field.name not in node:
-                found[field.name] = field.default_factory()
-    return found
 
 
 def write_config(run: Run, config: dict, free: Collection[str] = FREE) -> None:

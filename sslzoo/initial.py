@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslzoo import allowed, compat, own, weights
 from sslzoo.errors import ConfigError, UserError
-from sslzoo.nodes import target
+from sslzoo.nodes import target, with_defaults
 from sslzoo.run import Run, check_signed, sha256
 
 CODES, MAKES_CODES = "sslzoo.encoders.codes.Codes", "sslzoo.objectives.vq_wav2vec.VQWav2Vec"
@@ -124,7 +124,7 @@ def initial(config: dict) -> Run | None:
     if config.get("init") is None:
         return None
     run = Run(Path(config["init"]["run"]))
-    differ = differences(described(run)["encoder"], config["encoder"])
+    differ = differences(with_defaults(described(run)["encoder"]), with_defaults(config["encoder"]))
     if differ:
         raise ConfigError(
             f"init={run.folder} has another encoder ({differ}): set encoder=… to the one of that run's config.yaml"

@@ -4,6 +4,7 @@ The keys and values of every node with a `_target_` are checked against the sign
 class before anything is instantiated; instantiating reads no data.
 """
 
+import dataclasses
 import importlib
 import inspect
 import types
@@ -125,3 +126,19 @@ def make(node: dict, **given):
         if cause is not None:
             raise cause from error
         raise
+
+
+def with_defaults(node):
+    """A config node and those below it, with missing settings filled in from their classes' defaults."""
+    if not isinstance(node, dict):
+        return node
+    found = {name: with_defaults(value) for name, value in node.items()}
+    if "_target_" in node:
+        cls = target(node["_target_"], "")
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if parameter.default is not parameter.empty:
+                found.setdefault(name, parameter.default)
+        for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+            if field.default_factory is not dataclasses.MISSING and field.name not in node:
+                found[field.name] = field.default_factory()
+    return found

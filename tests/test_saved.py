@@ -113,6 +113,14 @@ def test_a_source_that_changed_is_noticed(source, tmp_path):
         with_init(moved)
 
 
+def test_a_run_from_before_a_setting_of_its_encoder_is_begun_with(source):
+    """The setting counts as its default."""
+    words = "+encoder.trunk.drop_path=0.0", "+encoder.trunk.layer_scale=null"
+    assert build.build(with_init(source, *words)).encoder.trunk.drop_path == 0.0
+    with pytest.raises(ConfigError, match=r"another encoder \(trunk.drop_path: 0.0 -> 0.1\)"):
+        build.build(with_init(source, "+encoder.trunk.drop_path=0.1"))
+
+
 def test_another_encoder_is_refused_by_the_setting_that_differs(source):
     config = with_init(source, "encoder.trunk.depth=3")
     with pytest.raises(ConfigError, match=r"init=.*source has another encoder \(trunk.depth: 2 -> 3\): set encoder="):

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sslzoo.build import with_defaults
 from sslzoo.config import leaves
 from sslzoo.errors import UserError
 from sslzoo.interop.configs import config_of, nested, node_of
 from sslzoo.interop.family import Family
+from sslzoo.nodes import with_defaults
 
 # settings that say how weights are begun or trained, not what they compute
 NOISE = ("dropout", "attention_dropout", "activation_dropout", "layer_drop", "drop_path")
