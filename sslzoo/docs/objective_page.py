@@ -82,16 +82,15 @@ def page(objective: str, folder: Path) -> str:
     commands = [f"sslzoo label {' '.join(shown.before)}"] if shown.before else []
     parts.append("\n".join(["```sh", *commands, f"sslzoo pretrain {' '.join(shown.words)}", "```"]))
     parts.append("## A healthy run")
-    bands = figures.bands(f"{kind.__module__}.{kind.__qualname__}")
-    for band in bands:
+    if (band := figures.band_of(objective)) is None:
+        parts.append("No curve is stored yet: `benchmarks/healthy.py` makes one of three finished runs.")
+    else:
         figures.draw_band(band, folder / f"{band.name}.png")
         steps, data = band.config["trainer"]["max_steps"], band.config["data"]["_target_"].rpartition(".")[2]
         parts.append(
             f"The loss of {band.seeds} runs of {steps} steps on {data}; a report draws a run of this config on it."
         )
         parts.append(f"![The loss of healthy runs of {objective}]({band.name}.png)")
-    if not bands:
-        parts.append("No curve is stored yet: `benchmarks/healthy.py` makes one of three finished runs.")
     parts.append("## Figures")
     own = figures.scores().get(objective)
     if own:

@@ -77,6 +77,13 @@ def test_a_page_is_of_the_modality_that_its_config_is_for(pages):
     )
 
 
+def test_a_healthy_run_is_of_the_objective_and_not_of_its_class():
+    """Of two configs of SimCLR the one of images has a curve."""
+    assert class_of("simclr") is class_of("simclr_audio")
+    assert figures.band_of("simclr").config["data"]["_target_"].endswith("Digits")
+    assert figures.band_of("simclr_audio") is None
+
+
 def test_one_seed_has_no_spread():
     two, one = (tables.Score(values) for values in ((60.0, 62.0), (60.0,)))
     before = tables.Score((50.0, 50.5)[: len(two.values)])
