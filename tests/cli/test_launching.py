@@ -2,6 +2,7 @@
 `sslzoo doctor --ranks` tries the ranks."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from conftest import TINY
@@ -41,6 +42,14 @@ def test_the_script_for_torchrun(sslzoo):
     assert code == 0 and not err and "--nnodes=2 --nproc-per-node=2" in out
     assert "--rdzv-endpoint=node1:29611" in out
     assert "-m sslzoo pretrain data=digits trainer=ddp trainer.devices=2 trainer.nodes=2" in out
+
+
+@pytest.mark.parametrize("by", [["--partition", "gpu"], ["--by", "torchrun", "--host", "ADDRESS"]], ids=" ".join)
+def test_the_scripts_are_those_of_the_documentation(by, sslzoo, sinfo):
+    words = ["pretrain", "objective=mae", "encoder=vit_base", "trainer=fsdp"]
+    code, out, err = sslzoo("launch", *by, "--hosts", "2", "--ranks", "8", "--dry-run", "--", *words)
+    assert code == 0 and not err
+    assert f"```bash\n{out.strip()}\n```" in (Path(__file__).parents[2] / "docs" / "launch.md").read_text()
 
 
 @pytest.mark.parametrize(
