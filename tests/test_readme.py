@@ -2,6 +2,7 @@
 commands and links are there."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -88,6 +89,34 @@ def test_tables_are_the_stored_results(monkeypatch):
     readme = pytest.importorskip("readme")
     for page in readme.PAGES:
         assert readme.fill(page.read_text()) == page.read_text(), "run python benchmarks/readme.py"
+
+
+def commands(page: Path):
+    """The words of a page's commands that compose a config, but of those with a folder, a package or an interval that
+    is not there; a sweep's first values."""
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)).replace("\\\n", " ").splitlines()
+    for line in lines:
+        found = re.match(
+            r"(?:\w+=\S+ )?(?:\.venv/bin/)?sslzoo (pretrain|probe|adapt|analyze|generate|label) (.*)", line
+        )
+        if found is None or re.search(r"…|--config-dir|class:|torchaudio:|hf:|interval\(", line):
+            continue
+        words = shlex.split(found[2], comments=True)
+        if several := {"-m", "--multirun"} & set(words):
+            words = [re.sub(r"=([^\[{,]+),.*", r"=\1", word) for word in words if word not in several]
+        yield found[1], words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_compose(page, sslzoo):
+    """And of few labels the batch is no larger than what is drawn, 16 of each of two classes at least."""
+    for command, words in commands(page):
+        code, out, err = sslzoo(command, *words, "--cfg", "job")
+        assert code == 0, (command, words, err)
+        shots = yaml.safe_load(out).get("task", {}).get("shots")
+        if shots and "method=pet" not in words and "method=ipet" not in words:  # these learn unlabelled texts, too
+            assert any(word.startswith("data.batch.size=") and int(word[16:]) <= 2 * shots for word in words), words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
