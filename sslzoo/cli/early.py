@@ -44,8 +44,8 @@ def written_signature(path: str, where: str) -> nodes.Signature | None:
     types become Any."""
     module, _, name = str(path).rpartition(".")
     source = Source.of(module)
-    found = source and source.classes.get(name)
-    parameters = None if not source or not found else _parameters((found, source))
+    found = source and source.find(ast.Name(name))
+    parameters = _parameters(found) if found else None
     return None if parameters is None else (name, parameters)
 
 
@@ -76,7 +76,7 @@ class Source:
         )
 
     def find(self, base: ast.expr) -> Class | None:
-        """A base class, by its name in a class statement."""
+        """A class of this module, or imported into it, by its name."""
         name = ast.unparse(base)
         if name in self.classes:
             return self.classes[name], self
@@ -113,8 +113,10 @@ def _parameters(found: Class) -> dict[str, inspect.Parameter] | None:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _of_function(item.args, source)
     bases = [base for base in map(source.find, node.bases) if base]
+    if is_dataclass := _is_dataclass(node):
+        bases = [base for base in bases if _is_dataclass(base[0])]  # the fields of others are not inherited
     inherited = next((p for p in map(_parameters, bases) if p is not None), None)
-    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+    if not is_dataclass:
         return inherited
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
     named = [item for item in fields if ast.unparse(item.target) != "_"]  # `_: KW_ONLY`
@@ -122,6 +124,10 @@ def _parameters(found: Class) -> dict[str, inspect.Parameter] | None:
         ast.unparse(item.target): _parameter(item.target, source.spelled(item.annotation), item.value) for item in named
     }
     return {**(inherited or {}), **own}
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
 def _of_function(arguments: ast.arguments, source: Source) -> dict[str, inspect.Parameter] | None:
