@@ -42,7 +42,7 @@ def listing(root: Path) -> str:
         link = f'<a href="/run/{quote(row.name)}">{escape(row.name)}</a>'
         lines.append(f"<tr><td>{link}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{name}</th>" for name in ("run", "status", "progress", "loss", "val_loss", "scores", ""))
-    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else "<p>there are no runs yet</p>"
+    table = f'<table class="runs"><tr>{head}</tr>{"".join(lines)}</table>' if lines else "<p>there are no runs yet</p>"
     return live(page.whole(f"runs in {root}", [f"<header><h1>{escape(str(root))}</h1></header>", table]))
 
 
