@@ -69,4 +69,5 @@ def faults(name: str) -> str:
         lost = "nothing" if row["exit"] == 0 and not row.get("checkpoints_lost") else "**something**"
         same = "equal, bit for bit" if row["same_weights"] and not row.get("different_ends") else "**others**"
         lines.append(f"| {fault} | {row['tried']} | {told} | {lost} | {same} |")
-    return "\n".join([*lines, "", stored(name, said)])
+    commits = " and ".join(dict.fromkeys(row["commit"][:7] for row in said["faults"].values()))
+    return "\n".join([*lines, "", stored(name, said | {"commit": commits})])
