@@ -167,6 +167,7 @@ LATER = {
     "mixing": None,
     "drop_path": (0.0, None),  # of an encoder, of fine-tuning
 }  # settings added after `fingerprint`, with the former behaviour's value, or a tuple of such values
+FORMER = {name: value if isinstance(value, tuple) else (value,) for name, value in LATER.items()}
 
 
 FREE = {
@@ -192,8 +193,7 @@ def without_later(node):
     """A plain config without the settings in `LATER` that have the values given there."""
     if not isinstance(node, dict):
         return node
-    former = {k: v if isinstance(v, tuple) else (v,) for k, v in LATER.items()}
-    return {k: without_later(v) for k, v in node.items() if v not in former.get(k, ())}
+    return {k: without_later(v) for k, v in node.items() if v not in FORMER.get(k, ())}
 
 
 def fingerprint(config: dict, ranks: bool = True) -> str:

@@ -184,7 +184,8 @@ class StepSampler(Sampler[Rows]):
     ):
         self.mixture, self._batching, self._lengths = mixture, batching, lengths
         self._smallest = max(smallest, world) * parts
-        lengths, buckets = self._now(), self._plan()
+        lengths = self._now()
+        buckets = self._plan(lengths)
         self.batch_sizes = [size for _, size in buckets]
         self.longest = [int(lengths[part].max()) for part, _ in buckets]  # units of the longest item of each bucket
         self.sizes = self.longest if to_bucket else [0] * len(buckets)
@@ -200,9 +201,8 @@ class StepSampler(Sampler[Rows]):
     def _now(self) -> np.ndarray:
         return self._lengths() if callable(self._lengths) else np.asarray(self._lengths)
 
-    def _plan(self) -> list[tuple[np.ndarray, int]]:
+    def _plan(self, lengths: np.ndarray) -> list[tuple[np.ndarray, int]]:
         """New buckets, in the order that `batching` gives: `_begin` shuffles them in place."""
-        lengths = self._now()
         small = np.int32 if len(lengths) < 1 << 31 else np.int64
         return [(part.astype(small), size) for part, size in self._batching.plan(lengths, self._smallest)]
 
@@ -210,7 +210,7 @@ class StepSampler(Sampler[Rows]):
         """Shuffle the items within each bucket, and the order of batches."""
         if epoch != self._epoch:
             self._members = []  # before others are there
-            self._members = [part for part, _ in self._plan()]
+            self._members = [part for part, _ in self._plan(self._now())]
             if self.mixture is not None:
                 drawn = self.mixture.items(self.seed, epoch)
                 self._members = [drawn[part] for part in self._members]
