@@ -1,22 +1,19 @@
 """Put the stored results of benchmarks/results into the tables of README.md and benchmarks/RESULTS.md."""
 
-import json
 import re
 import statistics
-from pathlib import Path
 
-from trainer_tables import faults, ranks, scale, speed, stored
+from trainer_tables import HERE, faults, ranks, result, scale, speed, stored
 
 from sslzoo.report import adaptations, benches
 
-HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
 
 
 def table(name: str) -> str:
     """The stored table of a comparison, with what it was measured on."""
     text = (HERE / "results" / f"{name}.md").read_text().strip()
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     return f"{text}\n\n{measured(name, said)}"
 
 
@@ -42,7 +39,7 @@ def surely(rows: list[dict]) -> str:
 
 def kinds(name: str) -> str:
     """The stored results of a comparison of many objectives, a line an objective and a column a task."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     tasks = list(dict.fromkeys(row["task"] for row in said["rows"]))
     taught = {
         row["task"]: row["fine_tuned"] for row in said["rows"] if "fine_tuned" in row
@@ -88,7 +85,7 @@ def measured(name: str, said: dict) -> str:
 
 def imported(name: str) -> str:
     """An encoder of another library on one task: probed, beside scikit-learn, and fine-tuned."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     beside, probe = said["beside_sklearn"], said["probe"]
     chosen = max(beside["penalties"], key=lambda penalty: beside["penalties"][penalty]["ours"]["valid"])
     best = beside["penalties"][chosen]
@@ -120,7 +117,7 @@ def imported(name: str) -> str:
 def tuned(name: str) -> str:
     """What encoders reach on tasks: a line a model and what was done with it, a column a task;
     mean and spread of seeds."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     rows = list(said["rows"].values())
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
@@ -153,7 +150,7 @@ def spread_of(scores: list[float]) -> str:
 
 def translations(name: str) -> str:
     """Mean reciprocal rank of translated pairs, both directions: by layer as they are, and without languages' means."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     layers = next(iter(said["pairs"].values()))["layers"]
     lines = [f"| languages | vectors | {' | '.join(layers)} | chance |", f"|---|---|{'---:|' * len(layers)}---:|"]
     for pair, found in said["pairs"].items():
@@ -166,7 +163,7 @@ def translations(name: str) -> str:
 
 def adapted(name: str) -> str:
     """Ways of adapting one encoder: a table for each number of labels, and what each costs."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     seeds, made = ", ".join(map(str, said["seeds"])), {run["result"]["commit"] for run in said["runs"] if run["result"]}
     more = f"encoder `{said['encoder']}`; seeds {seeds}; {said['minutes']:.0f} minutes of training; "
     rows = adaptations.rows([{**run, "result": undated(run["result"])} for run in said["runs"]])
@@ -175,7 +172,7 @@ def adapted(name: str) -> str:
 
 def benched(name: str) -> str:
     """What encoders scored in a bench, and what was asked on which data."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     more = f"seeds of heads {', '.join(map(str, said['seeds']))}; "
     table = benches.markdown(said | {"steps": [undated(step) for step in said["steps"]]})
     return f"{table}\n{stored(name, said, more)}"
@@ -188,7 +185,7 @@ def undated(result: dict | None) -> dict | None:
 
 def exits(name: str) -> str:
     """Early exit: of each encoder and method the full model, what validation chose, and the fastest that was tried."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     lines = [
         "| on | method | rows leave | score | layers | times as fast at a batch of 1 | at 32 |",
         "|---|---|---|---:|---:|---:|---:|",

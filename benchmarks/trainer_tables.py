@@ -6,6 +6,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
+def result(name: str) -> dict:
+    """What a benchmark stored."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text())
+
+
 def stored(name: str, said: dict, more: str = "") -> str:
     """Where a measurement is stored, and what it was made on."""
     machine, commit = said.get("machine", {}), str(said.get("commit") or "unknown")
@@ -15,7 +20,7 @@ def stored(name: str, said: dict, more: str = "") -> str:
 
 def speed(name: str) -> str:
     """Seconds beside other packages', timed in turn in one process: the peer's over ours, median and range."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     lines = ["| case | sslzoo | beside | seconds | peer's over ours | of CPU time |", "|---|---:|---|---:|---:|---:|"]
     for case, found in said["cases"].items():
         ours = found["ways"]["sslzoo"]["median_seconds"]
@@ -41,7 +46,7 @@ SCALED = {  # what is shown of a size: its head, and its digits
 
 def scale(name: str) -> str:
     """Start, memory and sampler by the size of a simulated set."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     shown = {key: value for key, value in SCALED.items() if key in said["sizes"][0]}
     lines = [f"| items | {' | '.join(head for head, _ in shown.values())} |", "|---|" + "---:|" * len(shown)]
     for row in said["sizes"]:
@@ -52,7 +57,7 @@ def scale(name: str) -> str:
 
 def ranks(name: str) -> str:
     """How far two ranks are from one, beside how far rounding alone is."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     lines = ["| objective | loss | gradient | gradient, by threads alone |", "|---|---:|---:|---:|"]
     for objective, row in said["objectives"].items():
         shown = row["ranks"]["loss"], row["ranks"]["gradient"], row["threads"]["gradient"]
@@ -62,7 +67,7 @@ def ranks(name: str) -> str:
 
 def faults(name: str) -> str:
     """Each fault, how often it was tried, what was lost."""
-    said = json.loads((HERE / "results" / f"{name}.json").read_text())
+    said = result(name)
     lines = ["| fault | tried | said | what was lost | weights at the end |", "|---|---:|---|---|---|"]
     for fault, row in said["faults"].items():
         told = {True: "yes", False: "**no**"}.get(row.get("said"), "")
